@@ -1,0 +1,17 @@
+"""Trained potentials as ASE calculators."""
+
+from mdxai.calculators.card import CalculatorError, Card
+from mdxai.calculators.loading import find_calculator, list_calculators, load_calculator
+from mdxai.calculators.network_calculator import NetworkCalculator
+from mdxai.calculators.potential import NetworkPotential, Potential
+
+__all__ = [
+    "CalculatorError",
+    "Card",
+    "NetworkCalculator",
+    "NetworkPotential",
+    "Potential",
+    "find_calculator",
+    "list_calculators",
+    "load_calculator",
+]

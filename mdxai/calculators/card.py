@@ -1,0 +1,91 @@
+"""The card of a calculator: what its network is, what it was trained on, and how well it did."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+SCHEMA = 1
+
+
+class CalculatorError(ValueError):
+    """A calculator that cannot be loaded or used as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Everything a calculator states about itself.
+
+    `network` is what `build_network` takes. Network energies and lengths are multiplied by
+    `energy_unit` (eV) and `length_unit` (Å). `offset_per_atom` (eV) is added in float64.
+    `distances` maps an element pair such as "C-H" (alphabetical) to the shortest and the longest
+    distance (Å) seen in training. `errors` and `provenance` are free-form.
+    """
+
+    name: str
+    network: Mapping[str, Any]
+    elements: tuple[str, ...] = ()
+    energy_unit: float = 1.0
+    length_unit: float = 1.0
+    offset_per_atom: float = 0.0
+    distances: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    errors: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+
+    @property
+    def cutoff(self) -> float:
+        """Interaction cutoff in Å."""
+        return float(self.network["cutoff"]) * self.length_unit
+
+    @property
+    def n_layers(self) -> int:
+        """Number of interaction blocks."""
+        return int(self.network["n_interactions"])
+
+    def dump(self, path: Path) -> None:
+        """Write the card as TOML."""
+        path.write_text(tomli_w.dumps({"schema": SCHEMA, **asdict(self)}), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Card:
+        """Read a card.
+
+        Raises:
+            CalculatorError: when the file is not valid TOML, has another schema or lacks an entry.
+        """
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise CalculatorError(f"{path} is not a valid card: {error}") from error
+        schema = content.pop("schema", None)
+        if schema != SCHEMA:
+            raise CalculatorError(
+                f"{path} has schema {schema!r}; this version of mdxai reads schema {SCHEMA}"
+            )
+        try:
+            content["elements"] = tuple(content.get("elements", ()))
+            content["distances"] = {
+                pair: (float(low), float(high))
+                for pair, (low, high) in content.get("distances", {}).items()
+            }
+            return cls(**content)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise CalculatorError(f"{path} is not a complete card: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pair_key(first: str, second: str) -> str:
+    """Return the name of an element pair: symbols in alphabetical order, as in "C-H"."""
+    return "-".join(sorted((first, second)))

@@ -1,0 +1,168 @@
+"""How messages travel between atoms: over all pairs of a small molecule, or over a neighbour list.
+
+Networks see unordered pairs ("half" edges) where a quantity depends on the distance alone, so that
+filters are computed once per pair, and directed edges where atoms receive messages. Both classes
+offer the same five operations; the networks are written once, in terms of these.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from vesin import NeighborList
+
+
+class Edges(Protocol):
+    """Directed edges j → i over half edges. E stands for the layout of directed edges."""
+
+    n_atoms: int
+
+    def spread(self, half: Tensor) -> Tensor:
+        """(n_half, K) → (E, K): the value of a pair on both of its directed edges."""
+        ...
+
+    def spread_odd(self, half: Tensor) -> Tensor:
+        """(n_half, 3) → (E, 3): a vector from first to second atom, pointing from i to j."""
+        ...
+
+    def sum_scalars(self, filters: Tensor, x: Tensor) -> Tensor:
+        """(E, F), (n_atoms, F) → (n_atoms, F): Σ_j filters_ij ∘ x_j."""
+        ...
+
+    def sum_directed(self, filters: Tensor, x: Tensor, directions: Tensor) -> Tensor:
+        """(E, F), (n_atoms, F), (E, 3) → (n_atoms, 3, F): Σ_j (filters_ij ∘ x_j) directions_ij."""
+        ...
+
+    def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
+        """(E, F), (n_atoms, 3, F) → (n_atoms, 3, F): Σ_j filters_ij ∘ x_j."""
+        ...
+
+
+class _SpreadBothWays(torch.autograd.Function):
+    """Copy each row of a half-edge quantity to (i, j) and (j, i); zero on the diagonal.
+
+    The gradient of a gather is a scatter, which is slow on a CPU; since every row goes to exactly
+    two places, two gathers and a sum do the same.
+    """
+
+    @staticmethod
+    def forward(ctx, half, row_of, upper, lower):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(upper, lower)
+        padded = torch.cat([half, half.new_zeros(1, half.shape[1])])
+        return padded.index_select(0, row_of)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        upper, lower = ctx.saved_tensors
+        rows = gradient.contiguous()
+        return rows.index_select(0, upper) + rows.index_select(0, lower), None, None, None
+
+
+class AllPairs:
+    """All pairs of a molecule, directed edges laid out as a (n_atoms·n_atoms) matrix.
+
+    Pairs beyond the cutoff stay in: the cutoff function makes their filters exactly zero, and
+    fixed shapes are what `torch.compile` wants.
+    """
+
+    def __init__(self, n_atoms: int, device: torch.device) -> None:
+        i, j = np.triu_indices(n_atoms, k=1)
+        row_of = np.full((n_atoms, n_atoms), len(i))
+        row_of[i, j] = row_of[j, i] = np.arange(len(i))
+        sign = np.sign(np.arange(n_atoms)[None, :] - np.arange(n_atoms)[:, None])
+        self.n_atoms = n_atoms
+        self.first, self.second = i, j
+        self._row_of = torch.from_numpy(row_of.ravel()).to(device)
+        self._upper = torch.from_numpy(i * n_atoms + j).to(device)
+        self._lower = torch.from_numpy(j * n_atoms + i).to(device)
+        self._sign = torch.from_numpy(sign.reshape(-1, 1)).to(device)
+
+    def vectors(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n_atoms, 3) → (n_half, 3), from first to second atom."""
+        return positions[self.second] - positions[self.first]
+
+    def spread(self, half: Tensor) -> Tensor:
+        return _SpreadBothWays.apply(half, self._row_of, self._upper, self._lower)  # type: ignore[no-any-return]
+
+    def spread_odd(self, half: Tensor) -> Tensor:
+        return self.spread(half) * self._sign.to(half.dtype)
+
+    def square(self, edges: Tensor) -> Tensor:
+        """(E, K) → (n_atoms, n_atoms, K), row i receives from column j."""
+        return edges.view(self.n_atoms, self.n_atoms, -1)
+
+    def sum_scalars(self, filters: Tensor, x: Tensor) -> Tensor:
+        return (self.square(filters) * x).sum(1)
+
+    def sum_directed(self, filters: Tensor, x: Tensor, directions: Tensor) -> Tensor:
+        return torch.bmm(self.square(directions).transpose(1, 2), self.square(filters) * x)
+
+    def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
+        return (self.square(filters)[:, :, None] * x).sum(1)
+
+
+class NeighbourEdges:
+    """A neighbour list: directed edges are the half edges, then the same ones reversed.
+
+    Args:
+        first, second: (n_half,) atoms of each half edge.
+        shifts: (n_half, 3) cell shift of the second atom, in units of the cell's rows.
+        n_atoms: number of atoms.
+        device: where index tensors live.
+    """
+
+    def __init__(
+        self,
+        first: NDArray[np.int64],
+        second: NDArray[np.int64],
+        n_atoms: int,
+        device: torch.device,
+    ) -> None:
+        self.n_atoms = n_atoms
+        self.first, self.second = first, second
+        self.receiver = torch.from_numpy(np.concatenate([first, second])).to(device)
+        self.sender = torch.from_numpy(np.concatenate([second, first])).to(device)
+
+    def spread(self, half: Tensor) -> Tensor:
+        return torch.cat([half, half])
+
+    def spread_odd(self, half: Tensor) -> Tensor:
+        return torch.cat([half, -half])
+
+    def _collect(self, messages: Tensor) -> Tensor:
+        total = messages.new_zeros(self.n_atoms, *messages.shape[1:])
+        return total.index_add(0, self.receiver, messages)
+
+    def sum_scalars(self, filters: Tensor, x: Tensor) -> Tensor:
+        return self._collect(filters * x.index_select(0, self.sender))
+
+    def sum_directed(self, filters: Tensor, x: Tensor, directions: Tensor) -> Tensor:
+        messages = filters * x.index_select(0, self.sender)
+        return self._collect(messages[:, None, :] * directions[:, :, None])
+
+    def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
+        return self._collect(filters[:, None, :] * x.index_select(0, self.sender))
+
+
+class VerletList:
+    """Neighbour lists of a moving system by vesin, searched anew only when the skin is used up."""
+
+    def __init__(self, cutoff: float, skin: float = 0.5) -> None:
+        self._cutoff = cutoff
+        self._search = NeighborList(cutoff=cutoff, full_list=False, skin=skin, n_threads=1)
+
+    def find(
+        self,
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        pbc: NDArray[np.bool_],
+        device: torch.device,
+    ) -> tuple[NeighbourEdges, NDArray[np.float64]]:
+        """Return the edges within the cutoff and their vectors (n_half, 3), Å."""
+        i, j, vectors = self._search.compute(positions, cell, pbc, "ijD")
+        edges = NeighbourEdges(i.astype(np.int64), j.astype(np.int64), len(positions), device)
+        return edges, vectors

@@ -1,0 +1,254 @@
+"""Find calculators by name or path and load them, without running anyone's code unasked."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import units
+
+from mdxai.calculators.card import CalculatorError, Card, sha256
+from mdxai.calculators.network import build_network
+from mdxai.calculators.network_calculator import NetworkCalculator
+from mdxai.calculators.potential import NetworkPotential
+
+SEARCH_VARIABLE = "MDXAI_CALCULATORS"
+
+ENERGY_UNITS = {  # eV
+    "ev": 1.0,
+    "mev": 1e-3,
+    "kcal/mol": units.kcal / units.mol,
+    "kj/mol": units.kJ / units.mol,
+    "hartree": units.Hartree,
+    "ha": units.Hartree,
+}
+LENGTH_UNITS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "nm": 10.0, "bohr": units.Bohr}  # Å
+
+
+def load_calculator(
+    name: str | os.PathLike[str],
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    compile: bool = False,
+    trust_pickle: bool = False,
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
+) -> NetworkCalculator:
+    """Load a trained potential as an ASE calculator.
+
+    Args:
+        name: a calculator's name ("painn-ethanol"), its folder, a `{"config", "state_dict"}` file,
+            or a pickled schnetpack `best_model`. Names are looked up in the folders of
+            $MDXAI_CALCULATORS, then among the shipped calculators.
+        dtype: "float32" or "float64".
+        device: a torch device.
+        compile: compile the evaluation of small molecules (up to 40 atoms); seconds at first use,
+            cached between processes, then two to three times faster.
+        trust_pickle: load a pickled model, which can run any code it contains.
+        energy_unit, length_unit: units of a pickled model, such as "kcal/mol" and "Ang".
+
+    Raises:
+        CalculatorError: for an unknown name, a missing or damaged file, a hash that differs from
+            the card's, or a pickle without `trust_pickle` and units.
+    """
+    if dtype not in ("float32", "float64"):
+        raise CalculatorError(f"dtype {dtype!r} is not supported; expected float32 or float64")
+    path = find_calculator(name)
+    if path.is_dir():
+        network, card = _from_folder(path)
+    else:
+        network, card = _from_file(path, trust_pickle, energy_unit, length_unit)
+    engine = NetworkPotential(
+        network, card, dtype=getattr(torch, dtype), device=device, compile=compile
+    )
+    return NetworkCalculator(engine)
+
+
+def find_calculator(name: str | os.PathLike[str]) -> Path:
+    """Return the folder or file that `load_calculator(name)` reads.
+
+    Raises:
+        CalculatorError: when there is none; the message lists what there is.
+    """
+    given = Path(name).expanduser()
+    if given.is_file() or (given / "card.toml").is_file():
+        return given
+    for folder in _search_folders():
+        if (folder / given / "card.toml").is_file():
+            return folder / given
+    if given.is_dir():
+        raise CalculatorError(f"{given} is a folder without a card.toml, so it is no calculator")
+    known = sorted(list_calculators())
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise CalculatorError(
+        f"there is no calculator {str(name)!r}, neither as a path nor by name; {hint}"
+        f"known names: {', '.join(known) or 'none'}"
+    )
+
+
+def list_calculators() -> dict[str, Path]:
+    """Return every calculator that can be loaded by name, with its folder."""
+    found: dict[str, Path] = {}
+    for folder in _search_folders():
+        for card in sorted(folder.glob("*/card.toml")):
+            found.setdefault(card.parent.name, card.parent)
+    return found
+
+
+def _search_folders() -> Iterator[Path]:
+    for entry in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep):
+        if entry:
+            yield Path(entry).expanduser()
+    package = Path(__file__).resolve().parents[1]
+    yield package / "_calculators"  # in a wheel
+    yield package.parent / "calculators"  # in a checkout
+
+
+def _from_folder(folder: Path) -> tuple[torch.nn.Module, Card]:
+    card = Card.load(folder / "card.toml")
+    weights = folder / "weights.pt"
+    if not weights.is_file():
+        raise CalculatorError(f"{folder} has a card but no weights.pt")
+    digest = sha256(weights)
+    if digest != card.weights_sha256:
+        raise CalculatorError(
+            f"{weights} is not the file its card describes: SHA-256 {digest[:12]}…, "
+            f"expected {card.weights_sha256[:12]}…; the file is damaged or was replaced"
+        )
+    return _filled(card, _read_tensors(weights), weights), card
+
+
+def _read_tensors(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CalculatorError(f"{path} cannot be read as a file of weights: it is damaged, or not "
+                              f"a torch file ({_first_line(error)})") from error  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _filled(card: Card, state: Mapping[str, Any], path: Path) -> torch.nn.Module:
+    try:
+        network = build_network(card.network)
+        network.load_state_dict(dict(state))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CalculatorError(
+            f"{path} does not fit its description: {_first_line(error)}"
+        ) from error
+    return network  # type: ignore[no-any-return]
+
+
+def _from_file(
+    path: Path, trust_pickle: bool, energy_unit: str | None, length_unit: str | None
+) -> tuple[torch.nn.Module, Card]:
+    if not trust_pickle:
+        try:
+            content = _read_tensors(path)
+        except CalculatorError as error:
+            if isinstance(error.__cause__, pickle.UnpicklingError):
+                raise CalculatorError(
+                    f"{path} is a pickle, or damaged. Loading a pickle runs the code in it; if you "
+                    "trust its author, pass trust_pickle=True (--trust-pickle) and the model's "
+                    "energy_unit and length_unit"
+                ) from error
+            raise
+        return _from_config(content, path)
+    return _from_pickle(path, energy_unit, length_unit)
+
+
+def _from_config(content: Any, path: Path) -> tuple[torch.nn.Module, Card]:
+    if not (isinstance(content, dict) and {"config", "state_dict"} <= content.keys()):
+        raise CalculatorError(
+            f"{path} holds no model: expected a dictionary with 'config' and 'state_dict'"
+        )
+    config = dict(content["config"])
+    energy_name, _, length_name = str(config.pop("units", "eV, Ang")).partition(",")
+    unit = unit_value(ENERGY_UNITS, energy_name, "energy")
+    keys = ("type", "n_atom_basis", "n_interactions", "n_rbf", "cutoff", "n_filters",
+            "shared_interactions", "shared_filters")  # fmt: skip
+    card = Card(
+        name=path.stem,
+        network={key: config.pop(key) for key in keys if key in config},
+        energy_unit=unit,
+        length_unit=unit_value(LENGTH_UNITS, length_name or "Ang", "length"),
+        offset_per_atom=float(config.pop("energy_offset_per_atom", 0.0)) * unit,
+        provenance=config,
+        weights_sha256=sha256(path),
+    )
+    return _filled(card, content["state_dict"], path), card
+
+
+def _from_pickle(
+    path: Path, energy_unit: str | None, length_unit: str | None
+) -> tuple[torch.nn.Module, Card]:
+    if energy_unit is None or length_unit is None:
+        raise CalculatorError(
+            f"{path} does not state its units; pass energy_unit (one of {', '.join(ENERGY_UNITS)}) "
+            f"and length_unit (one of {', '.join(LENGTH_UNITS)})"
+        )
+    try:
+        # weights_only=False: the caller asked for it by name (trust_pickle).
+        network = torch.load(path, map_location="cpu", weights_only=False)
+        card = card_of_network(network, path.stem)
+    except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError, ValueError) as error:
+        raise CalculatorError(
+            f"{path} is not a schnetpack SchNet or PaiNN potential: {_first_line(error)}"
+        ) from error
+    unit = unit_value(ENERGY_UNITS, energy_unit, "energy")
+    return network, replace(
+        card,
+        energy_unit=unit,
+        length_unit=unit_value(LENGTH_UNITS, length_unit, "length"),
+        offset_per_atom=card.offset_per_atom * unit,
+        weights_sha256=sha256(path),
+    )
+
+
+def card_of_network(network: Any, name: str) -> Card:
+    """Describe a schnetpack potential; the offset is in the network's energy unit.
+
+    Raises:
+        ValueError: for single-atom reference energies, which a card cannot state yet.
+        AttributeError: for something that is no schnetpack potential.
+    """
+    representation = network.representation
+    offset = 0.0
+    for step in network.postprocessors:
+        if type(step).__name__ == "AddOffsets":
+            if step.add_atomrefs and bool((step.atomref != 0).any()):
+                raise ValueError("single-atom reference energies (atomrefs) are not supported")
+            offset += float(step.mean) if step.add_mean else 0.0
+    description = {
+        "type": type(representation).__name__,
+        "n_atom_basis": representation.n_atom_basis,
+        "n_interactions": len(representation.interactions),
+        "n_rbf": representation.radial_basis.n_rbf,
+        "cutoff": float(representation.cutoff),
+    }
+    return Card(name=name, network=description, offset_per_atom=offset)
+
+
+def unit_value(table: Mapping[str, float], name: str, kind: str) -> float:
+    """Return a unit by name, in eV or Å.
+
+    Raises:
+        CalculatorError: for a unit not in the table.
+    """
+    try:
+        return table[name.strip().lower()]
+    except KeyError:
+        raise CalculatorError(
+            f"{kind} unit {name.strip()!r} is not known; expected one of {', '.join(table)}"
+        ) from None

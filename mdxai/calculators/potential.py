@@ -1,0 +1,212 @@
+"""A network as a potential: positions in, energies and forces out, in eV and Å."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor, nn
+
+from mdxai.calculators.card import CalculatorError, Card
+from mdxai.calculators.edges import AllPairs, Edges, VerletList
+from mdxai.calculators.energies import atom_energies_of
+from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs
+
+ALL_PAIRS_LIMIT = 40  # atoms; beyond this most pairs of a molecule lie outside the cutoff
+OVERLAP = 0.1  # Å; no two nuclei are ever this close
+
+Evaluation = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Potential(Protocol):
+    """What may be probed without touching a running calculator."""
+
+    name: str
+    cutoff: float  # Å
+    n_layers: int
+    elements: tuple[str, ...]
+
+    def evaluate(self, frame: Frame) -> tuple[float, Floats]:
+        """Return energy (eV) and forces (n_atoms, 3) (eV/Å)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """energies: (n_atoms,) eV with offsets; forces: (n_atoms, 3) eV/Å; virial: (3, 3) eV,
+    Σ_edges r ⊗ ∂E/∂r, so that stress = virial / volume."""
+
+    energies: Floats
+    forces: Floats
+    virial: Floats
+
+    @property
+    def energy(self) -> float:
+        """Potential energy, eV, summed in float64."""
+        return float(self.energies.sum())
+
+
+class NetworkPotential:
+    """A schnetpack network with its card. Owns its neighbour lists and nothing else that changes.
+
+    Args:
+        network: SchNet or PaiNN potential; converted in place to `dtype` and `device`.
+        card: units, offset, elements.
+        compile: whether to compile the evaluation of small molecules with `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        card: Card,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        compile: bool = False,
+    ) -> None:
+        self.network = network.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self.card = card
+        self.name = card.name
+        self.cutoff = card.cutoff
+        self.n_layers = card.n_layers
+        self.elements = card.elements
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self.compile = compile
+        self._atom_energies = atom_energies_of(network)
+        self._numbers: Ints | None = None
+
+    def twin(self) -> NetworkPotential:
+        """Return an independent potential with its own copy of the weights, never compiled."""
+        return NetworkPotential(
+            copy.deepcopy(self.network), self.card, dtype=self.dtype, device=self.device
+        )
+
+    def evaluate(self, frame: Frame) -> tuple[float, Floats]:
+        prediction = self.predict(frame.numbers, frame.positions, frame.cell, frame.pbc)
+        return prediction.energy, prediction.forces
+
+    def predict(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> Prediction:
+        """Evaluate the network. Non-finite positions give NaN, as a blown-up trajectory should.
+
+        Raises:
+            CalculatorError: on first sight of a system, for an element the network was not
+                trained on or for atoms on top of each other.
+        """
+        if self._numbers is None or not np.array_equal(numbers, self._numbers):
+            self._prepare(numbers, positions, cell, pbc)
+        if not np.isfinite(positions).all():
+            nan = np.full((len(numbers), 3), np.nan)
+            return Prediction(nan[:, 0], nan, np.full((3, 3), np.nan))
+        edges, vectors = self.edges(positions, cell, pbc)
+        scaled = torch.as_tensor(vectors / self.card.length_unit, dtype=self.dtype)
+        energies, gradient = self._evaluation(edges)(scaled.to(self.device))
+        return self._in_physical_units(energies, gradient, edges, vectors)
+
+    def edges(self, positions: Floats, cell: Floats, pbc: Bools) -> tuple[Edges, Floats]:
+        """Return the edges of a system and their vectors (n_half, 3), Å, in float64."""
+        if self._all_pairs is not None and not pbc.any():
+            return self._all_pairs, self._all_pairs.vectors(positions)
+        return self._neighbours.find(positions, cell, pbc, self.device)
+
+    def _prepare(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
+        check_structure(self.card, numbers, positions, cell, pbc)
+        self._atomic_numbers = torch.as_tensor(numbers, dtype=torch.int64, device=self.device)
+        small = len(numbers) <= ALL_PAIRS_LIMIT
+        self._all_pairs = AllPairs(len(numbers), self.device) if small else None
+        self._neighbours = VerletList(self.cutoff)
+        self._compiled: Evaluation | None = None
+        self._numbers = np.array(numbers)
+
+    def _energies_and_gradient(self, edges: Edges, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        vectors = vectors.detach().requires_grad_()
+        energies = self._atom_energies(self.network, self._atomic_numbers, edges, vectors)
+        (gradient,) = torch.autograd.grad(energies.sum(), vectors)
+        return energies.detach(), gradient
+
+    def _evaluation(self, edges: Edges) -> Evaluation:
+        def eager(vectors: Tensor) -> tuple[Tensor, Tensor]:
+            return self._energies_and_gradient(edges, vectors)
+
+        if not (self.compile and edges is self._all_pairs):
+            return eager
+        if self._compiled is None:
+            self._compiled = _compiled_or(eager, len(edges.first), self.dtype)  # type: ignore[attr-defined]
+        return self._compiled
+
+    def _in_physical_units(
+        self, energies: Tensor, gradient: Tensor, edges: Edges, vectors: Floats
+    ) -> Prediction:
+        unit = self.card.energy_unit
+        slope = gradient.cpu().numpy().astype(np.float64) * (unit / self.card.length_unit)
+        n_atoms = edges.n_atoms
+        forces = np.empty((n_atoms, 3))
+        for axis in range(3):
+            pull = slope[:, axis]
+            forces[:, axis] = np.bincount(edges.first, pull, n_atoms)  # type: ignore[attr-defined]
+            forces[:, axis] -= np.bincount(edges.second, pull, n_atoms)  # type: ignore[attr-defined]
+        # The offset is thousands of eV: added in float32 it would swallow energy differences.
+        atomic = energies.cpu().numpy().astype(np.float64) * unit + self.card.offset_per_atom
+        return Prediction(atomic, forces, vectors.T @ slope)
+
+
+def _compiled_or(eager: Evaluation, n_edges: int, dtype: torch.dtype) -> Evaluation:
+    """Return a compiled twin of `eager` for (n_edges, 3) vectors, or `eager` with a warning.
+
+    Energies and gradient are traced into one graph first: the compiled function then carries no
+    autograd bookkeeping, which for small molecules costs more than the arithmetic.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    example = torch.ones(n_edges, 3, dtype=dtype)
+    try:
+        traced = make_fx(eager)(example)
+        compiled = torch.compile(traced, dynamic=False)
+        with torch.no_grad():
+            compiled(example)
+    except Exception as error:  # whatever the toolchain fails with, the eager path is there
+        reason = str(error).strip().splitlines()
+        warnings.warn(
+            "torch.compile failed, so the calculator runs uncompiled (slower, same results). "
+            f"It needs a working C++ compiler. The error was: {reason[0] if reason else error!r}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return eager
+    return torch.no_grad()(compiled)  # type: ignore[no-any-return]
+
+
+def check_structure(
+    card: Card, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools
+) -> None:
+    """Refuse structures that no trained network can mean anything for.
+
+    Raises:
+        CalculatorError: for no atoms, an element not in `card.elements` (where the card names
+            any), or two atoms closer than 0.1 Å.
+    """
+    if len(numbers) == 0:
+        raise CalculatorError("the structure holds no atoms")
+    symbols = [chemical_symbols[z] for z in numbers]
+    unknown = sorted(set(symbols) - set(card.elements)) if card.elements else []
+    if unknown:
+        raise CalculatorError(
+            f"{card.name} was trained on {', '.join(card.elements)} and has never seen "
+            f"{', '.join(unknown)}; use a calculator trained on {'these' if unknown[1:] else 'this'}"
+            f" element{'s' if unknown[1:] else ''}"
+        )
+    if not np.isfinite(positions).all():
+        return
+    close = find_pairs(positions, cell, pbc, OVERLAP)
+    if len(close):
+        i, j = int(close.i[0]), int(close.j[0])
+        raise CalculatorError(
+            f"atoms {i} ({symbols[i]}) and {j} ({symbols[j]}) are {close.distances[0]:.3f} Å apart,"
+            f" on top of each other; check the structure and its units (Å expected)"
+        )

@@ -1,0 +1,324 @@
+"""Train a calculator from a recipe, on schnetpack's own training stack.
+
+A recipe names a network, the rows of a data file and the settings of the optimiser; the result is a
+folder `card.toml`, `weights.pt`, `recipe.toml` that `load_calculator` takes.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import schnetpack
+import tomli_w
+import torch
+import torchmetrics
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+from schnetpack import properties
+from schnetpack.data import AtomsLoader
+
+from mdxai.calculators.card import CalculatorError, Card, pair_key, sha256
+from mdxai.calculators.network import all_pairs, build_network
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one calculator is trained. `network` is what `build_network` takes.
+
+    Rows come from the file's own split `split`: the first `n_train` to train on, the next
+    `n_validation` to choose the epoch by; errors are measured on all rows of `test_split`.
+    """
+
+    name: str
+    summary: str
+    data_file: str
+    level_of_theory: str
+    source: str
+    data_licence: str
+    network: Mapping[str, Any]
+    split: str = "train_01"
+    n_train: int = 950
+    n_validation: int = 50
+    test_split: str = "test_01"
+    seed: int = 1
+    batch_size: int = 10
+    max_epochs: int = 300
+    patience: int = 100
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    energy_weight: float = 0.01
+    force_weight: float = 0.99
+    ema_decay: float = 0.99
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a recipe from TOML.
+
+        Raises:
+            CalculatorError: when the file is missing or its entries are not those of a recipe.
+        """
+        try:
+            return cls(**tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise CalculatorError(f"there is no recipe at {path}") from error
+        except (tomllib.TOMLDecodeError, TypeError) as error:
+            raise CalculatorError(f"{path} is not a training recipe: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Frames of one molecule with reference labels: numbers (n_atoms,), positions (n, n_atoms, 3) in
+    Å, energies (n,) in eV, forces (n, n_atoms, 3) in eV/Å."""
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    forces: NDArray[np.float64]
+
+    def take(self, rows: NDArray[np.int64]) -> Labelled:
+        return Labelled(self.numbers, self.positions[rows], self.energies[rows], self.forces[rows])
+
+
+class FrameDataset(torch.utils.data.Dataset[Batch]):
+    """Frames as schnetpack batches of one, with their neighbour lists made once."""
+
+    def __init__(self, frames: Labelled, cutoff: float, offset: float) -> None:
+        self._examples = list(_examples(frames, cutoff, offset))
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self._examples[index]
+
+
+def _examples(frames: Labelled, cutoff: float, offset: float) -> Iterator[Batch]:
+    n_atoms = len(frames.numbers)
+    numbers = torch.tensor(frames.numbers, dtype=torch.int64)
+    i, j = all_pairs(n_atoms)
+    for index in range(len(frames.energies)):
+        positions = torch.tensor(frames.positions[index], dtype=torch.float64)
+        near = (positions[j] - positions[i]).norm(dim=1) < cutoff
+        energy = frames.energies[index] - n_atoms * offset  # in float64: the offset is thousands of eV
+        yield {
+            properties.idx: torch.tensor([index]),
+            properties.n_atoms: torch.tensor([n_atoms]),
+            properties.Z: numbers,
+            properties.R: positions.float(),
+            properties.cell: torch.zeros(1, 3, 3),
+            properties.pbc: torch.zeros(1, 3, dtype=torch.bool),
+            properties.idx_i: i[near],
+            properties.idx_j: j[near],
+            properties.offsets: torch.zeros(int(near.sum()), 3),
+            properties.energy: torch.tensor([energy], dtype=torch.float32),
+            properties.forces: torch.tensor(frames.forces[index], dtype=torch.float32),
+        }
+
+
+def load_labelled(path: Path) -> tuple[Labelled, dict[str, NDArray[np.int64]]]:
+    """Read an rMD17-style npz (`z`, `R`, `E`, `F` in Å and eV) and its splits by name.
+
+    Raises:
+        CalculatorError: when the file is missing or lacks an array.
+    """
+    if not path.is_file():
+        raise CalculatorError(f"there is no data file at {path}; pass --data FILE or its folder")
+    with np.load(path, allow_pickle=False) as file:
+        missing = [key for key in ("z", "R", "E", "F") if key not in file]
+        if missing:
+            raise CalculatorError(f"{path} lacks the arrays {', '.join(missing)}")
+        frames = Labelled(
+            file["z"].astype(np.int64),
+            file["R"].astype(np.float64),
+            file["E"].astype(np.float64),
+            file["F"].astype(np.float64),
+        )
+        splits = {
+            key: file[key].astype(np.int64) for key in file if key.startswith(("train_", "test_"))
+        }
+    return frames, splits
+
+
+def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Card:
+    """Train the recipe's network on `data` (a file, or the folder that holds it) and write `out`.
+
+    Deterministic for one machine and thread count; between machines errors agree within the spread
+    over seeds. Uses a GPU where torch finds one.
+
+    Raises:
+        CalculatorError: for unusable data, or an output folder that already holds a calculator.
+    """
+    if (out / "card.toml").exists():
+        raise CalculatorError(f"{out} already holds a calculator; choose another folder")
+    frames, splits = load_labelled(data / recipe.data_file if data.is_dir() else data)
+    train_frames, validation, test = _select(frames, splits, recipe)
+    offset = float(np.mean(train_frames.energies) / len(frames.numbers))
+    lightning.seed_everything(recipe.seed, verbose=False)
+    network = build_network(recipe.network)
+    start = time.perf_counter()
+    epochs = _fit(network, recipe, (train_frames, validation), offset, progress)
+    seconds = time.perf_counter() - start
+    errors = {
+        "split": recipe.test_split,
+        **measure_errors(network, test, float(recipe.network["cutoff"]), offset),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), out / "weights.pt")
+    card = Card(
+        name=recipe.name,
+        network=dict(recipe.network),
+        elements=tuple(sorted({chemical_symbols[z] for z in frames.numbers})),
+        offset_per_atom=offset,
+        distances=distance_ranges(train_frames),
+        errors=errors,
+        provenance=_provenance(recipe, epochs, seconds),
+        weights_sha256=sha256(out / "weights.pt"),
+    )
+    (out / "recipe.toml").write_text(tomli_w.dumps(asdict(recipe)), encoding="utf-8")
+    card.dump(out / "card.toml")
+    return card
+
+
+def _select(
+    frames: Labelled, splits: Mapping[str, NDArray[np.int64]], recipe: Recipe
+) -> tuple[Labelled, Labelled, Labelled]:
+    for name in (recipe.split, recipe.test_split):
+        if name not in splits:
+            raise CalculatorError(f"the data has no split {name!r}; it has {sorted(splits)}")
+    rows = splits[recipe.split]
+    wanted = recipe.n_train + recipe.n_validation
+    if wanted > len(rows):
+        raise CalculatorError(f"{wanted} frames asked for, but {recipe.split} has {len(rows)}")
+    return (
+        frames.take(rows[: recipe.n_train]),
+        frames.take(rows[recipe.n_train : wanted]),
+        frames.take(splits[recipe.test_split]),
+    )
+
+
+def _output(name: str, weight: float) -> schnetpack.task.ModelOutput:
+    return schnetpack.task.ModelOutput(
+        name=name,
+        loss_fn=torch.nn.MSELoss(),
+        loss_weight=weight,
+        metrics={"MAE": torchmetrics.MeanAbsoluteError()},
+    )
+
+
+def _task(network: torch.nn.Module, recipe: Recipe) -> schnetpack.task.AtomisticTask:
+    return schnetpack.task.AtomisticTask(
+        model=network,
+        outputs=[
+            _output(properties.energy, recipe.energy_weight),
+            _output(properties.forces, recipe.force_weight),
+        ],
+        optimizer_cls=torch.optim.AdamW,
+        optimizer_args={"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay},
+        scheduler_cls=torch.optim.lr_scheduler.CosineAnnealingLR,
+        scheduler_args={"T_max": recipe.max_epochs},
+    )
+
+
+def _fit(
+    network: torch.nn.Module,
+    recipe: Recipe,
+    frames: tuple[Labelled, Labelled],
+    offset: float,
+    progress: bool,
+) -> int:
+    """Train in place, end with the averaged weights of the best epoch, return the epochs run."""
+    cutoff = float(recipe.network["cutoff"])
+    training, validation = (FrameDataset(part, cutoff, offset) for part in frames)
+    with tempfile.TemporaryDirectory() as scratch:
+        best = lightning.callbacks.ModelCheckpoint(
+            dirpath=scratch, monitor="val_loss", save_weights_only=True
+        )
+        callbacks: list[lightning.Callback] = [
+            schnetpack.train.ExponentialMovingAverage(decay=recipe.ema_decay),
+            best,
+            lightning.callbacks.EarlyStopping("val_loss", patience=recipe.patience),
+        ]
+        trainer = lightning.Trainer(
+            max_epochs=recipe.max_epochs,
+            callbacks=callbacks,
+            accelerator="auto",
+            devices=1,
+            logger=False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            inference_mode=False,
+            log_every_n_steps=1,
+        )
+        trainer.fit(
+            _task(network, recipe),
+            AtomsLoader(training, batch_size=recipe.batch_size, shuffle=True),
+            AtomsLoader(validation, batch_size=50),
+        )
+        # weights_only=False: lightning wrote this file itself a moment ago.
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+    network.load_state_dict(
+        {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
+    )
+    network.cpu().eval()
+    return int(trainer.current_epoch)
+
+
+def measure_errors(
+    network: torch.nn.Module, frames: Labelled, cutoff: float, offset: float
+) -> dict[str, float]:
+    """Return mean absolute errors: energy in meV per molecule, forces in meV/Å per component."""
+    energy_errors, force_errors = [], []
+    for batch in AtomsLoader(FrameDataset(frames, cutoff, offset), batch_size=50):
+        energy, forces = batch[properties.energy], batch[properties.forces]
+        results = network(batch)
+        energy_errors.append((results[properties.energy] - energy).abs().detach())
+        force_errors.append((results[properties.forces] - forces).abs().detach().flatten())
+    return {
+        "energy_mae_mev": 1e3 * float(torch.cat(energy_errors).mean()),
+        "force_mae_mev_per_ang": 1e3 * float(torch.cat(force_errors).mean()),
+    }
+
+
+def distance_ranges(frames: Labelled) -> dict[str, tuple[float, float]]:
+    """Return the shortest and the longest distance (Å) per element pair over all frames."""
+    i, j = np.triu_indices(len(frames.numbers), k=1)
+    distances = np.linalg.norm(frames.positions[:, j] - frames.positions[:, i], axis=-1)
+    symbols = [chemical_symbols[z] for z in frames.numbers]
+    keys = np.array([pair_key(symbols[a], symbols[b]) for a, b in zip(i, j, strict=True)])
+    return {
+        str(key): (
+            round(float(distances[:, keys == key].min()), 4),
+            round(float(distances[:, keys == key].max()), 4),
+        )
+        for key in np.unique(keys)
+    }
+
+
+def _provenance(recipe: Recipe, epochs: int, seconds: float) -> dict[str, Any]:
+    return {
+        "summary": recipe.summary,
+        "level_of_theory": recipe.level_of_theory,
+        "data": f"{recipe.source}: {recipe.data_file}",
+        "data_licence": recipe.data_licence,
+        "rows": f"{recipe.split}: {recipe.n_train} to train on, {recipe.n_validation} to validate",
+        "seed": recipe.seed,
+        "epochs": epochs,
+        "training_minutes": round(seconds / 60, 1),
+        "licence": "MIT",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("mdxai", "schnetpack", "torch", "numpy")},
+        },
+    }

@@ -1,0 +1,202 @@
+"""One instant of a simulation, and its pairs. The only place where units are converted.
+
+Inside the package everything is in Å, eV, eV/Å, amu, fs and K. ASE counts time in Å·√(amu/eV); that
+unit ends here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+BOLTZMANN = 8.617330337217213e-05  # eV/K, CODATA 2014, as in ase.units
+AMU_ANG2_PER_FS2 = 103.6426957  # eV in one amu·Å²/fs², CODATA 2014; checked against ase.units
+DENSE_LIMIT = 64  # atoms up to which all pairs are formed at once
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Unordered pairs of atoms, each once, at their shortest image.
+
+    i, j: (n_pairs,), i < j. vectors: (n_pairs, 3) from i to j, Å. distances: (n_pairs,), Å.
+    """
+
+    i: Ints
+    j: Ints
+    vectors: Floats
+    distances: Floats
+
+    def __len__(self) -> int:
+        return len(self.i)
+
+    def select(self, keep: NDArray[Any]) -> Pairs:
+        """Return the pairs that a mask or an index array picks."""
+        return Pairs(self.i[keep], self.j[keep], self.vectors[keep], self.distances[keep])
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One instant, read-only. Positions are unwrapped; missing quantities are NaN."""
+
+    step: int
+    time: float  # fs
+    numbers: Ints  # (n_atoms,)
+    masses: Floats  # (n_atoms,) amu
+    positions: Floats  # (n_atoms, 3) Å
+    velocities: Floats  # (n_atoms, 3) Å/fs
+    forces: Floats  # (n_atoms, 3) eV/Å
+    energy: float  # potential energy, eV
+    cell: Floats  # (3, 3) rows, Å
+    pbc: Bools  # (3,)
+
+    def __post_init__(self) -> None:
+        for name in _ARRAYS:
+            getattr(self, name).setflags(write=False)
+
+    @classmethod
+    def from_atoms(cls, atoms: Atoms, *, step: int = 0, time: float = 0.0) -> Frame:
+        """Copy one instant out of ASE atoms.
+
+        Energy and forces are those the calculator holds for exactly these positions; where it
+        holds none they are NaN. No evaluation is ever started.
+
+        Args:
+            atoms: structure, with or without a calculator.
+            step: MD step of this instant.
+            time: fs.
+        """
+        from ase import units
+
+        energy, forces = _held_results(atoms)
+        return cls(
+            step=step,
+            time=time,
+            numbers=atoms.numbers.astype(np.int64),
+            masses=atoms.get_masses().astype(np.float64),
+            positions=atoms.positions.copy(),
+            velocities=atoms.get_velocities() * units.fs,
+            forces=forces,
+            energy=energy,
+            cell=atoms.cell.array.copy(),
+            pbc=atoms.pbc.copy(),
+        )
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def symbols(self) -> list[str]:
+        """Chemical symbols, one per atom."""
+        from ase.data import chemical_symbols
+
+        return [chemical_symbols[z] for z in self.numbers]
+
+    @property
+    def kinetic_energy(self) -> float:
+        """Σ ½ m v², eV."""
+        return float(0.5 * AMU_ANG2_PER_FS2 * np.sum(self.masses[:, None] * self.velocities**2))
+
+    @property
+    def temperature(self) -> float:
+        """2 E_kin / (3 N k_B), K: all 3N degrees of freedom, as ASE counts them."""
+        return 2.0 * self.kinetic_energy / (3 * self.n_atoms * BOLTZMANN)
+
+    def pairs(self, cutoff: float) -> Pairs:
+        """Return all pairs closer than `cutoff` (Å), sorted by i, then j."""
+        return find_pairs(self.positions, self.cell, self.pbc, cutoff)
+
+
+_ARRAYS = tuple(
+    f.name for f in fields(Frame) if f.name not in {"step", "time", "energy"}
+)
+
+
+def _held_results(atoms: Atoms) -> tuple[float, Floats]:
+    forces = np.full((len(atoms), 3), np.nan)
+    calculator = atoms.calc
+    if calculator is None or calculator.calculation_required(atoms, ["energy", "forces"]):
+        return np.nan, forces
+    energy = float(atoms.get_potential_energy())
+    forces = np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)
+    return energy, forces
+
+
+def find_pairs(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Pairs:
+    """Return all unordered pairs closer than `cutoff`, each at its shortest image.
+
+    Args:
+        positions: (n_atoms, 3) Å.
+        cell: (3, 3) rows, Å.
+        pbc: (3,) whether periodic along each row of the cell.
+        cutoff: Å; may be infinite where nothing is periodic.
+
+    Raises:
+        ValueError: for an infinite cutoff in a periodic cell.
+    """
+    points = np.asarray(positions, dtype=np.float64)
+    periodic = np.asarray(pbc, dtype=bool)
+    if periodic.any() and not np.isfinite(cutoff):
+        raise ValueError("pairs in a periodic cell need a finite cutoff, got an infinite one")
+    if not periodic.any() and (len(points) <= DENSE_LIMIT or not np.isfinite(cutoff)):
+        return _all_pairs(points, cutoff)
+    return _shortest_images(points, np.asarray(cell, dtype=np.float64), periodic, cutoff)
+
+
+def _all_pairs(points: Floats, cutoff: float) -> Pairs:
+    i, j = _upper_triangle(len(points))
+    vectors = points[j] - points[i]
+    distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    pairs = Pairs(i, j, vectors, distances)
+    return pairs if np.isinf(cutoff) else pairs.select(distances < cutoff)
+
+
+_TRIANGLES: dict[int, tuple[Ints, Ints]] = {}
+
+
+def _upper_triangle(n: int) -> tuple[Ints, Ints]:
+    if n not in _TRIANGLES:
+        i, j = np.triu_indices(n, k=1)
+        _TRIANGLES.clear()  # one system at a time: memory stays bounded
+        _TRIANGLES[n] = (i.astype(np.int64), j.astype(np.int64))
+    return _TRIANGLES[n]
+
+
+def _shortest_images(points: Floats, cell: Floats, pbc: Bools, cutoff: float) -> Pairs:
+    from vesin import NeighborList
+
+    if not np.isfinite(points).all():
+        empty = np.empty(0, dtype=np.int64)
+        return Pairs(empty, empty, np.empty((0, 3)), np.empty(0))
+    search = NeighborList(cutoff=cutoff, full_list=False)
+    i, j, vectors, distances = search.compute(points, cell, pbc, "ijDd")
+    i, j = i.astype(np.int64), j.astype(np.int64)
+    flip = i > j
+    i, j = np.where(flip, j, i), np.where(flip, i, j)
+    vectors = np.where(flip[:, None], -vectors, vectors)
+    order = np.lexsort((distances, j, i))
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0)
+    keep = order[first]
+    keep = keep[i[keep] != j[keep]]  # an atom and its own image are no pair
+    return Pairs(i[keep], j[keep], vectors[keep], distances[keep])
+
+
+def iter_element_pairs(numbers: Ints) -> Iterator[tuple[int, int]]:
+    """Yield each pair of elements that occurs (z_low, z_high), in ascending order."""
+    kinds, counts = np.unique(numbers, return_counts=True)
+    for a, z in enumerate(kinds):
+        for b in range(a, len(kinds)):
+            if a != b or counts[a] > 1:
+                yield int(z), int(kinds[b])
