@@ -1,1 +1,70 @@
-"""mdxai."""
+"""mdxai watches molecular dynamics driven by machine-learned potentials and explains it.
+
+    import mdxai
+
+    atoms.calc = mdxai.load_calculator("painn-ethanol")
+    with mdxai.Monitor(dyn, "runs/ethanol") as monitor:
+        dyn.attach(monitor, interval=1)
+        dyn.run(20_000)
+    print(monitor.verdict)
+
+Names are imported when first used: `import mdxai` alone loads neither torch nor numba.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mdxai.attribution import Attribution, attributor
+    from mdxai.calculators import CalculatorError, list_calculators, load_calculator
+    from mdxai.frame import Frame, Pairs
+    from mdxai.monitor import InstabilityWarning, Monitor
+    from mdxai.record import RecordError, Run, open_run
+    from mdxai.verdict import Verdict, judge
+
+_HOME = {
+    "Attribution": "mdxai.attribution",
+    "CalculatorError": "mdxai.calculators",
+    "Frame": "mdxai.frame",
+    "InstabilityWarning": "mdxai.monitor",
+    "Monitor": "mdxai.monitor",
+    "Pairs": "mdxai.frame",
+    "RecordError": "mdxai.record",
+    "Run": "mdxai.record",
+    "Verdict": "mdxai.verdict",
+    "attributor": "mdxai.attribution",
+    "judge": "mdxai.verdict",
+    "list_calculators": "mdxai.calculators",
+    "load_calculator": "mdxai.calculators",
+    "open_run": "mdxai.record",
+}
+
+__all__ = [
+    "Attribution",
+    "CalculatorError",
+    "Frame",
+    "InstabilityWarning",
+    "Monitor",
+    "Pairs",
+    "RecordError",
+    "Run",
+    "Verdict",
+    "attributor",
+    "judge",
+    "list_calculators",
+    "load_calculator",
+    "open_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # A submodule imported by the same name must not be shadowed, so only these names resolve.
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'mdxai' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -128,9 +128,11 @@ def _held_results(atoms: Atoms) -> tuple[float, Floats]:
     calculator = atoms.calc
     if calculator is None or calculator.calculation_required(atoms, ["energy", "forces"]):
         return np.nan, forces
+    held = getattr(calculator, "results", {})
+    if "energy" in held and "forces" in held:  # asking through `atoms` compares the system again
+        return float(held["energy"]), np.array(held["forces"], dtype=np.float64)
     energy = float(atoms.get_potential_energy())
-    forces = np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)
-    return energy, forces
+    return energy, np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)
 
 
 def find_pairs(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Pairs:

@@ -99,17 +99,34 @@ class NetworkPotential:
             CalculatorError: on first sight of a system, for an element the network was not
                 trained on or for atoms on top of each other.
         """
-        if self._numbers is None or not np.array_equal(numbers, self._numbers):
-            self._prepare(numbers, positions, cell, pbc)
+        self._meet(numbers, positions, cell, pbc)
         if not np.isfinite(positions).all():
             nan = np.full((len(numbers), 3), np.nan)
             return Prediction(nan[:, 0], nan, np.full((3, 3), np.nan))
-        edges, vectors = self.edges(positions, cell, pbc)
-        scaled = torch.as_tensor(vectors / self.card.length_unit, dtype=self.dtype)
-        energies, gradient = self._evaluation(edges)(scaled.to(self.device))
+        edges, vectors = self._edges(positions, cell, pbc)
+        energies, gradient = self._evaluation(edges)(self._scaled(vectors))
         return self._in_physical_units(energies, gradient, edges, vectors)
 
-    def edges(self, positions: Floats, cell: Floats, pbc: Bools) -> tuple[Edges, Floats]:
+    def inputs(self, frame: Frame) -> tuple[Tensor, Edges, Tensor]:
+        """Return what the network takes for a frame: atomic numbers (n_atoms,), edges, and vectors
+        (n_half, 3) in the network's length unit and dtype.
+
+        Raises:
+            CalculatorError: as `predict`.
+        """
+        self._meet(frame.numbers, frame.positions, frame.cell, frame.pbc)
+        edges, vectors = self._edges(frame.positions, frame.cell, frame.pbc)
+        return self._atomic_numbers, edges, self._scaled(vectors)
+
+    def _meet(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
+        if self._numbers is None or not np.array_equal(numbers, self._numbers):
+            self._prepare(numbers, positions, cell, pbc)
+
+    def _scaled(self, vectors: Floats) -> Tensor:
+        scaled = torch.as_tensor(vectors / self.card.length_unit, dtype=self.dtype)
+        return scaled.to(self.device)
+
+    def _edges(self, positions: Floats, cell: Floats, pbc: Bools) -> tuple[Edges, Floats]:
         """Return the edges of a system and their vectors (n_half, 3), Å, in float64."""
         if self._all_pairs is not None and not pbc.any():
             return self._all_pairs, self._all_pairs.vectors(positions)
@@ -117,7 +134,7 @@ class NetworkPotential:
 
     def _prepare(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
         check_structure(self.card, numbers, positions, cell, pbc)
-        self._atomic_numbers = torch.as_tensor(numbers, dtype=torch.int64, device=self.device)
+        self._atomic_numbers = torch.tensor(numbers, dtype=torch.int64, device=self.device)
         small = len(numbers) <= ALL_PAIRS_LIMIT
         self._all_pairs = AllPairs(len(numbers), self.device) if small else None
         self._neighbours = VerletList(self.cutoff)

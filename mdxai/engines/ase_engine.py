@@ -1,0 +1,90 @@
+"""ASE's molecular dynamics as a source of frames that can be stopped."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+from ase import units
+from ase.md.md import MolecularDynamics
+from ase.md.nvtberendsen import NVTBerendsen
+from ase.md.verlet import VelocityVerlet
+
+from mdxai.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDescription:
+    """name: class of the dynamics. timestep: fs. temperature: of the thermostat, K, or None.
+    conserves_energy: whether nothing but the forces changes the velocities.
+    parameters: what else the engine states about itself, in its own units."""
+
+    name: str
+    timestep: float
+    temperature: float | None
+    conserves_energy: bool
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+class AseEngine:
+    """Reads an ASE dynamics object without owning it, and never starts an evaluation.
+
+    Raises:
+        TypeError: for anything that is not an ASE MolecularDynamics.
+    """
+
+    def __init__(self, dynamics: MolecularDynamics) -> None:
+        if not isinstance(dynamics, MolecularDynamics):
+            raise TypeError(
+                f"expected ASE molecular dynamics such as Langevin or VelocityVerlet, got "
+                f"{type(dynamics).__name__}"
+            )
+        self._dynamics: Any = weakref.proxy(dynamics)
+
+    @property
+    def calculator(self) -> Any:
+        return self._dynamics.atoms.calc
+
+    def frame(self) -> Frame:
+        """Return the present instant."""
+        dynamics = self._dynamics
+        return Frame.from_atoms(
+            dynamics.atoms, step=dynamics.nsteps, time=dynamics.get_time() / units.fs
+        )
+
+    def stop(self) -> None:
+        """Let the run end after this step; its `run()` then returns False."""
+        self._dynamics.max_steps = 0
+
+    def describe(self) -> EngineDescription:
+        """Return what the engine is and what it simulates."""
+        stated = dict(self._dynamics.todict())
+        stated.pop("type", None)
+        name = stated.pop("md-type", type(self._dynamics).__name__)
+        timestep = float(stated.pop("timestep", self._dynamics.dt)) / units.fs
+        plain = (bool, int, float, str)
+        return EngineDescription(
+            name=name,
+            timestep=timestep,
+            temperature=_temperature(self._dynamics, stated),
+            conserves_energy=isinstance(self._dynamics, VelocityVerlet),
+            parameters={key: v for key, v in stated.items() if isinstance(v, plain)},
+        )
+
+
+def _temperature(dynamics: Any, stated: dict[str, Any]) -> float | None:
+    """Return the thermostat's temperature, K; ASE's classes keep it in different places."""
+    if "temperature_K" in stated:
+        return float(stated["temperature_K"])
+    if isinstance(dynamics, NVTBerendsen):  # and its subclasses
+        return float(dynamics.temperature)
+    for name in ("temperature_K", "_temperature_K"):  # LangevinBAOAB, MTK barostats
+        if getattr(dynamics, name, None) is not None:
+            return float(getattr(dynamics, name))
+    for name in ("temp", "temperature"):  # Langevin, Bussi, Andersen, NPT: k_B T in eV
+        if hasattr(dynamics, name):
+            return float(getattr(dynamics, name)) / units.kB
+    if hasattr(dynamics, "_thermostat"):  # Nosé–Hoover chain
+        return float(dynamics._thermostat._kT) / units.kB
+    return None

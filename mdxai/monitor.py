@@ -1,0 +1,234 @@
+"""Monitor: an observer of molecular dynamics that explains, checks, records and judges."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from ase.md.md import MolecularDynamics
+
+from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
+from mdxai.attribution.attribution import DEFAULT_GAMMA
+from mdxai.engines import AseEngine
+from mdxai.frame import Frame
+from mdxai.principles import Principle, principles_for
+from mdxai.record import RunWriter
+from mdxai.statistics import BinnedMoments, ElementPairChannels
+from mdxai.verdict import THRESHOLDS, Court, Verdict
+
+Reaction = Literal["ignore", "warn", "halt"] | Callable[[Verdict], None]
+
+N_BINS = 240
+
+
+class InstabilityWarning(UserWarning):
+    """A monitored trajectory became unstable."""
+
+
+@dataclass(slots=True)
+class Cost:
+    """Wall time since the first frame, s: all of it, the monitor's own, and of that attribution.
+
+    n_attributions counts explained frames.
+    """
+
+    total: float = 0.0
+    monitor: float = 0.0
+    attribution: float = 0.0
+    n_attributions: int = 0
+
+    @property
+    def share(self) -> float:
+        """The monitor's share of the wall time."""
+        return self.monitor / self.total if self.total > 0 else 0.0
+
+
+class Monitor:
+    """Watches an ASE run. Attach it like any observer; leave the `with` block to finish the record.
+
+        with mdxai.Monitor(dyn, "runs/ethanol", attribute_every=10) as monitor:
+            dyn.attach(monitor, interval=1)
+            dyn.run(20_000)
+        print(monitor.verdict)
+
+    It reads what the calculator has computed anyway and explains on a twin of the model, so the
+    trajectory is bit-identical to the unmonitored one.
+
+    Args:
+        dynamics: an ASE MolecularDynamics object.
+        path: run directory to write; None keeps no record.
+        attribute_every: explain frames whose MD step is a multiple of this; 0 never.
+        gamma: γ of the attribution rule.
+        on_unstable: "warn" (default), "ignore", "halt" (end the run after this step), or a
+            function that is given the verdict. Called once.
+        context: entries for run.toml, such as seeds and the command line.
+
+    Raises:
+        RecordError: when `path` already holds a run.
+        TypeError, ValueError: for unusable arguments.
+    """
+
+    def __init__(
+        self,
+        dynamics: MolecularDynamics,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        attribute_every: int = 10,
+        gamma: float = DEFAULT_GAMMA,
+        on_unstable: Reaction = "warn",
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        if attribute_every < 0:
+            raise ValueError(f"attribute_every must be 0 or positive, got {attribute_every}")
+        if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt")):
+            raise ValueError(
+                f"on_unstable must be 'ignore', 'warn', 'halt' or a function, got {on_unstable!r}"
+            )
+        self._engine = AseEngine(dynamics)
+        self._writer = RunWriter(path) if path is not None else None
+        self._attribute_every = attribute_every
+        self._gamma = gamma
+        self._on_unstable = on_unstable
+        self._context = dict(context or {})
+        self._court = Court()
+        self._principles: list[Principle] | None = None
+        self._attributor: Attributor | None = None
+        self.last_step: int | None = None
+        self._reacted = False
+        self._started = 0.0
+        self.cost = Cost()
+        self.profile: BinnedMoments | None = None
+        self.last_attribution: Attribution | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The judgement of what has been seen so far."""
+        return self._court.verdict()
+
+    def __call__(self) -> None:
+        """Take in the present instant; ASE calls this."""
+        begin = time.perf_counter()
+        frame = self._engine.frame()
+        if frame.step == self.last_step:  # a second run() starts with the frame the first ended on
+            return
+        self.last_step = frame.step
+        if self._principles is None:
+            self._start(frame, begin)
+        self._observe(frame)
+        end = time.perf_counter()
+        self.cost.monitor += end - begin
+        self.cost.total = end - self._started
+
+    def _start(self, first: Frame, begin: float) -> None:
+        self._started = begin
+        engine = self._engine.describe()
+        calculator = self._engine.calculator
+        card = getattr(calculator, "card", None)
+        self._principles, unavailable = principles_for(
+            first, card, temperature=engine.temperature, conserves_energy=engine.conserves_energy
+        )
+        unavailable |= self._prepare_attribution(first)
+        self._court = Court(THRESHOLDS, unavailable)
+        if self._writer is None:
+            return
+        header = {
+            "calculator": _describe_calculator(calculator),
+            "engine": asdict(engine),
+            "system": {"numbers": first.numbers.tolist(), "masses_amu": first.masses.tolist(),
+                       "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist()},
+            "parameters": {"attribute_every": self._attribute_every, "gamma": self._gamma},
+            "thresholds": {t.principle: asdict(t) for t in THRESHOLDS},
+            "unavailable": unavailable,
+            "context": self._context,
+        }  # fmt: skip
+        self._writer.start(header, self._principles)
+
+    def _prepare_attribution(self, first: Frame) -> dict[str, str]:
+        """Set up the explanation of frames; return why not, where that is so."""
+        if self._attribute_every == 0:
+            return {"attribution": "switched off (attribute_every=0)"}
+        try:
+            explain = attributor(self._engine.calculator, gamma=self._gamma)
+        except AttributionUnavailable as reason:
+            return {"attribution": str(reason)}
+        self._attributor = explain
+        self._channels = ElementPairChannels(first.numbers)
+        if self._channels.names:
+            self.profile = BinnedMoments(
+                self._channels.names, self._engine.calculator.card.cutoff, N_BINS
+            )
+        return {}
+
+    def _observe(self, frame: Frame) -> None:
+        assert self._principles is not None
+        attribution = self._explain(frame)
+        deviations = {p.name: p.deviate(frame, attribution) for p in self._principles}
+        self._court.hear(frame.time, deviations.values())
+        if self._writer is not None:
+            self._writer.add_frame(frame, deviations)
+            if attribution is not None:
+                self._writer.add_attribution(frame, attribution)
+        if self._court.unstable and not self._reacted:
+            self._reacted = True
+            self._react()
+
+    def _explain(self, frame: Frame) -> Attribution | None:
+        due = self._attributor is not None and frame.step % self._attribute_every == 0
+        if not due or not np.isfinite(frame.positions).all():
+            return None
+        begin = time.perf_counter()
+        assert self._attributor is not None
+        attribution = self._attributor.attribute(frame)
+        if self.profile is not None:
+            pairs = attribution.pairs
+            channels = self._channels.of(pairs.i, pairs.j)
+            self.profile.update(channels, pairs.distances, np.abs(attribution.two_body))
+        self.last_attribution = attribution
+        self.cost.attribution += time.perf_counter() - begin
+        self.cost.n_attributions += 1
+        return attribution
+
+    def _react(self) -> None:
+        verdict = self.verdict
+        if callable(self._on_unstable):
+            self._on_unstable(verdict)
+        elif self._on_unstable == "halt":
+            self._engine.stop()
+        elif self._on_unstable == "warn":
+            warnings.warn(str(verdict), InstabilityWarning, stacklevel=3)
+
+    def finish(self) -> None:
+        """Write what is left and the verdict. Leaving the `with` block calls this."""
+        if self._writer is not None and self._writer.open:
+            content = self.verdict.as_dict() | {"cost": asdict(self.cost) | {
+                "share": self.cost.share}}  # fmt: skip
+            self._writer.finish(content, self.profile)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.finish()
+
+
+def _describe_calculator(calculator: Any) -> dict[str, Any]:
+    card = getattr(calculator, "card", None)
+    if card is None:
+        return {"name": str(getattr(calculator, "name", type(calculator).__name__))}
+    return {
+        "name": card.name,
+        "weights_sha256": card.weights_sha256,
+        "network": dict(card.network),
+        "distances": {pair: list(span) for pair, span in card.distances.items()},
+    }

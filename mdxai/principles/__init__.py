@@ -1,0 +1,60 @@
+"""Physical principles as measured deviations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mdxai.calculators import Card
+from mdxai.frame import Frame
+from mdxai.principles.motion import EnergyConservation, NetForce, NonFinite, Temperature
+from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
+from mdxai.principles.structure import BondIntegrity, ClosestContact, bonds_of
+
+__all__ = [
+    "BondIntegrity",
+    "ClosestContact",
+    "Deviation",
+    "EnergyConservation",
+    "NetForce",
+    "NonFinite",
+    "Principle",
+    "PrincipleUnavailable",
+    "Temperature",
+    "bonds_of",
+    "principles_for",
+]
+
+
+def principles_for(
+    first: Frame,
+    card: Card | None = None,
+    *,
+    temperature: float | None = None,
+    conserves_energy: bool = False,
+) -> tuple[list[Principle], dict[str, str]]:
+    """Return the principles that can be checked from `first` on, and why the others cannot.
+
+    Args:
+        first: first frame of the run.
+        card: of the calculator, where it has one.
+        temperature: of the thermostat, K; None without one.
+        conserves_energy: whether nothing but the forces changes the velocities.
+    """
+    ranges = card.distances if card is not None else {}
+    makers: dict[str, Callable[[], Principle]] = {
+        NonFinite.name: NonFinite,
+        BondIntegrity.name: lambda: BondIntegrity(first),
+        ClosestContact.name: lambda: ClosestContact(ranges, first),
+        Temperature.name: lambda: Temperature(temperature or first.temperature),
+        EnergyConservation.name: lambda: EnergyConservation(
+            first, thermostatted=not conserves_energy
+        ),
+        NetForce.name: NetForce,
+    }
+    principles, unavailable = [], {}
+    for name, make in makers.items():
+        try:
+            principles.append(make())
+        except PrincipleUnavailable as reason:
+            unavailable[name] = str(reason)
+    return principles, unavailable

@@ -1,0 +1,34 @@
+"""A physical law as a number per frame: 0 when obeyed. Thresholds live in mdxai.verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far one frame is from one principle, in `unit`; `atoms` are those that break it most."""
+
+    principle: str
+    unit: str
+    value: float
+    atoms: tuple[int, ...] = ()
+
+
+class Principle(Protocol):
+    """One law. It may remember earlier frames; it never evaluates a calculator."""
+
+    name: str
+    unit: str
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        """Return the deviation, or None where this frame cannot tell (no attribution, say)."""
+        ...
+
+
+class PrincipleUnavailable(ValueError):
+    """A principle that cannot be checked in this run, with the reason."""

@@ -1,0 +1,142 @@
+"""Figures of a recorded run that a chemist reads without a manual."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mdxai.record import Run
+from mdxai.verdict import THRESHOLDS, judge
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LABELS = {
+    "non_finite": "non-finite\nvalues",
+    "bond": "bond length\nchange / Å",
+    "contact": "contact below\ntraining / Å",
+    "temperature": "temperature\nexcess / σ",
+    "energy": "energy from\nnowhere / meV per atom",
+    "net_force": "net force\n/ eV/Å",
+}
+ELEMENT_PAIR_COLOURS = (
+    "#1b6ca8", "#c8553d", "#3a7d44", "#8e5ea2", "#d4a017", "#4a4e69",
+    "#00a6a6", "#b5179e", "#7f5539", "#6c757d",
+)  # fmt: skip
+INK, ALARM, CAUTION = "#222831", "#c1121f", "#e09f3e"
+SHOWN = ("bond", "contact", "temperature", "energy")
+
+
+def run_figure(run: Run, title: str | None = None) -> Figure:
+    """Return the figure of one run: deviations over time, and relevance against distance.
+
+    Args:
+        run: a finished run.
+        title: heading; the calculator and the verdict by default.
+    """
+    from matplotlib.figure import Figure
+
+    verdict = judge(run)
+    shown = [name for name in SHOWN if name in run.deviations]
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
+    grid = figure.add_gridspec(len(shown), 2, width_ratios=(1.15, 1))
+    axes = [figure.add_subplot(grid[row, 0]) for row in range(len(shown))]
+    _plot_deviations(axes, shown, run, verdict.onset_fs)
+    _plot_relevance(figure.add_subplot(grid[:, 1]), run)
+    figure.suptitle(title or _title(run, str(verdict.stability), verdict.onset_fs), color=INK)
+    return figure
+
+
+def _title(run: Run, stability: str, onset: float | None) -> str:
+    when = "" if onset is None else f" at {onset / 1000:.2f} ps"
+    return f"{run.header['calculator']['name']}: {stability}{when}"
+
+
+def _plot_deviations(axes: list[Axes], names: list[str], run: Run, onset: float | None) -> None:
+    table = run.frames(["time_fs", *names])
+    time = table["time_fs"].to_numpy() / 1000
+    for ax, name in zip(axes, names, strict=True):
+        values = table[name].to_numpy(zero_copy_only=False)
+        ax.plot(time, values, color=INK, lw=0.8)
+        _mark_thresholds(ax, name, values)
+        ax.set_ylabel(LABELS.get(name, name), fontsize=8, color=INK)
+        if onset is not None:
+            ax.axvline(onset / 1000, color=ALARM, lw=1.2)
+        if ax is not axes[-1]:
+            ax.tick_params(labelbottom=False)
+        _tidy(ax)
+        ax.set_xlim(time[0], max(time[-1], time[0] + 1e-3))
+    if onset is not None:
+        axes[0].annotate(
+            "onset ", (onset / 1000, 1), xycoords=("data", "axes fraction"), ha="right", va="top",
+            fontsize=8, color=ALARM,
+        )  # fmt: skip
+    axes[0].set_title("Deviations from physics (0 = obeyed)", fontsize=10, loc="left", color=INK)
+    axes[-1].set_xlabel("time / ps", color=INK)
+
+
+def _mark_thresholds(ax: Axes, name: str, values: np.ndarray[Any, Any]) -> None:
+    threshold = next(t for t in THRESHOLDS if t.principle == name)
+    finite = values[np.isfinite(values)]
+    top = max(float(finite.max(initial=0.0)), 1.05 * threshold.unstable)
+    ax.axhspan(threshold.unstable, 1e9, color=ALARM, alpha=0.10, lw=0)
+    ax.axhspan(threshold.warn, threshold.unstable, color=CAUTION, alpha=0.13, lw=0)
+    ax.set_ylim(0, 1.08 * top)
+    for limit, word, colour in (
+        (threshold.warn, "suspect", CAUTION),
+        (threshold.unstable, "unstable", ALARM),
+    ):
+        ax.annotate(
+            f"{word} above {limit:g}", (0.995, limit), xycoords=("axes fraction", "data"),
+            ha="right", va="bottom", fontsize=6.5, color=colour,
+        )  # fmt: skip
+
+
+def _plot_relevance(ax: Axes, run: Run) -> None:
+    profile = run.profile()
+    ax.set_title("What the model's energy comes from", fontsize=10, loc="left", color=INK)
+    ax.set_xlabel("distance / Å", color=INK)
+    ax.set_ylabel("mean strength of the pair, |two-body relevance| / eV", color=INK)
+    _tidy(ax)
+    if not profile.num_rows:
+        ax.text(0.5, 0.5, _why_not(run), ha="center", va="center", transform=ax.transAxes, wrap=True)
+        return
+    channel = np.array(profile["channel"].to_pylist())
+    centre = (profile["bin_left_ang"].to_numpy() + profile["bin_right_ang"].to_numpy()) / 2
+    mean, count = profile["mean_eV"].to_numpy(), profile["count"].to_numpy()
+    for k, name in enumerate(sorted(set(channel))):
+        here = channel == name
+        colour = ELEMENT_PAIR_COLOURS[k % len(ELEMENT_PAIR_COLOURS)]
+        _plot_channel(ax, centre[here], mean[here], count[here], colour, name.replace("-", "–"))
+    ax.set_yscale("log")
+    ax.legend(frameon=False, fontsize=9, title="element pair")
+
+
+def _plot_channel(
+    ax: Axes,
+    centre: np.ndarray[Any, Any],
+    mean: np.ndarray[Any, Any],
+    count: np.ndarray[Any, Any],
+    colour: str,
+    label: str,
+) -> None:
+    """Points sized by how often the distance occurred, and a line through the well-filled bins,
+    broken where bins are missing."""
+    order = np.argsort(centre)
+    centre, mean, count = centre[order], mean[order], count[order]
+    ax.scatter(centre, mean, s=3 + 22 * np.sqrt(count / count.max()), color=colour, alpha=0.35, lw=0)
+    filled = count >= 5
+    gaps = np.flatnonzero(np.diff(centre[filled]) > 0.15) + 1
+    x, y = np.insert(centre[filled], gaps, np.nan), np.insert(mean[filled], gaps, np.nan)
+    ax.plot(x, y, color=colour, lw=1.3, label=label)
+
+
+def _why_not(run: Run) -> str:
+    return str(run.header.get("unavailable", {}).get("attribution", "no frame was explained"))
+
+
+def _tidy(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(colors=INK, labelsize=8)

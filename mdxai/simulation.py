@@ -1,0 +1,149 @@
+"""One monitored ASE run from plain settings, as the command line and the demo start it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms, units
+from ase.build import molecule
+from ase.collections import g2
+from ase.md.langevin import Langevin
+from ase.md.md import MolecularDynamics
+from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+from mdxai.calculators.potential import check_structure
+from mdxai.monitor import Monitor, Reaction
+
+ENSEMBLES = ("nve", "nvt")
+
+
+class SettingsError(ValueError):
+    """Settings that describe no possible run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What to simulate and how closely to watch.
+
+    temperature: K, of the initial velocities and, in NVT, of the thermostat. timestep: fs.
+    friction: 1/fs, of the Langevin thermostat. interval: steps between monitored frames.
+    attribute_every: steps between explained frames, 0 for none.
+    """
+
+    temperature: float = 300.0
+    timestep: float = 0.5
+    steps: int = 10_000
+    ensemble: str = "nvt"
+    friction: float = 0.01
+    interval: int = 1
+    attribute_every: int = 10
+    gamma: float = 0.1
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Check every setting.
+
+        Raises:
+            SettingsError: naming the setting, what was given and what was expected.
+        """
+        for name in ("timestep", "steps", "interval"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("temperature", "friction", "attribute_every", "gamma", "seed"):
+            if not (getattr(self, name) >= 0 and np.isfinite(getattr(self, name))):
+                raise SettingsError(f"{name} must be 0 or positive, got {getattr(self, name)}")
+        if self.ensemble not in ENSEMBLES:
+            raise SettingsError(
+                f"ensemble must be one of {', '.join(ENSEMBLES)}, got {self.ensemble!r}"
+            )
+        if self.attribute_every % self.interval:
+            raise SettingsError(
+                f"attribute_every ({self.attribute_every}) must be a multiple of interval "
+                f"({self.interval}): only monitored frames can be explained"
+            )
+
+
+def read_structure(source: str) -> Atoms:
+    """Return a structure from a file that ASE reads, or a molecule of the G2 set by name.
+
+    Raises:
+        SettingsError: for neither.
+    """
+    path = Path(source)
+    if path.is_file():
+        try:
+            atoms = ase.io.read(path)
+        except Exception as error:  # ASE's readers raise whatever their formats make them raise
+            raise SettingsError(f"{path} cannot be read as a structure: {error}") from error
+        return atoms
+    if source in g2.names:
+        return molecule(source)
+    raise SettingsError(
+        f"there is no structure file {source!r}, and no molecule of that name in ASE's G2 set "
+        "(such as CH3CH2OH)"
+    )
+
+
+def make_dynamics(atoms: Atoms, settings: RunSettings) -> MolecularDynamics:
+    """Draw velocities and return ASE dynamics; one generator, seeded, serves both."""
+    rng = np.random.default_rng(settings.seed)
+    thermalize_momenta(atoms, temperature_K=settings.temperature, rng=rng)
+    Stationary(atoms)
+    if not atoms.pbc.any():
+        ZeroRotation(atoms)
+    timestep = settings.timestep * units.fs
+    if settings.ensemble == "nve":
+        return VelocityVerlet(atoms, timestep)
+    return Langevin(
+        atoms, timestep, temperature_K=settings.temperature,
+        friction=settings.friction / units.fs, fixcm=False, rng=rng,
+    )  # fmt: skip
+
+
+def simulate(
+    calculator: Any,
+    atoms: Atoms,
+    settings: RunSettings,
+    out: str | os.PathLike[str] | None,
+    *,
+    on_unstable: Reaction = "ignore",
+    progress: Callable[[Monitor], None] | None = None,
+    context: dict[str, Any] | None = None,
+) -> Monitor:
+    """Run monitored MD and return its finished monitor.
+
+    Args:
+        calculator: any ASE calculator.
+        atoms: start structure; a copy is simulated.
+        out: run directory, or None for no record.
+        on_unstable: as for Monitor.
+        progress: called with the monitor every 20 steps.
+        context: further entries for run.toml.
+
+    Raises:
+        CalculatorError: for a structure the calculator cannot take.
+        RecordError: when `out` holds another run.
+    """
+    system = atoms.copy()
+    card = getattr(calculator, "card", None)
+    if card is not None:
+        check_structure(card, system.numbers, system.positions, system.cell.array, system.pbc)
+    system.calc = calculator
+    dynamics = make_dynamics(system, settings)
+    with Monitor(
+        dynamics, out,
+        attribute_every=settings.attribute_every, gamma=settings.gamma, on_unstable=on_unstable,
+        context={"settings": asdict(settings), **(context or {})},
+    ) as monitor:  # fmt: skip
+        dynamics.attach(monitor, interval=settings.interval)
+        if progress is not None:
+            dynamics.attach(progress, 20, monitor)
+        dynamics.run(settings.steps)
+    return monitor

@@ -1,0 +1,214 @@
+"""Whether, when and why a trajectory became unstable: thresholds and a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from mdxai.principles import Deviation
+from mdxai.record import Run
+
+
+class Stability(StrEnum):
+    STABLE = "stable"
+    SUSPECT = "suspect"
+    UNSTABLE = "unstable"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """When a deviation counts.
+
+    A deviation that is not at or below `warn` makes a run suspect, one not at or below `unstable`
+    makes it unstable, once it has lasted for `patience` fs. NaN is never at or below anything.
+    """
+
+    principle: str
+    warn: float
+    unstable: float
+    patience: float
+    advice: str
+
+
+# What each number rests on is written in docs/thresholds.md.
+THRESHOLDS = (
+    Threshold(
+        "non_finite", 0, 0, 0.0,
+        "the run is lost from here on; restart before this time, and look at what broke first",
+    ),
+    Threshold(
+        "bond", 0.4, 0.5, 0.0,
+        "train on stretched geometries and higher temperatures, or lower the temperature",
+    ),
+    Threshold(
+        "contact", 0.15, 0.3, 0.0,
+        "add short contacts to the training data, or a repulsive core such as ZBL",
+    ),
+    Threshold(
+        "temperature", 8.0, 12.0, 5.0,
+        "halve the timestep; if the heating stays, the forces are at fault: check the energy",
+    ),
+    Threshold(
+        "energy", 10.0, 100.0, 0.0,
+        "halve the timestep; if it stays, the forces are not the gradient of a smooth energy",
+    ),
+    Threshold(
+        "net_force", 1e-3, 1e-2, 0.0,
+        "forces do not sum to zero: use float64, and a model whose forces derive from an energy",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One broken principle: since when, how badly at first and at worst, and what to do."""
+
+    principle: str
+    severity: str  # "warn" or "unstable"
+    time_fs: float
+    value: float
+    worst: float
+    threshold: float
+    unit: str
+    atoms: tuple[int, ...]
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of a run. `onset_fs` is the start of the first instability, if any."""
+
+    stability: Stability
+    onset_fs: float | None
+    duration_fs: float
+    n_frames: int
+    findings: tuple[Finding, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cause(self) -> Finding | None:
+        """The finding that came first among the gravest."""
+        grave = [f for f in self.findings if f.severity == "unstable"] or list(self.findings)
+        return min(grave, key=lambda f: f.time_fs, default=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what verdict.json holds."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{self.stability} over {self.duration_fs:g} fs ({self.n_frames} frames)"]
+        if self.onset_fs is not None:
+            lines[0] += f", onset at {self.onset_fs:g} fs"
+        for f in self.findings:
+            atoms = f" (atoms {', '.join(map(str, f.atoms))})" if f.atoms else ""
+            lines.append(
+                f"  {f.severity}: {f.principle} {f.value:.3g} {f.unit} at {f.time_fs:g} fs{atoms}, "
+                f"allowed {f.threshold:g}, worst {f.worst:.3g}; {f.advice}"
+            )
+        lines += [f"  not checked: {name}: {why}" for name, why in self.unavailable.items()]
+        return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class _Exceedance:
+    """One threshold watched over time; remembers the first violation that lasted."""
+
+    limit: float
+    patience: float
+    since: tuple[float, Deviation] | None = None
+    broken: tuple[float, Deviation] | None = None
+    worst: float = 0.0
+
+    def update(self, time: float, deviation: Deviation) -> None:
+        if deviation.value <= self.limit:  # false for NaN, which never passes
+            self.since = None
+            return
+        self.since = self.since or (time, deviation)
+        if self.broken is None and time - self.since[0] >= self.patience:
+            self.broken = self.since
+        if not deviation.value <= self.worst:
+            self.worst = deviation.value
+
+
+class Court:
+    """Judges a run frame by frame, in memory that does not grow.
+
+    Args:
+        thresholds: one per principle; deviations without a threshold are not judged.
+        unavailable: principles that could not be checked, with reasons; passed on.
+    """
+
+    def __init__(
+        self,
+        thresholds: Sequence[Threshold] = THRESHOLDS,
+        unavailable: Mapping[str, str] | None = None,
+    ) -> None:
+        self._thresholds = {t.principle: t for t in thresholds}
+        self._watches = {
+            (t.principle, severity): _Exceedance(limit, t.patience)
+            for t in thresholds
+            for severity, limit in (("warn", t.warn), ("unstable", t.unstable))
+        }
+        self._unavailable = dict(unavailable or {})
+        self._span: tuple[float, float] | None = None
+        self._n_frames = 0
+        self.unstable = False
+
+    def hear(self, time: float, deviations: Iterable[Deviation | None]) -> None:
+        """Take in the deviations of the frame at `time` (fs)."""
+        self._n_frames += 1
+        self._span = (self._span[0] if self._span else time, time)
+        for deviation in deviations:
+            if deviation is None or deviation.principle not in self._thresholds:
+                continue
+            for severity in ("warn", "unstable"):
+                self._watches[deviation.principle, severity].update(time, deviation)
+            self.unstable |= self._watches[deviation.principle, "unstable"].broken is not None
+
+    def verdict(self) -> Verdict:
+        """Return the judgement so far."""
+        findings = tuple(sorted(self._findings(), key=lambda f: f.time_fs))
+        grave = [f.time_fs for f in findings if f.severity == "unstable"]
+        if grave:
+            stability = Stability.UNSTABLE
+        elif findings:
+            stability = Stability.SUSPECT
+        else:
+            stability = Stability.STABLE if self._n_frames else Stability.INCONCLUSIVE
+        start, end = self._span or (0.0, 0.0)
+        return Verdict(
+            stability, min(grave, default=None), end - start, self._n_frames, findings,
+            self._unavailable,
+        )  # fmt: skip
+
+    def _findings(self) -> Iterable[Finding]:
+        for principle, threshold in self._thresholds.items():
+            grave, mild = (self._watches[principle, s] for s in ("unstable", "warn"))
+            watch, severity = (grave, "unstable") if grave.broken else (mild, "warn")
+            if watch.broken is None:
+                continue
+            time, deviation = watch.broken
+            yield Finding(
+                principle, severity, time, deviation.value, watch.worst, watch.limit,
+                deviation.unit, deviation.atoms, threshold.advice,
+            )  # fmt: skip
+
+
+def judge(run: Run, thresholds: Sequence[Threshold] = THRESHOLDS) -> Verdict:
+    """Judge a recorded run; the same verdict that its monitor reached live."""
+    units = run.deviations
+    court = Court(thresholds, run.header.get("unavailable"))
+    columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
+    for row in run.frames(columns).to_pylist():
+        court.hear(
+            row["time_fs"],
+            (
+                Deviation(name, unit, row[name], tuple(row[f"{name}_atoms"]))
+                for name, unit in units.items()
+                if row[name] is not None
+            ),
+        )
+    return court.verdict()

@@ -1,0 +1,122 @@
+"""Brute force: one masked backward pass of schnetpack's own modules per walk, as published.
+
+Written from the equations alone; it shares no code with mdxai.attribution.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import defaultdict
+
+import torch
+from schnetpack import properties
+from torch import nn
+
+
+class PublishedGammaLayer(nn.Module):
+    """The generalised γ rule in its published form, with clamped weights and inputs."""
+
+    def __init__(self, layer: nn.Module, gamma: float) -> None:
+        super().__init__()
+        self.layer, self.gamma = layer, gamma
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        w, b, g = self.layer.weight, self.layer.bias, self.gamma
+        up, down = w + g * w.clamp(min=0), w + g * w.clamp(max=0)
+        x_up, x_down = x.clamp(min=0), x.clamp(max=0)
+        p = x_up @ up.t() + x_down @ down.t() + b + g * b.clamp(min=0)
+        m = x_up @ down.t() + x_down @ up.t() + b + g * b.clamp(max=0)
+        y = self.layer(x)
+        out = torch.where(y > 1e-6, p, torch.where(y < -1e-6, m, torch.zeros_like(y)))
+        return out * torch.nan_to_num(y / out).detach()
+
+
+def with_rules(network: nn.Module, gamma: float) -> nn.Module:
+    """Return a copy of a schnetpack potential with the published layers in place."""
+    network = copy.deepcopy(network).requires_grad_(False)
+    rep = network.representation
+    for block in rep.interactions:
+        net = block.f2out if hasattr(block, "f2out") else block.interatomic_context_net
+        if not isinstance(net[0], PublishedGammaLayer):  # shared blocks are visited repeatedly
+            net[0] = PublishedGammaLayer(net[0], gamma)
+    for mixing in getattr(rep, "mixing", []):
+        if not isinstance(mixing.intraatomic_context_net[0], PublishedGammaLayer):
+            mixing.intraatomic_context_net[0] = PublishedGammaLayer(
+                mixing.intraatomic_context_net[0], gamma
+            )
+    outnet = network.output_modules[0].outnet
+    for k in range(len(outnet) - 1):
+        outnet[k] = PublishedGammaLayer(outnet[k], gamma)
+    return network
+
+
+def masked_output(network, inputs, walk):
+    """Return the summed output with relevance confined to one walk, and the embedding h⁰."""
+    rep = network.representation
+    x0 = rep.embedding(inputs[properties.Z]).detach().requires_grad_()
+    r_ij = inputs[properties.Rij]
+    d = r_ij.norm(dim=1)
+    forward = _schnet if hasattr(rep.interactions[0], "f2out") else _painn
+    features = forward(rep, x0, d, r_ij, inputs, walk)
+    return network.output_modules[0].outnet(features).sum(), x0
+
+
+def _mask(x, atom):
+    keep = torch.zeros(len(x), 1, dtype=x.dtype)
+    keep[atom] = 1
+    return x * keep + (1 - keep) * x.detach()
+
+
+def _schnet(rep, x, d, r_ij, inputs, walk):
+    basis, envelope = rep.radial_basis(d), rep.cutoff_fn(d)
+    i, j = inputs[properties.idx_i], inputs[properties.idx_j]
+    x = _mask(x, walk[0])
+    for step, block in enumerate(rep.interactions):
+        x = _mask(x + block(x, basis, i, j, envelope), walk[step + 1])
+    return x
+
+
+def _painn(rep, q, d, r_ij, inputs, walk):
+    d = d[:, None]
+    i, j = inputs[properties.idx_i], inputs[properties.idx_j]
+    filters = rep.filter_net(rep.radial_basis(d)) * rep.cutoff_fn(d)[..., None]
+    width = 3 * rep.n_atom_basis
+    parts = (
+        [filters] * rep.n_interactions
+        if rep.share_filters
+        else torch.split(filters, width, dim=-1)
+    )
+    q = _mask(q, walk[0])[:, None]
+    mu = torch.zeros(len(q), 3, rep.n_atom_basis, dtype=q.dtype)
+    for step, (interaction, mixing) in enumerate(zip(rep.interactions, rep.mixing, strict=True)):
+        q, mu = interaction(q, mu.detach(), parts[step], r_ij / d, i, j, len(q))
+        q, mu = _constant_norms(mixing, q, mu.detach())
+        q = _mask(q[:, 0], walk[step + 1])[:, None]
+    return q[:, 0]
+
+
+def _constant_norms(mixing, q, mu):
+    """PaiNN's mixing; its vector side is already detached, so norms and products are constant."""
+    q, mu = mixing(q, mu)
+    return q, mu.detach()
+
+
+def walk_relevance(network, inputs, gamma, atoms):
+    """Return {walk: R_w} for every walk within `atoms` (every atom sequence; impossible ones are 0)."""
+    network = with_rules(network, gamma)
+    length = len(network.representation.interactions) + 1
+    relevance = {}
+    for walk in itertools.product(atoms, repeat=length):
+        output, x0 = masked_output(network, inputs, walk)
+        (gradient,) = torch.autograd.grad(output, x0)
+        relevance[walk] = float((x0 * gradient).sum())
+    return relevance
+
+
+def by_set(relevance):
+    """Return {frozenset of atoms: sum of the relevance of the walks that touch exactly these}."""
+    sets = defaultdict(float)
+    for walk, value in relevance.items():
+        sets[frozenset(walk)] += value
+    return sets
