@@ -112,7 +112,7 @@ def run(
 
     settings = RunSettings(
         temperature, timestep, steps, ensemble.value, friction, interval, attribute_every, gamma,
-        seed,
+        seed, halt,
     )  # fmt: skip
     refuse_other_run(out)
     atoms = read_structure(structure)
@@ -125,7 +125,7 @@ def run(
     )  # fmt: skip
     with _progress(quiet or as_json, steps, calculator) as progress:
         monitor = simulate(
-            potential, atoms, settings, out, on_unstable="halt" if halt else "ignore",
+            potential, atoms, settings, out,
             progress=progress, context={"command": shlex.join(sys.argv), "structure": structure},
         )  # fmt: skip
     _save_figure(run_figure, out)
@@ -158,14 +158,18 @@ def _exit_code(stability: str) -> int:
 
 
 @contextmanager
-def _progress(
-    silent: bool, steps: int, label: str
-) -> Iterator[Callable[[Monitor], None] | None]:
+def _progress(silent: bool, steps: int, label: str) -> Iterator[Callable[[Monitor], None] | None]:
     """Show a bar with time left and the state of the checks."""
     if silent:
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -263,7 +267,9 @@ def demo(
         print(json.dumps({name: result.as_dict() for name, result in results.items()}))
     elif not quiet:
         Console().print(comparison(results))
-        errors.print(f"figures: {', '.join(str(r.figure) for r in results.values())}", soft_wrap=True)
+        errors.print(
+            f"figures: {', '.join(str(r.figure) for r in results.values())}", soft_wrap=True
+        )
 
 
 def main() -> None:

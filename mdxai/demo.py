@@ -66,7 +66,7 @@ def run_demo(out: Path, steps: int, bar: Bar) -> dict[str, DemoResult]:
         RecordError: when `out` holds an earlier demo.
         SettingsError: for a number of steps that is not positive.
     """
-    settings = RunSettings(temperature=TEMPERATURE, steps=steps, seed=SEED)
+    settings = RunSettings(temperature=TEMPERATURE, steps=steps, seed=SEED, halt=True)
     for name in MODELS:
         refuse_other_run(out / name)
     return {name: _run_one(name, settings, out / name, bar) for name in MODELS}
@@ -76,9 +76,7 @@ def _run_one(name: str, settings: RunSettings, folder: Path, bar: Bar) -> DemoRe
     calculator = load_calculator(name)
     atoms = read_structure(MOLECULE)
     with bar(name) as progress:
-        monitor = simulate(
-            calculator, atoms, settings, folder, on_unstable="halt", progress=progress
-        )
+        monitor = simulate(calculator, atoms, settings, folder, progress=progress)
     figure = folder / "figure.png"
     run_figure(open_run(folder)).savefig(figure, dpi=120)
     return DemoResult(

@@ -118,9 +118,7 @@ class Frame:
         return find_pairs(self.positions, self.cell, self.pbc, cutoff)
 
 
-_ARRAYS = tuple(
-    f.name for f in fields(Frame) if f.name not in {"step", "time", "energy"}
-)
+_ARRAYS = tuple(f.name for f in fields(Frame) if f.name not in {"step", "time", "energy"})
 
 
 def _held_results(atoms: Atoms) -> tuple[float, Floats]:

@@ -115,7 +115,7 @@ class Monitor:
         """Take in the present instant; ASE calls this."""
         begin = time.perf_counter()
         frame = self._engine.frame()
-        if frame.step == self.last_step:  # a second run() starts with the frame the first ended on
+        if frame.step == self.last_step:  # attached twice, or called by hand
             return
         self.last_step = frame.step
         if self._principles is None:

@@ -19,7 +19,7 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_mom
 from ase.md.verlet import VelocityVerlet
 
 from mdxai.calculators.potential import check_structure
-from mdxai.monitor import Monitor, Reaction
+from mdxai.monitor import Monitor
 
 ENSEMBLES = ("nve", "nvt")
 
@@ -34,7 +34,7 @@ class RunSettings:
 
     temperature: K, of the initial velocities and, in NVT, of the thermostat. timestep: fs.
     friction: 1/fs, of the Langevin thermostat. interval: steps between monitored frames.
-    attribute_every: steps between explained frames, 0 for none.
+    attribute_every: steps between explained frames, 0 for none. halt: end a run that is unstable.
     """
 
     temperature: float = 300.0
@@ -46,6 +46,7 @@ class RunSettings:
     attribute_every: int = 10
     gamma: float = 0.1
     seed: int = 1
+    halt: bool = False
 
     def __post_init__(self) -> None:
         """Check every setting.
@@ -113,7 +114,6 @@ def simulate(
     settings: RunSettings,
     out: str | os.PathLike[str] | None,
     *,
-    on_unstable: Reaction = "ignore",
     progress: Callable[[Monitor], None] | None = None,
     context: dict[str, Any] | None = None,
 ) -> Monitor:
@@ -122,8 +122,8 @@ def simulate(
     Args:
         calculator: any ASE calculator.
         atoms: start structure; a copy is simulated.
+        settings: what to simulate.
         out: run directory, or None for no record.
-        on_unstable: as for Monitor.
         progress: called with the monitor every 20 steps.
         context: further entries for run.toml.
 
@@ -137,11 +137,15 @@ def simulate(
         check_structure(card, system.numbers, system.positions, system.cell.array, system.pbc)
     system.calc = calculator
     dynamics = make_dynamics(system, settings)
-    with Monitor(
-        dynamics, out,
-        attribute_every=settings.attribute_every, gamma=settings.gamma, on_unstable=on_unstable,
+    monitor = Monitor(
+        dynamics,
+        out,
+        attribute_every=settings.attribute_every,
+        gamma=settings.gamma,
+        on_unstable="halt" if settings.halt else "ignore",
         context={"settings": asdict(settings), **(context or {})},
-    ) as monitor:  # fmt: skip
+    )
+    with monitor:
         dynamics.attach(monitor, interval=settings.interval)
         if progress is not None:
             dynamics.attach(progress, 20, monitor)

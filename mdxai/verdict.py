@@ -12,6 +12,8 @@ from mdxai.record import Run
 
 
 class Stability(StrEnum):
+    """stable: nothing broken. suspect: only warnings. inconclusive: there was nothing to judge."""
+
     STABLE = "stable"
     SUSPECT = "suspect"
     UNSTABLE = "unstable"

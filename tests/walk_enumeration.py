@@ -83,9 +83,7 @@ def _painn(rep, q, d, r_ij, inputs, walk):
     filters = rep.filter_net(rep.radial_basis(d)) * rep.cutoff_fn(d)[..., None]
     width = 3 * rep.n_atom_basis
     parts = (
-        [filters] * rep.n_interactions
-        if rep.share_filters
-        else torch.split(filters, width, dim=-1)
+        [filters] * rep.n_interactions if rep.share_filters else torch.split(filters, width, dim=-1)
     )
     q = _mask(q, walk[0])[:, None]
     mu = torch.zeros(len(q), 3, rep.n_atom_basis, dtype=q.dtype)
@@ -103,14 +101,14 @@ def _constant_norms(mixing, q, mu):
 
 
 def walk_relevance(network, inputs, gamma, atoms):
-    """Return {walk: R_w} for every walk within `atoms` (every atom sequence; impossible ones are 0)."""
+    """Return {walk: R_w} for every sequence of `atoms`; impossible walks get 0."""
     network = with_rules(network, gamma)
     length = len(network.representation.interactions) + 1
     relevance = {}
     for walk in itertools.product(atoms, repeat=length):
         output, x0 = masked_output(network, inputs, walk)
         (gradient,) = torch.autograd.grad(output, x0)
-        relevance[walk] = float((x0 * gradient).sum())
+        relevance[walk] = float((x0.detach() * gradient).sum())
     return relevance
 
 

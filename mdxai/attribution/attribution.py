@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from ase import Atoms
 
@@ -49,7 +50,7 @@ class Attribution:
 
     @property
     def residual(self) -> float:
-        """output − total: what the biases absorbed, eV. It judges the explanation, not physics."""
+        """Output − total: what the biases absorbed, eV. It judges the explanation, not physics."""
         return self.output - self.relevance_total
 
 
@@ -123,10 +124,8 @@ class WalkAttributor:
         pairs: Pairs,
     ) -> Attribution:
         unit = self._potential.card.energy_unit
-        per_atom, one_body, two_body = (
-            t.double().cpu().numpy() * unit for t in (atoms, one, two)
-        )
-        orders = [one_body.sum(), two_body.sum()]
+        per_atom, one_body, two_body = (t.double().cpu().numpy() * unit for t in (atoms, one, two))
+        orders: list[float] = [one_body.sum(), two_body.sum()]
         orders.append(per_atom.sum() - sum(orders))
         return Attribution(
             method=self.method,
@@ -136,14 +135,8 @@ class WalkAttributor:
             one_body=one_body,
             pairs=pairs,
             two_body=two_body,
-            by_body_order=_array(orders),
+            by_body_order=np.array(orders),
         )
-
-
-def _array(values: list[float]) -> Floats:
-    import numpy as np
-
-    return np.asarray(values, dtype=np.float64)
 
 
 def attributor(calculator: Any, *, gamma: float = DEFAULT_GAMMA) -> Attributor:

@@ -7,11 +7,13 @@ At a fixed configuration relevance passes an interaction block by
 with W_ij (F,) the filter of the edge j → i, a constant gate. Coefficients carry the atom they sit
 on in their first axis and any number of independent problems in the second: (n_atoms, K, F).
 
-| | rule | plain gradient | constant gate |
-|---|---|---|---|
-| SchNet | f2out[0] | in2f, f2out[1] | filters |
-| PaiNN | interatomic_context_net[0], intraatomic_context_net[0] | the layers after them | filters, ‖Vμ‖, ⟨Vμ, Wμ⟩; vector features carry nothing |
-| both | every readout layer but the last | the last | |
+             γ rule                                  plain gradient         constant gate
+    SchNet   f2out[0]                                in2f, f2out[1]         filters
+    PaiNN    interatomic_context_net[0],             the layers after       filters, ‖Vμ‖,
+             intraatomic_context_net[0]              these                  ⟨Vμ, Wμ⟩
+    both     every readout layer but the last        the last layer
+
+PaiNN's vector features carry no relevance: all of it flows through the scalars.
 """
 
 from __future__ import annotations

@@ -49,9 +49,9 @@ class GammaRule:
         signs = torch.where(y.abs() > TINY, y.sign(), 0.0)
         d = (1 + gamma / 2) * z
         if gamma:
-            d = d + gamma / 2 * signs * nn.functional.linear(x.abs(), weight.abs(), bias.abs())  # type: ignore[operator, union-attr]
+            d = d + gamma / 2 * signs * nn.functional.linear(x.abs(), weight.abs(), bias.abs())  # type: ignore[operator]
         ratio = torch.where(signs != 0, y / d, 0.0).nan_to_num()
-        return cls(gamma, weight[:, explained], ratio, signs, x[:, explained].sign())  # type: ignore[arg-type, index]
+        return cls(gamma, weight[:, explained], ratio, signs, x[:, explained].sign())  # type: ignore[index]
 
     def pull(self, c: Tensor) -> Tensor:
         """Pass coefficients back: (n_atoms, ..., n_out) → (n_atoms, ..., n_in)."""
@@ -86,7 +86,7 @@ def pull_readout(outnet: nn.Sequential, features: Tensor, gamma: float) -> Tenso
     for layer in layers[:-1]:
         rules.append(GammaRule.at(layer, x, gamma))
         x = layer(x)
-    c = layers[-1].weight.sum(0).expand(len(features), -1)  # type: ignore[operator, union-attr]
+    c = layers[-1].weight.sum(0).expand(len(features), -1)  # type: ignore[operator]
     for rule in reversed(rules):
         c = rule.pull(c)
     return c

@@ -59,7 +59,7 @@ def _step(block: LinearBlock, c: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def exactly_two(relevance: Tensor, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
-    """Split the result of `pair_relevance` into one-body (n_atoms,) and exactly-two-body (n_pairs,).
+    """Split the result of `pair_relevance` into one-body (n_atoms,) and two-body (n_pairs,).
 
     two_body(i, j) = R_{ij} − R_i − R_j.
     """

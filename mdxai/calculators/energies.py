@@ -28,7 +28,8 @@ class SchNetBlock(NamedTuple):
 class PaiNNBlock(NamedTuple):
     """filters: (E, F) of the scalar messages, with the cutoff; scalars: (n_atoms, F) entering the
     interatomic net; context: (n_atoms, 2F) entering the intraatomic net; products: (n_atoms, F),
-    ⟨Vμ, Wμ⟩ which gates the mixing."""
+    ⟨Vμ, Wμ⟩ which gates the mixing.
+    """
 
     filters: Tensor
     scalars: Tensor
@@ -111,7 +112,8 @@ def _painn_geometry(
     net: Any, edges: Edges, vectors: Tensor, distances: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the radial basis times cutoff with the cutoff as last column, which multiplies the
-    filters' bias, (E, n_rbf + 1), and unit vectors (E, 3)."""
+    filters' bias, (E, n_rbf + 1), and unit vectors (E, 3).
+    """
     envelope = net.cutoff_fn(distances)
     radial = net.radial_basis(distances[:, 0])
     basis = edges.spread(torch.cat([radial * envelope, envelope], dim=1))
@@ -122,7 +124,7 @@ def _painn_filter_weights(net: Any) -> list[tuple[Tensor, ...]]:
     """Return per block the weights (n_rbf + 1, F), bias as last row, of the three filter parts."""
     filter_net, width = net.filter_net, net.n_atom_basis
     weights = torch.cat([filter_net.weight, filter_net.bias[:, None]], dim=1).t()
-    parts = [part.contiguous() for part in weights.split(width, dim=1)]
+    parts = [part.contiguous() for part in torch.split(weights, width, dim=1)]
     if net.share_filters:
         parts = parts * net.n_interactions
     return [tuple(parts[k : k + 3]) for k in range(0, len(parts), 3)]

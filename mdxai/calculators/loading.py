@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ ENERGY_UNITS = {  # eV
 LENGTH_UNITS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "nm": 10.0, "bohr": units.Bohr}  # Å
 
 
-def load_calculator(
+def load_calculator(  # noqa: PLR0913 (a pickled model needs its two units)
     name: str | os.PathLike[str],
     *,
     dtype: str = "float32",
@@ -52,7 +53,8 @@ def load_calculator(
         compile: compile the evaluation of small molecules (up to 40 atoms); seconds at first use,
             cached between processes, then two to three times faster.
         trust_pickle: load a pickled model, which can run any code it contains.
-        energy_unit, length_unit: units of a pickled model, such as "kcal/mol" and "Ang".
+        energy_unit: of a pickled model, such as "kcal/mol".
+        length_unit: of a pickled model, such as "Ang".
 
     Raises:
         CalculatorError: for an unknown name, a missing or damaged file, a hash that differs from
@@ -128,7 +130,9 @@ def _from_folder(folder: Path) -> tuple[torch.nn.Module, Card]:
 
 def _read_tensors(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickles it is about to refuse
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise CalculatorError(f"{path} cannot be read as a file of weights: it is damaged, or not "
                               f"a torch file ({_first_line(error)})") from error  # fmt: skip

@@ -33,7 +33,7 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
         self._engine = engine
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return self.card.name
 
     @property

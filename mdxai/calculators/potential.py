@@ -40,7 +40,8 @@ class Potential(Protocol):
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """energies: (n_atoms,) eV with offsets; forces: (n_atoms, 3) eV/Å; virial: (3, 3) eV,
-    Σ_edges r ⊗ ∂E/∂r, so that stress = virial / volume."""
+    Σ_edges r ⊗ ∂E/∂r, so that stress = virial / volume.
+    """
 
     energies: Floats
     forces: Floats
@@ -154,7 +155,7 @@ class NetworkPotential:
         if not (self.compile and edges is self._all_pairs):
             return eager
         if self._compiled is None:
-            self._compiled = _compiled_or(eager, len(edges.first), self.dtype)  # type: ignore[attr-defined]
+            self._compiled = _compiled_or(eager, len(edges.first), self.dtype)
         return self._compiled
 
     def _in_physical_units(
@@ -196,12 +197,10 @@ def _compiled_or(eager: Evaluation, n_edges: int, dtype: torch.dtype) -> Evaluat
             stacklevel=2,
         )
         return eager
-    return torch.no_grad()(compiled)  # type: ignore[no-any-return]
+    return torch.no_grad()(compiled)
 
 
-def check_structure(
-    card: Card, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools
-) -> None:
+def check_structure(card: Card, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
     """Refuse structures that no trained network can mean anything for.
 
     Raises:
@@ -215,8 +214,7 @@ def check_structure(
     if unknown:
         raise CalculatorError(
             f"{card.name} was trained on {', '.join(card.elements)} and has never seen "
-            f"{', '.join(unknown)}; use a calculator trained on {'these' if unknown[1:] else 'this'}"
-            f" element{'s' if unknown[1:] else ''}"
+            f"{', '.join(unknown)}; use a calculator that was trained on every element"
         )
     if not np.isfinite(positions).all():
         return

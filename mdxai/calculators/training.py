@@ -79,8 +79,9 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Frames of one molecule with reference labels: numbers (n_atoms,), positions (n, n_atoms, 3) in
-    Å, energies (n,) in eV, forces (n, n_atoms, 3) in eV/Å."""
+    """Frames of one molecule with labels: numbers (n_atoms,), positions (n, n_atoms, 3) in Å,
+    energies (n,) in eV, forces (n, n_atoms, 3) in eV/Å.
+    """
 
     numbers: NDArray[np.int64]
     positions: NDArray[np.float64]
@@ -111,7 +112,9 @@ def _examples(frames: Labelled, cutoff: float, offset: float) -> Iterator[Batch]
     for index in range(len(frames.energies)):
         positions = torch.tensor(frames.positions[index], dtype=torch.float64)
         near = (positions[j] - positions[i]).norm(dim=1) < cutoff
-        energy = frames.energies[index] - n_atoms * offset  # in float64: the offset is thousands of eV
+        energy = (
+            frames.energies[index] - n_atoms * offset
+        )  # in float64: the offset is thousands of eV
         yield {
             properties.idx: torch.tensor([index]),
             properties.n_atoms: torch.tensor([n_atoms]),
@@ -269,7 +272,11 @@ def _fit(
         # weights_only=False: lightning wrote this file itself a moment ago.
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
     network.load_state_dict(
-        {k.removeprefix("model."): v for k, v in state["state_dict"].items() if k.startswith("model.")}
+        {
+            k.removeprefix("model."): v
+            for k, v in state["state_dict"].items()
+            if k.startswith("model.")
+        }
     )
     network.cpu().eval()
     return int(trainer.current_epoch)

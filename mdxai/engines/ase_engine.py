@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,8 @@ from mdxai.frame import Frame
 class EngineDescription:
     """name: class of the dynamics. timestep: fs. temperature: of the thermostat, K, or None.
     conserves_energy: whether nothing but the forces changes the velocities.
-    parameters: what else the engine states about itself, in its own units."""
+    parameters: what else the engine states about itself, in its own units.
+    """
 
     name: str
     timestep: float
@@ -28,7 +28,7 @@ class EngineDescription:
 
 
 class AseEngine:
-    """Reads an ASE dynamics object without owning it, and never starts an evaluation.
+    """Reads an ASE dynamics object and never starts an evaluation.
 
     Raises:
         TypeError: for anything that is not an ASE MolecularDynamics.
@@ -40,7 +40,7 @@ class AseEngine:
                 f"expected ASE molecular dynamics such as Langevin or VelocityVerlet, got "
                 f"{type(dynamics).__name__}"
             )
-        self._dynamics: Any = weakref.proxy(dynamics)
+        self._dynamics = dynamics
 
     @property
     def calculator(self) -> Any:
@@ -68,23 +68,26 @@ class AseEngine:
             name=name,
             timestep=timestep,
             temperature=_temperature(self._dynamics, stated),
-            conserves_energy=isinstance(self._dynamics, VelocityVerlet),
+            # Thermostats are subclasses of VelocityVerlet, so its own type is what counts.
+            conserves_energy=type(self._dynamics) is VelocityVerlet,
             parameters={key: v for key, v in stated.items() if isinstance(v, plain)},
         )
 
 
 def _temperature(dynamics: Any, stated: dict[str, Any]) -> float | None:
     """Return the thermostat's temperature, K; ASE's classes keep it in different places."""
+    kelvin: float | None = None
     if "temperature_K" in stated:
-        return float(stated["temperature_K"])
-    if isinstance(dynamics, NVTBerendsen):  # and its subclasses
-        return float(dynamics.temperature)
-    for name in ("temperature_K", "_temperature_K"):  # LangevinBAOAB, MTK barostats
-        if getattr(dynamics, name, None) is not None:
-            return float(getattr(dynamics, name))
-    for name in ("temp", "temperature"):  # Langevin, Bussi, Andersen, NPT: k_B T in eV
-        if hasattr(dynamics, name):
-            return float(getattr(dynamics, name)) / units.kB
-    if hasattr(dynamics, "_thermostat"):  # Nosé–Hoover chain
-        return float(dynamics._thermostat._kT) / units.kB
-    return None
+        kelvin = stated["temperature_K"]
+    elif isinstance(dynamics, NVTBerendsen):  # and its subclasses
+        kelvin = dynamics.temperature
+    elif getattr(dynamics, "temperature_K", None) is not None:  # LangevinBAOAB
+        kelvin = dynamics.temperature_K
+    elif hasattr(dynamics, "_temperature_K"):  # barostats of Martyna, Tobias and Klein
+        kelvin = dynamics._temperature_K
+    elif hasattr(dynamics, "_thermostat"):  # Nosé–Hoover chain
+        kelvin = dynamics._thermostat._kT / units.kB
+    else:  # Langevin, Bussi, Andersen; NPT
+        energy = getattr(dynamics, "temp", getattr(dynamics, "temperature", None))
+        kelvin = None if energy is None else energy / units.kB
+    return None if kelvin is None else float(kelvin)

@@ -53,7 +53,7 @@ class BondIntegrity:
             from ase.geometry import find_mic
 
             vectors = find_mic(vectors, frame.cell, frame.pbc)[0]
-        return np.linalg.norm(vectors, axis=1)  # type: ignore[no-any-return]
+        return np.linalg.norm(vectors, axis=1)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         if not np.isfinite(frame.positions).all():

@@ -101,7 +101,9 @@ def _plot_relevance(ax: Axes, run: Run) -> None:
     ax.set_ylabel("mean strength of the pair, |two-body relevance| / eV", color=INK)
     _tidy(ax)
     if not profile.num_rows:
-        ax.text(0.5, 0.5, _why_not(run), ha="center", va="center", transform=ax.transAxes, wrap=True)
+        ax.text(
+            0.5, 0.5, _why_not(run), ha="center", va="center", transform=ax.transAxes, wrap=True
+        )
         return
     channel = np.array(profile["channel"].to_pylist())
     centre = (profile["bin_left_ang"].to_numpy() + profile["bin_right_ang"].to_numpy()) / 2
@@ -123,10 +125,13 @@ def _plot_channel(
     label: str,
 ) -> None:
     """Points sized by how often the distance occurred, and a line through the well-filled bins,
-    broken where bins are missing."""
+    broken where bins are missing.
+    """
     order = np.argsort(centre)
     centre, mean, count = centre[order], mean[order], count[order]
-    ax.scatter(centre, mean, s=3 + 22 * np.sqrt(count / count.max()), color=colour, alpha=0.35, lw=0)
+    ax.scatter(
+        centre, mean, s=3 + 22 * np.sqrt(count / count.max()), color=colour, alpha=0.35, lw=0
+    )
     filled = count >= 5
     gaps = np.flatnonzero(np.diff(centre[filled]) > 0.15) + 1
     x, y = np.insert(centre[filled], gaps, np.nan), np.insert(mean[filled], gaps, np.nan)

@@ -7,7 +7,7 @@ import math
 import numba
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (flat arrays for numba)
     channels, distances, values, inverse_width, count, mean, m2, low, high, skipped
 ):

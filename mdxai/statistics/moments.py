@@ -54,14 +54,14 @@ class BinnedMoments:
 
     @property
     def bin_centers(self) -> Floats:
-        return (self.bin_edges[1:] + self.bin_edges[:-1]) / 2
+        centers: Floats = (self.bin_edges[1:] + self.bin_edges[:-1]) / 2
+        return centers
 
     @property
     def variance(self) -> Floats:
         """Population variance; NaN where empty."""
-        return np.divide(
-            self._m2, self.count, out=np.full(self.mean.shape, np.nan), where=self.count > 0
-        )
+        spread: Floats = np.full(self.mean.shape, np.nan)
+        return np.divide(self._m2, self.count, out=spread, where=self.count > 0)
 
     @property
     def minimum(self) -> Floats:
@@ -111,7 +111,7 @@ class ElementPairChannels:
         kinds, self._kind_of = np.unique(numbers, return_inverse=True)
         self._table: NDArray[np.int64] = np.full((len(kinds), len(kinds)), -1, dtype=np.int64)
         index = {int(z): k for k, z in enumerate(kinds)}
-        names = []
+        names: list[str] = []
         for a, b in iter_element_pairs(numbers):
             self._table[index[a], index[b]] = self._table[index[b], index[a]] = len(names)
             names.append("-".join(sorted((chemical_symbols[a], chemical_symbols[b]))))

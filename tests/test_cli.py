@@ -1,0 +1,172 @@
+"""The command line as a user meets it: results, exit codes, and one clear error for bad input."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import write
+from typer.testing import CliRunner
+
+import mdxai
+from mdxai.calculators.loading import find_calculator
+from mdxai.cli import app
+from mdxai.simulation import RunSettings, SettingsError, simulate
+
+cli = CliRunner()
+ETHANOL = "CH3CH2OH"
+
+
+def invoke(*arguments):
+    return cli.invoke(app, [str(a) for a in arguments])
+
+
+def test_run_writes_a_run_and_exits_with_0(tmp_path):
+    out = tmp_path / "run"
+    result = invoke("run", "painn-ethanol", ETHANOL, "--steps", 20, "--out", out, "--quiet")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert {"run.toml", "verdict.json", "figure.png"} <= {p.name for p in out.iterdir()}
+    run = mdxai.open_run(out)
+    assert run.frames().num_rows == 21
+    assert run.header["context"]["settings"]["seed"] == 1
+
+
+def test_run_from_a_file_in_nve_as_json(tmp_path):
+    write(tmp_path / "ethanol.xyz", molecule(ETHANOL))
+    result = invoke(
+        "run", "schnet-ethanol", tmp_path / "ethanol.xyz", "--ensemble", "nve", "--steps", 10,
+        "--interval", 2, "--attribute-every", 4, "--out", tmp_path / "run", "--json",
+    )  # fmt: skip
+    verdict = json.loads(result.stdout)
+    assert verdict["stability"] == "stable"
+    assert verdict["n_frames"] == 6
+    assert verdict["unavailable"] == {}
+
+
+def test_run_that_blows_up_exits_with_3(tmp_path):
+    """A timestep far too long tears any molecule apart."""
+    out = tmp_path / "run"
+    result = invoke(
+        "run", "schnet-ethanol", ETHANOL, "--timestep", 5, "--steps", 200, "--temperature", 800,
+        "--halt", "--out", out,
+    )  # fmt: skip
+    assert result.exit_code == 3
+    assert "unstable" in result.stdout
+    assert mdxai.open_run(out).verdict["onset_fs"] > 0
+
+
+def test_same_seed_same_run(tmp_path):
+    positions = []
+    for name in ("a", "b"):
+        invoke("run", "schnet-ethanol", ETHANOL, "--steps", 30, "--out", tmp_path / name, "-q")
+        positions.append(mdxai.open_run(tmp_path / name).frames()["positions"].to_pylist())
+    assert positions[0] == positions[1]
+
+
+def overlapping(tmp_path):
+    atoms = molecule(ETHANOL)
+    atoms.positions[4] = atoms.positions[5]
+    write(tmp_path / "overlap.xyz", atoms)
+    return tmp_path / "overlap.xyz"
+
+
+def garbage(tmp_path):
+    (tmp_path / "garbage.xyz").write_text("this is no structure")
+    return tmp_path / "garbage.xyz"
+
+
+def corrupt_calculator(tmp_path):
+    folder = shutil.copytree(find_calculator("schnet-ethanol"), tmp_path / "corrupt")
+    (folder / "weights.pt").write_bytes(b"nonsense")
+    return folder
+
+
+def pickled(tmp_path):
+    with (tmp_path / "best_model").open("wb") as file:
+        pickle.dump({"a": 1}, file)
+    return tmp_path / "best_model"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (lambda t: ["no-such", ETHANOL], "there is no calculator 'no-such'"),
+        (lambda t: ["schnet-ethanol", t / "missing.xyz"], "there is no structure file"),
+        (lambda t: ["schnet-ethanol", garbage(t)], "cannot be read as a structure"),
+        (lambda t: [corrupt_calculator(t), ETHANOL], "is not the file its card describes"),
+        (lambda t: [pickled(t), ETHANOL], "--trust-pickle"),
+        (lambda t: ["schnet-ethanol", "CH3SH"], "has never seen S"),
+        (lambda t: ["schnet-ethanol", overlapping(t)], "on top of each other"),
+        (lambda t: ["schnet-ethanol", ETHANOL, "--steps", 0], "steps must be positive, got 0"),
+        (lambda t: ["schnet-ethanol", ETHANOL, "--timestep", -1], "timestep must be positive"),
+        (lambda t: ["schnet-ethanol", ETHANOL, "--temperature", "nan"], "temperature must be 0 or"),
+        (lambda t: ["schnet-ethanol", ETHANOL, "--interval", 3], "must be a multiple of interval"),
+        (lambda t: ["schnet-ethanol", ETHANOL, "--dtype", "int8"], "dtype 'int8' is not supported"),
+        (lambda t: ["schnet-ethanol", ETHANOL, "--ensemble", "npt"], "'npt' is not one of"),
+    ],
+)
+def test_bad_input_is_one_clear_error_and_leaves_nothing(tmp_path, arguments, message):
+    out = tmp_path / "out"
+    result = invoke("run", *arguments(tmp_path), "--out", out)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", "").split())
+    assert "Traceback" not in result.stderr
+    assert not out.exists()
+
+
+def test_an_output_directory_with_another_run_is_refused(tmp_path):
+    (tmp_path / "run.toml").write_text("schema = 1")
+    result = invoke("run", "schnet-ethanol", ETHANOL, "--steps", 5, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "already holds a run" in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["run.toml"]
+    (tmp_path / "file").write_text("")
+    assert invoke("run", "schnet-ethanol", ETHANOL, "--out", tmp_path / "file").exit_code == 2
+
+
+def test_calculators_lists_the_shipped_ones():
+    listed = json.loads(invoke("calculators", "--json").stdout)
+    assert len(listed) == 8
+    assert listed["painn-ethanol"]["force_mae_mev_per_ang"] <= 15
+    assert listed["schnet-ethanol"]["force_mae_mev_per_ang"] <= 25
+    assert listed["painn-aspirin"]["force_mae_mev_per_ang"] <= 35
+    assert listed["schnet-aspirin"]["force_mae_mev_per_ang"] <= 60
+    assert "painn-ethanol" in invoke("calculators").stdout
+
+
+def test_demo_with_few_steps(tmp_path):
+    result = invoke("demo", "--steps", 20, "--out", tmp_path / "demo")
+    assert result.exit_code == 0
+    for word in ("verdict", "onset", "broken first", "by atoms", "cost of the monitor"):
+        assert word in result.stdout
+    figures = list((tmp_path / "demo").glob("*/figure.png"))
+    assert len(figures) == 2
+    assert invoke("demo", "--steps", 20, "--out", tmp_path / "demo").exit_code == 2
+    assert invoke("demo", "--steps", 0, "--out", tmp_path / "none").exit_code == 2
+
+
+@pytest.mark.slow
+def test_demo_tells_the_sound_from_the_weak(tmp_path):
+    result = invoke("demo", "--json", "--out", tmp_path / "demo")
+    sound, weak = json.loads(result.stdout).values()
+    assert sound["stability"] == "stable"
+    assert weak["stability"] == "unstable"
+    assert weak["findings"][0]["principle"] in ("bond", "contact")
+    assert weak["broken_by"]
+
+
+def test_settings_are_checked():
+    with pytest.raises(SettingsError, match="ensemble must be one of nve, nvt, got 'npt'"):
+        RunSettings(ensemble="npt")
+
+
+def test_the_given_structure_is_not_moved():
+    atoms = molecule(ETHANOL)
+    before = atoms.positions.copy()
+    calculator = mdxai.load_calculator("schnet-ethanol")
+    simulate(calculator, atoms, RunSettings(steps=5), None)
+    np.testing.assert_array_equal(atoms.positions, before)

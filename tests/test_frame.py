@@ -1,0 +1,70 @@
+"""Frames and pairs against ASE."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.neighborlist import neighbor_list
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mdxai.frame import AMU_ANG2_PER_FS2, BOLTZMANN, Frame, find_pairs
+
+
+def test_constants_are_those_of_ase():
+    assert pytest.approx(units.kB, rel=1e-9) == BOLTZMANN
+    assert pytest.approx(1 / units.fs**2, rel=1e-7) == AMU_ANG2_PER_FS2
+
+
+def test_energies_and_temperature_equal_ase():
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = EMT()
+    thermalize_momenta(atoms, temperature_K=400, rng=np.random.default_rng(0))
+    atoms.get_forces()
+    frame = Frame.from_atoms(atoms, step=3, time=1.5)
+    assert frame.kinetic_energy == pytest.approx(atoms.get_kinetic_energy(), rel=1e-7)
+    assert frame.temperature == pytest.approx(atoms.get_temperature(), rel=1e-7)
+    assert frame.energy == atoms.get_potential_energy()
+    assert (frame.step, frame.time, frame.n_atoms) == (3, 1.5, 9)
+    with pytest.raises(ValueError, match="read-only"):
+        frame.positions[0] = 0
+
+
+def test_a_frame_never_starts_an_evaluation():
+    atoms = molecule("CH3CH2OH")
+    assert np.isnan(Frame.from_atoms(atoms).energy)
+    atoms.calc = EMT()
+    assert np.isnan(Frame.from_atoms(atoms).energy)
+    atoms.get_potential_energy()
+    atoms.positions[0] += 0.1  # what the calculator holds is now out of date
+    assert np.isnan(Frame.from_atoms(atoms).forces).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), n=st.integers(2, 90), cutoff=st.floats(1.0, 6.0),
+    pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)  # fmt: skip
+def test_pairs_equal_those_of_ase(seed, n, cutoff, pbc):
+    rng = np.random.default_rng(seed)
+    cell = 6 * np.eye(3) + rng.normal(scale=0.5, size=(3, 3))
+    atoms = Atoms(f"H{n}", rng.uniform(-2, 8, size=(n, 3)), cell=cell, pbc=pbc)
+    pairs = find_pairs(atoms.positions, cell, atoms.pbc, cutoff)
+    i, j, d = neighbor_list("ijd", atoms, cutoff)
+    expected = {}
+    for a, b, distance in zip(i.tolist(), j.tolist(), d.tolist(), strict=True):
+        if a < b:
+            expected[a, b] = min(distance, expected.get((a, b), np.inf))
+    found = zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)
+    assert list(found) == sorted(expected)
+    np.testing.assert_allclose(pairs.distances, [expected[k] for k in sorted(expected)], atol=1e-9)
+    np.testing.assert_allclose(np.linalg.norm(pairs.vectors, axis=1), pairs.distances, atol=1e-9)
+
+
+def test_infinite_cutoff_in_a_periodic_cell_is_refused():
+    with pytest.raises(ValueError, match="need a finite cutoff"):
+        find_pairs(np.zeros((2, 3)), np.eye(3), [True] * 3, np.inf)

@@ -1,0 +1,88 @@
+"""The promises that the tree makes: one-way imports, short bodies, documented names."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mdxai
+
+PACKAGE = Path(mdxai.__file__).parent
+ORDER = (
+    "frame", "calculators", "attribution", "statistics", "principles", "record", "verdict",
+    "engines", "monitor", "simulation", "report", "demo", "cli",
+)  # fmt: skip
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer(dotted: str) -> str | None:
+    parts = dotted.split(".")
+    return parts[1] if parts[0] == "mdxai" and len(parts) > 1 else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    if own == "__init__":
+        return
+    assert own in ORDER, f"{own} has no place in the import order"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for other in filter(None, map(layer, names)):
+            assert ORDER.index(other) <= ORDER.index(own), f"{own} imports {other}, which is later"
+
+
+def functions():
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                yield path, node
+
+
+def body_lines(node: ast.FunctionDef) -> int:
+    body = node.body
+    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        body = body[1:]
+    return (body[-1].end_lineno - body[0].lineno + 1) if body else 0
+
+
+def test_bodies_are_short():
+    """Body budget: 95 % under 30 lines, none over 60; files: median under 200 lines."""
+    lengths = {f"{p.name}:{n.name}": body_lines(n) for p, n in functions()}
+    too_long = {name: length for name, length in lengths.items() if length > 60}
+    assert not too_long
+    assert np.quantile(list(lengths.values()), 0.95) < 30
+    assert np.median([len(p.read_text().splitlines()) for p in MODULES]) < 200
+
+
+def test_public_names_resolve_and_are_documented():
+    for name in mdxai.__all__:
+        assert getattr(mdxai, name).__doc__, f"mdxai.{name} has no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_public_classes_and_functions_are_documented(path):
+    if path.name in ("cli.py", "_kernels.py"):
+        return
+    dotted = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    importlib.import_module(dotted.removesuffix(".__init__"))
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if public and len(node.body) > 2:
+            assert ast.get_docstring(node), f"{path.name}:{node.name} has no docstring"
+
+
+def test_all_numba_is_in_one_file():
+    users = [p.name for p in MODULES if "numba." in p.read_text() and p.name != "__init__.py"]
+    assert users == ["_kernels.py"]

@@ -1,0 +1,298 @@
+"""The monitor on real models: it changes nothing, misses nothing, and records it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from ase import units
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.md.andersen import Andersen
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.langevinbaoab import LangevinBAOAB
+from ase.md.nose_hoover_chain import NoseHooverChainNVT
+from ase.md.nvtberendsen import NVTBerendsen
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+import mdxai
+from mdxai import record
+from mdxai.engines import AseEngine
+from mdxai.monitor import InstabilityWarning, Monitor
+from mdxai.record import RecordError
+from mdxai.verdict import Stability
+
+from .conftest import SOUND
+
+RNG = np.random.default_rng(0)
+
+
+def start(name="schnet-ethanol", temperature=500, seed=1):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = mdxai.load_calculator(name)
+    rng = np.random.default_rng(seed)
+    thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
+    dynamics = Langevin(
+        atoms, 0.5 * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng,
+        fixcm=False,
+    )  # fmt: skip
+    return atoms, dynamics
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_the_trajectory_is_bit_identical(name, tmp_path):
+    """Same positions to the last bit, and not one evaluation more."""
+
+    def run(monitored):
+        atoms, dynamics = start(name)
+        calls = []
+        calculate = atoms.calc.calculate
+        atoms.calc.calculate = lambda *a, **k: (calls.append(1), calculate(*a, **k))[1]
+        if monitored:
+            with Monitor(dynamics, tmp_path / "run", attribute_every=2) as monitor:
+                dynamics.attach(monitor, interval=1)
+                dynamics.run(60)
+        else:
+            dynamics.run(60)
+        return atoms.positions, atoms.get_momenta(), len(calls)
+
+    plain, watched = run(False), run(True)
+    assert plain[0].tobytes() == watched[0].tobytes()
+    assert plain[1].tobytes() == watched[1].tobytes()
+    assert plain[2] == watched[2]
+
+
+def test_the_record_holds_what_happened(tmp_path):
+    atoms, dynamics = start()
+    path = tmp_path / "deep" / "run"
+    seen = []
+    with Monitor(dynamics, path, attribute_every=5) as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.attach(lambda: seen.append((atoms.positions.copy(), atoms.get_potential_energy())))
+        dynamics.run(30)
+        monitor()  # one call too many: no frame is recorded twice
+        dynamics.run(20)
+    run = mdxai.open_run(path)
+    frames = run.frames()
+    assert frames["step"].to_pylist() == list(range(51))
+    np.testing.assert_allclose(frames["time_fs"].to_numpy(), np.arange(51) * 0.5)
+    positions = np.array(frames["positions"].to_pylist()).reshape(51, 9, 3)
+    np.testing.assert_allclose(positions[40], seen[40][0], atol=1e-6)
+    assert frames["potential_energy_eV"][40].as_py() == seen[40][1]
+    pairs = run.pairs()
+    assert sorted(set(pairs["step"].to_pylist())) == list(range(0, 51, 5))
+    explained = monitor.last_attribution
+    last = pairs.filter(np.array(pairs["step"]) == 50)
+    np.testing.assert_allclose(last["two_body_eV"].to_numpy(), explained.two_body, rtol=1e-6)
+    assert monitor.profile.count.sum() == pairs.num_rows
+    assert run.profile()["count"].to_numpy().sum() == pairs.num_rows
+    assert run.header["calculator"]["weights_sha256"] == atoms.calc.card.weights_sha256
+    assert run.header["engine"]["temperature"] == pytest.approx(500)
+    assert run.verdict["stability"] == "stable"
+
+
+def test_live_and_later_verdicts_are_the_same(tmp_path):
+    atoms, dynamics = start(temperature=300)
+    atoms.positions[8] += 0.45  # a stretched O–H bond: hot at once, and it does not come back
+    with Monitor(dynamics, tmp_path / "run", on_unstable="ignore") as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.run(150)
+    assert monitor.verdict.stability is not Stability.STABLE
+    assert mdxai.judge(mdxai.open_run(tmp_path / "run")) == monitor.verdict
+
+
+class Poisoned(EMT):
+    """EMT whose forces turn to NaN at one evaluation."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.left = at
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.left -= 1
+        if self.left < 0:
+            self.results["forces"] = np.full_like(self.results["forces"], np.nan)
+
+
+def copper(calculator):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = calculator
+    return atoms, VelocityVerlet(atoms, 2 * units.fs)
+
+
+def test_nan_is_found_warned_of_and_halts():
+    for reaction in ("warn", "halt"):
+        _, dynamics = copper(Poisoned(at=5))
+        with Monitor(dynamics, None, on_unstable=reaction) as monitor:
+            dynamics.attach(monitor, interval=1)
+            if reaction == "warn":
+                with pytest.warns(InstabilityWarning, match="unstable: non_finite 24 values"):
+                    assert dynamics.run(20) is True
+                assert monitor.verdict.n_frames == 21
+            else:
+                assert dynamics.run(20) is False
+                assert monitor.verdict.n_frames == 6
+        assert monitor.verdict.onset_fs == pytest.approx(10.0)
+
+
+def test_a_function_is_called_once_with_the_verdict():
+    _, dynamics = copper(Poisoned(at=3))
+    calls = []
+    monitor = Monitor(dynamics, None, on_unstable=calls.append)
+    dynamics.attach(monitor, interval=1)
+    dynamics.run(10)
+    (verdict,) = calls
+    assert verdict.stability is Stability.UNSTABLE
+
+
+def test_foreign_calculators_are_monitored_and_say_what_is_missing(tmp_path):
+    _, dynamics = copper(EMT())
+    with Monitor(dynamics, tmp_path / "run") as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.run(10)
+    assert monitor.verdict.stability is Stability.STABLE
+    assert "'emt' is not a SchNet or PaiNN" in monitor.verdict.unavailable["attribution"]
+    assert {"attribution", "contact", "temperature"} <= set(monitor.verdict.unavailable)
+    assert "not checked: attribution" in str(monitor.verdict)
+    written = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    assert written["unavailable"] == dict(monitor.verdict.unavailable)
+
+
+def test_an_error_in_the_run_still_leaves_a_readable_record(tmp_path):
+    _, dynamics = start()
+
+    def interrupt():
+        if dynamics.nsteps == 7:
+            raise KeyboardInterrupt
+
+    def run():
+        with Monitor(dynamics, tmp_path / "run") as monitor:
+            dynamics.attach(monitor, interval=1)
+            dynamics.attach(interrupt)
+            dynamics.run(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert mdxai.open_run(tmp_path / "run").frames().num_rows == 8
+
+
+def test_another_run_is_never_touched(tmp_path):
+    _, dynamics = start()
+    with Monitor(dynamics, tmp_path / "run") as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.run(3)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    with pytest.raises(RecordError, match="already holds a run"):
+        Monitor(start()[1], tmp_path / "run")
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+
+
+def test_nothing_is_created_before_the_first_frame(tmp_path):
+    with Monitor(start()[1], tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_whole_parts(tmp_path, monkeypatch):
+    _, dynamics = start()
+    monkeypatch.setattr(record, "FRAMES_PER_PART", 5)
+    monitor = Monitor(dynamics, tmp_path / "run")
+    dynamics.attach(monitor, interval=1)
+    dynamics.run(9)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RecordError, match=r"No space left on device.*recorded before is intact"):
+        dynamics.run(20)
+    assert mdxai.open_run(tmp_path / "run").frames()["step"].to_pylist() == list(range(10))
+    assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_parts_are_plain_parquet(tmp_path):
+    _, dynamics = start()
+    with Monitor(dynamics, tmp_path / "run") as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.run(3)
+    (part,) = (tmp_path / "run").glob("frames-*.parquet")
+    assert pq.read_table(part).num_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "temperature", "conserves"),
+    [
+        (VelocityVerlet, None, True),
+        (lambda a, dt: Langevin(a, dt, temperature_K=320, friction=0.01, fixcm=False), 320, False),
+        (
+            lambda a, dt: LangevinBAOAB(a, dt, temperature_K=320, T_tau=50 * units.fs, rng=RNG),
+            320,
+            False,
+        ),
+        (lambda a, dt: Bussi(a, dt, temperature_K=320, taut=50 * units.fs, rng=RNG), 320, False),
+        (lambda a, dt: NVTBerendsen(a, dt, temperature_K=320, taut=50 * units.fs), 320, False),
+        (lambda a, dt: Andersen(a, dt, temperature_K=320, andersen_prob=0.01), 320, False),
+        (
+            lambda a, dt: NoseHooverChainNVT(a, dt, temperature_K=320, tdamp=50 * units.fs),
+            320,
+            False,
+        ),
+    ],
+)
+def test_thermostats_state_their_temperature(make, temperature, conserves):
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    thermalize_momenta(atoms, temperature_K=320, rng=np.random.default_rng(0))
+    description = AseEngine(make(atoms, 2 * units.fs)).describe()
+    assert description.timestep == pytest.approx(2.0)
+    assert description.conserves_energy is conserves
+    if temperature is None:
+        assert description.temperature is None
+    else:
+        assert description.temperature == pytest.approx(temperature)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"attribute_every": -1}, "attribute_every must be 0 or positive, got -1"),
+        ({"on_unstable": "explode"}, "'ignore', 'warn', 'halt' or a function, got 'explode'"),
+    ],
+)
+def test_unusable_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Monitor(start()[1], None, **arguments)
+
+
+def test_only_dynamics_can_be_monitored():
+    with pytest.raises(TypeError, match=r"expected ASE molecular dynamics.*got Atoms"):
+        Monitor(molecule("H2O"), None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "holds no run"), ("schema = ", "is damaged"), ("schema = 99", "has schema 99")],
+)
+def test_directories_that_hold_no_readable_run(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "run.toml").write_text(content)
+    with pytest.raises(RecordError, match=message):
+        mdxai.open_run(tmp_path)
+
+
+def test_importing_mdxai_is_light():
+    code = (
+        "import sys, mdxai\n"
+        "heavy = {'torch', 'numba', 'matplotlib', 'schnetpack'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,180 @@
+"""Every principle is 0 when obeyed and catches its injected fault."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+from mdxai.calculators.card import Card
+from mdxai.engines import AseEngine
+from mdxai.frame import BOLTZMANN, Frame
+from mdxai.principles import (
+    BondIntegrity,
+    ClosestContact,
+    EnergyConservation,
+    NetForce,
+    NonFinite,
+    PrincipleUnavailable,
+    Temperature,
+    principles_for,
+)
+
+RANGES = {"H-H": (1.4, 4.0), "C-H": (0.95, 3.5), "H-O": (0.9, 3.6), "C-C": (1.4, 1.7),
+          "C-O": (1.3, 2.7)}  # fmt: skip
+
+
+@pytest.fixture
+def frame():
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = EMT()
+    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(0))
+    atoms.get_forces()
+    return Frame.from_atoms(atoms)
+
+
+def test_non_finite_counts_and_names_atoms(frame):
+    assert NonFinite().deviate(frame).value == 0
+    forces = frame.forces.copy()
+    forces[4, 1], forces[7] = np.inf, np.nan
+    deviation = NonFinite().deviate(replace(frame, forces=forces))
+    assert (deviation.value, deviation.atoms) == (4, (4, 7))
+    assert NonFinite().deviate(replace(frame, energy=np.nan)).value == 1
+
+
+def test_temperature_counts_standard_deviations_of_the_bath(frame):
+    """Kinetic energies drawn from the canonical ensemble have unit standard deviation in σ."""
+    rng = np.random.default_rng(1)
+    principle = Temperature(300.0)
+    excess = []
+    for _ in range(4000):
+        scale = np.sqrt(BOLTZMANN * 300.0 / frame.masses / 103.6426957)[:, None]
+        velocities = rng.normal(size=(9, 3)) * scale
+        excess.append(principle.deviate(replace(frame, velocities=velocities)).value)
+    chi = (rng.chisquare(27, size=100_000) / 27 - 1) / np.sqrt(2 / 27)
+    assert np.mean(excess) == pytest.approx(chi.clip(0).mean(), abs=0.03)
+    assert np.quantile(excess, 0.99) == pytest.approx(np.quantile(chi, 0.99), rel=0.1)
+    hot = frame.velocities.copy()
+    hot[6] *= 30
+    deviation = principle.deviate(replace(frame, velocities=hot))
+    assert deviation.value > 12
+    assert deviation.atoms == (6,)
+
+
+def test_temperature_needs_a_reference():
+    with pytest.raises(PrincipleUnavailable, match="no thermostat, and a start at rest"):
+        Temperature(0.0)
+
+
+def run_copper(dynamics_of, timestep, steps=200, scale=1.0):
+    """Return the largest energy deviation of copper by EMT, meV/atom."""
+
+    class Scaled(EMT):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results["forces"] = scale * self.results["forces"]
+
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = Scaled()
+    thermalize_momenta(atoms, temperature_K=600, rng=np.random.default_rng(0))
+    dynamics = dynamics_of(atoms, timestep * units.fs)
+    engine = AseEngine(dynamics)
+    found = []
+
+    def watch():
+        frame = engine.frame()
+        if not found:
+            conserves = engine.describe().conserves_energy
+            found.append(EnergyConservation(frame, thermostatted=not conserves))
+        found.append(found[0].deviate(frame).value)
+
+    dynamics.attach(watch)
+    dynamics.run(steps)
+    return max(found[1:])
+
+
+def langevin(atoms, timestep):
+    rng = np.random.default_rng(2)
+    return Langevin(
+        atoms, timestep, temperature_K=600, friction=0.02 / units.fs, rng=rng, fixcm=False
+    )
+
+
+@pytest.mark.parametrize("dynamics_of", [VelocityVerlet, langevin], ids=["nve", "nvt"])
+def test_energy_conservation_with_and_without_a_thermostat(dynamics_of):
+    """A consistent potential obeys it, better at a smaller timestep; scaled forces do not."""
+    fine = run_copper(dynamics_of, 1.0)
+    assert fine < 2.0
+    assert run_copper(dynamics_of, 4.0, steps=50) > fine
+    assert run_copper(dynamics_of, 1.0, scale=1.5) > 10 * fine
+
+
+def test_energy_needs_every_step_under_a_thermostat(frame):
+    principle = EnergyConservation(frame, thermostatted=True)
+    assert principle.deviate(replace(frame, step=1)).value == 0
+    assert principle.deviate(replace(frame, step=3)) is None
+    assert principle.deviate(replace(frame, step=4)) is None  # the gap cannot be closed later
+
+
+def test_net_force(frame):
+    force = frame.forces - frame.forces.mean(axis=0)
+    assert NetForce().deviate(replace(frame, forces=force)).value == pytest.approx(0, abs=1e-12)
+    pulled = force.copy()
+    pulled[0] += (0.3, 0, 0.4)
+    assert NetForce().deviate(replace(frame, forces=pulled)).value == pytest.approx(0.5)
+
+
+def test_bond_integrity_names_the_bond(frame):
+    principle = BondIntegrity(frame)
+    assert principle.deviate(frame).value == 0
+    positions = frame.positions.copy()
+    bond = positions[3] - positions[2]  # O–H
+    positions[3] += 0.6 * bond / np.linalg.norm(bond)
+    deviation = principle.deviate(replace(frame, positions=positions))
+    assert deviation.value == pytest.approx(0.6)
+    assert deviation.atoms == (2, 3)
+    positions = positions.copy()
+    positions[0] = np.nan
+    assert np.isnan(principle.deviate(replace(frame, positions=positions)).value)
+
+
+def test_bonds_across_a_periodic_boundary():
+    atoms = molecule("H2O", cell=[6, 6, 6], pbc=True)
+    here = Frame.from_atoms(atoms)
+    principle = BondIntegrity(here)
+    atoms.positions[1] += (6, -6, 0)
+    assert principle.deviate(Frame.from_atoms(atoms)).value == pytest.approx(0, abs=1e-9)
+
+
+def test_no_bonds_no_check():
+    with pytest.raises(PrincipleUnavailable, match="no covalent bonds"):
+        BondIntegrity(Frame.from_atoms(Atoms("Ar2", [[0, 0, 0], [4, 0, 0]])))
+
+
+def test_closest_contact_compares_with_training(frame):
+    principle = ClosestContact(RANGES, frame)
+    assert principle.deviate(frame).value == 0
+    positions = frame.positions.copy()
+    positions[3] = positions[4] + (0, 0, 1.0)  # two hydrogens at 1.0 Å; 1.4 Å was the shortest
+    deviation = principle.deviate(replace(frame, positions=positions))
+    assert deviation.value == pytest.approx(0.4)
+    assert deviation.atoms == (3, 4)
+
+
+def test_what_cannot_be_checked_says_why(frame):
+    principles, unavailable = principles_for(frame)
+    assert set(unavailable) == {"contact"}
+    assert "does not state which distances" in unavailable["contact"]
+    assert [p.name for p in principles] == [
+        "non_finite", "bond", "temperature", "energy", "net_force",
+    ]  # fmt: skip
+    card = Card("x", {"cutoff": 5.0}, distances=RANGES)
+    assert not principles_for(frame, card, temperature=300.0)[1]

@@ -1,0 +1,70 @@
+"""Thresholds, patience, onset; NaN never passes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mdxai.principles import Deviation
+from mdxai.verdict import THRESHOLDS, Court, Stability, Threshold
+
+TEST = (Threshold("bond", 0.4, 0.5, 0.0, "advice"), Threshold("heat", 1.0, 2.0, 3.0, "cool"))
+
+
+def hear(values, principle="bond", thresholds=TEST):
+    court = Court(thresholds)
+    for time, value in enumerate(values):
+        court.hear(float(time), [Deviation(principle, "Å", value, (1, 2))])
+    return court.verdict()
+
+
+def test_stable_suspect_unstable():
+    assert hear([0.1, 0.2]).stability is Stability.STABLE
+    suspect = hear([0.1, 0.45, 0.1])
+    assert (suspect.stability, suspect.onset_fs) == (Stability.SUSPECT, None)
+    unstable = hear([0.1, 0.45, 0.6, 0.9])
+    assert (unstable.stability, unstable.onset_fs) == (Stability.UNSTABLE, 2.0)
+    (finding,) = unstable.findings
+    assert (finding.value, finding.worst, finding.threshold) == (0.6, 0.9, 0.5)
+    assert finding.atoms == (1, 2)
+    assert Court(TEST).verdict().stability is Stability.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS, ids=lambda t: t.principle)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_never_passes_any_threshold(threshold, value):
+    values = [0.0] + [value] * 20
+    verdict = hear(values, threshold.principle, (threshold,))
+    assert verdict.stability is Stability.UNSTABLE
+    assert verdict.onset_fs == 1.0
+    assert not np.isfinite(verdict.findings[0].worst)
+
+
+def test_patience_counts_from_the_first_violation_and_forgets_interruptions():
+    assert hear([3, 3, 3, 0, 3, 3, 3, 0], "heat").stability is Stability.STABLE
+    lasting = hear([0, 3, 0, 3, 3, 3, 3], "heat")
+    assert (lasting.stability, lasting.onset_fs) == (Stability.UNSTABLE, 3.0)
+
+
+def test_the_cause_is_the_first_grave_finding():
+    court = Court(TEST)
+    for time in range(8):
+        court.hear(time, [Deviation("heat", "σ", 3.0), Deviation("bond", "Å", 0.1 * time)])
+    verdict = court.verdict()
+    assert verdict.cause.principle == "heat"
+    assert [f.principle for f in verdict.findings] == ["heat", "bond"]
+
+
+def test_reads_aloud_and_as_json():
+    verdict = hear([0.1, 0.6])
+    assert str(verdict) == (
+        "unstable over 1 fs (2 frames), onset at 1 fs\n"
+        "  unstable: bond 0.6 Å at 1 fs (atoms 1, 2), allowed 0.5, worst 0.6; advice"
+    )
+    content = json.loads(json.dumps(verdict.as_dict()))
+    assert content["stability"] == "unstable"
+    assert {"principle", "time_fs", "value", "threshold", "unit", "atoms", "advice"} <= set(
+        content["findings"][0]
+    )
