@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -63,12 +64,19 @@ def _quieten_libraries() -> None:
     for module in ("torch", "schnetpack", "dirsync", "pytorch_lightning", "lightning_fabric"):
         warnings.filterwarnings("ignore", module=rf"{module}(\..*)?$")
     warnings.filterwarnings("ignore", category=SyntaxWarning)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
-def _one_thread() -> None:
-    import torch
+@contextmanager
+def _loading(silent: bool) -> Iterator[None]:
+    """Say that the heavy imports are under way, and settle on one thread."""
+    with nullcontext() if silent else errors.status("loading torch and schnetpack"):
+        import torch
 
-    torch.set_num_threads(1)  # small networks run fastest on one
+        import mdxai.calculators  # noqa: F401 (the slow part is importing schnetpack)
+
+        torch.set_num_threads(1)  # small networks run fastest on one
+        yield
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -106,9 +114,11 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run monitored MD. Exit code 0: stable, 3: unstable, 2: bad input, 4: nothing to judge."""
-    from mdxai.record import refuse_other_run
-    from mdxai.report import run_figure
-    from mdxai.simulation import RunSettings, read_structure, simulate
+    with _loading(quiet or as_json):
+        from mdxai.calculators import load_calculator
+        from mdxai.record import refuse_other_run
+        from mdxai.report import run_figure
+        from mdxai.simulation import RunSettings, read_structure, simulate
 
     settings = RunSettings(
         temperature, timestep, steps, ensemble.value, friction, interval, attribute_every, gamma,
@@ -116,9 +126,6 @@ def run(
     )  # fmt: skip
     refuse_other_run(out)
     atoms = read_structure(structure)
-    from mdxai.calculators import load_calculator
-
-    _one_thread()
     potential = load_calculator(
         calculator, dtype=dtype, compile=compile, trust_pickle=trust_pickle,
         energy_unit=energy_unit, length_unit=length_unit,
@@ -233,9 +240,9 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a calculator from a recipe."""
-    from mdxai.calculators.training import Recipe, train
+    with _loading(quiet or as_json):
+        from mdxai.calculators.training import Recipe, train
 
-    _one_thread()
     plan = Recipe.load(recipe)
     folder = out or Path("calculators") / plan.name
     card = train(plan, data, folder, progress=not (quiet or as_json))
@@ -253,15 +260,15 @@ def train(
 @_clean_exit
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the two runs.")] = Path("runs/demo"),
-    steps: Annotated[int, typer.Option(help="MD steps of each run.")] = 6000,
+    steps: Annotated[int, typer.Option(help="MD steps of each run.")] = 3000,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Watch a sound and a weak model of ethanol live, and one of them blow up."""
-    from mdxai.demo import comparison, run_demo
-
-    _one_thread()
     silent = quiet or as_json
+    with _loading(silent):
+        from mdxai.demo import comparison, run_demo
+
     results = run_demo(out, steps, lambda label: _progress(silent, steps, label))
     if as_json:
         print(json.dumps({name: result.as_dict() for name, result in results.items()}))

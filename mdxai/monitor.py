@@ -174,6 +174,7 @@ class Monitor:
             self._writer.add_frame(frame, deviations)
             if attribution is not None:
                 self._writer.add_attribution(frame, attribution)
+            self._writer.flush_if_due()
         if self._court.unstable and not self._reacted:
             self._reacted = True
             self._react()

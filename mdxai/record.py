@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -33,6 +34,8 @@ from mdxai.statistics import BinnedMoments
 
 SCHEMA = 1
 FRAMES_PER_PART = 2000
+BYTES_PER_PART = 16_000_000  # of frames held in memory
+SECONDS_PER_PART = 30.0  # what a killed run may lose
 VERSIONS_OF = ("mdxai", "torch", "schnetpack", "ase", "numpy", "numba", "pyarrow")
 
 
@@ -73,6 +76,7 @@ class RunWriter:
         self._frames: list[dict[str, Any]] = []
         self._pairs: list[pa.RecordBatch] = []
         self._parts = 0
+        self._flushed = time.monotonic()
         self._deviation_names = list(units)
         self.open = True
 
@@ -92,8 +96,6 @@ class RunWriter:
         for name in ("positions", "velocities", "forces"):
             row[name] = getattr(frame, name).astype(np.float32).ravel()
         self._frames.append(row)
-        if len(self._frames) >= FRAMES_PER_PART:
-            self.flush()
 
     def add_attribution(self, frame: Frame, attribution: Attribution) -> None:
         """Record the relevance of every pair of one frame."""
@@ -108,6 +110,14 @@ class RunWriter:
         }
         self._pairs.append(pa.record_batch(columns))
 
+    def flush_if_due(self) -> None:
+        """Write a part when enough has gathered, in frames, memory or time."""
+        n_frames = len(self._frames)
+        held = n_frames * 3 * self._frames[0]["positions"].nbytes if n_frames else 0
+        waited = time.monotonic() - self._flushed
+        if n_frames >= FRAMES_PER_PART or held >= BYTES_PER_PART or waited >= SECONDS_PER_PART:
+            self.flush()
+
     def flush(self) -> None:
         """Write what has gathered as new parts."""
         if not self.open or not self._frames:
@@ -119,6 +129,7 @@ class RunWriter:
             _write_table(self.path / f"pairs{suffix}", pa.Table.from_batches(self._pairs))
         _write_table(self.path / f"frames{suffix}", frames)
         self._parts += 1
+        self._flushed = time.monotonic()
         self._frames, self._pairs = [], []
 
     def _frame_schema(self, n_atoms: int) -> pa.Schema:

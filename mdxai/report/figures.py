@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from mdxai.record import Run
-from mdxai.verdict import THRESHOLDS, judge
+from mdxai.verdict import THRESHOLDS, Verdict, judge
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,13 +46,19 @@ def run_figure(run: Run, title: str | None = None) -> Figure:
     axes = [figure.add_subplot(grid[row, 0]) for row in range(len(shown))]
     _plot_deviations(axes, shown, run, verdict.onset_fs)
     _plot_relevance(figure.add_subplot(grid[:, 1]), run)
-    figure.suptitle(title or _title(run, str(verdict.stability), verdict.onset_fs), color=INK)
+    figure.suptitle(title or _title(run, verdict), color=INK)
     return figure
 
 
-def _title(run: Run, stability: str, onset: float | None) -> str:
-    when = "" if onset is None else f" at {onset / 1000:.2f} ps"
-    return f"{run.header['calculator']['name']}: {stability}{when}"
+def _title(run: Run, verdict: Verdict) -> str:
+    heading = f"{run.header['calculator']['name']}: {verdict.stability}"
+    cause = verdict.cause
+    if cause is None:
+        return heading
+    when = "" if verdict.onset_fs is None else f" at {verdict.onset_fs / 1000:.2f} ps"
+    numbers = run.header["system"]["numbers"]
+    atoms = "–".join(f"{chemical_symbols[numbers[a]]}{a}" for a in cause.atoms)
+    return f"{heading}{when}, {cause.principle} {atoms}".rstrip()
 
 
 def _plot_deviations(axes: list[Axes], names: list[str], run: Run, onset: float | None) -> None:
@@ -84,10 +91,10 @@ def _mark_thresholds(ax: Axes, name: str, values: np.ndarray[Any, Any]) -> None:
     ax.axhspan(threshold.unstable, 1e9, color=ALARM, alpha=0.10, lw=0)
     ax.axhspan(threshold.warn, threshold.unstable, color=CAUTION, alpha=0.13, lw=0)
     ax.set_ylim(0, 1.08 * top)
-    for limit, word, colour in (
-        (threshold.warn, "suspect", CAUTION),
-        (threshold.unstable, "unstable", ALARM),
-    ):
+    words = [("unstable", threshold.unstable, ALARM)]
+    if threshold.unstable - threshold.warn > 0.1 * top:  # else the two would overprint
+        words.append(("suspect", threshold.warn, CAUTION))
+    for word, limit, colour in words:
         ax.annotate(
             f"{word} above {limit:g}", (0.995, limit), xycoords=("axes fraction", "data"),
             ha="right", va="bottom", fontsize=6.5, color=colour,
