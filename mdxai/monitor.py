@@ -155,6 +155,7 @@ class Monitor:
             return {"attribution": "switched off (attribute_every=0)"}
         try:
             explain = attributor(self._engine.calculator, gamma=self._gamma)
+            explain.attribute(first)  # a trial: what fails now is not tried again and again
         except AttributionUnavailable as reason:
             return {"attribution": str(reason)}
         self._attributor = explain

@@ -195,3 +195,10 @@ def test_unknown_models_get_a_clear_error():
 def test_negative_gamma_is_refused(ethanol):
     with pytest.raises(ValueError, match="gamma must be 0 or positive, got -1"):
         mdxai.attributor(ethanol.calc, gamma=-1)
+
+
+def test_too_many_atoms_are_refused_before_memory_runs_out():
+    potential = random_potential("SchNet", 1)
+    grid = 3.0 * np.indices((8, 8, 8)).reshape(3, -1).T
+    with pytest.raises(AttributionUnavailable, match="limited to 400 atoms by its memory, got 512"):
+        WalkAttributor(potential).attribute(Atoms("H512", grid))

@@ -17,6 +17,7 @@ from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.potential import NetworkPotential
 from mdxai.frame import Floats, Frame, Pairs
 
+MAX_ATOMS = 400  # memory grows as n_atoms² · F: half a gigabyte for this many and 128 features
 DEFAULT_GAMMA = 0.1  # the published default for potentials (Bonneau et al., Nat. Commun. 16, 9898)
 
 
@@ -85,10 +86,15 @@ class WalkAttributor:
 
         Raises:
             CalculatorError: for a structure the network cannot take.
-            AttributionUnavailable: for positions that are not finite.
+            AttributionUnavailable: for positions that are not finite, or too many atoms.
         """
         if isinstance(frame, Atoms):
             frame = Frame.from_atoms(frame)
+        if frame.n_atoms > MAX_ATOMS:
+            raise AttributionUnavailable(
+                f"exact two-body relevance is limited to {MAX_ATOMS} atoms by its memory, "
+                f"got {frame.n_atoms}"
+            )
         pairs = frame.pairs(self._potential.cutoff)
         with torch.no_grad():
             energies, blocks, top, features = self._linearise(frame)
