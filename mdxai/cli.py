@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from functools import wraps
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,13 +70,13 @@ def _quieten_libraries() -> None:
 
 @contextmanager
 def _loading(silent: bool) -> Iterator[None]:
-    """Say that the heavy imports are under way, and settle on one thread."""
+    """Say that the heavy imports are under way; small networks run fastest on one thread."""
     with nullcontext() if silent else errors.status("loading torch and schnetpack"):
         import torch
 
         import mdxai.calculators  # noqa: F401 (the slow part is importing schnetpack)
 
-        torch.set_num_threads(1)  # small networks run fastest on one
+        torch.set_num_threads(1)
         yield
 
 
@@ -88,7 +89,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 def run(
     calculator: Annotated[str, typer.Argument(help="Name, folder or file of a calculator.")],
     structure: Annotated[
-        str, typer.Argument(help="File that ASE reads, or a G2 molecule such as CH3CH2OH.")
+        str,
+        typer.Argument(
+            help="File that ASE reads (its last frame), or a G2 molecule such as CH3CH2OH. "
+            "Velocities are drawn anew."
+        ),
     ],
     temperature: Annotated[float, typer.Option(help="K.")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
@@ -97,14 +102,18 @@ def run(
     friction: Annotated[float, typer.Option(help="Langevin friction, 1/fs.")] = 0.01,
     interval: Annotated[int, typer.Option(help="Steps between monitored frames.")] = 1,
     attribute_every: Annotated[
-        int, typer.Option(help="Steps between explained frames; 0 for none.")
-    ] = 10,
+        int | None,
+        typer.Option(help="Steps between explained frames; 0 for none. Default: 10 intervals."),
+    ] = None,
     gamma: Annotated[float, typer.Option(help="γ of the attribution rule.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 1,
-    out: Annotated[Path, typer.Option(help="Run directory to write.")] = Path("runs/run"),
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to write. Default: runs/run, run-2, …")
+    ] = None,
     halt: Annotated[bool, typer.Option("--halt", help="End the run when it is unstable.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a pickled model, which may run any code.")
     ] = False,
@@ -121,13 +130,15 @@ def run(
         from mdxai.simulation import RunSettings, read_structure, simulate
 
     settings = RunSettings(
-        temperature, timestep, steps, ensemble.value, friction, interval, attribute_every, gamma,
+        temperature, timestep, steps, ensemble.value, friction, interval,
+        10 * interval if attribute_every is None else attribute_every, gamma,
         seed, halt,
     )  # fmt: skip
+    out = out or _unused(Path("runs/run"))
     refuse_other_run(out)
     atoms = read_structure(structure)
     potential = load_calculator(
-        calculator, dtype=dtype, compile=compile, trust_pickle=trust_pickle,
+        calculator, dtype=dtype, device=device, compile=compile, trust_pickle=trust_pickle,
         energy_unit=energy_unit, length_unit=length_unit,
     )  # fmt: skip
     with _progress(quiet or as_json, steps, calculator) as progress:
@@ -148,7 +159,7 @@ def _save_figure(draw: Callable[..., Any], out: Path) -> None:
 
 def _print_run(monitor: Monitor, out: Path, quiet: bool, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(json.loads((out / "verdict.json").read_text()) | {"run": str(out)}))
+        print(_json(json.loads((out / "verdict.json").read_text()) | {"run": str(out)}))
     elif not quiet:
         console = Console(highlight=False)
         console.print(_escape(str(monitor.verdict)), soft_wrap=True)
@@ -156,6 +167,16 @@ def _print_run(monitor: Monitor, out: Path, quiet: bool, as_json: bool) -> None:
             f"monitoring took {monitor.cost.share:.0%} of the run; record and figure in {out}",
             soft_wrap=True,
         )
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, allow_nan=False)
+
+
+def _unused(path: Path) -> Path:
+    """Return `path`, or the first of path-2, path-3, … that does not exist."""
+    numbered = (path.with_name(f"{path.name}-{n}") for n in count(2))
+    return path if not path.exists() else next(p for p in numbered if not p.exists())
 
 
 def _exit_code(stability: str) -> int:
@@ -198,22 +219,29 @@ def _progress(silent: bool, steps: int, label: str) -> Iterator[Callable[[Monito
 @_clean_exit
 def calculators(as_json: AsJson = False) -> None:
     """List the calculators that can be used by name."""
-    from mdxai.calculators.card import Card
+    from mdxai.calculators.card import CalculatorError, Card
     from mdxai.calculators.loading import list_calculators
 
-    cards = {name: Card.load(path / "card.toml") for name, path in list_calculators().items()}
+    cards = {}
+    for name, path in list_calculators().items():
+        try:
+            cards[name] = Card.load(path / "card.toml")
+        except CalculatorError as damaged:
+            errors.print(f"[bold yellow]left out:[/] {_escape(str(damaged))}", soft_wrap=True)
     if as_json:
         print(json.dumps({name: _card_summary(card) for name, card in cards.items()}))
         return
     from rich.table import Table
 
-    table = Table("name", "network", "elements", "cutoff / Å", "force MAE / meV/Å", "trained on")
+    table = Table(title="Calculators (MAE: of forces on the test split, meV/Å)")
+    for heading in ("name", "network", "elements", "cutoff / Å", "MAE", "training frames"):
+        table.add_column(heading, no_wrap=heading == "name")
     for name, card in cards.items():
         row = _card_summary(card)
         error = row["force_mae_mev_per_ang"]
         table.add_row(
             name, row["network"], " ".join(card.elements), f"{card.cutoff:g}",
-            "" if error is None else f"{error:.1f}", str(row["data"]),
+            "" if error is None else f"{error:.1f}", str(row["data"] or ""),
         )  # fmt: skip
     Console().print(table)
 
@@ -259,7 +287,9 @@ def train(
 @app.command()
 @_clean_exit
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the two runs.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the two runs. Default: runs/demo, demo-2, …")
+    ] = None,
     steps: Annotated[int, typer.Option(help="MD steps of each run.")] = 3000,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -269,9 +299,11 @@ def demo(
     with _loading(silent):
         from mdxai.demo import comparison, run_demo
 
-    results = run_demo(out, steps, lambda label: _progress(silent, steps, label))
+    results = run_demo(
+        out or _unused(Path("runs/demo")), steps, lambda label: _progress(silent, steps, label)
+    )
     if as_json:
-        print(json.dumps({name: result.as_dict() for name, result in results.items()}))
+        print(_json({name: result.as_dict() for name, result in results.items()}))
     elif not quiet:
         Console().print(comparison(results))
         errors.print(

@@ -59,6 +59,7 @@ class Frame:
     energy: float  # potential energy, eV
     cell: Floats  # (3, 3) rows, Å
     pbc: Bools  # (3,)
+    n_constrained: int = 0  # degrees of freedom that constraints remove
 
     def __post_init__(self) -> None:
         for name in _ARRAYS:
@@ -90,6 +91,7 @@ class Frame:
             energy=energy,
             cell=atoms.cell.array.copy(),
             pbc=atoms.pbc.copy(),
+            n_constrained=3 * len(atoms) - atoms.get_number_of_degrees_of_freedom(),
         )
 
     @property
@@ -110,26 +112,36 @@ class Frame:
 
     @property
     def temperature(self) -> float:
-        """2 E_kin / (3 N k_B), K: all 3N degrees of freedom, as ASE counts them."""
-        return 2.0 * self.kinetic_energy / (3 * self.n_atoms * BOLTZMANN)
+        """2 E_kin / (f k_B), K, with f the degrees of freedom; 0 where there are none."""
+        freedom = self.degrees_of_freedom
+        return 2.0 * self.kinetic_energy / (freedom * BOLTZMANN) if freedom > 0 else 0.0
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """3N less what constraints remove, as ASE counts them."""
+        return 3 * self.n_atoms - self.n_constrained
 
     def pairs(self, cutoff: float) -> Pairs:
         """Return all pairs closer than `cutoff` (Å), sorted by i, then j."""
         return find_pairs(self.positions, self.cell, self.pbc, cutoff)
 
 
-_ARRAYS = tuple(f.name for f in fields(Frame) if f.name not in {"step", "time", "energy"})
+_SCALARS = {"step", "time", "energy", "n_constrained"}
+_ARRAYS = tuple(f.name for f in fields(Frame) if f.name not in _SCALARS)
 
 
 def _held_results(atoms: Atoms) -> tuple[float, Floats]:
     forces = np.full((len(atoms), 3), np.nan)
     calculator = atoms.calc
-    if calculator is None or calculator.calculation_required(atoms, ["energy", "forces"]):
+    # MD asks for forces alone, so a calculator may hold these without an energy.
+    if calculator is None or calculator.calculation_required(atoms, ["forces"]):
         return np.nan, forces
-    held = getattr(calculator, "results", {})
-    if "energy" in held and "forces" in held:  # asking through `atoms` compares the system again
-        return float(held["energy"]), np.array(held["forces"], dtype=np.float64)
-    energy = float(atoms.get_potential_energy())
+    held = getattr(calculator, "results", None)
+    if held is not None and "forces" in held:  # asking through `atoms` compares the system again
+        return float(held.get("energy", np.nan)), np.array(held["forces"], dtype=np.float64)
+    energy = np.nan
+    if not calculator.calculation_required(atoms, ["energy"]):
+        energy = float(atoms.get_potential_energy())
     return energy, np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)
 
 

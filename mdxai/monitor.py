@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -20,7 +20,7 @@ from mdxai.frame import Frame
 from mdxai.principles import Principle, principles_for
 from mdxai.record import RunWriter
 from mdxai.statistics import BinnedMoments, ElementPairChannels
-from mdxai.verdict import THRESHOLDS, Court, Verdict
+from mdxai.verdict import THRESHOLDS, Court, Threshold, Verdict
 
 Reaction = Literal["ignore", "warn", "halt"] | Callable[[Verdict], None]
 
@@ -65,6 +65,7 @@ class Monitor:
         path: run directory to write; None keeps no record.
         attribute_every: explain frames whose MD step is a multiple of this; 0 never.
         gamma: γ of the attribution rule.
+        thresholds: what deviations count; see mdxai.verdict.
         on_unstable: "warn" (default), "ignore", "halt" (end the run after this step), or a
             function that is given the verdict. Called once.
         context: entries for run.toml, such as seeds and the command line.
@@ -74,13 +75,14 @@ class Monitor:
         TypeError, ValueError: for unusable arguments.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (every choice of a user's one line)
         self,
         dynamics: MolecularDynamics,
         path: str | os.PathLike[str] | None = None,
         *,
         attribute_every: int = 10,
         gamma: float = DEFAULT_GAMMA,
+        thresholds: Sequence[Threshold] = THRESHOLDS,
         on_unstable: Reaction = "warn",
         context: Mapping[str, Any] | None = None,
     ) -> None:
@@ -94,6 +96,8 @@ class Monitor:
         self._writer = RunWriter(path) if path is not None else None
         self._attribute_every = attribute_every
         self._gamma = gamma
+        self._thresholds = tuple(thresholds)
+        self._finished = False
         self._on_unstable = on_unstable
         self._context = dict(context or {})
         self._court = Court()
@@ -113,6 +117,9 @@ class Monitor:
 
     def __call__(self) -> None:
         """Take in the present instant; ASE calls this."""
+        if self._finished:
+            warnings.warn("the monitor is finished and sees no more frames", stacklevel=2)
+            return
         begin = time.perf_counter()
         frame = self._engine.frame()
         if frame.step == self.last_step:  # attached twice, or called by hand
@@ -131,10 +138,13 @@ class Monitor:
         calculator = self._engine.calculator
         card = getattr(calculator, "card", None)
         self._principles, unavailable = principles_for(
-            first, card, temperature=engine.temperature, conserves_energy=engine.conserves_energy
+            first,
+            card,
+            bath=self._engine.temperature,
+            conserves_energy=engine.conserves_energy,
         )
         unavailable |= self._prepare_attribution(first)
-        self._court = Court(THRESHOLDS, unavailable)
+        self._court = Court(self._thresholds, unavailable)
         if self._writer is None:
             return
         header = {
@@ -143,7 +153,7 @@ class Monitor:
             "system": {"numbers": first.numbers.tolist(), "masses_amu": first.masses.tolist(),
                        "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist()},
             "parameters": {"attribute_every": self._attribute_every, "gamma": self._gamma},
-            "thresholds": {t.principle: asdict(t) for t in THRESHOLDS},
+            "thresholds": {t.principle: asdict(t) for t in self._thresholds},
             "unavailable": unavailable,
             "context": self._context,
         }  # fmt: skip
@@ -170,7 +180,7 @@ class Monitor:
         assert self._principles is not None
         attribution = self._explain(frame)
         deviations = {p.name: p.deviate(frame, attribution) for p in self._principles}
-        self._court.hear(frame.time, deviations.values())
+        self._court.hear(frame.time, deviations)
         if self._writer is not None:
             self._writer.add_frame(frame, deviations)
             if attribution is not None:
@@ -205,12 +215,19 @@ class Monitor:
         elif self._on_unstable == "warn":
             warnings.warn(str(verdict), InstabilityWarning, stacklevel=3)
 
-    def finish(self) -> None:
-        """Write what is left and the verdict. Leaving the `with` block calls this."""
+    def finish(self, interrupted_by: str | None = None) -> None:
+        """Write what is left and the verdict. Leaving the `with` block calls this.
+
+        Args:
+            interrupted_by: what ended the run before its time; noted beside the verdict.
+        """
         if self._writer is not None and self._writer.open:
-            content = self.verdict.as_dict() | {"cost": asdict(self.cost) | {
-                "share": self.cost.share}}  # fmt: skip
+            content = self.verdict.as_dict() | {
+                "interrupted_by": interrupted_by,
+                "cost": asdict(self.cost) | {"share": self.cost.share},
+            }
             self._writer.finish(content, self.profile)
+        self._finished = True
 
     def __enter__(self) -> Self:
         return self
@@ -221,7 +238,7 @@ class Monitor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.finish()
+        self.finish(None if kind is None else f"{kind.__name__}: {error}".rstrip(": "))
 
 
 def _describe_calculator(calculator: Any) -> dict[str, Any]:

@@ -149,7 +149,10 @@ class RunWriter:
         self.flush()
         if profile is not None:
             _write_table(self.path / "profile.parquet", _profile_table(profile))
-        _replace(self.path / "verdict.json", json.dumps(verdict, indent=2).encode())
+        self.open = False
+        _replace(
+            self.path / "verdict.json", json.dumps(verdict, indent=2, allow_nan=False).encode()
+        )
 
 
 class Run:
@@ -166,8 +169,18 @@ class Run:
 
     @property
     def verdict(self) -> dict[str, Any]:
-        """Content of verdict.json."""
-        return json.loads((self.path / "verdict.json").read_text())  # type: ignore[no-any-return]
+        """Content of verdict.json.
+
+        Raises:
+            RecordError: when the run has not been finished, or the file is damaged.
+        """
+        path = self.path / "verdict.json"
+        if not path.is_file():
+            raise RecordError(f"{self.path} has no verdict yet; mdxai.judge reads the frames")
+        try:
+            return json.loads(path.read_text())  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise RecordError(f"{path} is damaged: {error}") from error
 
     def frames(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the recorded frames as an Arrow table, a row per frame."""
@@ -180,14 +193,15 @@ class Run:
     def profile(self) -> pa.Table:
         """Return relevance against distance: a row per element pair and occupied bin."""
         path = self.path / "profile.parquet"
-        return pq.read_table(path) if path.is_file() else pa.table({})
+        return _read_part(path) if path.is_file() else pa.table({})
 
     def _read(self, kind: str, columns: Sequence[str] | None) -> pa.Table:
         parts = sorted(self.path.glob(f"{kind}-*.parquet"))
-        wanted = list(columns) if columns is not None else None
+        if not parts and kind == "frames":
+            raise RecordError(f"{self.path} holds no recorded frames")
         if not parts:
             return pa.table({})
-        return pa.concat_tables([pq.read_table(part, columns=wanted) for part in parts])
+        return pa.concat_tables([_read_part(part, columns) for part in parts])
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -210,9 +224,16 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     return Run(folder, header)
 
 
+def _read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=None if columns is None else list(columns))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RecordError(f"{path} is damaged: {error}") from error
+
+
 def refuse_other_run(path: Path) -> None:
     """Raise RecordError where `path` holds a run already or is no directory."""
-    if (path / "run.toml").exists():
+    if (path / "run.toml").exists() or any(path.glob("*.parquet")):
         raise RecordError(
             f"{path} already holds a run; choose another directory, or remove that one first"
         )
@@ -264,7 +285,7 @@ def _replace(path: Path, content: bytes | pa.Buffer) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RecordError(
-            f"cannot write {path}: {error}. What was recorded before is intact"
+            f"cannot write {path}: {error}. Parts written before this one are intact"
         ) from error
 
 

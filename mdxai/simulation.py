@@ -55,11 +55,16 @@ class RunSettings:
             SettingsError: naming the setting, what was given and what was expected.
         """
         for name in ("timestep", "steps", "interval"):
-            if not getattr(self, name) > 0:
+            if not (getattr(self, name) > 0 and np.isfinite(getattr(self, name))):
                 raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("temperature", "friction", "attribute_every", "gamma", "seed"):
             if not (getattr(self, name) >= 0 and np.isfinite(getattr(self, name))):
                 raise SettingsError(f"{name} must be 0 or positive, got {getattr(self, name)}")
+        if self.interval > self.steps:
+            raise SettingsError(
+                f"interval ({self.interval}) must not exceed steps ({self.steps}): a run of one "
+                "frame cannot be judged"
+            )
         if self.ensemble not in ENSEMBLES:
             raise SettingsError(
                 f"ensemble must be one of {', '.join(ENSEMBLES)}, got {self.ensemble!r}"
@@ -73,6 +78,8 @@ class RunSettings:
 
 def read_structure(source: str) -> Atoms:
     """Return a structure from a file that ASE reads, or a molecule of the G2 set by name.
+
+    Of a file with several frames it is the last.
 
     Raises:
         SettingsError: for neither.
@@ -96,9 +103,10 @@ def make_dynamics(atoms: Atoms, settings: RunSettings) -> MolecularDynamics:
     """Draw velocities and return ASE dynamics; one generator, seeded, serves both."""
     rng = np.random.default_rng(settings.seed)
     thermalize_momenta(atoms, temperature_K=settings.temperature, rng=rng)
-    Stationary(atoms)
-    if not atoms.pbc.any():
-        ZeroRotation(atoms)
+    if len(atoms) > 1:
+        Stationary(atoms)
+        if not atoms.pbc.any():
+            ZeroRotation(atoms)
     timestep = settings.timestep * units.fs
     if settings.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)
@@ -150,4 +158,6 @@ def simulate(
         if progress is not None:
             dynamics.attach(progress, 20, monitor)
         dynamics.run(settings.steps)
+        if progress is not None:
+            progress(monitor)
     return monitor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -12,7 +13,7 @@ from mdxai.record import Run
 
 
 class Stability(StrEnum):
-    """stable: nothing broken. suspect: only warnings. inconclusive: there was nothing to judge."""
+    """stable: nothing broken. suspect: only warnings. inconclusive: fewer than two frames."""
 
     STABLE = "stable"
     SUSPECT = "suspect"
@@ -97,8 +98,13 @@ class Verdict:
         return min(grave, key=lambda f: f.time_fs, default=None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what verdict.json holds."""
-        return asdict(self)
+        """Return what verdict.json holds: plain JSON, so values that are not finite are null."""
+        plain = asdict(self)
+        for finding in plain["findings"]:
+            for key in ("value", "worst"):
+                if not math.isfinite(finding[key]):
+                    finding[key] = None
+        return plain
 
     def __str__(self) -> str:
         lines = [f"{self.stability} over {self.duration_fs:g} fs ({self.n_frames} frames)"]
@@ -129,9 +135,9 @@ class _Exceedance:
             self.since = None
             return
         self.since = self.since or (time, deviation)
-        if self.broken is None and time - self.since[0] >= self.patience:
+        if self.broken is None and not (time - self.since[0] < self.patience):
             self.broken = self.since
-        if not deviation.value <= self.worst:
+        if not (deviation.value <= self.worst) and self.worst == self.worst:  # NaN stays
             self.worst = deviation.value
 
 
@@ -159,12 +165,14 @@ class Court:
         self._n_frames = 0
         self.unstable = False
 
-    def hear(self, time: float, deviations: Iterable[Deviation | None]) -> None:
-        """Take in the deviations of the frame at `time` (fs)."""
+    def hear(self, time: float, deviations: Mapping[str, Deviation | None]) -> None:
+        """Take in the deviations of the frame at `time` (fs), by principle; None: not measured."""
         self._n_frames += 1
         self._span = (self._span[0] if self._span else time, time)
-        for deviation in deviations:
-            if deviation is None or deviation.principle not in self._thresholds:
+        for name, deviation in deviations.items():
+            if deviation is None:
+                self._unavailable.setdefault(name, f"could not be measured from {time:g} fs on")
+            if deviation is None or name not in self._thresholds:
                 continue
             for severity in ("warn", "unstable"):
                 self._watches[deviation.principle, severity].update(time, deviation)
@@ -179,38 +187,52 @@ class Court:
         elif findings:
             stability = Stability.SUSPECT
         else:
-            stability = Stability.STABLE if self._n_frames else Stability.INCONCLUSIVE
+            stability = Stability.STABLE if self._n_frames > 1 else Stability.INCONCLUSIVE
         start, end = self._span or (0.0, 0.0)
         return Verdict(
             stability, min(grave, default=None), end - start, self._n_frames, findings,
-            self._unavailable,
+            dict(self._unavailable),
         )  # fmt: skip
 
     def _findings(self) -> Iterable[Finding]:
         for principle, threshold in self._thresholds.items():
             grave, mild = (self._watches[principle, s] for s in ("unstable", "warn"))
             watch, severity = (grave, "unstable") if grave.broken else (mild, "warn")
-            if watch.broken is None:
+            # A violation that the end of the run cut short of its patience is worth a warning.
+            broken = watch.broken or mild.since
+            if broken is None:
                 continue
-            time, deviation = watch.broken
+            time, deviation = broken
             yield Finding(
                 principle, severity, time, deviation.value, watch.worst, watch.limit,
                 deviation.unit, deviation.atoms, threshold.advice,
             )  # fmt: skip
 
 
-def judge(run: Run, thresholds: Sequence[Threshold] = THRESHOLDS) -> Verdict:
-    """Judge a recorded run; the same verdict that its monitor reached live."""
+def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
+    """Judge a recorded run; the same verdict that its monitor reached live.
+
+    Args:
+        run: a run directory, opened.
+        thresholds: those that the run was recorded with by default.
+    """
     units = run.deviations
+    thresholds = thresholds or recorded_thresholds(run)
     court = Court(thresholds, run.header.get("unavailable"))
     columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
     for row in run.frames(columns).to_pylist():
         court.hear(
             row["time_fs"],
-            (
-                Deviation(name, unit, row[name], tuple(row[f"{name}_atoms"]))
+            {
+                name: None
+                if row[name] is None
+                else Deviation(name, unit, row[name], tuple(row[f"{name}_atoms"]))
                 for name, unit in units.items()
-                if row[name] is not None
-            ),
+            },
         )
     return court.verdict()
+
+
+def recorded_thresholds(run: Run) -> tuple[Threshold, ...]:
+    """Return the thresholds that a run was judged by while it ran."""
+    return tuple(Threshold(**entry) for entry in run.header["thresholds"].values())

@@ -14,7 +14,7 @@ from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from schnetpack.interfaces import SpkCalculator
-from schnetpack.transform import ASENeighborList
+from schnetpack.transform import AddOffsets, ASENeighborList
 
 import mdxai
 from mdxai.calculators import CalculatorError
@@ -232,6 +232,9 @@ def test_truncated_file_of_weights(tmp_path):
         (('type = "SchNet"', 'type = "GemNet"'), "'GemNet' is not known"),
         (("n_atom_basis = 128", "n_atom_basis = 64"), "does not fit its description"),
         (("n_rbf = 20\n", ""), "lacks n_rbf"),
+        (("cutoff = 5.0", "cutoff = 4.0"), r"stated cutoff 4.0, trained with 5.0"),
+        (("cutoff = 5.0", "cutoff = -5.0"), "must be positive"),
+        (("offset_per_atom = ", 'offset_per_atom = "x" #'), "not a complete card"),
     ],
 )
 def test_unusable_cards(copied, change, message):
@@ -280,6 +283,62 @@ def test_trusted_pickle_with_units(tmp_path, kind):
     assert energy == pytest.approx(reference * unit)
     np.testing.assert_allclose(forces, reference_forces * unit / 10, rtol=1e-9)
     assert loaded.card.cutoff == pytest.approx(40.0)
+
+
+def break_average(network):
+    network.output_modules[0].aggregation_mode = "avg"
+
+
+def break_offset(network):
+    offsets = AddOffsets("energy", add_mean=True, is_extensive=False)
+    network.postprocessors = torch.nn.ModuleList([offsets])
+
+
+def break_heads(network):
+    network.output_modules.insert(1, copy.deepcopy(network.output_modules[0]))
+
+
+@pytest.mark.parametrize("change", [break_average, break_offset, break_heads])
+def test_pickles_that_compute_something_else_are_refused(tmp_path, change):
+    network, _ = random_network("SchNet", 3)
+    change(network)
+    torch.save(network, tmp_path / "best_model")
+    with pytest.raises(CalculatorError, match="is not a schnetpack SchNet or PaiNN potential"):
+        mdxai.load_calculator(
+            tmp_path / "best_model", trust_pickle=True, energy_unit="eV", length_unit="Ang"
+        )
+
+
+def test_units_of_a_model_that_states_them_are_refused(tmp_path):
+    network, description = random_network("SchNet", 3)
+    path = tmp_path / "model.pt"
+    torch.save({"config": description, "state_dict": network.float().state_dict()}, path)
+    assert mdxai.load_calculator(path, trust_pickle=True).card.elements == ()
+    with pytest.raises(CalculatorError, match="states its own units"):
+        mdxai.load_calculator(path, energy_unit="eV")
+
+
+def test_calculators_can_be_copied_and_pickled(ethanol):
+    forces = ethanol.get_forces()
+    for twin in (copy.deepcopy(ethanol.calc), pickle.loads(pickle.dumps(ethanol.calc))):
+        other = ethanol.copy()
+        other.calc = twin
+        np.testing.assert_array_equal(other.get_forces(), forces)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.positions.__setitem__(0, np.nan), "positions that are not finite"),
+        (lambda a: a.set_pbc(True), "its cell has no volume"),
+    ],
+)
+def test_structures_without_meaning(change, message):
+    atoms = molecule("CH3CH2OH")
+    change(atoms)
+    atoms.calc = mdxai.load_calculator("schnet-ethanol")
+    with pytest.raises(CalculatorError, match=message):
+        atoms.get_forces()
 
 
 def test_unseen_element_and_overlapping_atoms():

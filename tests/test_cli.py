@@ -44,7 +44,7 @@ def test_run_from_a_file_in_nve_as_json(tmp_path):
     verdict = json.loads(result.stdout)
     assert verdict["stability"] == "stable"
     assert verdict["n_frames"] == 6
-    assert verdict["unavailable"] == {}
+    assert set(verdict["unavailable"]) == {"temperature"}
 
 
 def test_run_that_blows_up_exits_with_3(tmp_path):
@@ -104,7 +104,15 @@ def pickled(tmp_path):
         (lambda t: ["schnet-ethanol", ETHANOL, "--steps", 0], "steps must be positive, got 0"),
         (lambda t: ["schnet-ethanol", ETHANOL, "--timestep", -1], "timestep must be positive"),
         (lambda t: ["schnet-ethanol", ETHANOL, "--temperature", "nan"], "temperature must be 0 or"),
-        (lambda t: ["schnet-ethanol", ETHANOL, "--interval", 3], "must be a multiple of interval"),
+        (
+            lambda t: ["schnet-ethanol", ETHANOL, "--interval", 3, "--attribute-every", 10],
+            "must be a multiple of interval",
+        ),
+        (lambda t: ["schnet-ethanol", ETHANOL, "--timestep", "inf"], "timestep must be positive"),
+        (
+            lambda t: ["schnet-ethanol", ETHANOL, "--steps", 5, "--interval", 9],
+            "must not exceed steps",
+        ),
         (lambda t: ["schnet-ethanol", ETHANOL, "--dtype", "int8"], "dtype 'int8' is not supported"),
         (lambda t: ["schnet-ethanol", ETHANOL, "--ensemble", "npt"], "'npt' is not one of"),
     ],
@@ -170,3 +178,28 @@ def test_the_given_structure_is_not_moved():
     calculator = mdxai.load_calculator("schnet-ethanol")
     simulate(calculator, atoms, RunSettings(steps=5), None)
     np.testing.assert_array_equal(atoms.positions, before)
+
+
+def test_default_directories_are_numbered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        invoke("run", "schnet-ethanol", ETHANOL, "--steps", 3, "--quiet")
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["run", "run-2"]
+
+
+def test_verdicts_are_valid_json_even_with_nan(tmp_path):
+    result = invoke(
+        "run", "schnet-ethanol", ETHANOL, "--timestep", 500, "--steps", 40, "--json",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert result.exit_code == 3
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    assert json.loads(result.stdout, parse_constant=refuse)["stability"] == "unstable"
+
+
+def test_a_single_atom_is_stable(tmp_path):
+    result = invoke("run", "schnet-ethanol", "C", "--steps", 5, "-q", "--out", tmp_path / "run")
+    assert result.exit_code == 0

@@ -182,7 +182,11 @@ def test_an_error_in_the_run_still_leaves_a_readable_record(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run()
-    assert mdxai.open_run(tmp_path / "run").frames().num_rows == 8
+    run = mdxai.open_run(tmp_path / "run")
+    assert run.frames().num_rows == 8
+    assert run.verdict["interrupted_by"] == "KeyboardInterrupt"
+    with pytest.warns(UserWarning, match="finished and sees no more frames"):
+        dynamics.run(1)
 
 
 def test_another_run_is_never_touched(tmp_path):
@@ -213,7 +217,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_whole_parts(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RecordError, match=r"No space left on device.*recorded before is intact"):
+    with pytest.raises(RecordError, match=r"No space left on device.*before this one are intact"):
         dynamics.run(20)
     assert mdxai.open_run(tmp_path / "run").frames()["step"].to_pylist() == list(range(10))
     assert not list((tmp_path / "run").glob("*.tmp"))
@@ -296,3 +300,30 @@ def test_importing_mdxai_is_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_damaged_runs_get_a_clear_error(tmp_path):
+    _, dynamics = start()
+    path = tmp_path / "run"
+    with Monitor(dynamics, path) as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.run(3)
+    run = mdxai.open_run(path)
+    (path / "verdict.json").unlink()
+    with pytest.raises(RecordError, match="has no verdict yet"):
+        _ = run.verdict
+    (part,) = path.glob("frames-*.parquet")
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(RecordError, match="is damaged"):
+        run.frames()
+    part.unlink()
+    with pytest.raises(RecordError, match="holds no recorded frames"):
+        mdxai.judge(run)
+
+
+def test_sparse_monitoring_says_that_energy_was_not_checked():
+    _, dynamics = start()
+    monitor = Monitor(dynamics, None, attribute_every=0)
+    dynamics.attach(monitor, interval=5)
+    dynamics.run(20)
+    assert monitor.verdict.unavailable["energy"] == "could not be measured from 2.5 fs on"

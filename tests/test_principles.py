@@ -52,7 +52,7 @@ def test_non_finite_counts_and_names_atoms(frame):
 def test_temperature_counts_standard_deviations_of_the_bath(frame):
     """Kinetic energies drawn from the canonical ensemble have unit standard deviation in σ."""
     rng = np.random.default_rng(1)
-    principle = Temperature(300.0)
+    principle = Temperature(lambda: 300.0, frame)
     excess = []
     for _ in range(4000):
         scale = np.sqrt(BOLTZMANN * 300.0 / frame.masses / 103.6426957)[:, None]
@@ -68,9 +68,19 @@ def test_temperature_counts_standard_deviations_of_the_bath(frame):
     assert deviation.atoms == (6,)
 
 
-def test_temperature_needs_a_reference():
-    with pytest.raises(PrincipleUnavailable, match="no thermostat, and a start at rest"):
-        Temperature(0.0)
+def test_temperature_follows_the_bath_and_needs_one(frame):
+    bath = [400.0]
+    principle = Temperature(lambda: bath[0], frame)
+    hot = replace(frame, velocities=3 * frame.velocities)
+    before = principle.deviate(hot).value
+    bath[0] = 4000.0  # the thermostat is set anew during the run
+    assert principle.deviate(hot).value < before
+    bath[0] = 1.0  # what a strained start sets free is no fault of a cold bath
+    assert principle.deviate(frame).value < 3
+    with pytest.raises(PrincipleUnavailable, match="no thermostat sets a temperature"):
+        Temperature(lambda: None, frame)
+    with pytest.raises(PrincipleUnavailable, match="no atom is free"):
+        Temperature(lambda: 300.0, replace(frame, n_constrained=27))
 
 
 def run_copper(dynamics_of, timestep, steps=200, scale=1.0):
@@ -171,10 +181,36 @@ def test_closest_contact_compares_with_training(frame):
 
 def test_what_cannot_be_checked_says_why(frame):
     principles, unavailable = principles_for(frame)
-    assert set(unavailable) == {"contact"}
+    assert set(unavailable) == {"contact", "temperature"}
     assert "does not state which distances" in unavailable["contact"]
     assert [p.name for p in principles] == [
-        "non_finite", "bond", "temperature", "energy", "net_force",
+        "non_finite", "bond", "energy", "net_force",
     ]  # fmt: skip
-    card = Card("x", {"cutoff": 5.0}, distances=RANGES)
-    assert not principles_for(frame, card, temperature=300.0)[1]
+    card = Card("x", {"cutoff": 5.0}, elements=("C", "H", "O"), distances=RANGES)
+    assert not principles_for(frame, card, bath=lambda: 300.0)[1]
+    less = {pair: span for pair, span in RANGES.items() if pair != "H-O"}
+    partly = principles_for(frame, Card("x", {"cutoff": 5.0}, distances=less))[1]
+    assert {"contact of H-O", "elements"} <= set(partly)
+    assert principles_for(replace(frame, energy=np.nan))[1]["energy"].startswith("the calculator")
+
+
+def test_a_calculator_without_energies_is_not_taken_for_nan(frame):
+    principles, _ = principles_for(replace(frame, energy=np.nan))
+    assert principles[0].deviate(replace(frame, energy=np.nan)).value == 0
+
+
+def test_wrapping_into_the_cell_does_no_work():
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=0)
+    atoms.calc = EMT()
+    atoms.get_potential_energy()
+    here = Frame.from_atoms(atoms)
+    principle = EnergyConservation(here, thermostatted=True)
+    wrapped = replace(here, step=1, positions=here.positions + here.cell[0] - 2 * here.cell[2])
+    assert principle.deviate(wrapped).value == pytest.approx(0, abs=1e-9)
+    strained = replace(wrapped, step=2, cell=1.01 * here.cell)
+    assert principle.deviate(strained) is None  # work of the barostat is not counted
+
+
+def test_hydrogen_has_a_bond():
+    assert BondIntegrity(Frame.from_atoms(molecule("H2"))).name == "bond"

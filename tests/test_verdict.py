@@ -16,7 +16,7 @@ TEST = (Threshold("bond", 0.4, 0.5, 0.0, "advice"), Threshold("heat", 1.0, 2.0, 
 def hear(values, principle="bond", thresholds=TEST):
     court = Court(thresholds)
     for time, value in enumerate(values):
-        court.hear(float(time), [Deviation(principle, "Å", value, (1, 2))])
+        court.hear(float(time), {principle: Deviation(principle, "Å", value, (1, 2))})
     return court.verdict()
 
 
@@ -30,6 +30,7 @@ def test_stable_suspect_unstable():
     assert (finding.value, finding.worst, finding.threshold) == (0.6, 0.9, 0.5)
     assert finding.atoms == (1, 2)
     assert Court(TEST).verdict().stability is Stability.INCONCLUSIVE
+    assert hear([0.1]).stability is Stability.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS, ids=lambda t: t.principle)
@@ -44,14 +45,42 @@ def test_nan_never_passes_any_threshold(threshold, value):
 
 def test_patience_counts_from_the_first_violation_and_forgets_interruptions():
     assert hear([3, 3, 3, 0, 3, 3, 3, 0], "heat").stability is Stability.STABLE
+    cut_short = hear([0, 0, 9, 9], "heat")
+    assert (cut_short.stability, cut_short.findings[0].worst) == (Stability.SUSPECT, 9)
     lasting = hear([0, 3, 0, 3, 3, 3, 3], "heat")
     assert (lasting.stability, lasting.onset_fs) == (Stability.UNSTABLE, 3.0)
+
+
+@pytest.mark.parametrize("late", [np.nan, np.inf])
+def test_time_that_is_not_finite_ends_patience(late):
+    court = Court(TEST)
+    court.hear(0.0, {"heat": Deviation("heat", "σ", 3.0)})
+    court.hear(late, {"heat": Deviation("heat", "σ", 3.0)})
+    assert court.verdict().stability is Stability.UNSTABLE
+
+
+def test_nan_stays_the_worst_and_is_null_in_json():
+    verdict = hear([0.6, np.nan, 0.7])
+    assert np.isnan(verdict.findings[0].worst)
+    plain = json.loads(json.dumps(verdict.as_dict(), allow_nan=False))
+    assert (plain["findings"][0]["value"], plain["findings"][0]["worst"]) == (0.6, None)
+
+
+def test_what_was_not_measured_is_said():
+    court = Court(TEST)
+    court.hear(0.0, {"bond": Deviation("bond", "Å", 0.1), "heat": None})
+    court.hear(1.0, {"bond": None, "heat": None})
+    assert court.verdict().unavailable == {
+        "heat": "could not be measured from 0 fs on",
+        "bond": "could not be measured from 1 fs on",
+    }
 
 
 def test_the_cause_is_the_first_grave_finding():
     court = Court(TEST)
     for time in range(8):
-        court.hear(time, [Deviation("heat", "σ", 3.0), Deviation("bond", "Å", 0.1 * time)])
+        deviations = [Deviation("heat", "σ", 3.0), Deviation("bond", "Å", 0.1 * time)]
+        court.hear(time, {d.principle: d for d in deviations})
     verdict = court.verdict()
     assert verdict.cause.principle == "heat"
     assert [f.principle for f in verdict.findings] == ["heat", "bond"]

@@ -71,12 +71,17 @@ class Card:
             )
         try:
             content["elements"] = tuple(content.get("elements", ()))
+            for key in ("energy_unit", "length_unit", "offset_per_atom"):
+                content[key] = float(content.get(key, 1.0 if key.endswith("unit") else 0.0))
             content["distances"] = {
                 pair: (float(low), float(high))
                 for pair, (low, high) in content.get("distances", {}).items()
             }
-            return cls(**content)
-        except (TypeError, ValueError, AttributeError) as error:
+            card = cls(**content)
+            if not (card.cutoff > 0 and card.energy_unit > 0 and card.length_unit > 0):
+                raise ValueError("cutoff and units must be positive")
+            return card
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise CalculatorError(f"{path} is not a complete card: {error}") from error
 
 

@@ -109,8 +109,8 @@ class NeighbourEdges:
     """A neighbour list: directed edges are the half edges, then the same ones reversed.
 
     Args:
-        first, second: (n_half,) atoms of each half edge.
-        shifts: (n_half, 3) cell shift of the second atom, in units of the cell's rows.
+        first: (n_half,) atom that each half edge starts from.
+        second: (n_half,) atom it points to.
         n_atoms: number of atoms.
         device: where index tensors live.
     """
@@ -152,7 +152,6 @@ class VerletList:
     """Neighbour lists of a moving system by vesin, searched anew only when the skin is used up."""
 
     def __init__(self, cutoff: float, skin: float = 0.5) -> None:
-        self._cutoff = cutoff
         self._search = NeighborList(cutoff=cutoff, full_list=False, skin=skin, n_threads=1)
 
     def find(

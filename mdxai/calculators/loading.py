@@ -100,7 +100,7 @@ def list_calculators() -> dict[str, Path]:
     """Return every calculator that can be loaded by name, with its folder."""
     found: dict[str, Path] = {}
     for folder in _search_folders():
-        for card in sorted(folder.glob("*/card.toml")):
+        for card in sorted(p for p in folder.glob("*/card.toml") if p.is_file()):
             found.setdefault(card.parent.name, card.parent)
     return found
 
@@ -147,6 +147,9 @@ def _filled(card: Card, state: Mapping[str, Any], path: Path) -> torch.nn.Module
     try:
         network = build_network(card.network)
         network.load_state_dict(dict(state))
+        trained = float(network.representation.cutoff_fn.cutoff)
+        if abs(trained - float(card.network["cutoff"])) > 1e-6:
+            raise ValueError(f"stated cutoff {card.network['cutoff']}, trained with {trained}")
     except (ValueError, TypeError, RuntimeError) as error:
         raise CalculatorError(
             f"{path} does not fit its description: {_first_line(error)}"
@@ -157,19 +160,21 @@ def _filled(card: Card, state: Mapping[str, Any], path: Path) -> torch.nn.Module
 def _from_file(
     path: Path, trust_pickle: bool, energy_unit: str | None, length_unit: str | None
 ) -> tuple[torch.nn.Module, Card]:
-    if not trust_pickle:
-        try:
-            content = _read_tensors(path)
-        except CalculatorError as error:
-            if isinstance(error.__cause__, pickle.UnpicklingError):
-                raise CalculatorError(
-                    f"{path} is a pickle, or damaged. Loading a pickle runs the code in it; if you "
-                    "trust its author, pass trust_pickle=True (--trust-pickle) and the model's "
-                    "energy_unit and length_unit"
-                ) from error
+    try:
+        content = _read_tensors(path)
+    except CalculatorError as error:
+        if not isinstance(error.__cause__, pickle.UnpicklingError):
             raise
-        return _from_config(content, path)
-    return _from_pickle(path, energy_unit, length_unit)
+        if trust_pickle:
+            return _from_pickle(path, energy_unit, length_unit)
+        raise CalculatorError(
+            f"{path} is a pickle, or damaged. Loading a pickle runs the code in it; if you trust "
+            "its author, pass trust_pickle=True (--trust-pickle) and the model's energy_unit and "
+            "length_unit"
+        ) from error
+    if energy_unit or length_unit:
+        raise CalculatorError(f"{path} states its own units; leave energy_unit and length_unit out")
+    return _from_config(content, path)
 
 
 def _from_config(content: Any, path: Path) -> tuple[torch.nn.Module, Card]:
@@ -177,6 +182,8 @@ def _from_config(content: Any, path: Path) -> tuple[torch.nn.Module, Card]:
         raise CalculatorError(
             f"{path} holds no model: expected a dictionary with 'config' and 'state_dict'"
         )
+    if not isinstance(content["config"], dict):
+        raise CalculatorError(f"{path}: 'config' is no dictionary but {content['config']!r}")
     config = dict(content["config"])
     energy_name, _, length_name = str(config.pop("units", "eV, Ang")).partition(",")
     unit = unit_value(ENERGY_UNITS, energy_name, "energy")
@@ -228,12 +235,9 @@ def card_of_network(network: Any, name: str) -> Card:
         AttributeError: for something that is no schnetpack potential.
     """
     representation = network.representation
-    offset = 0.0
-    for step in network.postprocessors:
-        if type(step).__name__ == "AddOffsets":
-            if step.add_atomrefs and bool((step.atomref != 0).any()):
-                raise ValueError("single-atom reference energies (atomrefs) are not supported")
-            offset += float(step.mean) if step.add_mean else 0.0
+    _refuse_unknown_parts(network)
+    offsets = [step for step in network.postprocessors if type(step).__name__ == "AddOffsets"]
+    offset = sum(float(step.mean) for step in offsets if step.add_mean)
     description = {
         "type": type(representation).__name__,
         "n_atom_basis": representation.n_atom_basis,
@@ -242,6 +246,31 @@ def card_of_network(network: Any, name: str) -> Card:
         "cutoff": float(representation.cutoff),
     }
     return Card(name=name, network=description, offset_per_atom=offset)
+
+
+def _refuse_unknown_parts(network: Any) -> None:
+    """Raise ValueError for anything in a network that our forward pass would leave out."""
+    if len(network.representation.electronic_embeddings):
+        raise ValueError("electronic embeddings are not supported")
+    inputs = {type(module).__name__ for module in network.input_modules}
+    outputs = [type(module).__name__ for module in network.output_modules]
+    if not inputs <= {"PairwiseDistances", "Strain"} or outputs != ["Atomwise", "Forces"]:
+        raise ValueError(
+            f"expected PairwiseDistances in and Atomwise, Forces out, got {sorted(inputs)} in and "
+            f"{outputs} out"
+        )
+    energy = network.output_modules[0]
+    if energy.aggregation_mode != "sum" or energy.n_out != 1:
+        raise ValueError("expected one energy per atom, summed")
+    for step in network.postprocessors:
+        name = type(step).__name__
+        if name == "AddOffsets":
+            if not step.is_extensive:
+                raise ValueError("an offset that is not extensive is not supported")
+            if step.add_atomrefs and bool((step.atomref != 0).any()):
+                raise ValueError("single-atom reference energies (atomrefs) are not supported")
+        elif not name.startswith("Cast"):
+            raise ValueError(f"the postprocessor {name} is not supported")
 
 
 def unit_value(table: Mapping[str, float], name: str, kind: str) -> float:

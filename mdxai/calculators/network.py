@@ -9,6 +9,8 @@ import schnetpack
 import torch
 from schnetpack import properties
 
+from mdxai.calculators.card import CalculatorError
+
 ARCHITECTURES = {
     "SchNet": schnetpack.representation.SchNet,
     "PaiNN": schnetpack.representation.PaiNN,
@@ -19,7 +21,7 @@ _OPTIONAL = ("n_filters", "shared_interactions", "shared_filters")
 
 
 def build_network(
-    description: Mapping[str, Any], *, stress: bool = False
+    description: Mapping[str, Any],
 ) -> schnetpack.model.NeuralNetworkPotential:
     """Return an untrained potential: representation + Atomwise energy + Forces.
 
@@ -27,20 +29,19 @@ def build_network(
         description: `type` ("SchNet" or "PaiNN"), `n_atom_basis`, `n_interactions`, `n_rbf`,
             `cutoff` (in the network's length unit), and where they apply `n_filters`,
             `shared_interactions`, `shared_filters`.
-        stress: whether the network also differentiates with respect to strain.
 
     Raises:
-        ValueError: for an unknown type or a missing entry.
+        CalculatorError: for an unknown type or a missing entry.
     """
     kind = description.get("type")
     if kind not in ARCHITECTURES:
-        raise ValueError(
+        raise CalculatorError(
             f"network type {kind!r} is not known; expected one of {sorted(ARCHITECTURES)}"
         )
     required = ("n_atom_basis", "n_interactions", "n_rbf", "cutoff")
     missing = [key for key in required if key not in description]
     if missing:
-        raise ValueError(f"the description of the network lacks {', '.join(missing)}")
+        raise CalculatorError(f"the description of the network lacks {', '.join(missing)}")
     cutoff = float(description["cutoff"])
     representation = ARCHITECTURES[kind](
         n_atom_basis=int(description["n_atom_basis"]),
@@ -49,17 +50,14 @@ def build_network(
         cutoff_fn=schnetpack.nn.CosineCutoff(cutoff),
         **{key: description[key] for key in _OPTIONAL if key in description},
     )
-    inputs = [schnetpack.atomistic.PairwiseDistances()]
-    if stress:
-        inputs.insert(0, schnetpack.atomistic.Strain())
     return schnetpack.model.NeuralNetworkPotential(
         representation=representation,
-        input_modules=inputs,
+        input_modules=[schnetpack.atomistic.PairwiseDistances()],
         output_modules=[
             schnetpack.atomistic.Atomwise(
                 n_in=int(description["n_atom_basis"]), output_key=properties.energy
             ),
-            schnetpack.atomistic.Forces(calc_stress=stress),
+            schnetpack.atomistic.Forces(),
         ],
     )
 

@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -82,6 +82,12 @@ class NetworkPotential:
         self.compile = compile
         self._atom_energies = atom_energies_of(network)
         self._numbers: Ints | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave neighbour lists and compiled code behind; copies remake them."""
+        kept = ("network", "card", "name", "cutoff", "n_layers", "elements", "dtype", "device",
+                "compile", "_atom_energies")  # fmt: skip
+        return {name: getattr(self, name) for name in kept} | {"_numbers": None}
 
     def twin(self) -> NetworkPotential:
         """Return an independent potential with its own copy of the weights, never compiled."""
@@ -205,7 +211,8 @@ def check_structure(card: Card, numbers: Ints, positions: Floats, cell: Floats, 
 
     Raises:
         CalculatorError: for no atoms, an element not in `card.elements` (where the card names
-            any), or two atoms closer than 0.1 Å.
+            any), positions that are not finite, a periodic cell without volume, or two atoms
+            closer than 0.1 Å.
     """
     if len(numbers) == 0:
         raise CalculatorError("the structure holds no atoms")
@@ -217,7 +224,9 @@ def check_structure(card: Card, numbers: Ints, positions: Floats, cell: Floats, 
             f"{', '.join(unknown)}; use a calculator that was trained on every element"
         )
     if not np.isfinite(positions).all():
-        return
+        raise CalculatorError("the structure has positions that are not finite")
+    if pbc.any() and not abs(np.linalg.det(cell)) > 0:
+        raise CalculatorError("the structure is periodic but its cell has no volume")
     close = find_pairs(positions, cell, pbc, OVERLAP)
     if len(close):
         i, j = int(close.i[0]), int(close.j[0])

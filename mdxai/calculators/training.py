@@ -70,11 +70,16 @@ class Recipe:
             CalculatorError: when the file is missing or its entries are not those of a recipe.
         """
         try:
-            return cls(**tomllib.loads(path.read_text(encoding="utf-8")))
+            recipe = cls(**tomllib.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise CalculatorError(f"there is no recipe at {path}") from error
         except (tomllib.TOMLDecodeError, TypeError) as error:
             raise CalculatorError(f"{path} is not a training recipe: {error}") from error
+        for name in ("n_train", "n_validation", "batch_size", "max_epochs", "patience"):
+            value = getattr(recipe, name)
+            if not (isinstance(value, int) and value > 0):
+                raise CalculatorError(f"{path}: {name} must be a positive number, got {value!r}")
+        return recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +172,8 @@ def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Ca
         raise CalculatorError(f"{out} already holds a calculator; choose another folder")
     frames, splits = load_labelled(data / recipe.data_file if data.is_dir() else data)
     train_frames, validation, test = _select(frames, splits, recipe)
+    network = _start(recipe, out)
     offset = float(np.mean(train_frames.energies) / len(frames.numbers))
-    lightning.seed_everything(recipe.seed, verbose=False)
-    network = build_network(recipe.network)
     start = time.perf_counter()
     epochs = _fit(network, recipe, (train_frames, validation), offset, progress)
     seconds = time.perf_counter() - start
@@ -177,7 +181,6 @@ def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Ca
         "split": recipe.test_split,
         **measure_errors(network, test, float(recipe.network["cutoff"]), offset),
     }
-    out.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), out / "weights.pt")
     card = Card(
         name=recipe.name,
@@ -189,9 +192,20 @@ def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Ca
         provenance=_provenance(recipe, epochs, seconds),
         weights_sha256=sha256(out / "weights.pt"),
     )
-    (out / "recipe.toml").write_text(tomli_w.dumps(asdict(recipe)), encoding="utf-8")
-    card.dump(out / "card.toml")
+    card.dump(out / "card.toml")  # last: without a card the folder is no calculator
     return card
+
+
+def _start(recipe: Recipe, out: Path) -> torch.nn.Module:
+    """Return the untrained network; fail now rather than after the training."""
+    lightning.seed_everything(recipe.seed, verbose=False)
+    network: torch.nn.Module = build_network(recipe.network)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "recipe.toml").write_text(tomli_w.dumps(asdict(recipe)), encoding="utf-8")
+    except OSError as error:
+        raise CalculatorError(f"cannot write to {out}: {error}") from error
+    return network
 
 
 def _select(

@@ -53,6 +53,10 @@ class AseEngine:
             dynamics.atoms, step=dynamics.nsteps, time=dynamics.get_time() / units.fs
         )
 
+    def temperature(self) -> float | None:
+        """Return the thermostat's temperature at this moment, K, or None without a thermostat."""
+        return _temperature(self._dynamics)
+
     def stop(self) -> None:
         """Let the run end after this step; its `run()` then returns False."""
         self._dynamics.max_steps = 0
@@ -67,19 +71,17 @@ class AseEngine:
         return EngineDescription(
             name=name,
             timestep=timestep,
-            temperature=_temperature(self._dynamics, stated),
+            temperature=self.temperature(),
             # Thermostats are subclasses of VelocityVerlet, so its own type is what counts.
             conserves_energy=type(self._dynamics) is VelocityVerlet,
             parameters={key: v for key, v in stated.items() if isinstance(v, plain)},
         )
 
 
-def _temperature(dynamics: Any, stated: dict[str, Any]) -> float | None:
+def _temperature(dynamics: Any) -> float | None:
     """Return the thermostat's temperature, K; ASE's classes keep it in different places."""
     kelvin: float | None = None
-    if "temperature_K" in stated:
-        kelvin = stated["temperature_K"]
-    elif isinstance(dynamics, NVTBerendsen):  # and its subclasses
+    if isinstance(dynamics, NVTBerendsen):  # and its subclasses
         kelvin = dynamics.temperature
     elif getattr(dynamics, "temperature_K", None) is not None:  # LangevinBAOAB
         kelvin = dynamics.temperature_K

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from mdxai.calculators import Card
 from mdxai.frame import Frame
 from mdxai.principles.motion import EnergyConservation, NetForce, NonFinite, Temperature
@@ -29,7 +31,7 @@ def principles_for(
     first: Frame,
     card: Card | None = None,
     *,
-    temperature: float | None = None,
+    bath: Callable[[], float | None] = lambda: None,
     conserves_energy: bool = False,
 ) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles that can be checked from `first` on, and why the others cannot.
@@ -37,15 +39,16 @@ def principles_for(
     Args:
         first: first frame of the run.
         card: of the calculator, where it has one.
-        temperature: of the thermostat, K; None without one.
+        bath: gives the temperature of the thermostat, K; None without one.
         conserves_energy: whether nothing but the forces changes the velocities.
     """
     ranges = card.distances if card is not None else {}
+    missing_energy = not np.isfinite(first.energy) and np.isfinite(first.forces).all()
     makers: dict[str, Callable[[], Principle]] = {
-        NonFinite.name: NonFinite,
+        NonFinite.name: lambda: NonFinite(has_energy=not missing_energy),
         BondIntegrity.name: lambda: BondIntegrity(first),
         ClosestContact.name: lambda: ClosestContact(ranges, first),
-        Temperature.name: lambda: Temperature(temperature or first.temperature),
+        Temperature.name: lambda: Temperature(bath, first),
         EnergyConservation.name: lambda: EnergyConservation(
             first, thermostatted=not conserves_energy
         ),
@@ -57,4 +60,15 @@ def principles_for(
             principles.append(make())
         except PrincipleUnavailable as reason:
             unavailable[name] = str(reason)
-    return principles, unavailable
+    return principles, unavailable | _partly_unavailable(principles, card)
+
+
+def _partly_unavailable(principles: list[Principle], card: Card | None) -> dict[str, str]:
+    reasons = {}
+    for principle in principles:
+        if isinstance(principle, ClosestContact) and principle.unseen:
+            pairs = ", ".join(principle.unseen)
+            reasons[f"contact of {pairs}"] = "the calculator has not seen such pairs in training"
+    if card is not None and not card.elements:
+        reasons["elements"] = "the calculator does not state which elements it was trained on"
+    return reasons

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mdxai.attribution import Attribution
@@ -10,46 +12,59 @@ from mdxai.principles.principle import Deviation, PrincipleUnavailable
 
 
 class NonFinite:
-    """Number of NaN or infinite values among energy, positions, velocities and forces."""
+    """Number of NaN or infinite values among time, energy, positions, velocities and forces.
+
+    Args:
+        has_energy: whether the calculator provides energies; a missing one does not count.
+    """
 
     name = "non_finite"
     unit = "values"
+
+    def __init__(self, *, has_energy: bool = True) -> None:
+        self._has_energy = has_energy
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         arrays = (frame.positions, frame.velocities, frame.forces)
         bad = sum(~np.isfinite(array).all(axis=1) for array in arrays)
         count = sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays)
-        count += not np.isfinite(frame.energy)
+        count += not np.isfinite(frame.time)
+        count += self._has_energy and not np.isfinite(frame.energy)
         return Deviation(self.name, self.unit, float(count), tuple(np.flatnonzero(bad).tolist()))
 
 
 class Temperature:
     """How many standard deviations the kinetic energy lies above that of the bath.
 
-    In the canonical ensemble 2 E_kin/(k_B T₀) follows χ² with 3N degrees of freedom: mean 3N,
-    variance 6N. The deviation is (T/T₀ − 1)/√(2/3N), 0 when colder. The atom named is the one with
-    the most kinetic energy.
+    In the canonical ensemble 2 E_kin/(k_B T₀) follows χ² with f degrees of freedom: mean f,
+    variance 2f. The deviation is (T/T₀ − 1)/√(2/f), 0 when colder. A bath colder than 300 K counts
+    as 300 K: there, what a strained start sets free exceeds the heat of the bath without any fault.
+    The atom named is the one with the most kinetic energy.
 
     Args:
-        target: T₀, K: the thermostat's, or in NVE that of the first frame.
+        bath: gives the thermostat's temperature T₀, K, at this moment; None without a thermostat.
 
     Raises:
-        PrincipleUnavailable: when the target is 0, as for a start at rest without a thermostat.
+        PrincipleUnavailable: without a thermostat, or when every atom is fixed.
     """
 
     name = "temperature"
     unit = "σ"
+    COLDEST = 300.0  # K
 
-    def __init__(self, target: float) -> None:
-        if not target > 0:
+    def __init__(self, bath: Callable[[], float | None], first: Frame) -> None:
+        if bath() is None:
             raise PrincipleUnavailable(
-                "there is no reference temperature: no thermostat, and a start at rest"
+                "no thermostat sets a temperature; without one the energy is checked instead"
             )
-        self.target = target
+        if first.degrees_of_freedom <= 0:
+            raise PrincipleUnavailable("no atom is free to move")
+        self._bath = bath
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        sigma = np.sqrt(2 / (3 * frame.n_atoms))
-        excess = (frame.temperature / self.target - 1) / sigma
+        target = max(self._bath() or 0.0, self.COLDEST)
+        sigma = np.sqrt(2 / frame.degrees_of_freedom)
+        excess = (frame.temperature / target - 1) / sigma
         kinetic = frame.masses * np.sum(frame.velocities**2, axis=1)
         hottest = int(np.argmax(kinetic))
         return Deviation(self.name, self.unit, float(np.maximum(excess, 0.0)), (hottest,))
@@ -61,7 +76,8 @@ class EnergyConservation:
     Without a thermostat: |E_tot − E_tot(0)|/N. With one, the heat it adds is unknown, but forces
     that are the gradient of the energy still do work equal to its change:
     |E_pot − E_pot(0) + Σ ½(F_k + F_{k+1})·(x_{k+1} − x_k)|/N, the trapezoid rule over each step,
-    which a smooth potential obeys to O(Δx³). Needs every step: frames further apart tell nothing.
+    which a smooth potential obeys to O(Δx³). Needs every step and a fixed cell: once frames were
+    further apart, or the cell has changed, it cannot tell any more.
 
     Args:
         first: frame that the energy is counted from.
@@ -73,7 +89,7 @@ class EnergyConservation:
 
     def __init__(self, first: Frame, *, thermostatted: bool) -> None:
         if not np.isfinite(first.energy):
-            raise PrincipleUnavailable("the first frame has no finite energy to count from")
+            raise PrincipleUnavailable("the calculator gives MD no energy to count from")
         self._start = first.energy + (0.0 if thermostatted else first.kinetic_energy)
         self._thermostatted = thermostatted
         self._last = first
@@ -90,9 +106,12 @@ class EnergyConservation:
 
     def _done_work(self, frame: Frame) -> float:
         last, self._last = self._last, frame
-        self._gap |= frame.step - last.step > 1
-        force = (last.forces + frame.forces) / 2
-        self._work += float(np.sum(force * (frame.positions - last.positions)))
+        self._gap |= frame.step - last.step > 1 or not np.array_equal(frame.cell, last.cell)
+        moved = frame.positions - last.positions
+        if frame.pbc.any() and not self._gap:  # atoms may have been wrapped into the cell
+            images = np.round(moved @ np.linalg.inv(frame.cell)) * frame.pbc
+            moved = moved - images @ frame.cell
+        self._work += float(np.sum((last.forces + frame.forces) / 2 * moved))
         return self._work
 
 

@@ -17,9 +17,9 @@ CONTACT_RANGE = 4.0  # Å; contacts this far apart are no contacts
 
 
 def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
-    """Return the bonds i < j of a frame: closer than 1.1 times the sum of ASE's covalent radii."""
+    """Return the bonds i < j of a frame: closer than 1.25 times the sum of ASE's covalent radii."""
     atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
-    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.1))
+    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.25))
     keep = i < j
     return i[keep].astype(np.int64), j[keep].astype(np.int64)
 
@@ -74,6 +74,9 @@ class ClosestContact:
         ranges: shortest and longest distance (Å) per element pair ("C-H"), from the card.
         first: a frame of the system.
 
+    Attributes:
+        unseen: element pairs of the system for which the card states no range; not checked.
+
     Raises:
         PrincipleUnavailable: when the card states no ranges.
     """
@@ -85,7 +88,8 @@ class ClosestContact:
         if not ranges:
             raise PrincipleUnavailable("the calculator does not state which distances it has seen")
         self._channels = ElementPairChannels(first.numbers)
-        shortest = [ranges[name][0] if name in ranges else 0.0 for name in self._channels.names]
+        self.unseen = tuple(name for name in self._channels.names if name not in ranges)
+        shortest = [ranges[name][0] if name in ranges else -np.inf for name in self._channels.names]
         self._shortest = np.array(shortest)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:

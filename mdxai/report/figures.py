@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mdxai.record import Run
-from mdxai.verdict import THRESHOLDS, Verdict, judge
+from mdxai.verdict import Threshold, Verdict, judge, recorded_thresholds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,11 +64,16 @@ def _title(run: Run, verdict: Verdict) -> str:
 
 def _plot_deviations(axes: list[Axes], names: list[str], run: Run, onset: float | None) -> None:
     table = run.frames(["time_fs", *names])
+    thresholds = {t.principle: t for t in recorded_thresholds(run)}
     time = table["time_fs"].to_numpy() / 1000
     for ax, name in zip(axes, names, strict=True):
         values = table[name].to_numpy(zero_copy_only=False)
         ax.plot(time, values, color=INK, lw=0.8)
-        _mark_thresholds(ax, name, values)
+        if table[name].null_count:
+            ax.text(
+                0.01, 0.9, "not measured throughout", transform=ax.transAxes, fontsize=7, va="top"
+            )
+        _mark_thresholds(ax, thresholds[name], values)
         ax.set_ylabel(LABELS.get(name, name), fontsize=8, color=INK)
         if onset is not None:
             ax.axvline(onset / 1000, color=ALARM, lw=1.2)
@@ -84,8 +90,7 @@ def _plot_deviations(axes: list[Axes], names: list[str], run: Run, onset: float 
     axes[-1].set_xlabel("time / ps", color=INK)
 
 
-def _mark_thresholds(ax: Axes, name: str, values: np.ndarray[Any, Any]) -> None:
-    threshold = next(t for t in THRESHOLDS if t.principle == name)
+def _mark_thresholds(ax: Axes, threshold: Threshold, values: np.ndarray[Any, Any]) -> None:
     finite = values[np.isfinite(values)]
     top = max(float(finite.max(initial=0.0)), 1.05 * threshold.unstable)
     ax.axhspan(threshold.unstable, 1e9, color=ALARM, alpha=0.10, lw=0)
@@ -108,9 +113,9 @@ def _plot_relevance(ax: Axes, run: Run) -> None:
     ax.set_ylabel("mean strength of the pair, |two-body relevance| / eV", color=INK)
     _tidy(ax)
     if not profile.num_rows:
-        ax.text(
-            0.5, 0.5, _why_not(run), ha="center", va="center", transform=ax.transAxes, wrap=True
-        )
+        ax.set_axis_off()
+        why = textwrap.fill(f"Not explained: {_why_not(run)}", 50)
+        ax.text(0.5, 0.5, why, ha="center", va="center", transform=ax.transAxes, fontsize=9)
         return
     channel = np.array(profile["channel"].to_pylist())
     centre = (profile["bin_left_ang"].to_numpy() + profile["bin_right_ang"].to_numpy()) / 2
