@@ -107,9 +107,9 @@ class WalkAttributor:
     def _linearise(
         self, frame: Frame
     ) -> tuple[torch.Tensor, list[LinearBlock], torch.Tensor, torch.Tensor]:
-        numbers, edges, vectors = self._potential.inputs(frame)
-        if not bool(torch.isfinite(vectors).all()):
+        if not np.isfinite(frame.positions).all():
             raise AttributionUnavailable(f"the positions of step {frame.step} are not finite")
+        numbers, edges, vectors = self._potential.inputs(frame)
         tape: list[Any] = []
         energies = self._energies(self._network, numbers, edges, vectors, tape)
         *states, last = tape

@@ -7,6 +7,7 @@ offer the same five operations; the networks are written once, in terms of these
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 import numpy as np
@@ -65,8 +66,8 @@ class _SpreadBothWays(torch.autograd.Function):
 class AllPairs:
     """All pairs of a molecule, directed edges laid out as a (n_atoms·n_atoms) matrix.
 
-    Pairs beyond the cutoff stay in: the cutoff function makes their filters exactly zero, and
-    fixed shapes are what `torch.compile` wants.
+    Pairs beyond the cutoff may stay in: the cutoff function makes their filters exactly zero, and
+    fixed shapes are what `torch.compile` wants. `select` leaves them out where shapes are free.
     """
 
     def __init__(self, n_atoms: int, device: torch.device) -> None:
@@ -80,6 +81,17 @@ class AllPairs:
         self._upper = torch.from_numpy(i * n_atoms + j).to(device)
         self._lower = torch.from_numpy(j * n_atoms + i).to(device)
         self._sign = torch.from_numpy(sign.reshape(-1, 1)).to(device)
+
+    def select(self, keep: NDArray[np.bool_]) -> AllPairs:
+        """Return the same layout with only the half edges in `keep` (n_half,); others are zero."""
+        some = copy.copy(self)
+        some.first, some.second = self.first[keep], self.second[keep]
+        chosen = torch.from_numpy(np.flatnonzero(keep)).to(self._row_of.device)
+        new_row = self._row_of.new_full((len(keep) + 1,), len(chosen))
+        new_row[chosen] = torch.arange(len(chosen), device=chosen.device)
+        some._row_of = new_row[self._row_of]
+        some._upper, some._lower = self._upper[chosen], self._lower[chosen]
+        return some
 
     def vectors(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n_atoms, 3) → (n_half, 3), from first to second atom."""

@@ -62,8 +62,8 @@ def schnet_energies(
     distances = (vectors * vectors).sum(1).sqrt()
     basis, envelope = net.radial_basis(distances), net.cutoff_fn(distances)[:, None]
     x = net.embedding(numbers)
-    for block in net.interactions:
-        filters = edges.spread(block.filter_network(basis) * envelope)
+    all_filters = _schnet_filters(net, edges, basis, envelope)
+    for block, filters in zip(net.interactions, all_filters, strict=True):
         messages = edges.sum_scalars(filters, block.in2f(x))
         x = x + block.f2out(messages)
         if tape is not None:
@@ -71,6 +71,17 @@ def schnet_energies(
     if tape is not None:
         tape.append(x)
     return readout(network)(x).squeeze(-1)  # type: ignore[no-any-return]
+
+
+def _schnet_filters(net: Any, edges: Edges, basis: Tensor, envelope: Tensor) -> tuple[Tensor, ...]:
+    """Return each block's filters (E, F) with the cutoff; their first layers as one product."""
+    first, second = zip(*(block.filter_network for block in net.interactions), strict=True)
+    weight = torch.cat([layer.weight for layer in first])
+    bias = torch.cat([layer.bias for layer in first])
+    hidden = first[0].activation(nn.functional.linear(basis, weight, bias))
+    parts = torch.split(hidden, first[0].out_features, dim=-1)
+    filters = torch.cat([layer(part) for layer, part in zip(second, parts, strict=True)], dim=-1)
+    return torch.split(edges.spread(filters * envelope), second[0].out_features, dim=-1)
 
 
 def painn_energies(
@@ -94,12 +105,12 @@ def painn_energies(
         net.interactions, net.mixing, filter_weights, strict=True
     ):
         x = interaction.interatomic_context_net(q).split(width, -1)
-        filters = basis @ weights[0]
+        filters = basis @ weights[0].t()
         scalars = q
         q = q + edges.sum_scalars(filters, x[0])
-        update = edges.sum_directed(basis @ weights[1], x[1], directions)
+        update = edges.sum_directed(basis @ weights[1].t(), x[1], directions)
         if mu is not None:
-            update = update + mu + edges.sum_vectors(basis @ weights[2], x[2][:, None] * mu)
+            update = update + mu + edges.sum_vectors(basis @ weights[2].t(), x[2][:, None] * mu)
         q, mu, context, products = _painn_mixing(mixing, q, update)
         if tape is not None:
             tape.append(PaiNNBlock(filters, scalars, context, products))
@@ -121,10 +132,10 @@ def _painn_geometry(
 
 
 def _painn_filter_weights(net: Any) -> list[tuple[Tensor, ...]]:
-    """Return per block the weights (n_rbf + 1, F), bias as last row, of the three filter parts."""
+    """Return per block the weights (F, n_rbf + 1), bias last, of the three filter parts."""
     filter_net, width = net.filter_net, net.n_atom_basis
-    weights = torch.cat([filter_net.weight, filter_net.bias[:, None]], dim=1).t()
-    parts = [part.contiguous() for part in torch.split(weights, width, dim=1)]
+    weights = torch.cat([filter_net.weight, filter_net.bias[:, None]], dim=1)
+    parts = list(torch.split(weights, width))
     if net.share_filters:
         parts = parts * net.n_interactions
     return [tuple(parts[k : k + 3]) for k in range(0, len(parts), 3)]

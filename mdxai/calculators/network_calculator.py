@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -49,6 +50,30 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
         """A new, independent twin to probe: its evaluations never reach this calculator."""
         return self._engine.twin()
 
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """Return what changed since the last evaluation, among what the energy depends on.
+
+        ASE's own comparison looks at charges and magnetic moments too and takes as long as a tenth
+        of an evaluation; MD asks for it several times a step. Any difference counts, so `tol` is
+        ignored.
+        """
+        last = self.atoms
+        if last is None or len(last) != len(atoms):
+            return list(all_changes)
+        changed = {
+            "positions": not np.array_equal(last.positions, atoms.positions),
+            "numbers": not np.array_equal(last.numbers, atoms.numbers),
+            "cell": not np.array_equal(last.cell.array, atoms.cell.array),
+            "pbc": not np.array_equal(last.pbc, atoms.pbc),
+        }
+        return [name for name, differs in changed.items() if differs]
+
+    def reset(self) -> None:
+        """Forget the results; the next request evaluates the network."""
+        self.results: dict[
+            str, Any
+        ] = {}  # the last system stays, so that a moved one need not be copied whole
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -61,7 +86,10 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
             CalculatorError: for a structure the network cannot take.
             PropertyNotImplementedError: for stress without three periodic directions.
         """
-        super().calculate(atoms, properties, system_changes)
+        if list(system_changes) == ["positions"] and atoms is not None and self.atoms is not None:
+            self.atoms.positions = atoms.positions
+        else:
+            super().calculate(atoms, properties, system_changes)
         system: Atoms = self.atoms
         periodic = system.pbc.all()
         if "stress" in (properties or []) and not periodic:

@@ -136,7 +136,11 @@ class NetworkPotential:
     def _edges(self, positions: Floats, cell: Floats, pbc: Bools) -> tuple[Edges, Floats]:
         """Return the edges of a system and their vectors (n_half, 3), Å, in float64."""
         if self._all_pairs is not None and not pbc.any():
-            return self._all_pairs, self._all_pairs.vectors(positions)
+            vectors = self._all_pairs.vectors(positions)
+            near = np.einsum("ij,ij->i", vectors, vectors) < self.cutoff**2
+            if self.compile or near.all():
+                return self._all_pairs, vectors
+            return self._all_pairs.select(near), vectors[near]
         return self._neighbours.find(positions, cell, pbc, self.device)
 
     def _prepare(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
