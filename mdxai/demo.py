@@ -45,7 +45,7 @@ class DemoResult:
     def broken_by(self) -> str:
         """The atoms that broke the first principle, such as "C1–H5"."""
         cause = self.verdict.cause
-        return "–".join(f"{self.symbols[a]}{a}" for a in cause.atoms) if cause else ""
+        return cause.label(self.symbols) if cause else ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""

@@ -24,8 +24,6 @@ from mdxai.verdict import THRESHOLDS, Court, Threshold, Verdict
 
 Reaction = Literal["ignore", "warn", "halt"] | Callable[[Verdict], None]
 
-N_BINS = 240
-
 
 class InstabilityWarning(UserWarning):
     """A monitored trajectory became unstable."""
@@ -171,9 +169,7 @@ class Monitor:
         self._attributor = explain
         self._channels = ElementPairChannels(first.numbers)
         if self._channels.names:
-            self.profile = BinnedMoments(
-                self._channels.names, self._engine.calculator.card.cutoff, N_BINS
-            )
+            self.profile = BinnedMoments(self._channels.names, self._engine.calculator.card.cutoff)
         return {}
 
     def _observe(self, frame: Frame) -> None:

@@ -79,6 +79,10 @@ class Finding:
     atoms: tuple[int, ...]
     advice: str
 
+    def label(self, symbols: Sequence[str]) -> str:
+        """Return its atoms as a chemist reads them, such as "C1–H5", from the system's symbols."""
+        return "–".join(f"{symbols[a]}{a}" for a in self.atoms)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -57,9 +57,8 @@ def _title(run: Run, verdict: Verdict) -> str:
     if cause is None:
         return heading
     when = "" if verdict.onset_fs is None else f" at {verdict.onset_fs / 1000:.2f} ps"
-    numbers = run.header["system"]["numbers"]
-    atoms = "–".join(f"{chemical_symbols[numbers[a]]}{a}" for a in cause.atoms)
-    return f"{heading}{when}, {cause.principle} {atoms}".rstrip()
+    symbols = [chemical_symbols[z] for z in run.header["system"]["numbers"]]
+    return f"{heading}{when}, {cause.principle} {cause.label(symbols)}".rstrip()
 
 
 def _plot_deviations(axes: list[Axes], names: list[str], run: Run, onset: float | None) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from mdxai.calculators.card import pair_key
 from mdxai.frame import Floats, Ints, iter_element_pairs
 from mdxai.statistics._kernels import update_moments
 
@@ -114,7 +115,7 @@ class ElementPairChannels:
         names: list[str] = []
         for a, b in iter_element_pairs(numbers):
             self._table[index[a], index[b]] = self._table[index[b], index[a]] = len(names)
-            names.append("-".join(sorted((chemical_symbols[a], chemical_symbols[b]))))
+            names.append(pair_key(chemical_symbols[a], chemical_symbols[b]))
         self.names = tuple(names)
 
     def of(self, i: Ints, j: Ints) -> Ints:
