@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torch._inductor
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError
@@ -17,11 +18,11 @@ from schnetpack.interfaces import SpkCalculator
 from schnetpack.transform import AddOffsets, ASENeighborList
 
 import mdxai
-from mdxai.calculators import CalculatorError
+from mdxai.calculators import CalculatorError, NetworkCalculator
 from mdxai.calculators.card import Card, sha256
 from mdxai.calculators.edges import AllPairs, VerletList
 from mdxai.calculators.loading import card_of_network, find_calculator
-from mdxai.calculators.potential import NetworkPotential
+from mdxai.calculators.potential import TRACE_AFTER, NetworkPotential
 from mdxai.frame import Frame
 
 from .conftest import SOUND, random_network, random_positions, random_potential
@@ -131,14 +132,37 @@ def test_compiled_forces_equal_eager(ethanol):
     compiled = ethanol.copy()
     compiled.calc = mdxai.load_calculator("schnet-ethanol", compile=True)
     np.testing.assert_allclose(compiled.get_forces(), ethanol.get_forces(), atol=1e-5)
-    assert compiled.calc._engine._compiled is not None
+    assert compiled.calc._engine._prepared is not None
+
+
+@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+def test_recorded_operations_give_the_same_bits(kind, ethanol):
+    """After some evaluations of a molecule the operations are run from a record of them."""
+    atoms = ethanol.copy()
+    atoms.calc = NetworkCalculator(random_potential(kind, 0, cutoff=6.0))
+    before = atoms.get_forces()
+    for _ in range(TRACE_AFTER + 1):
+        atoms.positions += 1e-3
+        atoms.get_forces()
+    assert atoms.calc._engine._prepared is not None
+    atoms.positions[:] = ethanol.positions
+    np.testing.assert_array_equal(atoms.get_forces(), before)
+    with torch.no_grad():
+        for parameter in atoms.calc.model.parameters():
+            parameter.mul_(1.1)
+    atoms.calc.reset()
+    changed = atoms.get_forces()
+    np.testing.assert_array_equal(
+        changed, atoms.calc.potential.evaluate(Frame.from_atoms(atoms))[1]
+    )
+    assert not np.allclose(changed, before)
 
 
 def test_without_a_compiler_it_warns_and_runs(ethanol, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("InvalidCxxCompiler: no working C++ compiler found")
 
-    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(torch._inductor, "standalone_compile", broken)
     atoms = ethanol.copy()
     atoms.calc = mdxai.load_calculator("schnet-ethanol", compile=True)
     with pytest.warns(RuntimeWarning, match=r"runs uncompiled.*no working C\+\+ compiler"):

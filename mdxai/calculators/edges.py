@@ -16,30 +16,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 from vesin import NeighborList
 
+from mdxai.frame import Bools, Floats
+
 
 class Edges(Protocol):
     """Directed edges j → i over half edges. E stands for the layout of directed edges."""
 
     n_atoms: int
+    orientation: Tensor  # (E, 1): +1 where the directed edge runs along its half edge, −1 against
 
     def spread(self, half: Tensor) -> Tensor:
         """(n_half, K) → (E, K): the value of a pair on both of its directed edges."""
         ...
 
-    def spread_odd(self, half: Tensor) -> Tensor:
-        """(n_half, 3) → (E, 3): a vector from first to second atom, pointing from i to j."""
+    def weigh(self, filters: Tensor, x: Tensor) -> Tensor:
+        """(E, F), (n_atoms, F) → (E, F): messages filters_ij ∘ x_j."""
         ...
 
-    def sum_scalars(self, filters: Tensor, x: Tensor) -> Tensor:
-        """(E, F), (n_atoms, F) → (n_atoms, F): Σ_j filters_ij ∘ x_j."""
+    def collect(self, messages: Tensor) -> Tensor:
+        """(E, F) → (n_atoms, F): Σ_j messages_ij."""
         ...
 
-    def sum_directed(self, filters: Tensor, x: Tensor, directions: Tensor) -> Tensor:
-        """(E, F), (n_atoms, F), (E, 3) → (n_atoms, 3, F): Σ_j (filters_ij ∘ x_j) directions_ij."""
+    def collect_directed(self, messages: Tensor, directions: Tensor) -> Tensor:
+        """(E, F), (E, 3) → (n_atoms, 3, F): Σ_j directions_ij messages_ij."""
         ...
 
     def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
         """(E, F), (n_atoms, 3, F) → (n_atoms, 3, F): Σ_j filters_ij ∘ x_j."""
+        ...
+
+    def pull(self, slopes: Floats) -> Floats:
+        """(n_half, 3) → (n_atoms, 3): forces from the gradient with respect to pair vectors."""
         ...
 
 
@@ -74,18 +81,22 @@ class AllPairs:
         i, j = np.triu_indices(n_atoms, k=1)
         row_of = np.full((n_atoms, n_atoms), len(i))
         row_of[i, j] = row_of[j, i] = np.arange(len(i))
+        self._incidence = np.zeros((n_atoms, len(i)))
+        self._incidence[i, np.arange(len(i))] = 1.0
+        self._incidence[j, np.arange(len(j))] = -1.0
         sign = np.sign(np.arange(n_atoms)[None, :] - np.arange(n_atoms)[:, None])
         self.n_atoms = n_atoms
         self.first, self.second = i, j
         self._row_of = torch.from_numpy(row_of.ravel()).to(device)
         self._upper = torch.from_numpy(i * n_atoms + j).to(device)
         self._lower = torch.from_numpy(j * n_atoms + i).to(device)
-        self._sign = torch.from_numpy(sign.reshape(-1, 1)).to(device)
+        self.orientation = torch.from_numpy(sign.reshape(-1, 1)).to(device)
 
-    def select(self, keep: NDArray[np.bool_]) -> AllPairs:
+    def select(self, keep: Bools) -> AllPairs:
         """Return the same layout with only the half edges in `keep` (n_half,); others are zero."""
         some = copy.copy(self)
         some.first, some.second = self.first[keep], self.second[keep]
+        some._incidence = self._incidence[:, keep]
         chosen = torch.from_numpy(np.flatnonzero(keep)).to(self._row_of.device)
         new_row = self._row_of.new_full((len(keep) + 1,), len(chosen))
         new_row[chosen] = torch.arange(len(chosen), device=chosen.device)
@@ -93,28 +104,31 @@ class AllPairs:
         some._upper, some._lower = self._upper[chosen], self._lower[chosen]
         return some
 
-    def vectors(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    def vectors(self, positions: Floats) -> Floats:
         """(n_atoms, 3) → (n_half, 3), from first to second atom."""
         return positions[self.second] - positions[self.first]
 
     def spread(self, half: Tensor) -> Tensor:
         return _SpreadBothWays.apply(half, self._row_of, self._upper, self._lower)  # type: ignore[no-any-return]
 
-    def spread_odd(self, half: Tensor) -> Tensor:
-        return self.spread(half) * self._sign.to(half.dtype)
-
     def square(self, edges: Tensor) -> Tensor:
         """(E, K) → (n_atoms, n_atoms, K), row i receives from column j."""
         return edges.view(self.n_atoms, self.n_atoms, -1)
 
-    def sum_scalars(self, filters: Tensor, x: Tensor) -> Tensor:
-        return (self.square(filters) * x).sum(1)
+    def weigh(self, filters: Tensor, x: Tensor) -> Tensor:
+        return self.square(filters) * x
 
-    def sum_directed(self, filters: Tensor, x: Tensor, directions: Tensor) -> Tensor:
-        return torch.bmm(self.square(directions).transpose(1, 2), self.square(filters) * x)
+    def collect(self, messages: Tensor) -> Tensor:
+        return self.square(messages).sum(1)
+
+    def collect_directed(self, messages: Tensor, directions: Tensor) -> Tensor:
+        return torch.bmm(self.square(directions).transpose(1, 2), self.square(messages))
 
     def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
         return (self.square(filters)[:, :, None] * x).sum(1)
+
+    def pull(self, slopes: Floats) -> Floats:
+        return self._incidence @ slopes
 
 
 class NeighbourEdges:
@@ -138,26 +152,31 @@ class NeighbourEdges:
         self.first, self.second = first, second
         self.receiver = torch.from_numpy(np.concatenate([first, second])).to(device)
         self.sender = torch.from_numpy(np.concatenate([second, first])).to(device)
+        signs = np.repeat([1, -1], len(first))[:, None]
+        self.orientation = torch.from_numpy(signs).to(device)
 
     def spread(self, half: Tensor) -> Tensor:
         return torch.cat([half, half])
 
-    def spread_odd(self, half: Tensor) -> Tensor:
-        return torch.cat([half, -half])
+    def weigh(self, filters: Tensor, x: Tensor) -> Tensor:
+        return filters * x.index_select(0, self.sender)
 
-    def _collect(self, messages: Tensor) -> Tensor:
+    def collect(self, messages: Tensor) -> Tensor:
         total = messages.new_zeros(self.n_atoms, *messages.shape[1:])
         return total.index_add(0, self.receiver, messages)
 
-    def sum_scalars(self, filters: Tensor, x: Tensor) -> Tensor:
-        return self._collect(filters * x.index_select(0, self.sender))
-
-    def sum_directed(self, filters: Tensor, x: Tensor, directions: Tensor) -> Tensor:
-        messages = filters * x.index_select(0, self.sender)
-        return self._collect(messages[:, None, :] * directions[:, :, None])
+    def collect_directed(self, messages: Tensor, directions: Tensor) -> Tensor:
+        return self.collect(messages[:, None, :] * directions[:, :, None])
 
     def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
-        return self._collect(filters[:, None, :] * x.index_select(0, self.sender))
+        return self.collect(filters[:, None, :] * x.index_select(0, self.sender))
+
+    def pull(self, slopes: Floats) -> Floats:
+        forces = np.empty((self.n_atoms, 3))
+        for axis in range(3):
+            forces[:, axis] = np.bincount(self.first, slopes[:, axis], self.n_atoms)
+            forces[:, axis] -= np.bincount(self.second, slopes[:, axis], self.n_atoms)
+        return forces
 
 
 class VerletList:
@@ -168,11 +187,11 @@ class VerletList:
 
     def find(
         self,
-        positions: NDArray[np.float64],
-        cell: NDArray[np.float64],
-        pbc: NDArray[np.bool_],
+        positions: Floats,
+        cell: Floats,
+        pbc: Bools,
         device: torch.device,
-    ) -> tuple[NeighbourEdges, NDArray[np.float64]]:
+    ) -> tuple[NeighbourEdges, Floats]:
         """Return the edges within the cutoff and their vectors (n_half, 3), Å."""
         i, j, vectors = self._search.compute(positions, cell, pbc, "ijD")
         edges = NeighbourEdges(i.astype(np.int64), j.astype(np.int64), len(positions), device)

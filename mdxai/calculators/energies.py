@@ -64,7 +64,7 @@ def schnet_energies(
     x = net.embedding(numbers)
     all_filters = _schnet_filters(net, edges, basis, envelope)
     for block, filters in zip(net.interactions, all_filters, strict=True):
-        messages = edges.sum_scalars(filters, block.in2f(x))
+        messages = edges.collect(edges.weigh(filters, block.in2f(x)))
         x = x + block.f2out(messages)
         if tape is not None:
             tape.append(SchNetBlock(filters, messages))
@@ -97,58 +97,55 @@ def painn_energies(
     """
     net: Any = network.representation
     width = net.n_atom_basis
-    distances = (vectors * vectors).sum(1).sqrt()[:, None]
-    basis, directions = _painn_geometry(net, edges, vectors, distances)
-    filter_weights = _painn_filter_weights(net)
+    filters, directions = _painn_filters(net, edges, vectors)
     q, mu = net.embedding(numbers), None
-    for interaction, mixing, weights in zip(
-        net.interactions, net.mixing, filter_weights, strict=True
-    ):
+    blocks = zip(net.interactions, net.mixing, filters, strict=True)
+    for k, (interaction, mixing, (to_q, to_mu, from_mu)) in enumerate(blocks, 1):
         x = interaction.interatomic_context_net(q).split(width, -1)
-        filters = basis @ weights[0].t()
         scalars = q
-        q = q + edges.sum_scalars(filters, x[0])
-        update = edges.sum_directed(basis @ weights[1].t(), x[1], directions)
+        q = q + edges.collect(edges.weigh(to_q, x[0]))
+        update = edges.collect_directed(edges.weigh(to_mu, x[1]), directions)
         if mu is not None:
-            update = update + mu + edges.sum_vectors(basis @ weights[2].t(), x[2][:, None] * mu)
-        q, mu, context, products = _painn_mixing(mixing, q, update)
+            update = update + mu + edges.sum_vectors(from_mu, x[2][:, None] * mu)
+        is_last = k == net.n_interactions  # nobody reads the vectors it would give
+        q, mu, context, products = _painn_mixing(mixing, q, update, vectors=not is_last)
         if tape is not None:
-            tape.append(PaiNNBlock(filters, scalars, context, products))
+            tape.append(PaiNNBlock(to_q, scalars, context, products))
     if tape is not None:
         tape.append(q)
     return readout(network)(q).squeeze(-1)  # type: ignore[no-any-return]
 
 
-def _painn_geometry(
-    net: Any, edges: Edges, vectors: Tensor, distances: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the radial basis times cutoff with the cutoff as last column, which multiplies the
-    filters' bias, (E, n_rbf + 1), and unit vectors (E, 3).
+def _painn_filters(net: Any, edges: Edges, vectors: Tensor) -> tuple[list[list[Tensor]], Tensor]:
+    """Return each block's three filters (E, F), and unit vectors (E, 3).
+
+    The cutoff stands as a last column beside the radial basis: it multiplies the filters' bias.
     """
+    distances = (vectors * vectors).sum(1).sqrt()[:, None]
     envelope = net.cutoff_fn(distances)
     radial = net.radial_basis(distances[:, 0])
-    basis = edges.spread(torch.cat([radial * envelope, envelope], dim=1))
-    return basis, edges.spread_odd(vectors / distances)
-
-
-def _painn_filter_weights(net: Any) -> list[tuple[Tensor, ...]]:
-    """Return per block the weights (F, n_rbf + 1), bias last, of the three filter parts."""
-    filter_net, width = net.filter_net, net.n_atom_basis
-    weights = torch.cat([filter_net.weight, filter_net.bias[:, None]], dim=1)
-    parts = list(torch.split(weights, width))
+    half = torch.cat([radial * envelope, envelope, vectors / distances], dim=1)
+    basis, directions = torch.split(edges.spread(half), [radial.shape[1] + 1, 3], dim=1)
+    layer = net.filter_net
+    weights = torch.cat([layer.weight, layer.bias[:, None]], dim=1)
+    filters = [basis @ part.t() for part in torch.split(weights, net.n_atom_basis)]
     if net.share_filters:
-        parts = parts * net.n_interactions
-    return [tuple(parts[k : k + 3]) for k in range(0, len(parts), 3)]
+        filters = filters * net.n_interactions
+    blocks = [filters[k : k + 3] for k in range(0, len(filters), 3)]
+    return blocks, directions * edges.orientation.to(directions.dtype)
 
 
-def _painn_mixing(mixing: Any, q: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _painn_mixing(
+    mixing: Any, q: Tensor, mu: Tensor, *, vectors: bool
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     width = q.shape[-1]
     v, w = mixing.mu_channel_mix(mu).split(width, -1)
     norms = ((v * v).sum(1) + mixing.epsilon).sqrt()
     context = torch.cat([q, norms], dim=-1)
     dq, dmu, dqmu = mixing.intraatomic_context_net(context).split(width, -1)
     products = (v * w).sum(1)
-    return q + dq + dqmu * products, mu + dmu[:, None] * w, context, products
+    mixed = mu + dmu[:, None] * w if vectors else None
+    return q + dq + dqmu * products, mixed, context, products
 
 
 def atom_energies_of(network: nn.Module) -> AtomEnergies:

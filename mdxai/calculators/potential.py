@@ -19,6 +19,7 @@ from mdxai.calculators.energies import atom_energies_of
 from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs
 
 ALL_PAIRS_LIMIT = 40  # atoms; beyond this most pairs of a molecule lie outside the cutoff
+TRACE_AFTER = 50  # evaluations of one molecule, before recording them pays
 OVERLAP = 0.1  # Å; no two nuclei are ever this close
 
 Evaluation = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -61,6 +62,12 @@ class NetworkPotential:
         card: units, offset, elements.
         compile: whether to compile the evaluation of small molecules with `torch.compile`.
     """
+
+    _all_pairs: AllPairs | None
+    _near: tuple[Bools, AllPairs] | None
+    _neighbours: VerletList
+    _prepared: Evaluation | None
+    _n_evaluations: int
 
     def __init__(
         self,
@@ -140,7 +147,9 @@ class NetworkPotential:
             near = np.einsum("ij,ij->i", vectors, vectors) < self.cutoff**2
             if self.compile or near.all():
                 return self._all_pairs, vectors
-            return self._all_pairs.select(near), vectors[near]
+            if self._near is None or not np.array_equal(near, self._near[0]):
+                self._near = near, self._all_pairs.select(near)
+            return self._near[1], vectors[near]
         return self._neighbours.find(positions, cell, pbc, self.device)
 
     def _prepare(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
@@ -148,8 +157,9 @@ class NetworkPotential:
         self._atomic_numbers = torch.tensor(numbers, dtype=torch.int64, device=self.device)
         small = len(numbers) <= ALL_PAIRS_LIMIT
         self._all_pairs = AllPairs(len(numbers), self.device) if small else None
+        self._near = None  # the pairs within reach last time
         self._neighbours = VerletList(self.cutoff)
-        self._compiled: Evaluation | None = None
+        self._prepared, self._n_evaluations = None, 0
         self._numbers = np.array(numbers)
 
     def _energies_and_gradient(self, edges: Edges, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,40 +172,48 @@ class NetworkPotential:
         def eager(vectors: Tensor) -> tuple[Tensor, Tensor]:
             return self._energies_and_gradient(edges, vectors)
 
-        if not (self.compile and edges is self._all_pairs):
+        if edges is not self._all_pairs:
             return eager
-        if self._compiled is None:
-            self._compiled = _compiled_or(eager, len(edges.first), self.dtype)
-        return self._compiled
+        self._n_evaluations += 1
+        if self._prepared is None and (self.compile or self._n_evaluations > TRACE_AFTER):
+            example = torch.ones(len(edges.first), 3, dtype=self.dtype, device=self.device)
+            self._prepared = (_compiled_or if self.compile else _traced)(eager, example)
+        return self._prepared or eager
 
     def _in_physical_units(
         self, energies: Tensor, gradient: Tensor, edges: Edges, vectors: Floats
     ) -> Prediction:
         unit = self.card.energy_unit
         slope = gradient.cpu().numpy().astype(np.float64) * (unit / self.card.length_unit)
-        n_atoms = edges.n_atoms
-        forces = np.empty((n_atoms, 3))
-        for axis in range(3):
-            pull = slope[:, axis]
-            forces[:, axis] = np.bincount(edges.first, pull, n_atoms)  # type: ignore[attr-defined]
-            forces[:, axis] -= np.bincount(edges.second, pull, n_atoms)  # type: ignore[attr-defined]
         # The offset is thousands of eV: added in float32 it would swallow energy differences.
         atomic = energies.cpu().numpy().astype(np.float64) * unit + self.card.offset_per_atom
-        return Prediction(atomic, forces, vectors.T @ slope)
+        return Prediction(atomic, edges.pull(slope), vectors.T @ slope)
 
 
-def _compiled_or(eager: Evaluation, n_edges: int, dtype: torch.dtype) -> Evaluation:
-    """Return a compiled twin of `eager` for (n_edges, 3) vectors, or `eager` with a warning.
+def _traced(eager: Evaluation, example: Tensor) -> Evaluation:
+    """Return the same operations on inputs like `example`, recorded as one graph.
 
-    Energies and gradient are traced into one graph first: the compiled function then carries no
-    autograd bookkeeping, which for small molecules costs more than the arithmetic.
+    Running them from the record gives the same bits without autograd's bookkeeping, which for a
+    small molecule is a sixth of the time; recording takes half a second.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    example = torch.ones(n_edges, 3, dtype=dtype)
+    return torch.inference_mode()(make_fx(eager)(example))
+
+
+def _compiled_or(eager: Evaluation, example: Tensor) -> Evaluation:
+    """Return a compiled twin of `eager` for inputs like `example`, or `eager` with a warning.
+
+    The graph of energies and gradient goes as it is to the compiler behind `torch.compile`: no
+    guards of dynamo either, which for small molecules cost as much as the arithmetic. The artefact
+    is cached on disk between processes.
+    """
+    from torch._inductor import standalone_compile
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     try:
         traced = make_fx(eager)(example)
-        compiled = torch.compile(traced, dynamic=False)
+        compiled = standalone_compile(traced, [example], dynamic_shapes="from_example_inputs")
         with torch.no_grad():
             compiled(example)
     except Exception as error:  # whatever the toolchain fails with, the eager path is there
@@ -207,7 +225,13 @@ def _compiled_or(eager: Evaluation, n_edges: int, dtype: torch.dtype) -> Evaluat
             stacklevel=2,
         )
         return eager
-    return torch.no_grad()(compiled)
+
+    def evaluate(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            energies, gradient = compiled(vectors)
+        return energies, gradient
+
+    return evaluate
 
 
 def check_structure(card: Card, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
