@@ -192,17 +192,28 @@ def _shortest_images(points: Floats, cell: Floats, pbc: Bools, cutoff: float) ->
         empty = np.empty(0, dtype=np.int64)
         return Pairs(empty, empty, np.empty((0, 3)), np.empty(0))
     search = NeighborList(cutoff=cutoff, full_list=False)
-    i, j, vectors, distances = search.compute(points, cell, pbc, "ijDd")
-    i, j = i.astype(np.int64), j.astype(np.int64)
+    i, j, vectors = search.compute(points, cell, pbc, "ijD")
+    return merge_images(i.astype(np.int64), j.astype(np.int64), vectors)[0]
+
+
+def merge_images(i: Ints, j: Ints, vectors: Floats) -> tuple[Pairs, Bools]:
+    """Return each pair of atoms once, at its shortest image, and whether it has several.
+
+    Args:
+        i: (n,) first atoms of half edges.
+        j: (n,) second atoms; an atom and its own image are no pair.
+        vectors: (n, 3) from i to j, Å.
+    """
     flip = i > j
     i, j = np.where(flip, j, i), np.where(flip, i, j)
     vectors = np.where(flip[:, None], -vectors, vectors)
+    distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     order = np.lexsort((distances, j, i))
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0)
-    keep = order[first]
-    keep = keep[i[keep] != j[keep]]  # an atom and its own image are no pair
-    return Pairs(i[keep], j[keep], vectors[keep], distances[keep])
+    order = order[i[order] != j[order]]
+    starts = np.flatnonzero(np.diff(i[order], prepend=-1) | np.diff(j[order], prepend=-1))
+    keep = order[starts]
+    several = np.diff(starts, append=len(order)) > 1
+    return Pairs(i[keep], j[keep], vectors[keep], distances[keep]), several
 
 
 def iter_element_pairs(numbers: Ints) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,6 @@ import numpy as np
 from ase.md.md import MolecularDynamics
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
-from mdxai.attribution.attribution import DEFAULT_GAMMA
 from mdxai.engines import AseEngine
 from mdxai.frame import Frame
 from mdxai.principles import Principle, principles_for
@@ -79,7 +78,7 @@ class Monitor:
         path: str | os.PathLike[str] | None = None,
         *,
         attribute_every: int = 10,
-        gamma: float = DEFAULT_GAMMA,
+        gamma: float = 0.1,
         thresholds: Sequence[Threshold] = THRESHOLDS,
         on_unstable: Reaction = "warn",
         context: Mapping[str, Any] | None = None,
@@ -196,7 +195,7 @@ class Monitor:
         if self.profile is not None:
             pairs = attribution.pairs
             channels = self._channels.of(pairs.i, pairs.j)
-            self.profile.update(channels, pairs.distances, np.abs(attribution.two_body))
+            self.profile.update(channels, pairs.distances, np.abs(attribution.strengths))
         self.last_attribution = attribution
         self.cost.attribution += time.perf_counter() - begin
         self.cost.n_attributions += 1

@@ -100,13 +100,14 @@ class RunWriter:
     def add_attribution(self, frame: Frame, attribution: Attribution) -> None:
         """Record the relevance of every pair of one frame."""
         n = len(attribution.pairs)
+        measure = "flow" if attribution.method == "flow" else "two_body"
         columns = {
             "step": np.full(n, frame.step, dtype=np.int64),
             "time_fs": np.full(n, frame.time),
             "i": attribution.pairs.i.astype(np.int32),
             "j": attribution.pairs.j.astype(np.int32),
             "distance_ang": attribution.pairs.distances.astype(np.float32),
-            "two_body_eV": attribution.two_body.astype(np.float32),
+            f"{measure}_eV": attribution.strengths.astype(np.float32),
         }
         self._pairs.append(pa.record_batch(columns))
 

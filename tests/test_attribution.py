@@ -17,7 +17,7 @@ from schnetpack.interfaces.ase_interface import AtomsConverter
 from schnetpack.transform import ASENeighborList
 
 import mdxai
-from mdxai.attribution import AttributionUnavailable, WalkAttributor
+from mdxai.attribution import AttributionUnavailable, Rule, WalkAttributor
 from mdxai.frame import Frame
 
 from .conftest import SOUND, random_positions, random_potential
@@ -70,7 +70,7 @@ def test_random_models_equal_enumeration(kind, seed, gamma, blocks, width, share
         changes["shared_filters"] = shared
     potential = random_potential(kind, seed, **changes)
     atoms = Atoms("COH", random_positions(3, seed))
-    attribution = WalkAttributor(potential, gamma).attribute(atoms)
+    attribution = WalkAttributor(potential, Rule(gamma)).attribute(atoms)
     assert_equals_enumeration(attribution, potential, atoms, gamma, 1e-10)
 
 
@@ -79,7 +79,7 @@ def test_random_models_equal_enumeration(kind, seed, gamma, blocks, width, share
 def test_four_atoms_three_blocks_equal_enumeration(kind, gamma):
     potential = random_potential(kind, 11)
     atoms = Atoms("COH2", random_positions(4, 12))
-    attribution = WalkAttributor(potential, gamma).attribute(atoms)
+    attribution = WalkAttributor(potential, Rule(gamma)).attribute(atoms)
     assert_equals_enumeration(attribution, potential, atoms, gamma, 1e-10)
 
 
@@ -88,7 +88,7 @@ def test_float32_equals_enumeration(kind):
     exact = random_potential(kind, 13)
     single = random_potential(kind, 13, dtype=torch.float32)
     atoms = Atoms("COH2", random_positions(4, 14))
-    attribution = WalkAttributor(single, 0.1).attribute(atoms)
+    attribution = WalkAttributor(single, Rule(0.1)).attribute(atoms)
     assert_equals_enumeration(attribution, exact, atoms, 0.1, 1e-4)
 
 
@@ -98,7 +98,7 @@ def test_small_periodic_cell_equals_enumeration(kind):
     potential = random_potential(kind, 15, n_interactions=2)
     cell = [[4.5, 0, 0], [0.5, 3.8, 0], [0, 0, 5]]
     atoms = Atoms("COH", random_positions(3, 16), cell=cell, pbc=True)
-    attribution = WalkAttributor(potential, 0.1).attribute(atoms)
+    attribution = WalkAttributor(potential, Rule(0.1)).attribute(atoms)
     assert_equals_enumeration(attribution, potential, atoms, 0.1, 1e-10)
 
 
@@ -195,10 +195,3 @@ def test_unknown_models_get_a_clear_error():
 def test_negative_gamma_is_refused(ethanol):
     with pytest.raises(ValueError, match="gamma must be 0 or positive, got -1"):
         mdxai.attributor(ethanol.calc, gamma=-1)
-
-
-def test_too_many_atoms_are_refused_before_memory_runs_out():
-    potential = random_potential("SchNet", 1)
-    grid = 3.0 * np.indices((8, 8, 8)).reshape(3, -1).T
-    with pytest.raises(AttributionUnavailable, match="limited to 400 atoms by its memory, got 512"):
-        WalkAttributor(potential).attribute(Atoms("H512", grid))

@@ -1,11 +1,16 @@
-"""Where a model's energy comes from: exact relevance by body order."""
+"""Where a model's energy comes from: exact relevance by body order, and flow."""
 
-from mdxai.attribution.attribution import (
-    Attribution,
-    AttributionUnavailable,
-    Attributor,
-    WalkAttributor,
-    attributor,
-)
+from mdxai.attribution.attribution import Attribution, AttributionUnavailable, Attributor
+from mdxai.attribution.attributor import attributor
+from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
+from mdxai.attribution.rules import Rule
 
-__all__ = ["Attribution", "AttributionUnavailable", "Attributor", "WalkAttributor", "attributor"]
+__all__ = [
+    "Attribution",
+    "AttributionUnavailable",
+    "Attributor",
+    "FlowAttributor",
+    "Rule",
+    "WalkAttributor",
+    "attributor",
+]

@@ -4,8 +4,7 @@ At a fixed configuration relevance passes an interaction block by
 
     c_below[j] = keep(c[j]) + lower_j( Σ_i W_ij ∘ message(c[i]) )
 
-with W_ij (F,) the filter of the edge j → i, a constant gate. Coefficients carry the atom they sit
-on in their first axis and any number of independent problems in the second: (n_atoms, K, F).
+with W_ij (F,) the filter of the edge j → i, a constant gate.
 
              γ rule                                  plain gradient         constant gate
     SchNet   f2out[0]                                in2f, f2out[1]         filters
@@ -24,8 +23,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mdxai.attribution.rules import GammaRule
-from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges
+from mdxai.attribution.rules import Place, Rule, RuledLayer, RuledLayers
 from mdxai.calculators.energies import PaiNNBlock, SchNetBlock
 
 
@@ -33,97 +31,92 @@ from mdxai.calculators.energies import PaiNNBlock, SchNetBlock
 class LinearBlock:
     """One interaction block at a fixed configuration.
 
-    filters: (n_atoms, n_atoms, F), [i, j] for j → i, summed over periodic images.
-    keep_and_message: (n_atoms, K, F) → what stays on the atom, what it hands to its neighbours.
-    lower: (n_atoms, K, F) → (n_atoms, K, F), the sender's side of the block, backwards.
-    raise_: (n_atoms, F) → (n_atoms, F), the same map forwards.
+    Backwards, coefficients may have any shape (..., F) into which a `Place` puts per-atom tensors;
+    forwards, features are (n_atoms, F).
+
+    filters: (E, F) of the directed edges. keep_and_message: coefficients → what stays on the atom,
+    what it hands to its neighbours. lower: what stays, what arrives → coefficients below. raise_:
+    the sender's side, forwards. absorb: own features, received sum → the block's output, forwards.
     """
 
     filters: Tensor
-    keep_and_message: Callable[[Tensor], tuple[Tensor, Tensor]]
-    lower: Callable[[Tensor], Tensor]
+    keep_and_message: Callable[[Tensor, Place], tuple[Tensor, Tensor]]
+    lower: Callable[[Tensor, Tensor, Place], Tensor]
     raise_: Callable[[Tensor], Tensor]
+    absorb: Callable[[Tensor, Tensor], Tensor]
 
 
-def schnet_blocks(
-    network: nn.Module, edges: Edges, tape: list[Any], gamma: float
-) -> list[LinearBlock]:
-    """Return SchNet's blocks, first to last, from what the forward pass left on the tape."""
-    interactions: Any = network.representation.interactions  # type: ignore[union-attr]
-    return [
-        _schnet_block(module, edges, state, gamma)
-        for module, state in zip(interactions, tape, strict=True)
-    ]
+class SchNetRules:
+    """The rules of a SchNet, from its weights as they are now."""
+
+    def __init__(self, network: nn.Module, rule: Rule) -> None:
+        net: Any = network.representation
+        self._modules = list(net.interactions)
+        self._outward = RuledLayers([block.f2out[0] for block in self._modules], rule)
+
+    def at(self, states: list[SchNetBlock]) -> list[LinearBlock]:
+        """Return the blocks, first to last, at what the forward pass left of each."""
+        outward = self._outward.at([state.outward for state in states])
+        return [_schnet_block(*parts) for parts in zip(self._modules, outward, states, strict=True)]
 
 
-def _schnet_block(module: Any, edges: Edges, state: SchNetBlock, gamma: float) -> LinearBlock:
-    first, second = module.f2out
-    rule = GammaRule.at(first, state.messages, gamma)
-    to_filters = module.in2f.weight
-
-    def keep_and_message(c: Tensor) -> tuple[Tensor, Tensor]:
-        return c, rule.pull(c @ second.weight)
-
+def _schnet_block(module: Any, outward: RuledLayer, state: SchNetBlock) -> LinearBlock:
+    to_filters, to_features = module.in2f.weight, module.f2out[1].weight
     return LinearBlock(
-        filters=square_filters(edges, state.filters),
-        keep_and_message=keep_and_message,
-        lower=lambda s: s @ to_filters,
+        filters=state.filters,
+        keep_and_message=lambda c, place: (c, outward.pull(c @ to_features, place)),
+        lower=lambda kept, received, place: (received @ to_filters).add_(kept),
         raise_=lambda h: h @ to_filters.t(),
+        absorb=lambda own, received: own + outward.push(received) @ to_features.t(),
     )
 
 
-def painn_blocks(
-    network: nn.Module, edges: Edges, tape: list[Any], gamma: float
-) -> list[LinearBlock]:
-    """Return PaiNN's blocks, first to last, from what the forward pass left on the tape."""
-    net: Any = network.representation
-    return [
-        _painn_block(interaction, mixing, edges, state, gamma)
-        for interaction, mixing, state in zip(net.interactions, net.mixing, tape, strict=True)
-    ]
+class PaiNNRules:
+    """The rules of a PaiNN, from its weights as they are now."""
+
+    def __init__(self, network: nn.Module, rule: Rule) -> None:
+        net: Any = network.representation
+        width = net.n_atom_basis
+        inter = [module.interatomic_context_net for module in net.interactions]
+        intra = [module.intraatomic_context_net for module in net.mixing]
+        self._senders = RuledLayers([layers[0] for layers in inter], rule)
+        self._mixers = RuledLayers([layers[0] for layers in intra], rule, slice(width))
+        self._after = [
+            (send[1].weight[:width], mix[1].weight) for send, mix in zip(inter, intra, strict=True)
+        ]
+
+    def at(self, states: list[PaiNNBlock]) -> list[LinearBlock]:
+        """Return the blocks, first to last, at what the forward pass left of each."""
+        senders = self._senders.at([state.sender for state in states])
+        mixers = self._mixers.at([state.mixer for state in states])
+        return [
+            _painn_block(to_scalars, sender, mixing, mixer, state)
+            for (to_scalars, mixing), sender, mixer, state in zip(
+                self._after, senders, mixers, states, strict=True
+            )
+        ]
 
 
 def _painn_block(
-    interaction: Any, mixing: Any, edges: Edges, state: PaiNNBlock, gamma: float
+    to_scalars: Tensor, sender: RuledLayer, mixing: Tensor, mixer: RuledLayer, state: PaiNNBlock
 ) -> LinearBlock:
-    width = state.scalars.shape[1]
-    first, second = interaction.interatomic_context_net
-    sender = GammaRule.at(first, state.scalars, gamma)
-    to_scalars = second.weight[:width]
-    mix = _painn_mixing(mixing, state, gamma)
+    plain, _, gated = mixing.split(len(to_scalars), 0)  # type: ignore[no-untyped-call]
 
-    def keep_and_message(c: Tensor) -> tuple[Tensor, Tensor]:
-        mixed = c + mix(c)
+    def keep_and_message(c: Tensor, place: Place) -> tuple[Tensor, Tensor]:
+        hidden = c @ plain + (c * place(state.products)) @ gated
+        mixed = c + mixer.pull(hidden, place)
         return mixed, mixed
 
+    def absorb(own: Tensor, received: Tensor) -> Tensor:
+        q = own + received
+        hidden = mixer.push(q)
+        result: Tensor = q + hidden @ plain.t() + state.products * (hidden @ gated.t())
+        return result
+
     return LinearBlock(
-        filters=square_filters(edges, state.filters),
+        filters=state.filters,
         keep_and_message=keep_and_message,
-        lower=lambda s: sender.pull(s @ to_scalars),
+        lower=lambda kept, received, place: sender.pull(received @ to_scalars, place).add_(kept),
         raise_=lambda h: sender.push(h) @ to_scalars.t(),
+        absorb=absorb,
     )
-
-
-def _painn_mixing(mixing: Any, state: PaiNNBlock, gamma: float) -> Callable[[Tensor], Tensor]:
-    """Return the mixing's update of q, backwards: (n_atoms, K, F) → (n_atoms, K, F)."""
-    width = state.scalars.shape[1]
-    first, second = mixing.intraatomic_context_net
-    rule = GammaRule.at(first, state.context, gamma, explained=slice(width))
-    plain, _, gated = second.weight.split(width, 0)
-    products = state.products[:, None]
-
-    def pull(c: Tensor) -> Tensor:
-        return rule.pull(c @ plain + (c * products) @ gated)
-
-    return pull
-
-
-def square_filters(edges: Edges, filters: Tensor) -> Tensor:
-    """(E, F) → (n_atoms, n_atoms, F): filters by receiver and sender, summed over images."""
-    if isinstance(edges, AllPairs):
-        return edges.square(filters)
-    assert isinstance(edges, NeighbourEdges)
-    n, width = edges.n_atoms, filters.shape[1]
-    flat = filters.new_zeros(n * n, width)
-    flat.index_add_(0, edges.receiver * n + edges.sender, filters)
-    return flat.view(n, n, width)

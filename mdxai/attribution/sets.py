@@ -1,67 +1,265 @@
-"""Relevance of atoms and of pairs of atoms, by passes restricted to sets; no walk is enumerated.
+"""Relevance of sets of atoms, by passes restricted to the sets; no walk is enumerated.
 
 R_S, the relevance of the walks that stay inside S, is one pass of the blocks restricted to S. All
-pairs go through together: entry [i, j] of an (n_atoms, n_atoms, F) tensor is the coefficient of
-atom i in the set {i, j}, and entry [i, i] that of the set {i}. The partner's coefficient is the
-transpose, so one block costs the same few products as for a single atom.
+sets go through together. A layout says where the coefficients of (set, atom) lie and how messages
+pass between the atoms of a set:
+
+    DensePairs   every pair of a small molecule, every single atom and the whole, as a matrix
+    LinkedPairs  the pairs within reach, every single atom and the whole, as a list
+    Tuples       any sets of one size
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from mdxai.attribution.blocks import LinearBlock
+from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges
+from mdxai.frame import Ints
+
+DENSE_LIMIT = 40  # atoms; beyond this most pairs lie outside the cutoff
+ROWS_AT_ONCE = 50_000  # coefficients (set, atom) of one pass over tuples, which bounds its memory
 
 
-def atom_relevance(blocks: list[LinearBlock], top: Tensor, features: Tensor) -> Tensor:
-    """Return the relevance arriving at each atom over all walks, (n_atoms,).
+class Links:
+    """Which atom receives from which, each ordered pair once: images of an edge are one link.
+
+    receiver, sender: (n_links,) on the CPU. several: (n_links,) whether a link has several images.
+    """
+
+    def __init__(self, edges: Edges) -> None:
+        self.n_atoms = n = edges.n_atoms
+        self._merge: Tensor | None = None
+        if isinstance(edges, AllPairs):
+            rows = np.arange(n * n)
+            self.keys, counts = rows, np.ones(n * n, int)
+        else:
+            assert isinstance(edges, NeighbourEdges)
+            receiver = np.concatenate([edges.first, edges.second])
+            rows = receiver * n + np.concatenate([edges.second, edges.first])
+            if n <= DENSE_LIMIT:
+                self.keys, counts = np.arange(n * n), np.bincount(rows, minlength=n * n)
+            else:
+                self.keys, rows, counts = np.unique(rows, return_inverse=True, return_counts=True)
+            self._merge = torch.from_numpy(rows).to(edges.receiver.device)
+        self.receiver, self.sender = np.divmod(self.keys, n)
+        self.several = counts > 1
+        self.dense = n <= DENSE_LIMIT
+        self.own = bool(((self.receiver == self.sender) & (counts > 0)).any()) and (
+            self._merge is not None
+        )
+
+    def filters(self, per_edge: Tensor) -> Tensor:
+        """(E, F) → (n_links, F), images summed."""
+        if self._merge is None:
+            return per_edge
+        merged = per_edge.new_zeros(len(self.keys), per_edge.shape[1])
+        return merged.index_add_(0, self._merge, per_edge)
+
+    def find(self, receiver: Ints, sender: Ints) -> Ints:
+        """Return the rows of links, −1 where two atoms are out of each other's reach."""
+        keys = receiver * self.n_atoms + sender
+        rows = np.searchsorted(self.keys, keys).clip(max=max(len(self.keys) - 1, 0))
+        return np.where(self.keys[rows] == keys, rows, -1) if len(self.keys) else 0 * keys - 1
+
+
+class Layout(Protocol):
+    """Sets of atoms whose restricted passes run side by side."""
+
+    def place(self, per_atom: Tensor) -> Tensor:
+        """(n_atoms, F) → what broadcasts to the coefficients of (set, atom)."""
+        ...
+
+    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
+        """Return what each (set, atom) receives from the set's atoms; filters are (n_links, F)."""
+        ...
+
+    def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
+        """Return coefficients · per_atom for each (set, atom)."""
+        ...
+
+    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+        """Return receive(filters, messages) · per_atom for each (set, atom)."""
+        ...
+
+
+def restricted_relevance(
+    blocks: list[LinearBlock], filters: list[Tensor], top: Tensor, features: Tensor, layout: Layout
+) -> Tensor:
+    """Return the relevance arriving at each (set, atom); summed over its atoms it is R_S.
 
     Args:
         blocks: first to last.
+        filters: of each block, (n_links, F).
         top: (n_atoms, F) coefficients of the readout.
         features: (n_atoms, F) embedding output h⁰.
+        layout: the sets.
     """
-    c = top[:, None]
-    for block in reversed(blocks):
-        keep, message = block.keep_and_message(c)
-        received = torch.einsum("ijf,if->jf", block.filters, message[:, 0])
-        c = keep + block.lower(received[:, None])
-    return (features * c[:, 0]).sum(-1)
-
-
-def pair_relevance(blocks: list[LinearBlock], top: Tensor, features: Tensor) -> Tensor:
-    """Return (n_atoms, n_atoms): [i, j] + [j, i] is R_{ij} for i ≠ j, and [i, i] is R_{i}.
-
-    Arguments as for `atom_relevance`.
-    """
-    c = top[:, None]  # the same for every set: the topmost block works on n_atoms rows only
-    for block in reversed(blocks[1:]):
-        keep, received = _step(block, c)
-        c = keep + block.lower(received)
+    # The topmost block's own side is the same for every set: it works on n_atoms rows only.
+    kept, message = blocks[-1].keep_and_message(top, _per_atom)
+    kept, message = layout.place(kept), layout.place(message)
+    for k in range(len(blocks) - 1, 0, -1):
+        received = layout.receive(filters[k], message)
+        c = blocks[k].lower(kept, received, layout.place)
+        kept, message = blocks[k - 1].keep_and_message(c, layout.place)
     # Nothing lies below the first block but a dot product with h⁰, so its sender's side is applied
     # to h⁰ once per atom instead of to every set.
-    keep, received = _step(blocks[0], c)
-    stays = (keep * features[:, None]).sum(-1)
-    moves = (received * blocks[0].raise_(features)[:, None]).sum(-1)
-    return stays + moves
+    moves = layout.meet(filters[0], message, blocks[0].raise_(features))
+    return layout.dot(kept, features) + moves
 
 
-def _step(block: LinearBlock, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what atom i keeps and what it receives from its partner j and its own images."""
-    keep, message = block.keep_and_message(c)
-    received = (block.filters * message).transpose(0, 1)
-    own = block.filters.diagonal().t()  # (n_atoms, F): images of the atom itself, in small cells
-    if own.any():
-        off_diagonal = ~torch.eye(len(own), dtype=torch.bool, device=own.device)
-        received = received + own[:, None] * message * off_diagonal[:, :, None]
-    return keep, received
+def _per_atom(per_atom: Tensor) -> Tensor:
+    return per_atom
 
 
-def exactly_two(relevance: Tensor, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
-    """Split the result of `pair_relevance` into one-body (n_atoms,) and two-body (n_pairs,).
-
-    two_body(i, j) = R_{ij} − R_i − R_j.
+class DensePairs:
+    """Coefficients (n_atoms, n_atoms + 1, F): [i, j] is atom i in the set {i, j}, [i, i] that in
+    {i}, the last column that in the whole molecule. The partner's coefficient is the transpose.
     """
-    one = relevance.diagonal()
-    return one, relevance[i, j] + relevance[j, i] - one[i] - one[j]
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+
+    def place(self, per_atom: Tensor) -> Tensor:
+        return per_atom[:, None]
+
+    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
+        n = self._links.n_atoms
+        gates = filters.view(n, n, -1)
+        in_sets = messages if messages.shape[1] == 1 else messages[:, :n]
+        received = gates.new_empty(n, n + 1, gates.shape[2])
+        inside = received[:, :n]
+        torch.mul(gates, in_sets, out=inside.transpose(0, 1))
+        if self._links.own:  # each atom of a pair hears its own images too
+            apart = ~torch.eye(n, dtype=torch.bool, device=gates.device)[:, :, None]
+            inside += gates.diagonal().t()[:, None] * in_sets * apart
+        torch.sum(gates * messages[:, -1:], 0, out=received[:, n])
+        return received
+
+    def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
+        return torch.bmm(coefficients, per_atom[:, :, None])[:, :, 0]
+
+    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+        n = self._links.n_atoms
+        if self._links.own or messages.shape[1] == 1:
+            return self.dot(self.receive(filters, messages), per_atom)
+        gates = filters.view(n, n, -1) * per_atom  # [i, j]: what j makes of a message from i
+        met = gates.new_empty(n, n + 1)
+        torch.sum(gates * messages[:, :n], -1, out=met[:, :n].t())
+        torch.sum(torch.bmm(gates, messages[:, n, :, None])[:, :, 0], 0, out=met[:, n])
+        return met
+
+    def split(self, relevance: Tensor, i: Ints, j: Ints) -> tuple[Tensor, Tensor, Tensor]:
+        """Return R of single atoms, of the pairs i, j, and the whole's by atom."""
+        n = self._links.n_atoms
+        inside = relevance[:, :n]
+        rows = torch.from_numpy(i * n + j).to(relevance.device)
+        both = (inside + inside.t()).reshape(-1)
+        return inside.diagonal(), both.index_select(0, rows), relevance[:, n]
+
+
+class LinkedPairs:
+    """Coefficients (n_pairs·2 + 2·n_atoms, F): ordered pairs within reach, single atoms, the whole.
+
+    Row (i, j) is atom i in the set {i, j}.
+    """
+
+    def __init__(self, links: Links, device: torch.device) -> None:
+        def there(indices: Ints) -> Tensor:
+            return torch.from_numpy(indices).to(device)
+
+        apart = np.flatnonzero(links.receiver != links.sender)
+        i, j, everyone = links.receiver[apart], links.sender[apart], np.arange(links.n_atoms)
+        self._links, self._apart = links, apart
+        self._n_ordered, self._n_atoms = len(apart), links.n_atoms
+        self._link, self._self_link = there(apart), there(links.find(everyone, everyone))
+        self._reverse = there(np.searchsorted(apart, links.find(j, i)))
+        self._atom = there(np.concatenate([i, everyone, everyone]))
+        self._receiver, self._sender = there(links.receiver), there(links.sender)
+
+    def place(self, per_atom: Tensor) -> Tensor:
+        return per_atom.index_select(0, self._atom)
+
+    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
+        n, m = self._n_ordered, self._n_atoms
+        received = torch.empty_like(messages)
+        gates = filters if len(filters) == n else filters.index_select(0, self._link)
+        torch.index_select(gates * messages[:n], 0, self._reverse, out=received[:n])
+        received[n:] = 0
+        if self._links.own:
+            own = filters[self._self_link] * (self._self_link >= 0)[:, None]
+            received[: n + m] += own.index_select(0, self._atom[: n + m]) * messages[: n + m]
+        sent = filters * messages[n + m :].index_select(0, self._receiver)
+        received[n + m :].index_add_(0, self._sender, sent)
+        return received
+
+    def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
+        return (coefficients * self.place(per_atom)).sum(-1)
+
+    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+        return self.dot(self.receive(filters, messages), per_atom)
+
+    def split(self, relevance: Tensor, i: Ints, j: Ints) -> tuple[Tensor, Tensor, Tensor]:
+        """Return R of single atoms, of the pairs i, j, and the whole's by atom."""
+        n, m = self._n_ordered, self._n_atoms
+        place = np.searchsorted(self._apart, self._links.find(i, j))
+        ahead = torch.from_numpy(place).to(relevance.device)
+        both = relevance[ahead] + relevance[self._reverse[ahead]]
+        return relevance[n : n + m], both, relevance[n + m :]
+
+
+class Tuples:
+    """Coefficients (n_sets, k, F): each atom of any sets of k atoms, indices (n_sets, k)."""
+
+    def __init__(self, links: Links, sets: Ints, device: torch.device) -> None:
+        rows = links.find(sets[:, :, None], sets[:, None, :])
+        self._atoms = torch.from_numpy(sets).to(device)
+        self._rows = torch.from_numpy(np.where(rows < 0, len(links.keys), rows)).to(device)
+
+    def place(self, per_atom: Tensor) -> Tensor:
+        return per_atom[self._atoms]
+
+    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
+        padded = torch.cat([filters, filters.new_zeros(1, filters.shape[1])])
+        return (padded[self._rows] * messages[:, :, None]).sum(1)
+
+    def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
+        return (coefficients * self.place(per_atom)).sum(-1)
+
+    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+        return self.dot(self.receive(filters, messages), per_atom)
+
+
+def pair_layout(links: Links, device: torch.device) -> DensePairs | LinkedPairs:
+    """Return the layout of all pairs that suits the number of atoms."""
+    return DensePairs(links) if links.dense else LinkedPairs(links, device)
+
+
+def in_chunks(sets: Ints) -> Iterator[Ints]:
+    """Cut sets (n_sets, k) so that memory stays bounded."""
+    size = max(1, ROWS_AT_ONCE // sets.shape[1] ** 2)
+    for start in range(0, len(sets), size):
+        yield sets[start : start + size]
+
+
+def triples_within_reach(i: Ints, j: Ints) -> Ints:
+    """Return sorted triples (n, 3) in which walks exist: one atom linked to the two others.
+
+    Args:
+        i: (n_pairs,) first atoms of linked pairs, each pair once.
+        j: (n_pairs,) their second atoms.
+    """
+    centre, other = np.concatenate([i, j]), np.concatenate([j, i])
+    order = np.argsort(centre, kind="stable")
+    groups = np.split(other[order], np.flatnonzero(np.diff(centre[order])) + 1)
+    found = [np.empty((0, 3), dtype=np.int64)]
+    for atom, neighbours in zip(np.unique(centre), groups, strict=True):
+        a, b = np.triu_indices(len(neighbours), k=1)
+        trio = np.stack([np.full(len(a), atom), neighbours[a], neighbours[b]], axis=1)
+        found.append(np.sort(trio, axis=1))
+    return np.unique(np.concatenate(found), axis=0)

@@ -23,6 +23,8 @@ class Edges(Protocol):
     """Directed edges j → i over half edges. E stands for the layout of directed edges."""
 
     n_atoms: int
+    first: NDArray[np.int64]  # (n_half,) atom that each half edge starts from
+    second: NDArray[np.int64]  # (n_half,) atom it points to
     orientation: Tensor  # (E, 1): +1 where the directed edge runs along its half edge, −1 against
 
     def spread(self, half: Tensor) -> Tensor:
@@ -39,6 +41,18 @@ class Edges(Protocol):
 
     def collect_directed(self, messages: Tensor, directions: Tensor) -> Tensor:
         """(E, F), (E, 3) → (n_atoms, 3, F): Σ_j directions_ij messages_ij."""
+        ...
+
+    def send_back(self, filters: Tensor, x: Tensor) -> Tensor:
+        """(E, F), (n_atoms, F) → (E, F): filters_ij ∘ x_i, on the way from receiver to sender."""
+        ...
+
+    def collect_back(self, messages: Tensor) -> Tensor:
+        """(E, F) → (n_atoms, F): Σ_i messages_ij at the sender j."""
+        ...
+
+    def both_ways(self, per_edge: Tensor) -> Tensor:
+        """(E,) → (n_half,): the sum of a half edge's two directions."""
         ...
 
     def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
@@ -78,7 +92,7 @@ class AllPairs:
     """
 
     def __init__(self, n_atoms: int, device: torch.device) -> None:
-        i, j = np.triu_indices(n_atoms, k=1)
+        i, j = (side.astype(np.int64) for side in np.triu_indices(n_atoms, k=1))
         row_of = np.full((n_atoms, n_atoms), len(i))
         row_of[i, j] = row_of[j, i] = np.arange(len(i))
         self._incidence = np.zeros((n_atoms, len(i)))
@@ -124,6 +138,16 @@ class AllPairs:
     def collect_directed(self, messages: Tensor, directions: Tensor) -> Tensor:
         return torch.bmm(self.square(directions).transpose(1, 2), self.square(messages))
 
+    def send_back(self, filters: Tensor, x: Tensor) -> Tensor:
+        return self.square(filters) * x[:, None]
+
+    def collect_back(self, messages: Tensor) -> Tensor:
+        return self.square(messages).sum(0)
+
+    def both_ways(self, per_edge: Tensor) -> Tensor:
+        flat = per_edge.reshape(-1)
+        return flat.index_select(0, self._upper) + flat.index_select(0, self._lower)
+
     def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
         return (self.square(filters)[:, :, None] * x).sum(1)
 
@@ -167,6 +191,17 @@ class NeighbourEdges:
 
     def collect_directed(self, messages: Tensor, directions: Tensor) -> Tensor:
         return self.collect(messages[:, None, :] * directions[:, :, None])
+
+    def send_back(self, filters: Tensor, x: Tensor) -> Tensor:
+        return filters * x.index_select(0, self.receiver)
+
+    def collect_back(self, messages: Tensor) -> Tensor:
+        total = messages.new_zeros(self.n_atoms, *messages.shape[1:])
+        return total.index_add(0, self.sender, messages)
+
+    def both_ways(self, per_edge: Tensor) -> Tensor:
+        ahead, back = per_edge.chunk(2)
+        return ahead + back
 
     def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
         return self.collect(filters[:, None, :] * x.index_select(0, self.sender))

@@ -2,7 +2,7 @@
 
 The weights and layers are schnetpack's; only the order of the arithmetic is ours: filters once per
 unordered pair, no scatter where all pairs are present. Tests hold both to schnetpack's own forward
-pass. With a `tape`, each block leaves there what attribution needs to retrace it.
+pass. Each leaves a `Tape` of what attribution needs to retrace it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,45 @@ from torch import Tensor, nn
 
 from mdxai.calculators.edges import Edges
 
-AtomEnergies = Callable[..., Tensor]
+
+class DenseState(NamedTuple):
+    """One pass through a dense layer, y = act(z), z = W x + b; rows are atoms."""
+
+    x: Tensor
+    z: Tensor
+    y: Tensor
 
 
 class SchNetBlock(NamedTuple):
-    """filters: (E, F) with the cutoff; messages: (n_atoms, F) summed, entering f2out."""
+    """filters: (E, F) with the cutoff; outward: what went through f2out[0]."""
 
     filters: Tensor
-    messages: Tensor
+    outward: DenseState
 
 
 class PaiNNBlock(NamedTuple):
-    """filters: (E, F) of the scalar messages, with the cutoff; scalars: (n_atoms, F) entering the
-    interatomic net; context: (n_atoms, 2F) entering the intraatomic net; products: (n_atoms, F),
-    ⟨Vμ, Wμ⟩ which gates the mixing.
+    """filters: (E, F) of the scalar messages, with the cutoff; sender, mixer: what went through the
+    first layers of the interatomic and the intraatomic net; products: (n_atoms, F), ⟨Vμ, Wμ⟩ which
+    gates the mixing.
     """
 
     filters: Tensor
-    scalars: Tensor
-    context: Tensor
+    sender: DenseState
+    mixer: DenseState
     products: Tensor
+
+
+class Tape(NamedTuple):
+    """What a forward pass leaves for attribution: features (n_atoms, F) of the embedding, blocks
+    first to last, and what went through each layer of the readout but its last.
+    """
+
+    features: Tensor
+    blocks: list[SchNetBlock] | list[PaiNNBlock]
+    readout: list[DenseState]
+
+
+AtomEnergies = Callable[[nn.Module, Tensor, Edges, Tensor], tuple[Tensor, Tape]]
 
 
 def readout(network: nn.Module) -> nn.Sequential:
@@ -47,30 +66,42 @@ def schnet_energies(
     numbers: Tensor,
     edges: Edges,
     vectors: Tensor,
-    tape: list[Any] | None = None,
-) -> Tensor:
-    """Return per-atom energies (n_atoms,) in the network's unit, offsets excluded.
+) -> tuple[Tensor, Tape]:
+    """Return per-atom energies (n_atoms,) in the network's unit, offsets excluded, and the tape.
 
     Args:
         network: schnetpack potential with a SchNet representation.
         numbers: (n_atoms,) atomic numbers.
         edges: which atoms exchange messages.
         vectors: (n_half, 3) from first to second atom of each half edge, network's length unit.
-        tape: receives a SchNetBlock for each block, then the final features (n_atoms, F).
     """
     net: Any = network.representation
     distances = (vectors * vectors).sum(1).sqrt()
     basis, envelope = net.radial_basis(distances), net.cutoff_fn(distances)[:, None]
-    x = net.embedding(numbers)
+    x = features = net.embedding(numbers)
+    blocks = []
     all_filters = _schnet_filters(net, edges, basis, envelope)
     for block, filters in zip(net.interactions, all_filters, strict=True):
         messages = edges.collect(edges.weigh(filters, block.in2f(x)))
-        x = x + block.f2out(messages)
-        if tape is not None:
-            tape.append(SchNetBlock(filters, messages))
-    if tape is not None:
-        tape.append(x)
-    return readout(network)(x).squeeze(-1)  # type: ignore[no-any-return]
+        outward = _through(block.f2out[0], messages)
+        x = x + block.f2out[1](outward.y)
+        blocks.append(SchNetBlock(filters, outward))
+    energies, through = _read_out(network, x)
+    return energies, Tape(features, blocks, through)
+
+
+def _through(layer: Any, x: Tensor) -> DenseState:
+    z = nn.functional.linear(x, layer.weight, layer.bias)
+    return DenseState(x, z, layer.activation(z))
+
+
+def _read_out(network: nn.Module, x: Tensor) -> tuple[Tensor, list[DenseState]]:
+    *hidden, last = readout(network)
+    through = []
+    for layer in hidden:
+        through.append(_through(layer, x))
+        x = through[-1].y
+    return last(x).squeeze(-1), through
 
 
 def _schnet_filters(net: Any, edges: Edges, basis: Tensor, envelope: Tensor) -> tuple[Tensor, ...]:
@@ -89,31 +120,26 @@ def painn_energies(
     numbers: Tensor,
     edges: Edges,
     vectors: Tensor,
-    tape: list[Any] | None = None,
-) -> Tensor:
-    """Return per-atom energies (n_atoms,), as `schnet_energies`, for a PaiNN representation.
-
-    `tape` receives a PaiNNBlock for each block, then the final scalar features (n_atoms, F).
-    """
+) -> tuple[Tensor, Tape]:
+    """Return per-atom energies (n_atoms,) and the tape, as `schnet_energies`, for PaiNN."""
     net: Any = network.representation
     width = net.n_atom_basis
     filters, directions = _painn_filters(net, edges, vectors)
-    q, mu = net.embedding(numbers), None
-    blocks = zip(net.interactions, net.mixing, filters, strict=True)
-    for k, (interaction, mixing, (to_q, to_mu, from_mu)) in enumerate(blocks, 1):
-        x = interaction.interatomic_context_net(q).split(width, -1)
-        scalars = q
+    q = features = net.embedding(numbers)
+    mu, blocks = None, []
+    parts = zip(net.interactions, net.mixing, filters, strict=True)
+    for k, (interaction, mixing, (to_q, to_mu, from_mu)) in enumerate(parts, 1):
+        sender = _through(interaction.interatomic_context_net[0], q)
+        x = interaction.interatomic_context_net[1](sender.y).split(width, -1)
         q = q + edges.collect(edges.weigh(to_q, x[0]))
         update = edges.collect_directed(edges.weigh(to_mu, x[1]), directions)
         if mu is not None:
             update = update + mu + edges.sum_vectors(from_mu, x[2][:, None] * mu)
         is_last = k == net.n_interactions  # nobody reads the vectors it would give
-        q, mu, context, products = _painn_mixing(mixing, q, update, vectors=not is_last)
-        if tape is not None:
-            tape.append(PaiNNBlock(to_q, scalars, context, products))
-    if tape is not None:
-        tape.append(q)
-    return readout(network)(q).squeeze(-1)  # type: ignore[no-any-return]
+        q, mu, mixer, products = _painn_mixing(mixing, q, update, vectors=not is_last)
+        blocks.append(PaiNNBlock(to_q, sender, mixer, products))
+    energies, through = _read_out(network, q)
+    return energies, Tape(features, blocks, through)
 
 
 def _painn_filters(net: Any, edges: Edges, vectors: Tensor) -> tuple[list[list[Tensor]], Tensor]:
@@ -137,15 +163,15 @@ def _painn_filters(net: Any, edges: Edges, vectors: Tensor) -> tuple[list[list[T
 
 def _painn_mixing(
     mixing: Any, q: Tensor, mu: Tensor, *, vectors: bool
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, DenseState, Tensor]:
     width = q.shape[-1]
     v, w = mixing.mu_channel_mix(mu).split(width, -1)
     norms = ((v * v).sum(1) + mixing.epsilon).sqrt()
-    context = torch.cat([q, norms], dim=-1)
-    dq, dmu, dqmu = mixing.intraatomic_context_net(context).split(width, -1)
+    mixer = _through(mixing.intraatomic_context_net[0], torch.cat([q, norms], dim=-1))
+    dq, dmu, dqmu = mixing.intraatomic_context_net[1](mixer.y).split(width, -1)
     products = (v * w).sum(1)
     mixed = mu + dmu[:, None] * w if vectors else None
-    return q + dq + dqmu * products, mixed, context, products
+    return q + dq + dqmu * products, mixed, mixer, products
 
 
 def atom_energies_of(network: nn.Module) -> AtomEnergies:
@@ -155,7 +181,8 @@ def atom_energies_of(network: nn.Module) -> AtomEnergies:
         ValueError: for a representation that is neither SchNet nor PaiNN.
     """
     kind = type(network.representation).__name__
-    functions: dict[str, AtomEnergies] = {"SchNet": schnet_energies, "PaiNN": painn_energies}
-    if kind not in functions:
-        raise ValueError(f"representation {kind} is not supported; expected SchNet or PaiNN")
-    return functions[kind]
+    if kind == "SchNet":
+        return schnet_energies
+    if kind == "PaiNN":
+        return painn_energies
+    raise ValueError(f"representation {kind} is not supported; expected SchNet or PaiNN")

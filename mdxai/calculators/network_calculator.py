@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -49,6 +51,17 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
     def potential(self) -> NetworkPotential:
         """A new, independent twin to probe: its evaluations never reach this calculator."""
         return self._engine.twin()
+
+    def share_activations(self, dtype: torch.dtype | None = None) -> NetworkPotential:
+        """Return the running potential for reading, which from now on keeps its activations; for
+        another `dtype`, a twin converted to it.
+        """
+        if dtype is not None and dtype != self._engine.dtype:
+            return NetworkPotential(
+                copy.deepcopy(self.model), self.card, dtype=dtype, device=self._engine.device
+            )
+        self._engine.keep_activations()
+        return self._engine
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Return what changed since the last evaluation, among what the energy depends on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from mdxai.calculators.card import CalculatorError, Card
-from mdxai.calculators.edges import AllPairs, Edges, VerletList
-from mdxai.calculators.energies import atom_energies_of
+from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges, VerletList
+from mdxai.calculators.energies import Tape, atom_energies_of
 from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs
 
 ALL_PAIRS_LIMIT = 40  # atoms; beyond this most pairs of a molecule lie outside the cutoff
 TRACE_AFTER = 50  # evaluations of one molecule, before recording them pays
 OVERLAP = 0.1  # Å; no two nuclei are ever this close
 
-Evaluation = Callable[[Tensor], tuple[Tensor, Tensor]]
+Evaluation = Callable[[Tensor], tuple[Tensor, ...]]  # energies, gradient, activations if kept
 
 
 class Potential(Protocol):
@@ -54,6 +55,30 @@ class Prediction:
         return float(self.energies.sum())
 
 
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """What a forward pass leaves for attribution. Tensors are in the network's units.
+
+    positions, cell, pbc, numbers: the system. vectors: (n_half, 3) Å of the half edges. energies:
+    (n_atoms,) without offsets.
+    """
+
+    numbers: Ints
+    positions: Floats
+    cell: Floats
+    pbc: Bools
+    edges: Edges
+    vectors: Floats
+    energies: Tensor
+    tape: Tape
+
+    def belong_to(self, frame: Frame) -> bool:
+        """Return whether they were left by exactly this configuration."""
+        mine = (self.positions, self.numbers, self.cell, self.pbc)
+        theirs = (frame.positions, frame.numbers, frame.cell, frame.pbc)
+        return all(map(np.array_equal, mine, theirs))
+
+
 class NetworkPotential:
     """A schnetpack network with its card. Owns its neighbour lists and nothing else that changes.
 
@@ -61,13 +86,19 @@ class NetworkPotential:
         network: SchNet or PaiNN potential; converted in place to `dtype` and `device`.
         card: units, offset, elements.
         compile: whether to compile the evaluation of small molecules with `torch.compile`.
+
+    Attributes:
+        last_activations: those of the last prediction, kept once `keep_activations` was called.
     """
 
+    last_activations: Activations | None = None
+    _keeps: bool = False
     _all_pairs: AllPairs | None
     _near: tuple[Bools, AllPairs] | None
     _neighbours: VerletList
     _prepared: Evaluation | None
     _n_evaluations: int
+    _tape_spec: TreeSpec
 
     def __init__(
         self,
@@ -93,7 +124,7 @@ class NetworkPotential:
     def __getstate__(self) -> dict[str, Any]:
         """Leave neighbour lists and compiled code behind; copies remake them."""
         kept = ("network", "card", "name", "cutoff", "n_layers", "elements", "dtype", "device",
-                "compile", "_atom_energies")  # fmt: skip
+                "compile", "_atom_energies", "_keeps")  # fmt: skip
         return {name: getattr(self, name) for name in kept} | {"_numbers": None}
 
     def twin(self) -> NetworkPotential:
@@ -118,19 +149,64 @@ class NetworkPotential:
             nan = np.full((len(numbers), 3), np.nan)
             return Prediction(nan[:, 0], nan, np.full((3, 3), np.nan))
         edges, vectors = self._edges(positions, cell, pbc)
-        energies, gradient = self._evaluation(edges)(self._scaled(vectors))
+        energies, gradient, *left = self._evaluation(edges)(self._scaled(vectors))
+        if left:
+            system = (numbers.copy(), positions.copy(), cell.copy(), pbc.copy())
+            tape = tree_unflatten(left, self._tape_spec)
+            self.last_activations = Activations(*system, edges, vectors, energies, tape)
         return self._in_physical_units(energies, gradient, edges, vectors)
 
-    def inputs(self, frame: Frame) -> tuple[Tensor, Edges, Tensor]:
-        """Return what the network takes for a frame: atomic numbers (n_atoms,), edges, and vectors
-        (n_half, 3) in the network's length unit and dtype.
+    def keep_activations(self) -> None:
+        """From now on leave what attribution needs of each prediction in `last_activations`."""
+        if not self._keeps:
+            self._keeps = True
+            self._numbers = None  # what was prepared before does not leave any
+
+    def activations(self, frame: Frame) -> Activations:
+        """Run the network on a frame, without forces, and return what it left.
 
         Raises:
             CalculatorError: as `predict`.
         """
         self._meet(frame.numbers, frame.positions, frame.cell, frame.pbc)
         edges, vectors = self._edges(frame.positions, frame.cell, frame.pbc)
-        return self._atomic_numbers, edges, self._scaled(vectors)
+        with torch.no_grad():
+            energies, tape = self._atom_energies(
+                self.network, self._atomic_numbers, edges, self._scaled(vectors)
+            )
+        system = (frame.numbers, frame.positions, frame.cell, frame.pbc)
+        return Activations(*system, edges, vectors, energies, tape)
+
+    def activations_of_many(self, frames: Sequence[Frame]) -> tuple[Activations, Ints]:
+        """Run the network once on several systems side by side, out of each other's reach.
+
+        Returns:
+            What it left of all atoms, and each system's first atom, (n_frames + 1,).
+
+        Raises:
+            CalculatorError: as `predict`.
+        """
+        starts = np.cumsum([0] + [frame.n_atoms for frame in frames])
+        first, second, vectors = [], [], []
+        for start, frame in zip(starts, frames, strict=False):
+            self._meet(frame.numbers, frame.positions, frame.cell, frame.pbc)
+            edges, reach = self._edges(frame.positions, frame.cell, frame.pbc)
+            first.append(edges.first + start)
+            second.append(edges.second + start)
+            vectors.append(reach)
+        together = NeighbourEdges(
+            np.concatenate(first), np.concatenate(second), int(starts[-1]), self.device
+        )
+        numbers = np.concatenate([frame.numbers for frame in frames])
+        reach = np.concatenate(vectors)
+        with torch.no_grad():
+            on_device = torch.tensor(numbers, device=self.device)
+            energies, tape = self._atom_energies(
+                self.network, on_device, together, self._scaled(reach)
+            )
+        positions = np.concatenate([frame.positions for frame in frames])
+        system = (numbers, positions, np.zeros((3, 3)), np.any([f.pbc for f in frames], axis=0))
+        return Activations(*system, together, reach, energies, tape), starts
 
     def _meet(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
         if self._numbers is None or not np.array_equal(numbers, self._numbers):
@@ -162,14 +238,18 @@ class NetworkPotential:
         self._prepared, self._n_evaluations = None, 0
         self._numbers = np.array(numbers)
 
-    def _energies_and_gradient(self, edges: Edges, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def _energies_and_gradient(self, edges: Edges, vectors: Tensor) -> tuple[Tensor, ...]:
         vectors = vectors.detach().requires_grad_()
-        energies = self._atom_energies(self.network, self._atomic_numbers, edges, vectors)
+        energies, tape = self._atom_energies(self.network, self._atomic_numbers, edges, vectors)
         (gradient,) = torch.autograd.grad(energies.sum(), vectors)
-        return energies.detach(), gradient
+        left: list[Tensor] = []
+        if self._keeps:
+            flat, self._tape_spec = tree_flatten(tape)
+            left = [activation.detach() for activation in flat]
+        return energies.detach(), gradient, *left
 
     def _evaluation(self, edges: Edges) -> Evaluation:
-        def eager(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        def eager(vectors: Tensor) -> tuple[Tensor, ...]:
             return self._energies_and_gradient(edges, vectors)
 
         if edges is not self._all_pairs:
@@ -226,10 +306,9 @@ def _compiled_or(eager: Evaluation, example: Tensor) -> Evaluation:
         )
         return eager
 
-    def evaluate(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(vectors: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            energies, gradient = compiled(vectors)
-        return energies, gradient
+            return tuple(compiled(vectors))
 
     return evaluate
 

@@ -1,0 +1,85 @@
+"""Choosing how to explain a calculator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ase import Atoms
+
+from mdxai.attribution.attribution import Attribution, AttributionUnavailable, Attributor
+from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
+from mdxai.attribution.rules import Rule
+from mdxai.calculators.network_calculator import NetworkCalculator
+from mdxai.calculators.potential import NetworkPotential
+from mdxai.frame import Frame
+
+METHODS = ("auto", "walks", "flow")
+WALKS_LIMIT = 200  # atoms up to which "auto" takes exact walks
+
+
+class AutomaticAttributor:
+    """Exact walks for up to 200 atoms, flow beyond; the attribution says which it was.
+
+    Args:
+        walks, flow: the attributors to choose from.
+    """
+
+    method = "auto"
+
+    def __init__(self, walks: WalkAttributor, flow: FlowAttributor) -> None:
+        self._walks, self._flow = walks, flow
+
+    def attribute(self, frame: Frame | Atoms) -> Attribution:
+        """Explain one frame; errors as those of the method chosen."""
+        n_atoms = len(frame) if isinstance(frame, Atoms) else frame.n_atoms
+        chosen = self._walks if n_atoms <= WALKS_LIMIT else self._flow
+        return chosen.attribute(frame)
+
+
+def attributor(
+    calculator: Any,
+    *,
+    method: str = "auto",
+    gamma: float = 0.1,
+    max_bias: bool = False,
+    body_order: int = 2,
+    dtype: str | None = None,
+) -> Attributor:
+    """Return an attributor for a calculator's energy.
+
+    Args:
+        calculator: made by `mdxai.load_calculator`; it is only read.
+        method: "walks": exact relevance by body order. "flow": relevance passing between pairs,
+            for large systems. "auto": walks for up to 200 atoms, flow beyond.
+        gamma: γ of the rule; 0 is LRP-0.
+        max_bias: whether the rule hands the bias' share back to the inputs.
+        body_order: highest order that "walks" resolves, 1 to 3.
+        dtype: "float32" or "float64"; default: the calculator's own, whose activations are then
+            reused where the force call has just been made.
+
+    Raises:
+        AttributionUnavailable: for a calculator that is not a SchNet or PaiNN of schnetpack.
+        ValueError: for an unknown method or dtype, a negative γ, or another body order.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    rule = Rule(gamma, max_bias)
+    potential = _potential_of(calculator, dtype)
+    walks = WalkAttributor(potential, rule, body_order=body_order)
+    if method == "walks":
+        return walks
+    flow = FlowAttributor(potential, rule)
+    return flow if method == "flow" else AutomaticAttributor(walks, flow)
+
+
+def _potential_of(calculator: Any, dtype: str | None) -> NetworkPotential:
+    if not isinstance(calculator, NetworkCalculator):
+        name = getattr(calculator, "name", None) or type(calculator).__name__
+        raise AttributionUnavailable(
+            f"relevance needs the inside of the network, and {name!r} is not a SchNet or PaiNN "
+            "loaded with mdxai.load_calculator; every other check works with it"
+        )
+    if dtype not in (None, "float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
+    return calculator.share_activations(None if dtype is None else getattr(torch, dtype))

@@ -1,0 +1,357 @@
+"""Attributors that read the inside of a SchNet or PaiNN: exact walks, and flow."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from mdxai.attribution.attribution import Attribution, AttributionUnavailable, as_frame
+from mdxai.attribution.blocks import LinearBlock, PaiNNRules, SchNetRules
+from mdxai.attribution.flow import pair_flow
+from mdxai.attribution.rules import Rule, RuledLayers, pull_readout
+from mdxai.attribution.sets import (
+    DensePairs,
+    LinkedPairs,
+    Links,
+    Tuples,
+    in_chunks,
+    pair_layout,
+    restricted_relevance,
+    triples_within_reach,
+)
+from mdxai.calculators.edges import AllPairs, Edges
+from mdxai.calculators.energies import readout
+from mdxai.calculators.potential import Activations, NetworkPotential
+from mdxai.frame import Bools, Floats, Frame, Ints, Pairs, merge_images
+
+MAX_ROWS = 4_000_000  # ordered pairs · features · 4 B · a handful of temporaries: some 10 GB
+BODY_ORDERS = (1, 2, 3)
+DEFAULT_RULE = Rule()
+
+
+@dataclass(frozen=True, slots=True)
+class LinearNetwork:
+    """A network at one configuration as a chain of linear maps.
+
+    blocks: first to last. top: (n_atoms, F) coefficients of the readout. features: (n_atoms, F)
+    embedding output h⁰.
+    """
+
+    blocks: list[LinearBlock]
+    top: Tensor
+    features: Tensor
+
+
+class NetworkRules:
+    """The rules of a whole network, made anew when its weights have changed."""
+
+    def __init__(self, network: nn.Module, rule: Rule) -> None:
+        self._network, self._rule = network, rule
+        self._parameters = list(network.parameters())
+        self._versions: list[int] = []
+
+    def at(self, left: Activations) -> LinearNetwork:
+        """Fix the network at what its forward pass left."""
+        versions = [parameter._version for parameter in self._parameters]
+        if versions != self._versions:
+            self._prepare()
+            self._versions = versions
+        states = zip(self._readout, left.tape.readout, strict=True)
+        fixed = [layer for rules, state in states for layer in rules.at([state])]
+        return LinearNetwork(
+            blocks=self._blocks.at(left.tape.blocks),
+            top=pull_readout(readout(self._network), fixed, len(left.numbers)),
+            features=left.tape.features,
+        )
+
+    def _prepare(self) -> None:
+        is_painn = type(self._network.representation).__name__ == "PaiNN"
+        self._blocks: Any = (PaiNNRules if is_painn else SchNetRules)(self._network, self._rule)
+        hidden = list(readout(self._network))[:-1]
+        self._readout = [RuledLayers([layer], self._rule) for layer in hidden]
+
+
+class _NetworkAttributor:
+    """Reads what a force call left, or runs the network itself; never changes either.
+
+    Args:
+        potential: the network to explain; only read. Where it keeps its activations and has just
+            been evaluated for the same frame, these are used.
+        rule: γ and variant.
+    """
+
+    def __init__(self, potential: NetworkPotential, rule: Rule = DEFAULT_RULE) -> None:
+        self.rule = rule
+        self._running = potential
+        # Shares the weights but not the neighbour lists, so that nobody waits for anybody.
+        self._own = NetworkPotential(
+            potential.network, potential.card, dtype=potential.dtype, device=potential.device
+        )
+
+        self._rules = NetworkRules(potential.network, rule)
+        self._laid_out: tuple[Edges, Links, Any] | None = None
+
+    @property
+    def gamma(self) -> float:
+        """γ of the rule."""
+        return self.rule.gamma
+
+    @property
+    def _unit(self) -> float:
+        return self._own.card.energy_unit
+
+    def _activations(self, frame: Frame) -> Activations:
+        left = self._running.last_activations
+        if left is not None and left.belong_to(frame):
+            return left
+        return self._own.activations(frame)
+
+    def _layout(self, edges: Edges) -> tuple[Links, DensePairs | LinkedPairs]:
+        """Return the links and pairs of edges; those of the last edges are at hand."""
+        if self._laid_out is None or self._laid_out[0] is not edges:
+            links = Links(edges)
+            self._laid_out = (edges, links, pair_layout(links, self._own.device))
+        return self._laid_out[1:]
+
+    def _in_ev(self, values: Tensor) -> Floats:
+        result: Floats = values.cpu().numpy() * np.float64(self._unit)
+        return result
+
+
+class WalkAttributor(_NetworkAttributor):
+    """Exact relevance by body order, by set-restricted passes.
+
+    Memory grows as (pairs within reach) · F; triples go through in chunks.
+
+    Args:
+        potential, rule: as for every network attributor.
+        body_order: highest order resolved: 1, 2 or 3. Higher ones are given as one sum.
+
+    Raises:
+        ValueError: for another order.
+    """
+
+    method = "walks"
+
+    def __init__(
+        self, potential: NetworkPotential, rule: Rule = DEFAULT_RULE, *, body_order: int = 2
+    ) -> None:
+        if body_order not in BODY_ORDERS:
+            raise ValueError(f"body_order must be one of {BODY_ORDERS}, got {body_order}")
+        super().__init__(potential, rule)
+        self.body_order = body_order
+
+    def attribute(self, frame: Frame | Atoms) -> Attribution:
+        """Explain one frame.
+
+        Raises:
+            CalculatorError: for a structure the network cannot take.
+            AttributionUnavailable: for positions that are not finite, or too many atoms.
+        """
+        frame = as_frame(frame)
+        left = self._activations(frame)
+        with torch.no_grad():
+            return self._explain(left)
+
+    def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
+        """Explain frames of any molecules in one batch: they pass the network as one system.
+
+        Raises:
+            CalculatorError, AttributionUnavailable: as `attribute`, before anything is explained.
+        """
+        checked = [as_frame(frame) for frame in frames]
+        if not checked:
+            return []
+        left, starts = self._own.activations_of_many(checked)
+        with torch.no_grad():
+            together = self._explain(left)
+            energies = self._in_ev(left.energies)
+        return _apart(together, energies, starts)
+
+    def relevance_of_sets(self, frame: Frame | Atoms, sets: Ints) -> Floats:
+        """Return R_S, eV, of sets of atoms (n_sets, k): the walks that stay inside each set.
+
+        Raises:
+            ValueError: for an atom that does not exist, or one that a set names twice.
+        """
+        frame = as_frame(frame)
+        chosen = np.sort(np.atleast_2d(np.asarray(sets, dtype=np.int64)), axis=1)
+        if chosen.size and not 0 <= chosen.min() <= chosen.max() < frame.n_atoms:
+            raise ValueError(f"sets name atoms {chosen.min()} to {chosen.max()}, but the structure "
+                             f"has atoms 0 to {frame.n_atoms - 1}")  # fmt: skip
+        if (np.diff(chosen, axis=1) == 0).any():
+            raise ValueError("a set names an atom twice")
+        left = self._activations(frame)
+        with torch.no_grad():
+            linear = self._rules.at(left)
+            links, _ = self._layout(left.edges)
+            gates = [links.filters(block.filters) for block in linear.blocks]
+            return self._of_tuples(linear, links, gates, chosen)
+
+    def inclusive_strength(self, frame: Frame | Atoms) -> Floats:
+        """Return (n_atoms, n_atoms), eV: relevance of the walks that touch both i and j, whoever
+        else they touch: R_N − R_{N∖i} − R_{N∖j} + R_{N∖{i,j}}; the diagonal holds those of i.
+        """
+        frame = as_frame(frame)
+        n = frame.n_atoms
+        everyone = np.arange(n)
+        whole = self.relevance_of_sets(frame, everyone[None])[0]
+        without = self.relevance_of_sets(frame, _all_but(n, everyone[:, None]))
+        i, j = np.triu_indices(n, k=1)
+        neither = self.relevance_of_sets(frame, _all_but(n, np.stack([i, j], axis=1)))
+        strength = np.diag(whole - without)
+        strength[i, j] = strength[j, i] = whole - without[i] - without[j] + neither
+        return strength
+
+    def _explain(self, left: Activations) -> Attribution:
+        if 2 * len(left.vectors) * left.tape.features.shape[1] > MAX_ROWS * 128:
+            raise AttributionUnavailable(
+                f"exact relevance of {len(left.vectors)} pairs within reach would not fit into "
+                'memory; method="flow" takes any number of atoms'
+            )
+        linear = self._rules.at(left)
+        links, layout = self._layout(left.edges)
+        gates = [links.filters(block.filters) for block in linear.blocks]
+        rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
+        pairs, several = _pairs_of(left, self._own.cutoff)
+        one, both, atoms = (self._in_ev(t) for t in layout.split(rows, pairs.i, pairs.j))
+        two = both - one[pairs.i] - one[pairs.j]
+        orders = [one.sum(), two.sum()][: self.body_order]
+        triples, three = np.empty((0, 3), dtype=np.int64), np.empty(0)
+        if self.body_order >= 3:
+            triples = triples_within_reach(pairs.i, pairs.j)
+            inside = self._of_tuples(linear, links, gates, triples)
+            three = inside - _lower_orders(triples, pairs, one, two)
+            orders.append(three.sum())
+        orders.append(atoms.sum() - sum(orders))
+        return Attribution(
+            method=self.method,
+            gamma=self.rule.gamma,
+            output=float(self._in_ev(left.energies).sum()),
+            atoms=atoms,
+            one_body=one,
+            pairs=pairs,
+            strengths=two,
+            by_body_order=np.array(orders),
+            triples=triples,
+            three_body=three,
+            several_images=several,
+        )
+
+    def _of_tuples(
+        self, linear: LinearNetwork, links: Links, gates: list[Tensor], sets: Ints
+    ) -> Floats:
+        parts = [np.empty(0)]
+        for some in in_chunks(sets):
+            layout = Tuples(links, some, linear.top.device)
+            rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
+            parts.append(self._in_ev(rows.sum(1)))
+        return np.concatenate(parts)
+
+
+class FlowAttributor(_NetworkAttributor):
+    """Flow on every pair and image, from one tangent and one backward pass; any number of atoms."""
+
+    method = "flow"
+
+    def attribute(self, frame: Frame | Atoms) -> Attribution:
+        """Explain one frame.
+
+        Raises:
+            CalculatorError: for a structure the network cannot take.
+            AttributionUnavailable: for positions that are not finite.
+        """
+        frame = as_frame(frame)
+        left = self._activations(frame)
+        with torch.no_grad():
+            linear = self._rules.at(left)
+            flows, atoms = pair_flow(linear.blocks, left.edges, linear.top, linear.features)
+            by_layer, per_atom = self._in_ev(flows), self._in_ev(atoms)
+        distances = np.linalg.norm(left.vectors, axis=1)
+        near = np.flatnonzero(distances < self._own.cutoff)
+        pairs = Pairs(
+            left.edges.first[near], left.edges.second[near], left.vectors[near], distances[near]
+        )
+        return Attribution(
+            method=self.method,
+            gamma=self.rule.gamma,
+            output=float(self._in_ev(left.energies).sum()),
+            atoms=per_atom,
+            one_body=np.full(len(per_atom), np.nan),
+            pairs=pairs,
+            strengths=by_layer.sum(0)[near],
+            by_body_order=np.array([per_atom.sum()]),
+            by_layer=by_layer[:, near],
+        )
+
+
+def _pairs_of(left: Activations, cutoff: float) -> tuple[Pairs, Bools]:
+    edges, vectors = left.edges, left.vectors
+    if left.pbc.any():
+        return merge_images(edges.first, edges.second, vectors)
+    distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    pairs = Pairs(edges.first, edges.second, vectors, distances)
+    if not (distances < cutoff).all():  # a compiled network sees all pairs
+        pairs = pairs.select(distances < cutoff)
+    if not isinstance(edges, AllPairs):
+        return merge_images(pairs.i, pairs.j, pairs.vectors)
+    return pairs, np.zeros(len(pairs), dtype=bool)
+
+
+def _lower_orders(triples: Ints, pairs: Pairs, one: Floats, two: Floats) -> Floats:
+    """Return (n,) the one- and two-body relevance inside each triple."""
+    n = len(one)
+    keys = pairs.i * n + pairs.j  # ascending, as pairs are sorted
+    inside = one[triples].sum(1)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        wanted = triples[:, a] * n + triples[:, b]
+        rows = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+        inside += np.where(keys[rows] == wanted, two[rows], 0.0)
+    return inside
+
+
+def _all_but(n_atoms: int, left_out: Ints) -> Ints:
+    """Return (n_sets, n_atoms − k) the atoms that each row of `left_out` (n_sets, k) leaves."""
+    keep = np.ones((len(left_out), n_atoms), dtype=bool)
+    np.put_along_axis(keep, left_out, False, axis=1)
+    return np.nonzero(keep)[1].reshape(len(left_out), -1)
+
+
+def _apart(together: Attribution, energies: Floats, starts: Ints) -> list[Attribution]:
+    """Split the attribution of several molecules; starts (n_frames + 1,) are their first atoms."""
+    whose = np.searchsorted(starts, together.pairs.i, side="right") - 1
+    whose_triple = np.searchsorted(starts, together.triples[:, 0], side="right") - 1
+    results = []
+    for k, (start, stop) in enumerate(itertools.pairwise(starts)):
+        mine, trio = whose == k, whose_triple == k
+        pairs = together.pairs.select(mine)
+        pairs = Pairs(pairs.i - start, pairs.j - start, pairs.vectors, pairs.distances)
+        one, two = together.one_body[start:stop], together.strengths[mine]
+        three = together.three_body[trio]
+        atoms = together.atoms[start:stop]
+        known = [one.sum(), two.sum(), three.sum()][: len(together.by_body_order) - 1]
+        results.append(
+            Attribution(
+                method=together.method,
+                gamma=together.gamma,
+                output=float(energies[start:stop].sum()),
+                atoms=atoms,
+                one_body=one,
+                pairs=pairs,
+                strengths=two,
+                by_body_order=np.array([*known, atoms.sum() - sum(known)]),
+                triples=together.triples[trio] - start,
+                three_body=three,
+                several_images=None
+                if together.several_images is None
+                else together.several_images[mine],
+            )
+        )
+    return results
