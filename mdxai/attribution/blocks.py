@@ -17,14 +17,14 @@ PaiNN's vector features carry no relevance: all of it flows through the scalars.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from mdxai.attribution.rules import Place, Rule, RuledLayer, RuledLayers
-from mdxai.calculators.energies import PaiNNBlock, SchNetBlock
+from mdxai.calculators.energies import PaiNNBlock, SchNetBlock, Tape, readout
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,38 @@ class LinearBlock:
     absorb: Callable[[Tensor, Tensor], Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class LinearNetwork:
+    """A network at one configuration as a chain of linear maps.
+
+    blocks: first to last. top: (n_atoms, F) coefficients of the readout. features: (n_atoms, F)
+    embedding output h⁰.
+    """
+
+    blocks: list[LinearBlock]
+    top: Tensor
+    features: Tensor
+
+
 class SchNetRules:
     """The rules of a SchNet, from its weights as they are now."""
 
     def __init__(self, network: nn.Module, rule: Rule) -> None:
         net: Any = network.representation
         self._modules = list(net.interactions)
-        self._outward = RuledLayers([block.f2out[0] for block in self._modules], rule)
+        layers = [block.f2out[0] for block in self._modules]
+        self._head = readout(network)
+        self._layers = RuledLayers(layers + list(self._head)[:-1], rule)
 
-    def at(self, states: list[SchNetBlock]) -> list[LinearBlock]:
-        """Return the blocks, first to last, at what the forward pass left of each."""
-        outward = self._outward.at([state.outward for state in states])
-        return [_schnet_block(*parts) for parts in zip(self._modules, outward, states, strict=True)]
+    def at(self, tape: Tape) -> LinearNetwork:
+        """Return the network at what a forward pass left."""
+        states: list[Any] = tape.blocks
+        fixed = self._layers.at([state.outward for state in states] + tape.readout)
+        parts = zip(self._modules, fixed, states, strict=False)
+        head = fixed[len(states) :]
+        return LinearNetwork(
+            [_schnet_block(*part) for part in parts], _top(self._head, head, tape), tape.features
+        )
 
 
 def _schnet_block(module: Any, outward: RuledLayer, state: SchNetBlock) -> LinearBlock:
@@ -79,27 +99,30 @@ class PaiNNRules:
         width = net.n_atom_basis
         inter = [module.interatomic_context_net for module in net.interactions]
         intra = [module.intraatomic_context_net for module in net.mixing]
-        self._senders = RuledLayers([layers[0] for layers in inter], rule)
-        self._mixers = RuledLayers([layers[0] for layers in intra], rule, slice(width))
+        self._head = readout(network)
+        senders = [layers[0] for layers in inter]
+        self._senders = RuledLayers(senders + list(self._head)[:-1], rule)
+        self._mixers = RuledLayers([layers[0] for layers in intra], rule, n_explained=width)
         self._after = [
             (send[1].weight[:width], mix[1].weight) for send, mix in zip(inter, intra, strict=True)
         ]
 
-    def at(self, states: list[PaiNNBlock]) -> list[LinearBlock]:
-        """Return the blocks, first to last, at what the forward pass left of each."""
-        senders = self._senders.at([state.sender for state in states])
+    def at(self, tape: Tape) -> LinearNetwork:
+        """Return the network at what a forward pass left."""
+        states: list[Any] = tape.blocks
+        senders = self._senders.at([state.sender for state in states] + tape.readout)
         mixers = self._mixers.at([state.mixer for state in states])
-        return [
-            _painn_block(to_scalars, sender, mixing, mixer, state)
-            for (to_scalars, mixing), sender, mixer, state in zip(
-                self._after, senders, mixers, states, strict=True
-            )
-        ]
+        parts = zip(self._after, senders, mixers, states, strict=False)
+        head = senders[len(states) :]
+        return LinearNetwork(
+            [_painn_block(*part) for part in parts], _top(self._head, head, tape), tape.features
+        )
 
 
 def _painn_block(
-    to_scalars: Tensor, sender: RuledLayer, mixing: Tensor, mixer: RuledLayer, state: PaiNNBlock
+    after: tuple[Tensor, Tensor], sender: RuledLayer, mixer: RuledLayer, state: PaiNNBlock
 ) -> LinearBlock:
+    to_scalars, mixing = after
     plain, _, gated = mixing.split(len(to_scalars), 0)  # type: ignore[no-untyped-call]
 
     def keep_and_message(c: Tensor, place: Place) -> tuple[Tensor, Tensor]:
@@ -120,3 +143,14 @@ def _painn_block(
         raise_=lambda h: sender.push(h) @ to_scalars.t(),
         absorb=absorb,
     )
+
+
+def _top(head: nn.Sequential, fixed: Sequence[RuledLayer], tape: Tape) -> Tensor:
+    """Return ∂(Σ atomwise output)/∂features, (n_atoms, F): the last, linear layer of the readout
+    keeps its plain gradient.
+    """
+    last: Any = head[-1]
+    c: Tensor = last.weight.sum(0).repeat(len(tape.features), 1)
+    for layer in reversed(fixed):
+        c = layer.pull(c, lambda per_atom: per_atom)
+    return c

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from mdxai.attribution.attribution import Attribution, AttributionUnavailable, as_frame
-from mdxai.attribution.blocks import LinearBlock, PaiNNRules, SchNetRules
+from mdxai.attribution.blocks import LinearNetwork, PaiNNRules, SchNetRules
 from mdxai.attribution.flow import pair_flow
-from mdxai.attribution.rules import Rule, RuledLayers, pull_readout
+from mdxai.attribution.rules import Rule
 from mdxai.attribution.sets import (
     DensePairs,
     LinkedPairs,
@@ -27,26 +26,12 @@ from mdxai.attribution.sets import (
     triples_within_reach,
 )
 from mdxai.calculators.edges import AllPairs, Edges
-from mdxai.calculators.energies import readout
 from mdxai.calculators.potential import Activations, NetworkPotential
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs, merge_images
 
 MAX_ROWS = 4_000_000  # ordered pairs · features · 4 B · a handful of temporaries: some 10 GB
 BODY_ORDERS = (1, 2, 3)
 DEFAULT_RULE = Rule()
-
-
-@dataclass(frozen=True, slots=True)
-class LinearNetwork:
-    """A network at one configuration as a chain of linear maps.
-
-    blocks: first to last. top: (n_atoms, F) coefficients of the readout. features: (n_atoms, F)
-    embedding output h⁰.
-    """
-
-    blocks: list[LinearBlock]
-    top: Tensor
-    features: Tensor
 
 
 class NetworkRules:
@@ -63,19 +48,13 @@ class NetworkRules:
         if versions != self._versions:
             self._prepare()
             self._versions = versions
-        states = zip(self._readout, left.tape.readout, strict=True)
-        fixed = [layer for rules, state in states for layer in rules.at([state])]
-        return LinearNetwork(
-            blocks=self._blocks.at(left.tape.blocks),
-            top=pull_readout(readout(self._network), fixed, len(left.numbers)),
-            features=left.tape.features,
-        )
+        linear: LinearNetwork = self._architecture.at(left.tape)
+        return linear
 
     def _prepare(self) -> None:
         is_painn = type(self._network.representation).__name__ == "PaiNN"
-        self._blocks: Any = (PaiNNRules if is_painn else SchNetRules)(self._network, self._rule)
-        hidden = list(readout(self._network))[:-1]
-        self._readout = [RuledLayers([layer], self._rule) for layer in hidden]
+        rules: Any = PaiNNRules if is_painn else SchNetRules
+        self._architecture = rules(self._network, self._rule)
 
 
 class _NetworkAttributor:
@@ -157,7 +136,7 @@ class WalkAttributor(_NetworkAttributor):
         """
         frame = as_frame(frame)
         left = self._activations(frame)
-        with torch.no_grad():
+        with torch.inference_mode():
             return self._explain(left)
 
     def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
@@ -170,7 +149,7 @@ class WalkAttributor(_NetworkAttributor):
         if not checked:
             return []
         left, starts = self._own.activations_of_many(checked)
-        with torch.no_grad():
+        with torch.inference_mode():
             together = self._explain(left)
             energies = self._in_ev(left.energies)
         return _apart(together, energies, starts)
@@ -189,7 +168,7 @@ class WalkAttributor(_NetworkAttributor):
         if (np.diff(chosen, axis=1) == 0).any():
             raise ValueError("a set names an atom twice")
         left = self._activations(frame)
-        with torch.no_grad():
+        with torch.inference_mode():
             linear = self._rules.at(left)
             links, _ = self._layout(left.edges)
             gates = [links.filters(block.filters) for block in linear.blocks]
@@ -221,7 +200,7 @@ class WalkAttributor(_NetworkAttributor):
         gates = [links.filters(block.filters) for block in linear.blocks]
         rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
         pairs, several = _pairs_of(left, self._own.cutoff)
-        one, both, atoms = (self._in_ev(t) for t in layout.split(rows, pairs.i, pairs.j))
+        one, both, atoms = layout.split(self._in_ev(rows), pairs.i, pairs.j)
         two = both - one[pairs.i] - one[pairs.j]
         orders = [one.sum(), two.sum()][: self.body_order]
         triples, three = np.empty((0, 3), dtype=np.int64), np.empty(0)
@@ -270,7 +249,7 @@ class FlowAttributor(_NetworkAttributor):
         """
         frame = as_frame(frame)
         left = self._activations(frame)
-        with torch.no_grad():
+        with torch.inference_mode():
             linear = self._rules.at(left)
             flows, atoms = pair_flow(linear.blocks, left.edges, linear.top, linear.features)
             by_layer, per_atom = self._in_ev(flows), self._in_ev(atoms)

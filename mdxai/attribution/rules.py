@@ -46,32 +46,32 @@ class RuledLayer:
     """A dense layer under the rule at a fixed input, as a linear map.
 
     weight: (n_out, n_in) (1 + γ/2) W; strength: (γ/2) |W|, None for γ = 0. ratio: (n_atoms, n_out)
-    y/d; signed: σ y/d; inputs: (n_atoms, n_in) signs of x.
+    y/d; signs: (n_atoms, n_out) σ; inputs: (n_atoms, n_in) signs of x.
     """
 
     weight: Tensor
     strength: Tensor | None
     ratio: Tensor
-    signed: Tensor
+    signs: Tensor
     inputs: Tensor
 
     def pull(self, c: Tensor, place: Place) -> Tensor:
-        """Pass coefficients back through the layer: (..., n_out) → (..., n_in)."""
-        below = (c * place(self.ratio)) @ self.weight
+        """Pass coefficients back through the layer: (..., n_out), overwritten → (..., n_in)."""
+        below = c.mul_(place(self.ratio)) @ self.weight
         if self.strength is None:
             return below
-        return below.addcmul_((c * place(self.signed)) @ self.strength, place(self.inputs))
+        return below.addcmul_(c.mul_(place(self.signs)) @ self.strength, place(self.inputs))
 
     def push(self, x: Tensor) -> Tensor:
         """Apply the same map forwards: (n_atoms, n_in) → (n_atoms, n_out)."""
-        above = self.ratio * (x @ self.weight.t())
-        if self.strength is None:
-            return above
-        return above.addcmul_(self.signed, (x * self.inputs) @ self.strength.t())
+        above = x @ self.weight.t()
+        if self.strength is not None:
+            above.addcmul_(self.signs, (x * self.inputs) @ self.strength.t())
+        return above.mul_(self.ratio)
 
 
 class RuledLayers:
-    """The generalised, sign-aware γ rule of dense layers y = act(W x + b) of one shape.
+    """The generalised, sign-aware γ rule of dense layers y = act(W x + b) with equally many inputs.
 
     Where y > 0 positive contributions are raised by γ, where y < 0 negative ones:
 
@@ -80,52 +80,48 @@ class RuledLayers:
     so that ∂y/∂x = (y/d) [ (1 + γ/2) W + (γ/2) σ |W| sign(x) ]. The bias keeps its share; with
     `max_bias` b is left out of d and σ is the sign of W x.
 
+    The layers pass through the rule side by side, narrower ones padded with zeros.
+
     Args:
-        layers: schnetpack's Dense layers; they pass through the rule side by side.
+        layers: schnetpack's Dense layers.
         rule: γ and variant.
-        explained: the inputs that carry relevance; the others are constants.
+        n_explained: only the first so many inputs carry relevance, the others are constants.
     """
 
-    def __init__(self, layers: Sequence[Any], rule: Rule, explained: slice = slice(None)) -> None:
-        weight = torch.stack([layer.weight for layer in layers])
-        bias = torch.stack([layer.bias for layer in layers])[:, None]
-        up, half = 1 + rule.gamma / 2, rule.gamma / 2
-        self._rule, self._up, self._explained = rule, up, explained
-        self._act = layers[0].activation
-        self._weight, self._bias = up * weight, up * bias
-        self._strength, self._bias_strength = half * weight.abs(), half * bias.abs()
-        self._used = self._weight[..., explained].unbind()
-        strengths = self._strength[..., explained].unbind()
-        self._used_strength = strengths if rule.gamma else [None] * len(strengths)
+    def __init__(self, layers: Sequence[Any], rule: Rule, n_explained: int | None = None) -> None:
+        self._rule, self._n_explained = rule, n_explained
+        self._widths = [layer.out_features for layer in layers]
+        weight = torch.stack([self._padded(layer.weight.t()).t() for layer in layers])
+        bias = torch.stack([self._padded(layer.bias[None]) for layer in layers])
+        half = rule.gamma / 2
+        self._weight, self._strength = (1 + half) * weight, half * weight.abs()
+        self._bias_pool = half * bias.abs() * (not rule.max_bias)
+        used = zip(self._weight[..., :n_explained], self._widths, strict=True)
+        self._used = [w[:n] for w, n in used]
+        strengths = zip(self._strength[..., :n_explained], self._widths, strict=True)
+        self._used_strength = [w[:n] if rule.gamma else None for w, n in strengths]
 
     def at(self, states: Sequence[DenseState]) -> list[RuledLayer]:
         """Fix each layer at what went through it."""
         x = torch.stack([state.x for state in states])
-        y = torch.stack([state.y for state in states])
+        y = torch.stack([self._padded(state.y) for state in states])
         if self._rule.max_bias:
             d = torch.bmm(x, self._weight.transpose(1, 2))
         else:
-            d = self._up * torch.stack([state.z for state in states])
+            z = torch.stack([self._padded(state.z) for state in states])
+            d = z.mul_(1 + self._rule.gamma / 2)
         signs = d.sign()
         if self._rule.gamma:
-            bias = torch.zeros_like(self._bias) if self._rule.max_bias else self._bias_strength
-            pool = torch.baddbmm(bias, x.abs(), self._strength.transpose(1, 2))
-            d.addcmul_(signs, pool)
-        ratio = nn.functional.hardshrink(y, TINY) / d
+            d.addcmul_(
+                signs, torch.baddbmm(self._bias_pool, x.abs(), self._strength.transpose(1, 2))
+            )
+        ratio = nn.functional.hardshrink(y, TINY).div_(d)
         # 0/0 where nothing arrives; ∞ where an output comes from the bias alone under `max_bias`
         ratio.nan_to_num_(posinf=0.0, neginf=0.0)
-        parts = (self._used, self._used_strength, ratio.unbind(), (ratio * signs).unbind(),
-                 x[..., self._explained].sign().unbind())  # fmt: skip
-        return [RuledLayer(*layer) for layer in zip(*parts, strict=True)]
+        inputs = x[..., : self._n_explained].sign()
+        maps = zip(self._used, self._used_strength, ratio, signs, inputs, self._widths, strict=True)
+        return [RuledLayer(w, v, r[:, :n], s[:, :n], t) for w, v, r, s, t, n in maps]
 
-
-def pull_readout(outnet: nn.Sequential, fixed: Sequence[RuledLayer], n_atoms: int) -> Tensor:
-    """Return ∂(Σ atomwise output)/∂features, (n_atoms, F).
-
-    Every layer but the last follows its rule, fixed; the last, linear one keeps its plain gradient.
-    """
-    last: Any = outnet[-1]
-    c: Tensor = last.weight.sum(0).expand(n_atoms, -1)
-    for layer in reversed(fixed):
-        c = layer.pull(c, lambda per_atom: per_atom)
-    return c
+    def _padded(self, rows: Tensor) -> Tensor:
+        missing = max(self._widths) - rows.shape[-1]
+        return nn.functional.pad(rows, (0, missing)) if missing else rows

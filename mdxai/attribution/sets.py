@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mdxai.attribution.blocks import LinearBlock
 from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges
-from mdxai.frame import Ints
+from mdxai.frame import Floats, Ints
 
 DENSE_LIMIT = 40  # atoms; beyond this most pairs lie outside the cutoff
 ROWS_AT_ONCE = 50_000  # coefficients (set, atom) of one pass over tuples, which bounds its memory
@@ -154,13 +154,10 @@ class DensePairs:
         torch.sum(torch.bmm(gates, messages[:, n, :, None])[:, :, 0], 0, out=met[:, n])
         return met
 
-    def split(self, relevance: Tensor, i: Ints, j: Ints) -> tuple[Tensor, Tensor, Tensor]:
+    def split(self, relevance: Floats, i: Ints, j: Ints) -> tuple[Floats, Floats, Floats]:
         """Return R of single atoms, of the pairs i, j, and the whole's by atom."""
         n = self._links.n_atoms
-        inside = relevance[:, :n]
-        rows = torch.from_numpy(i * n + j).to(relevance.device)
-        both = (inside + inside.t()).reshape(-1)
-        return inside.diagonal(), both.index_select(0, rows), relevance[:, n]
+        return relevance.diagonal(), relevance[i, j] + relevance[j, i], relevance[:, n]
 
 
 class LinkedPairs:
@@ -204,13 +201,11 @@ class LinkedPairs:
     def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
         return self.dot(self.receive(filters, messages), per_atom)
 
-    def split(self, relevance: Tensor, i: Ints, j: Ints) -> tuple[Tensor, Tensor, Tensor]:
+    def split(self, relevance: Floats, i: Ints, j: Ints) -> tuple[Floats, Floats, Floats]:
         """Return R of single atoms, of the pairs i, j, and the whole's by atom."""
         n, m = self._n_ordered, self._n_atoms
-        place = np.searchsorted(self._apart, self._links.find(i, j))
-        ahead = torch.from_numpy(place).to(relevance.device)
-        both = relevance[ahead] + relevance[self._reverse[ahead]]
-        return relevance[n : n + m], both, relevance[n + m :]
+        ahead, back = (np.searchsorted(self._apart, self._links.find(*p)) for p in ((i, j), (j, i)))
+        return relevance[n : n + m], relevance[ahead] + relevance[back], relevance[n + m :]
 
 
 class Tuples:
