@@ -234,14 +234,15 @@ def calculators(as_json: AsJson = False) -> None:
     from rich.table import Table
 
     table = Table(title="Calculators (MAE: of forces on the test split, meV/Å)")
-    for heading in ("name", "network", "elements", "cutoff / Å", "MAE", "training frames"):
+    for heading in ("name", "network", "elements", "cutoff / Å", "MAE", "trained on"):
         table.add_column(heading, no_wrap=heading == "name")
     for name, card in cards.items():
         row = _card_summary(card)
         error = row["force_mae_mev_per_ang"]
         table.add_row(
             name, row["network"], " ".join(card.elements), f"{card.cutoff:g}",
-            "" if error is None else f"{error:.1f}", str(row["data"] or ""),
+            "" if error is None else f"{error:.1f}",
+            str(row["data"] or "").partition(": ")[2].partition(" ")[0] + " frames",
         )  # fmt: skip
     Console().print(table)
 

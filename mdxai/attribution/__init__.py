@@ -1,7 +1,13 @@
-"""Where a model's energy comes from: exact relevance by body order, and flow."""
+"""Where a model's energy comes from: exact relevance by body order, flow, and black-box methods."""
 
+from mdxai.attribution.agnostic import (
+    ExpansionAttributor,
+    HessianAttributor,
+    partial_forces,
+)
 from mdxai.attribution.attribution import Attribution, AttributionUnavailable, Attributor
 from mdxai.attribution.attributor import attributor
+from mdxai.attribution.enumeration import Walks, all_walks
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
 
@@ -9,8 +15,13 @@ __all__ = [
     "Attribution",
     "AttributionUnavailable",
     "Attributor",
+    "ExpansionAttributor",
     "FlowAttributor",
+    "HessianAttributor",
     "Rule",
     "WalkAttributor",
+    "Walks",
+    "all_walks",
     "attributor",
+    "partial_forces",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from ase import Atoms
 
+from mdxai.attribution.agnostic import ExpansionAttributor, HessianAttributor
 from mdxai.attribution.attribution import Attribution, AttributionUnavailable, Attributor
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
@@ -14,7 +15,7 @@ from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.potential import NetworkPotential
 from mdxai.frame import Frame
 
-METHODS = ("auto", "walks", "flow")
+METHODS = ("auto", "walks", "flow", "hessian", "expansion")
 WALKS_LIMIT = 200  # atoms up to which "auto" takes exact walks
 
 
@@ -51,7 +52,9 @@ def attributor(
     Args:
         calculator: made by `mdxai.load_calculator`; it is only read.
         method: "walks": exact relevance by body order. "flow": relevance passing between pairs,
-            for large systems. "auto": walks for up to 200 atoms, flow beyond.
+            for large systems. "auto": walks for up to 200 atoms, flow beyond. For any ASE
+            calculator: "hessian", norms of its blocks, and "expansion", the n-body expansion over
+            fragments (outside the training domain); both evaluate it many times.
         gamma: γ of the rule; 0 is LRP-0.
         max_bias: whether the rule hands the bias' share back to the inputs.
         body_order: highest order that "walks" resolves, 1 to 3.
@@ -65,6 +68,10 @@ def attributor(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     rule = Rule(gamma, max_bias)
+    if method == "hessian":
+        return HessianAttributor(_twin(calculator))
+    if method == "expansion":
+        return ExpansionAttributor(_twin(calculator), body_order=body_order)
     potential = _potential_of(calculator, dtype)
     walks = WalkAttributor(potential, rule, body_order=body_order)
     if method == "walks":
@@ -73,12 +80,20 @@ def attributor(
     return flow if method == "flow" else AutomaticAttributor(walks, flow)
 
 
+def _twin(calculator: Any) -> Any:
+    """Return a calculator to probe: for ours an independent one, so that none is disturbed."""
+    if isinstance(calculator, NetworkCalculator):
+        return NetworkCalculator(calculator.potential)
+    return calculator
+
+
 def _potential_of(calculator: Any, dtype: str | None) -> NetworkPotential:
     if not isinstance(calculator, NetworkCalculator):
         name = getattr(calculator, "name", None) or type(calculator).__name__
         raise AttributionUnavailable(
             f"relevance needs the inside of the network, and {name!r} is not a SchNet or PaiNN "
-            "loaded with mdxai.load_calculator; every other check works with it"
+            'loaded with mdxai.load_calculator; method="hessian" needs only its forces, and '
+            'method="expansion" its energies'
         )
     if dtype not in (None, "float32", "float64"):
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")

@@ -99,7 +99,8 @@ class _NetworkAttributor:
             self._laid_out = (edges, links, pair_layout(links, self._own.device))
         return self._laid_out[1:]
 
-    def _in_ev(self, values: Tensor) -> Floats:
+    def in_ev(self, values: Tensor) -> Floats:
+        """Return what the network gave, in eV."""
         result: Floats = values.cpu().numpy() * np.float64(self._unit)
         return result
 
@@ -151,7 +152,7 @@ class WalkAttributor(_NetworkAttributor):
         left, starts = self._own.activations_of_many(checked)
         with torch.inference_mode():
             together = self._explain(left)
-            energies = self._in_ev(left.energies)
+            energies = self.in_ev(left.energies)
         return _apart(together, energies, starts)
 
     def relevance_of_sets(self, frame: Frame | Atoms, sets: Ints) -> Floats:
@@ -173,6 +174,16 @@ class WalkAttributor(_NetworkAttributor):
             links, _ = self._layout(left.edges)
             gates = [links.filters(block.filters) for block in linear.blocks]
             return self._of_tuples(linear, links, gates, chosen)
+
+    def linearised(self, frame: Frame) -> tuple[LinearNetwork, list[Tensor]]:
+        """Return the network as linear maps, and each block's filters by receiver and sender,
+        (n_atoms·n_atoms, F): for small molecules.
+        """
+        left = self._activations(frame)
+        with torch.inference_mode():
+            linear = self._rules.at(left)
+            links, _ = self._layout(left.edges)
+            return linear, [links.square(block.filters) for block in linear.blocks]
 
     def inclusive_strength(self, frame: Frame | Atoms) -> Floats:
         """Return (n_atoms, n_atoms), eV: relevance of the walks that touch both i and j, whoever
@@ -200,7 +211,7 @@ class WalkAttributor(_NetworkAttributor):
         gates = [links.filters(block.filters) for block in linear.blocks]
         rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
         pairs, several = _pairs_of(left, self._own.cutoff)
-        one, both, atoms = layout.split(self._in_ev(rows), pairs.i, pairs.j)
+        one, both, atoms = layout.split(self.in_ev(rows), pairs.i, pairs.j)
         two = both - one[pairs.i] - one[pairs.j]
         orders = [one.sum(), two.sum()][: self.body_order]
         triples, three = np.empty((0, 3), dtype=np.int64), np.empty(0)
@@ -213,7 +224,7 @@ class WalkAttributor(_NetworkAttributor):
         return Attribution(
             method=self.method,
             gamma=self.rule.gamma,
-            output=float(self._in_ev(left.energies).sum()),
+            output=float(self.in_ev(left.energies).sum()),
             atoms=atoms,
             one_body=one,
             pairs=pairs,
@@ -231,7 +242,7 @@ class WalkAttributor(_NetworkAttributor):
         for some in in_chunks(sets):
             layout = Tuples(links, some, linear.top.device)
             rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
-            parts.append(self._in_ev(rows.sum(1)))
+            parts.append(self.in_ev(rows.sum(1)))
         return np.concatenate(parts)
 
 
@@ -252,7 +263,7 @@ class FlowAttributor(_NetworkAttributor):
         with torch.inference_mode():
             linear = self._rules.at(left)
             flows, atoms = pair_flow(linear.blocks, left.edges, linear.top, linear.features)
-            by_layer, per_atom = self._in_ev(flows), self._in_ev(atoms)
+            by_layer, per_atom = self.in_ev(flows), self.in_ev(atoms)
         distances = np.linalg.norm(left.vectors, axis=1)
         near = np.flatnonzero(distances < self._own.cutoff)
         pairs = Pairs(
@@ -261,7 +272,7 @@ class FlowAttributor(_NetworkAttributor):
         return Attribution(
             method=self.method,
             gamma=self.rule.gamma,
-            output=float(self._in_ev(left.energies).sum()),
+            output=float(self.in_ev(left.energies).sum()),
             atoms=per_atom,
             one_body=np.full(len(per_atom), np.nan),
             pairs=pairs,

@@ -61,6 +61,13 @@ class Links:
         merged = per_edge.new_zeros(len(self.keys), per_edge.shape[1])
         return merged.index_add_(0, self._merge, per_edge)
 
+    def square(self, per_edge: Tensor) -> Tensor:
+        """(E, F) → (n_atoms·n_atoms, F), zero where two atoms are out of each other's reach."""
+        merged = self.filters(per_edge)
+        square = merged.new_zeros(self.n_atoms**2, merged.shape[1])
+        square[torch.from_numpy(self.keys).to(square.device)] = merged
+        return square
+
     def find(self, receiver: Ints, sender: Ints) -> Ints:
         """Return the rows of links, −1 where two atoms are out of each other's reach."""
         keys = receiver * self.n_atoms + sender

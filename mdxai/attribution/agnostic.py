@@ -1,0 +1,190 @@
+"""Attribution without looking inside: for calculators whose energy is a black box.
+
+hessian    ‖∂²E/∂r_i∂r_j‖ of atom pairs, by central differences of forces; no training domain is
+           left, but it measures stiffness, not energy
+expansion  n-body expansion of the energy by inclusion–exclusion over fragments; fragments lie
+           outside the training domain of a learned potential
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.geometry import find_mic
+from torch import Tensor
+
+from mdxai.attribution.attribution import Attribution, AttributionUnavailable, as_frame
+from mdxai.frame import Floats, Frame, Pairs
+
+MAX_FRAGMENTS = 20_000
+
+
+class HessianAttributor:
+    """Frobenius norms of the Hessian's 3×3 blocks, eV/Å², by 6 force calls per atom.
+
+    Args:
+        calculator: an ASE calculator of its own, not one that drives a simulation.
+        step: displacement of the central differences, Å.
+    """
+
+    method = "hessian"
+
+    def __init__(self, calculator: Any, *, step: float = 1e-3) -> None:
+        if not step > 0:
+            raise ValueError(f"step must be positive, got {step}")
+        self._calculator, self._step = calculator, step
+
+    def attribute(self, frame: Frame | Atoms) -> Attribution:
+        """Explain one frame; `atoms` and `by_body_order` are NaN, for norms are no shares."""
+        frame = as_frame(frame)
+        blocks = self.hessian(frame)
+        norms = np.sqrt((blocks**2).sum((2, 3)))
+        i, j = np.triu_indices(frame.n_atoms, k=1)
+        return _for_pairs(frame, self.method, i, j, norms[i, j], np.diag(norms).copy())
+
+    def hessian(self, frame: Frame) -> Floats:
+        """Return (n_atoms, n_atoms, 3, 3) ∂²E/∂r_i∂r_j, eV/Å², symmetrised."""
+        atoms = _atoms(frame, range(frame.n_atoms), self._calculator)
+        n = frame.n_atoms
+        rows = np.empty((n, 3, n, 3))
+        for atom in range(n):
+            for axis in range(3):
+                rows[atom, axis] = (
+                    self._forces(atoms, frame, atom, axis, -1)
+                    - self._forces(atoms, frame, atom, axis, 1)
+                ) / (2 * self._step)
+        flat = rows.reshape(3 * n, 3 * n)
+        symmetric: Floats = ((flat + flat.T) / 2).reshape(n, 3, n, 3).transpose(0, 2, 1, 3)
+        return symmetric
+
+    def _forces(self, atoms: Atoms, frame: Frame, atom: int, axis: int, sign: int) -> Floats:
+        atoms.positions = frame.positions
+        atoms.positions[atom, axis] += sign * self._step
+        forces: Floats = atoms.get_forces()
+        return forces
+
+
+class ExpansionAttributor:
+    """n-body expansion E = Σ E⁽¹⁾ + Σ E⁽²⁾ + …, each term by inclusion–exclusion over fragments.
+
+    Exact for potentials that are sums of n-body terms. Fragments of a molecule lie outside the
+    training domain of a learned potential: read what it says of one with that in mind.
+
+    Args:
+        calculator: an ASE calculator of its own, not one that drives a simulation.
+        body_order: highest order, 2 or 3.
+    """
+
+    method = "expansion"
+
+    def __init__(self, calculator: Any, *, body_order: int = 2) -> None:
+        if body_order not in (2, 3):
+            raise ValueError(f"body_order must be 2 or 3, got {body_order}")
+        self._calculator, self._body_order = calculator, body_order
+
+    def attribute(self, frame: Frame | Atoms) -> Attribution:
+        """Explain one frame. Pair and triple terms are shared out evenly in `atoms`.
+
+        Raises:
+            AttributionUnavailable: for a periodic frame, or too many fragments.
+        """
+        frame = as_frame(frame)
+        n = frame.n_atoms
+        n_fragments = sum(comb(n, k) for k in range(1, self._body_order + 1))
+        if frame.pbc.any():
+            raise AttributionUnavailable("fragments of a periodic system are not defined")
+        if n_fragments > MAX_FRAGMENTS:
+            raise AttributionUnavailable(
+                f"{n} atoms make {n_fragments:,} fragments, more than {MAX_FRAGMENTS:,}"
+            )
+        output = self._energy(frame, range(n))
+        one = np.array([self._energy(frame, [a]) for a in range(n)])
+        i, j = np.triu_indices(n, k=1)
+        couples = zip(i.tolist(), j.tolist(), strict=True)
+        two = np.array([self._energy(frame, pair) for pair in couples]) - one[i] - one[j]
+        triples = np.array(list(combinations(range(n), 3)), dtype=np.int64).reshape(-1, 3)
+        triples = triples if self._body_order == 3 else triples[:0]
+        three = self._three_body(frame, triples, one, two)
+        orders = [one.sum(), two.sum(), three.sum()][: self._body_order]
+        atoms = one.copy()
+        for members, values in ((np.stack([i, j], 1), two / 2), (triples, three / 3)):
+            np.add.at(atoms, members, values[:, None])
+        atoms += (output - atoms.sum()) / n
+        return _for_pairs(
+            frame, self.method, i, j, two, one, output=output, atoms=atoms,
+            by_body_order=np.array([*orders, output - sum(orders)]),
+            triples=triples, three_body=three,
+        )  # fmt: skip
+
+    def _three_body(self, frame: Frame, triples: Any, one: Floats, two: Floats) -> Floats:
+        n = frame.n_atoms
+        square = np.zeros((n, n))
+        square[np.triu_indices(n, k=1)] = two
+        whole = np.array([self._energy(frame, trio) for trio in triples.tolist()])
+        a, b, c = triples.T
+        lower: Floats = one[triples].sum(1) + square[a, b] + square[a, c] + square[b, c]
+        return whole - lower if len(triples) else np.empty(0)
+
+    def _energy(self, frame: Frame, members: Any) -> float:
+        return float(_atoms(frame, members, self._calculator).get_potential_energy())
+
+
+def partial_forces(
+    atom_energies: Callable[[Tensor], Tensor], positions: Floats, atom: int | None = None
+) -> Floats:
+    """Return F_ij = −∂E_i/∂r_j, eV/Å, of a differentiable model with per-atom energies.
+
+    Their sum over i is the force on j. A pairwise, central potential has F_ij = −F_ji ∥ r_ij.
+
+    Args:
+        atom_energies: positions (n_atoms, 3) as a tensor → energies (n_atoms,), eV.
+        positions: (n_atoms, 3) Å.
+        atom: only this i.
+
+    Returns:
+        (n_atoms, n_atoms, 3), or (n_atoms, 3) for one atom.
+    """
+    x = torch.tensor(positions, dtype=torch.float64, requires_grad=True)
+    energies = atom_energies(x)
+    chosen = range(len(positions)) if atom is None else [atom]
+    rows = [torch.autograd.grad(energies[i], x, retain_graph=True)[0] for i in chosen]
+    forces: Floats = -torch.stack(rows).numpy()
+    return forces if atom is None else forces[0]
+
+
+def _atoms(frame: Frame, members: Any, calculator: Any) -> Atoms:
+    chosen = list(members)
+    return Atoms(
+        frame.numbers[chosen],
+        frame.positions[chosen],
+        cell=frame.cell,
+        pbc=frame.pbc,
+        calculator=calculator,
+    )
+
+
+def _for_pairs(
+    frame: Frame, method: str, i: Any, j: Any, strengths: Floats, one: Floats, **known: Any
+) -> Attribution:
+    vectors = frame.positions[j] - frame.positions[i]
+    if frame.pbc.any():
+        vectors = find_mic(vectors, frame.cell, frame.pbc)[0]
+    nothing: dict[str, Any] = {
+        "output": np.nan,
+        "atoms": np.full(frame.n_atoms, np.nan),
+        "by_body_order": np.full(1, np.nan),
+    }
+    return Attribution(
+        method=method,
+        gamma=np.nan,
+        one_body=one,
+        pairs=Pairs(i, j, vectors, np.linalg.norm(vectors, axis=1)),
+        strengths=strengths,
+        **(nothing | known),
+    )
