@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from mdxai.attribution import Attribution
     from mdxai.monitor import Monitor
 
 EXIT_STABLE, EXIT_BAD_INPUT, EXIT_UNSTABLE, EXIT_INCONCLUSIVE = 0, 2, 3, 4
@@ -217,6 +218,93 @@ def _progress(silent: bool, steps: int, label: str) -> Iterator[Callable[[Monito
 
 @app.command()
 @_clean_exit
+def attribute(
+    calculator: Annotated[str, typer.Argument(help="Name, folder or file of a calculator.")],
+    structure: Annotated[
+        str,
+        typer.Argument(help="File that ASE reads (its last frame), or a G2 molecule's name."),
+    ],
+    gamma: Annotated[float, typer.Option(help="γ of the rule; 0 is LRP-0.")] = 0.1,
+    max_bias: Annotated[
+        bool, typer.Option("--max-bias", help="Hand the biases' relevance back to the inputs.")
+    ] = False,
+    body_order: Annotated[int, typer.Option(help="Highest order resolved, 1 to 3.")] = 2,
+    method: Annotated[str, typer.Option(help="auto, walks, flow, hessian or expansion.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Load a pickled model, which may run any code.")
+    ] = False,
+    energy_unit: Annotated[str | None, typer.Option(help="Of a pickled model.")] = None,
+    length_unit: Annotated[str | None, typer.Option(help="Of a pickled model.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Picture of the molecule and its strongest pairs.")
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="File to write; - for the standard output.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Pairs to print.")] = 15,
+) -> None:
+    """Explain one structure: which interactions the model's energy comes from."""
+    with _loading(json_out is not None):
+        from mdxai.attribution import attributor
+        from mdxai.calculators import load_calculator
+        from mdxai.simulation import read_structure
+
+    atoms = read_structure(structure)
+    potential = load_calculator(
+        calculator, dtype=dtype, device=device, trust_pickle=trust_pickle,
+        energy_unit=energy_unit, length_unit=length_unit,
+    )  # fmt: skip
+    explain = attributor(
+        potential, method=method, gamma=gamma, max_bias=max_bias, body_order=body_order
+    )
+    attribution = explain.attribute(atoms)
+    if picture is not None:
+        from mdxai.report import draw_molecule
+
+        draw_molecule(atoms, attribution).figure.savefig(picture, dpi=150)  # type: ignore[union-attr]
+    if json_out is None:
+        _print_attribution(attribution, atoms.get_chemical_symbols(), top)
+    elif str(json_out) == "-":
+        print(_json(attribution.as_dict()))
+    else:
+        json_out.write_text(_json(attribution.as_dict()) + "\n")
+
+
+def _print_attribution(attribution: Attribution, symbols: list[str], top: int) -> None:
+    from rich.table import Table
+
+    hessian = attribution.method == "hessian"
+    unit = "eV/Å²" if hessian else "eV"
+    measure = {"flow": "flow", "hessian": "norm"}.get(attribution.method, "two-body")
+    order = sorted(range(len(attribution.pairs)), key=lambda k: -abs(attribution.strengths[k]))
+    table = Table(title=f"Strongest {min(top, len(order))} of {len(order)} pairs")
+    for heading in ("pair", "distance / Å", f"{measure} / {unit}"):
+        table.add_column(heading, justify="left" if heading == "pair" else "right")
+    for k in order[:top]:
+        i, j = int(attribution.pairs.i[k]), int(attribution.pairs.j[k])
+        table.add_row(
+            f"{symbols[i]}{i}–{symbols[j]}{j}", f"{attribution.pairs.distances[k]:.3f}",
+            f"{attribution.strengths[k]:{'' if hessian else '+'}.4f}",
+        )  # fmt: skip
+    console = Console(highlight=False)
+    console.print(table)
+    if hessian:
+        return
+    names = ["one-body", "two-body", "three-body"][: len(attribution.by_body_order) - 1]
+    names.append("all higher" if names else "all orders")
+    sums = zip(names, attribution.by_body_order, strict=True)
+    console.print(", ".join(f"{name} {value:+.3f}" for name, value in sums) + " eV")
+    console.print(
+        f"output {attribution.output:.3f} eV = relevance {attribution.relevance_total:.3f} "
+        f"+ residual {attribution.residual:.3f} (absorbed by biases); method {attribution.method}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+@_clean_exit
 def calculators(as_json: AsJson = False) -> None:
     """List the calculators that can be used by name."""
     from mdxai.calculators.card import CalculatorError, Card
@@ -233,16 +321,16 @@ def calculators(as_json: AsJson = False) -> None:
         return
     from rich.table import Table
 
-    table = Table(title="Calculators (MAE: of forces on the test split, meV/Å)")
-    for heading in ("name", "network", "elements", "cutoff / Å", "MAE", "trained on"):
-        table.add_column(heading, no_wrap=heading == "name")
+    table = Table(title="Calculators (MAE: of forces on the test split, meV/Å; frames: trained on)")
+    for heading in ("name", "network", "elements", "cutoff / Å", "MAE", "frames"):
+        table.add_column(heading, no_wrap=True)
     for name, card in cards.items():
         row = _card_summary(card)
         error = row["force_mae_mev_per_ang"]
         table.add_row(
             name, row["network"], " ".join(card.elements), f"{card.cutoff:g}",
             "" if error is None else f"{error:.1f}",
-            str(row["data"] or "").partition(": ")[2].partition(" ")[0] + " frames",
+            str(row["data"] or "").partition(": ")[2].partition(" ")[0],
         )  # fmt: skip
     Console().print(table)
 

@@ -5,7 +5,12 @@ from mdxai.attribution.agnostic import (
     HessianAttributor,
     partial_forces,
 )
-from mdxai.attribution.attribution import Attribution, AttributionUnavailable, Attributor
+from mdxai.attribution.attribution import (
+    Attribution,
+    AttributionError,
+    AttributionUnavailable,
+    Attributor,
+)
 from mdxai.attribution.attributor import attributor
 from mdxai.attribution.enumeration import Walks, all_walks
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
@@ -13,6 +18,7 @@ from mdxai.attribution.rules import Rule
 
 __all__ = [
     "Attribution",
+    "AttributionError",
     "AttributionUnavailable",
     "Attributor",
     "ExpansionAttributor",

@@ -19,7 +19,12 @@ from ase import Atoms
 from ase.geometry import find_mic
 from torch import Tensor
 
-from mdxai.attribution.attribution import Attribution, AttributionUnavailable, as_frame
+from mdxai.attribution.attribution import (
+    Attribution,
+    AttributionError,
+    AttributionUnavailable,
+    as_frame,
+)
 from mdxai.frame import Floats, Frame, Pairs
 
 MAX_FRAGMENTS = 20_000
@@ -37,7 +42,7 @@ class HessianAttributor:
 
     def __init__(self, calculator: Any, *, step: float = 1e-3) -> None:
         if not step > 0:
-            raise ValueError(f"step must be positive, got {step}")
+            raise AttributionError(f"step must be positive, got {step}")
         self._calculator, self._step = calculator, step
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
@@ -85,7 +90,7 @@ class ExpansionAttributor:
 
     def __init__(self, calculator: Any, *, body_order: int = 2) -> None:
         if body_order not in (2, 3):
-            raise ValueError(f"body_order must be 2 or 3, got {body_order}")
+            raise AttributionError(f"body_order must be 2 or 3, got {body_order}")
         self._calculator, self._body_order = calculator, body_order
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:

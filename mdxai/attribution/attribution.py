@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -14,7 +14,11 @@ _NO_TRIPLES = np.empty((0, 3), dtype=np.int64)
 _NONE = np.empty(0)
 
 
-class AttributionUnavailable(ValueError):
+class AttributionError(ValueError):
+    """A request for an explanation that makes no sense."""
+
+
+class AttributionUnavailable(AttributionError):
     """A calculator whose energy cannot be attributed to interactions, with the reason."""
 
 
@@ -73,6 +77,33 @@ class Attribution:
     def residual(self) -> float:
         """Output − total: what the biases absorbed, eV. It judges the explanation, not physics."""
         return self.output - self.relevance_total
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists, eV and Å, in full precision; None where undefined."""
+        measure = {"flow": "flow", "hessian": "hessian_norm"}.get(self.method, "two_body")
+        pairs = zip(self.pairs.i, self.pairs.j, self.pairs.distances, self.strengths, strict=True)
+        trios = zip(self.triples.tolist(), self.three_body, strict=True)
+        content: dict[str, Any] = {
+            "method": self.method,
+            "gamma": _number(self.gamma),
+            "output": _number(self.output),
+            "relevance_total": _number(self.relevance_total),
+            "residual": _number(self.residual),
+            "per_atom": list(map(_number, self.atoms)),
+            "one_body": list(map(_number, self.one_body)),
+            "pairs": [
+                {"i": int(i), "j": int(j), "distance": float(r), measure: _number(value)}
+                for i, j, r, value in pairs
+            ],
+            "by_body_order": list(map(_number, self.by_body_order)),
+        }
+        if len(self.by_body_order) >= 4:
+            content["three_body"] = [[*trio, _number(value)] for trio, value in trios]
+        return content
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 class Attributor(Protocol):

@@ -8,7 +8,12 @@ import torch
 from ase import Atoms
 
 from mdxai.attribution.agnostic import ExpansionAttributor, HessianAttributor
-from mdxai.attribution.attribution import Attribution, AttributionUnavailable, Attributor
+from mdxai.attribution.attribution import (
+    Attribution,
+    AttributionError,
+    AttributionUnavailable,
+    Attributor,
+)
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
 from mdxai.calculators.network_calculator import NetworkCalculator
@@ -63,10 +68,10 @@ def attributor(
 
     Raises:
         AttributionUnavailable: for a calculator that is not a SchNet or PaiNN of schnetpack.
-        ValueError: for an unknown method or dtype, a negative γ, or another body order.
+        AttributionError: for an unknown method or dtype, a negative γ, or another body order.
     """
     if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        raise AttributionError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     rule = Rule(gamma, max_bias)
     if method == "hessian":
         return HessianAttributor(_twin(calculator))
@@ -96,5 +101,5 @@ def _potential_of(calculator: Any, dtype: str | None) -> NetworkPotential:
             'method="expansion" its energies'
         )
     if dtype not in (None, "float32", "float64"):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
+        raise AttributionError(f"dtype must be float32 or float64, got {dtype!r}")
     return calculator.share_activations(None if dtype is None else getattr(torch, dtype))

@@ -11,7 +11,12 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
-from mdxai.attribution.attribution import Attribution, AttributionUnavailable, as_frame
+from mdxai.attribution.attribution import (
+    Attribution,
+    AttributionError,
+    AttributionUnavailable,
+    as_frame,
+)
 from mdxai.attribution.blocks import LinearNetwork, PaiNNRules, SchNetRules
 from mdxai.attribution.flow import pair_flow
 from mdxai.attribution.rules import Rule
@@ -115,7 +120,7 @@ class WalkAttributor(_NetworkAttributor):
         body_order: highest order resolved: 1, 2 or 3. Higher ones are given as one sum.
 
     Raises:
-        ValueError: for another order.
+        AttributionError: for another order.
     """
 
     method = "walks"
@@ -124,7 +129,7 @@ class WalkAttributor(_NetworkAttributor):
         self, potential: NetworkPotential, rule: Rule = DEFAULT_RULE, *, body_order: int = 2
     ) -> None:
         if body_order not in BODY_ORDERS:
-            raise ValueError(f"body_order must be one of {BODY_ORDERS}, got {body_order}")
+            raise AttributionError(f"body_order must be one of {BODY_ORDERS}, got {body_order}")
         super().__init__(potential, rule)
         self.body_order = body_order
 
@@ -159,15 +164,17 @@ class WalkAttributor(_NetworkAttributor):
         """Return R_S, eV, of sets of atoms (n_sets, k): the walks that stay inside each set.
 
         Raises:
-            ValueError: for an atom that does not exist, or one that a set names twice.
+            AttributionError: for an atom that does not exist, or one that a set names twice.
         """
         frame = as_frame(frame)
         chosen = np.sort(np.atleast_2d(np.asarray(sets, dtype=np.int64)), axis=1)
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < frame.n_atoms:
-            raise ValueError(f"sets name atoms {chosen.min()} to {chosen.max()}, but the structure "
-                             f"has atoms 0 to {frame.n_atoms - 1}")  # fmt: skip
+            raise AttributionError(
+                f"sets name atoms {chosen.min()} to {chosen.max()}, but the structure has atoms 0 "
+                f"to {frame.n_atoms - 1}"
+            )
         if (np.diff(chosen, axis=1) == 0).any():
-            raise ValueError("a set names an atom twice")
+            raise AttributionError("a set names an atom twice")
         left = self._activations(frame)
         with torch.inference_mode():
             linear = self._rules.at(left)

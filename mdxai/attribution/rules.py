@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdxai.attribution.attribution import AttributionError
 from mdxai.calculators.energies import DenseState
 
 TINY = 1e-6  # outputs smaller than this pass no relevance, as in the published rule
@@ -30,7 +31,7 @@ class Rule:
     bias out and is the larger of the two that the γ rule chooses from.
 
     Raises:
-        ValueError: for a negative γ.
+        AttributionError: for a negative γ.
     """
 
     gamma: float = 0.1  # the published default for potentials (Bonneau et al.)
@@ -38,7 +39,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not self.gamma >= 0:
-            raise ValueError(f"gamma must be 0 or positive, got {self.gamma}")
+            raise AttributionError(f"gamma must be 0 or positive, got {self.gamma}")
 
 
 @dataclass(frozen=True, slots=True)

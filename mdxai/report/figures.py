@@ -78,7 +78,7 @@ def _plot_deviations(axes: list[Axes], names: list[str], run: Run, onset: float 
             ax.axvline(onset / 1000, color=ALARM, lw=1.2)
         if ax is not axes[-1]:
             ax.tick_params(labelbottom=False)
-        _tidy(ax)
+        tidy(ax)
         ax.set_xlim(time[0], max(time[-1], time[0] + 1e-3))
     if onset is not None:
         axes[0].annotate(
@@ -110,7 +110,7 @@ def _plot_relevance(ax: Axes, run: Run) -> None:
     ax.set_title("What the model's energy comes from", fontsize=10, loc="left", color=INK)
     ax.set_xlabel("distance / Å", color=INK)
     ax.set_ylabel("mean strength of the pair, |two-body relevance| / eV", color=INK)
-    _tidy(ax)
+    tidy(ax)
     if not profile.num_rows:
         ax.set_axis_off()
         why = textwrap.fill(f"Not explained: {_why_not(run)}", 50)
@@ -153,6 +153,6 @@ def _why_not(run: Run) -> str:
     return str(run.header.get("unavailable", {}).get("attribution", "no frame was explained"))
 
 
-def _tidy(ax: Axes) -> None:
+def tidy(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(colors=INK, labelsize=8)

@@ -105,20 +105,88 @@ def test_calculator_against_schnetpack(name, kind):
     )
 
 
+def after_forces(atoms, calculator, **how):
+    """Return a function that explains a frame whose forces have just been asked for."""
+    system = atoms.copy()
+    system.calc = calculator
+    explain = mdxai.attributor(calculator, **how)
+    system.get_forces()
+    frame = Frame.from_atoms(system)
+    return lambda: explain.attribute(frame)
+
+
+def calculators_of(kind, number):
+    """Return independent, uncompiled calculators of one network."""
+    network, card = wide_model(kind)
+    return [
+        NetworkCalculator(NetworkPotential(copy.deepcopy(network), card)) for _ in range(number)
+    ]
+
+
 @pytest.mark.parametrize("name", MOLECULES)
 @pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
-def test_two_body_attribution_against_forces(name, kind):
-    network, card = wide_model(kind)
-    engine = NetworkPotential(network, card)
-    explain = WalkAttributor(engine.twin())
-    frame = Frame.from_atoms(MOLECULES[name])
-    forces, attribution = interleaved(
-        [stepper(MOLECULES[name], NetworkCalculator(engine)), lambda: explain.attribute(frame)]
-    )
+def test_attribution_against_forces(name, kind):
+    bare, *own = calculators_of(kind, 4)
+    atoms = MOLECULES[name]
+    move = stepper(atoms, bare)
+    for _ in range(60):  # until the operations of a small molecule are recorded
+        move()
+    ways = [
+        after_forces(atoms, calculator, **how)
+        for calculator, how in zip(
+            own, ({"method": "walks"}, {"body_order": 3}, {"method": "flow"}), strict=True
+        )
+    ]
+    forces, *costs = interleaved([move, *ways], repeats=30)
+    two, three, flow = (cost / forces for cost in costs)
     print(
-        f"\n{kind} {name}: exact two-body {1e3 * attribution:.2f} ms, energy + forces "
-        f"{1e3 * forces:.2f} ms, ratio {attribution / forces:.2f}"
+        f"\n{kind} {name}: energy + forces {1e3 * forces:.2f} ms; ratios to it: exact two-body "
+        f"{two:.2f}, two- and three-body {three:.2f}, flow {flow:.2f}"
     )
+
+
+def waters(n_side):
+    """Return n_side³ water molecules at the density of the liquid, at random orientations."""
+    rng = np.random.default_rng(0)
+    box = Atoms(cell=[3.104 * n_side] * 3, pbc=True)
+    for site in np.ndindex(n_side, n_side, n_side):
+        water = molecule("H2O")
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        water.translate(3.104 * np.array(site) - water.positions[0])
+        box += water
+    return box
+
+
+@pytest.mark.parametrize("n_side", [4, 10])
+@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+def test_flow_in_water(kind, n_side):
+    bare, own = calculators_of(kind, 2)
+    box = waters(n_side)
+    few = 10 if n_side == 4 else 3
+    move, flow = stepper(box, bare), after_forces(box, own, method="flow")
+    forces, cost = interleaved([move, flow], repeats=few, burst=2)
+    print(
+        f"\n{kind}, {n_side**3} waters: energy + forces {1e3 * forces:.0f} ms, "
+        f"flow over it {cost / forces:.2f}"
+    )
+
+
+@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+def test_two_body_against_size(kind):
+    """Cost at fixed density, from 20 to 320 atoms: slope in log–log."""
+    sizes = (20, 40, 80, 160, 320)
+    rng = np.random.default_rng(0)
+    ways = []
+    for n in sizes:
+        side = 2.2 * n ** (1 / 3)
+        grid = np.stack(np.meshgrid(*[np.arange(np.ceil(side / 2.2))] * 3), -1).reshape(-1, 3)
+        points = 2.2 * grid[:n] + rng.normal(scale=0.1, size=(n, 3))
+        system = Atoms(f"C{n}", points, cell=[max(side, 11.0)] * 3, pbc=True)
+        ways.append(after_forces(system, calculators_of(kind, 1)[0], method="walks"))
+    costs = interleaved(ways, repeats=6, burst=2)
+    slope = np.polyfit(np.log(sizes), np.log(costs), 1)[0]
+    steps = ", ".join(f"{n}: {1e3 * c:.1f} ms" for n, c in zip(sizes, costs, strict=True))
+    print(f"\n{kind}: exact two-body by atoms: {steps}; slope {slope:.2f}")
 
 
 def test_attribution_against_enumeration():

@@ -1,0 +1,138 @@
+"""Pictures of explanations: the molecule, strength against distance, shares of body orders.
+
+Each function draws into the axes it is given, or into a new figure, and returns the axes, so that
+they work in a notebook and in a larger figure alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
+from ase.data.colors import jmol_colors
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Floats, Frame
+from mdxai.report.figures import ELEMENT_PAIR_COLOURS, INK, tidy
+from mdxai.statistics import ElementPairChannels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+HOLDS, OPPOSES = "#1b6ca8", "#c1121f"  # lowers the energy, raises it
+ORDERS = ("one-body", "two-body", "three-body")
+
+
+def draw_molecule(
+    frame: Frame | Atoms, attribution: Attribution, *, strongest: int = 12, ax: Axes | None = None
+) -> Axes:
+    """Draw a molecule with its strongest pairs: colour is the sign, width the strength.
+
+    Args:
+        frame: the configuration that was explained.
+        attribution: of that frame.
+        strongest: how many pairs to draw.
+        ax: where to draw.
+    """
+    ax = ax or _new_axes((5.6, 4.6))
+    flat = _best_plane(np.asarray(frame.positions, dtype=np.float64))
+    order = np.argsort(-np.abs(attribution.strengths))[:strongest]
+    largest = np.abs(attribution.strengths).max(initial=1e-300)
+    for k in order[::-1]:
+        value = attribution.strengths[k]
+        ends = flat[[attribution.pairs.i[k], attribution.pairs.j[k]]]
+        share = abs(value) / largest
+        ax.plot(
+            *ends.T, color=HOLDS if value < 0 else OPPOSES, lw=1 + 9 * share,
+            alpha=0.35 + 0.5 * share, solid_capstyle="round", zorder=1,
+        )  # fmt: skip
+    numbers = np.asarray(frame.numbers)
+    for index, (z, (x, y)) in enumerate(zip(numbers, flat, strict=True)):
+        ax.scatter(x, y, s=900 * covalent_radii[z], color=jmol_colors[z], edgecolors=INK, zorder=2)
+        ax.annotate(f"{chemical_symbols[z]}{index}", (x, y), ha="center", va="center", fontsize=8)
+    for sign, colour in (("lowers the energy", HOLDS), ("raises it", OPPOSES)):
+        ax.plot([], [], color=colour, lw=4, label=sign)
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.01), ncols=2)
+    ax.set_title(
+        f"Strongest {len(order)} pairs, up to {largest:.2g} {_unit(attribution)}", color=INK
+    )
+    ax.set_aspect("equal")
+    ax.margins(0.12)
+    ax.set_axis_off()
+    return ax
+
+
+def draw_decay(
+    frame: Frame | Atoms, attributions: Iterable[Attribution], *, ax: Axes | None = None
+) -> Axes:
+    """Plot the strength of every pair against its distance, one colour per element pair.
+
+    Args:
+        frame: any configuration of the molecule.
+        attributions: of one frame or more.
+        ax: where to draw.
+    """
+    ax = ax or _new_axes((6, 4.4))
+    channels = ElementPairChannels(np.asarray(frame.numbers, dtype=np.int64))
+    every = list(attributions)
+    which = np.concatenate([channels.of(a.pairs.i, a.pairs.j) for a in every])
+    distances = np.concatenate([a.pairs.distances for a in every])
+    strengths = np.abs(np.concatenate([a.strengths for a in every]))
+    for k, name in enumerate(channels.names):
+        here = (which == k) & (strengths > 0)
+        colour = ELEMENT_PAIR_COLOURS[k % len(ELEMENT_PAIR_COLOURS)]
+        ax.scatter(distances[here], strengths[here], s=16, color=colour, alpha=0.7, lw=0,
+                   label=name.replace("-", "–"))  # fmt: skip
+    ax.set_yscale("log")
+    ax.set_xlabel("distance / Å", color=INK)
+    ax.set_ylabel(f"strength of the pair, |{_measure(every[0])}| / {_unit(every[0])}", color=INK)
+    ax.legend(frameon=False, fontsize=8, title="element pair")
+    tidy(ax)
+    return ax
+
+
+def draw_body_orders(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
+    """Draw what each body order contributes, eV, and the residual that the biases absorb."""
+    ax = ax or _new_axes((5, 3.2))
+    values = np.append(attribution.by_body_order, attribution.residual)
+    known = len(attribution.by_body_order) - 1
+    names = [*ORDERS[:known], "all higher" if known else "all orders", "residual"]
+    shares = np.abs(values[:-1]) / np.abs(values[:-1]).sum()
+    colours = [HOLDS if value < 0 else OPPOSES for value in values[:-1]] + ["#9aa0a6"]
+    bars = ax.barh(names, values, color=colours)
+    ax.bar_label(bars, [f" {v:.2f} eV ({s:.0%}) " for v, s in zip(values, shares, strict=False)]
+                 + [f" {values[-1]:.2f} eV "], fontsize=8, color=INK)  # fmt: skip
+    ax.invert_yaxis()
+    ax.axvline(0, color=INK, lw=0.8)
+    ax.margins(x=0.35)
+    ax.set_xlabel("relevance / eV   (shares of the sum of absolute values)", color=INK)
+    tidy(ax)
+    return ax
+
+
+def _measure(attribution: Attribution) -> str:
+    names = {"flow": "flow", "hessian": "Hessian block"}
+    return names.get(attribution.method, "two-body relevance")
+
+
+def _unit(attribution: Attribution) -> str:
+    return "eV/Å²" if attribution.method == "hessian" else "eV"
+
+
+def _new_axes(size: tuple[float, float]) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained").add_subplot()
+
+
+def _best_plane(positions: Floats) -> Floats:
+    """Project onto the two directions along which the atoms spread most, a little from the side, so
+    that mirror images in that plane do not hide each other.
+    """
+    centred = positions - positions.mean(0)
+    directions = np.linalg.svd(centred)[2]
+    flat: Floats = centred @ directions[:2].T + np.outer(centred @ directions[2], (0.3, 0.2))
+    return flat
