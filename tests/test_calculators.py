@@ -16,6 +16,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from schnetpack.interfaces import SpkCalculator
 from schnetpack.transform import AddOffsets, ASENeighborList
+from torch._dynamo.utils import counters
 
 import mdxai
 from mdxai.calculators import CalculatorError, NetworkCalculator
@@ -131,8 +132,11 @@ def test_verlet_list_is_exact_while_atoms_move():
 def test_compiled_forces_equal_eager(ethanol):
     compiled = ethanol.copy()
     compiled.calc = mdxai.load_calculator("schnet-ethanol", compile=True)
+    counters.clear()
     np.testing.assert_allclose(compiled.get_forces(), ethanol.get_forces(), atol=1e-5)
     assert compiled.calc._engine._prepared is not None
+    cache = {name for name in counters["inductor"] if name.startswith("fxgraph_cache")}
+    assert cache in ({"fxgraph_cache_hit"}, {"fxgraph_cache_miss"})  # not bypassed
 
 
 @pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])

@@ -276,9 +276,16 @@ def _traced(eager: Evaluation, example: Tensor) -> Evaluation:
     Running them from the record gives the same bits without autograd's bookkeeping, which for a
     small molecule is a sixth of the time; recording takes half a second.
     """
+    return torch.inference_mode()(_record(eager, example))
+
+
+def _record(eager: Evaluation, example: Tensor) -> Evaluation:
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    return torch.inference_mode()(make_fx(eager)(example))
+    # A lambda, for the graph would keep the annotations of `eager`, which the cache of compiled code
+    # cannot write down.
+    graph: Evaluation = make_fx(lambda vectors: eager(vectors))(example)  # noqa: PLW0108
+    return graph
 
 
 def _compiled_or(eager: Evaluation, example: Tensor) -> Evaluation:
@@ -289,10 +296,9 @@ def _compiled_or(eager: Evaluation, example: Tensor) -> Evaluation:
     is cached on disk between processes.
     """
     from torch._inductor import standalone_compile
-    from torch.fx.experimental.proxy_tensor import make_fx
 
     try:
-        traced = make_fx(eager)(example)
+        traced = _record(eager, example)
         compiled = standalone_compile(traced, [example], dynamic_shapes="from_example_inputs")
         with torch.no_grad():
             compiled(example)

@@ -173,15 +173,15 @@ def test_flow_in_water(kind, n_side):
 
 @pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
 def test_two_body_against_size(kind):
-    """Cost at fixed density, from 20 to 320 atoms: slope in log–log."""
-    sizes = (20, 40, 80, 160, 320)
+    """Cost at fixed density in periodic boxes, from 27 to 343 atoms: slope in log–log."""
+    sides = (3, 4, 5, 6, 7)
+    sizes = [side**3 for side in sides]
     rng = np.random.default_rng(0)
     ways = []
-    for n in sizes:
-        side = 2.2 * n ** (1 / 3)
-        grid = np.stack(np.meshgrid(*[np.arange(np.ceil(side / 2.2))] * 3), -1).reshape(-1, 3)
-        points = 2.2 * grid[:n] + rng.normal(scale=0.1, size=(n, 3))
-        system = Atoms(f"C{n}", points, cell=[max(side, 11.0)] * 3, pbc=True)
+    for side in sides:
+        grid = np.indices((side,) * 3).reshape(3, -1).T
+        points = 3.5 * grid + rng.normal(scale=0.2, size=grid.shape)
+        system = Atoms(f"C{side**3}", points, cell=[3.5 * side] * 3, pbc=True)
         ways.append(after_forces(system, calculators_of(kind, 1)[0], method="walks"))
     costs = interleaved(ways, repeats=6, burst=2)
     slope = np.polyfit(np.log(sizes), np.log(costs), 1)[0]
