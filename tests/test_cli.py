@@ -203,3 +203,43 @@ def test_verdicts_are_valid_json_even_with_nan(tmp_path):
 def test_a_single_atom_is_stable(tmp_path):
     result = invoke("run", "schnet-ethanol", "C", "--steps", 5, "-q", "--out", tmp_path / "run")
     assert result.exit_code == 0
+
+
+def test_attribute_writes_the_whole_explanation(tmp_path):
+    out, picture = tmp_path / "ethanol.json", tmp_path / "ethanol.png"
+    result = invoke(
+        "attribute", "painn-ethanol", "CH3CH2OH", "--body-order", "3", "--dtype", "float64",
+        "--json", str(out), "--picture", str(picture),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    content = json.loads(out.read_text())
+    expected = mdxai.attributor(
+        mdxai.load_calculator("painn-ethanol", dtype="float64"), body_order=3
+    ).attribute(molecule("CH3CH2OH"))
+    assert content["method"] == "walks"
+    assert content["residual"] == content["output"] - content["relevance_total"]
+    assert [p["two_body"] for p in content["pairs"]] == expected.two_body.tolist()
+    assert [t[3] for t in content["three_body"]] == expected.three_body.tolist()
+    assert sum(content["by_body_order"]) == pytest.approx(sum(content["per_atom"]))
+    assert picture.stat().st_size > 10_000
+
+
+def test_attribute_prints_the_strongest_pairs():
+    result = invoke("attribute", "painn-ethanol", "CH3CH2OH", "--top", "3")
+    assert result.exit_code == 0
+    assert "C0–C1" in result.output
+    assert "Strongest 3 of 36 pairs" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gamma", "-1"], "gamma must be 0 or positive"),
+        (["--body-order", "4"], "body_order must be one of"),
+        (["--method", "guess"], "method must be one of auto"),
+    ],
+)
+def test_attribute_refuses_nonsense(options, message):
+    result = invoke("attribute", "painn-ethanol", "CH3CH2OH", *options)
+    assert result.exit_code == 2
+    assert message in result.output + result.stderr

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from mdxai.calculators.card import CalculatorError, Card
@@ -279,13 +280,12 @@ def _traced(eager: Evaluation, example: Tensor) -> Evaluation:
     return torch.inference_mode()(_record(eager, example))
 
 
-def _record(eager: Evaluation, example: Tensor) -> Evaluation:
+def _record(eager: Evaluation, example: Tensor) -> GraphModule:
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    # A lambda, for the graph would keep the annotations of `eager`, which the cache of compiled code
-    # cannot write down.
-    graph: Evaluation = make_fx(lambda vectors: eager(vectors))(example)  # noqa: PLW0108
-    return graph
+    # A lambda, for the graph would keep the annotations of `eager`, and with them the cache of
+    # compiled code cannot write it down.
+    return make_fx(lambda vectors: eager(vectors))(example)  # noqa: PLW0108
 
 
 def _compiled_or(eager: Evaluation, example: Tensor) -> Evaluation:
