@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import mdxai
 from mdxai.attribution import (
+    AttributionError,
     AttributionUnavailable,
     ExpansionAttributor,
     FlowAttributor,
@@ -25,6 +26,7 @@ from mdxai.attribution import (
     Rule,
     WalkAttributor,
     all_walks,
+    difference,
     partial_forces,
 )
 from mdxai.frame import Frame
@@ -312,3 +314,47 @@ def test_black_box_methods_take_any_calculator(ethanol):
     mdxai.attributor(ethanol.calc, method="hessian").attribute(ethanol)
     assert not ethanol.calc.calculation_required(ethanol, ["forces"])
     np.testing.assert_array_equal(ethanol.get_forces(), before)
+
+
+def test_difference_of_two_frames():
+    calculator = mdxai.load_calculator("painn-ethanol", dtype="float64")
+    explain = mdxai.attributor(calculator, method="walks", body_order=3)
+    before, after = molecule("CH3CH2OH"), molecule("CH3CH2OH")
+    after.set_distance(1, 2, 1.6, fix=0)  # stretch C–O
+    after.positions[3] += [0, 9, 0]  # and take the hydroxyl H out of reach
+    one, two = explain.attribute(before), explain.attribute(after)
+    change = difference(two, one)
+    assert change.output == pytest.approx(two.output - one.output)
+    assert change.two_body.sum() == pytest.approx(two.two_body.sum() - one.two_body.sum())
+    assert change.three_body.sum() == pytest.approx(two.three_body.sum() - one.three_body.sum())
+    assert len(change.pairs) > len(two.pairs)
+    c_o = np.flatnonzero((change.pairs.i == 1) & (change.pairs.j == 2)).item()
+    assert change.pairs.distances[c_o] == pytest.approx(1.6)
+    none = difference(one, one)
+    assert not none.strengths.any()
+    assert not none.atoms.any()
+    flow = mdxai.attributor(calculator, method="flow").attribute(before)
+    with pytest.raises(AttributionError, match="a difference needs two"):
+        difference(flow, one)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_partial_forces_of_networks(name):
+    potential = mdxai.load_calculator(name, dtype="float64").potential
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=1)
+    frame = Frame.from_atoms(atoms)
+    partial = potential.partial_forces(frame)
+    np.testing.assert_allclose(partial.sum(0), potential.evaluate(frame)[1], atol=1e-10)
+    np.testing.assert_array_equal(potential.partial_forces(frame, atom=4), partial[4])
+    moved = atoms.copy()
+    step = 1e-4
+    energies = []
+    for sign in (1, -1):
+        moved.positions[:] = atoms.positions
+        moved.positions[2, 1] += sign * step
+        energies.append(
+            potential.predict(moved.numbers, moved.positions, frame.cell, frame.pbc).energies
+        )
+    numerical = -(energies[0] - energies[1]) / (2 * step)
+    np.testing.assert_allclose(partial[:, 2, 1], numerical, atol=1e-6)

@@ -12,6 +12,7 @@ from mdxai.attribution.attribution import (
     Attributor,
 )
 from mdxai.attribution.attributor import attributor
+from mdxai.attribution.difference import difference
 from mdxai.attribution.enumeration import Walks, all_walks
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
@@ -29,5 +30,6 @@ __all__ = [
     "Walks",
     "all_walks",
     "attributor",
+    "difference",
     "partial_forces",
 ]

@@ -209,6 +209,25 @@ class NetworkPotential:
         system = (numbers, positions, np.zeros((3, 3)), np.any([f.pbc for f in frames], axis=0))
         return Activations(*system, together, reach, energies, tape), starts
 
+    def partial_forces(self, frame: Frame, atom: int | None = None) -> Floats:
+        """Return F_ij = −∂E_i/∂r_j, eV/Å: (n_atoms, n_atoms, 3), or (n_atoms, 3) for i = `atom`.
+
+        Summed over i they are the forces; from which j a row comes says what E_i depends on.
+
+        Raises:
+            CalculatorError: as `predict`.
+        """
+        self._meet(frame.numbers, frame.positions, frame.cell, frame.pbc)
+        edges, reach = self._edges(frame.positions, frame.cell, frame.pbc)
+        vectors = self._scaled(reach).requires_grad_()
+        energies, _ = self._atom_energies(self.network, self._atomic_numbers, edges, vectors)
+        unit = self.card.energy_unit / self.card.length_unit
+        rows = []
+        for i in range(frame.n_atoms) if atom is None else [atom]:
+            (slope,) = torch.autograd.grad(energies[i], vectors, retain_graph=True)
+            rows.append(edges.pull(slope.cpu().numpy().astype(np.float64) * unit))
+        return np.stack(rows) if atom is None else rows[0]
+
     def _meet(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
         if self._numbers is None or not np.array_equal(numbers, self._numbers):
             self._prepare(numbers, positions, cell, pbc)

@@ -1,0 +1,69 @@
+"""What makes two configurations of one molecule differ in energy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mdxai.attribution.attribution import Attribution, AttributionError
+from mdxai.frame import Floats, Ints, Pairs
+
+
+def difference(after: Attribution, before: Attribution) -> Attribution:
+    """Return the attribution of E(after) − E(before): every relevance as a difference.
+
+    A pair or triple that is within reach in one of the two only counts as 0 in the other; pairs
+    carry the geometry of `after` where it has them.
+
+    Raises:
+        AttributionError: for attributions that do not belong together: other methods, rules or
+            numbers of atoms, or a method that gives each image of a pair.
+    """
+    mine, theirs = (
+        (a.method, a.gamma, len(a.atoms), len(a.by_body_order)) for a in (after, before)
+    )
+    if after.method != "walks" or mine != theirs:
+        raise AttributionError(
+            "a difference needs two attributions of one molecule by method 'walks' with the same γ "
+            f"and body order; got (method, γ, atoms, orders) {mine} and {theirs}"
+        )
+    pairs, two = _pairs_of_both(after, before)
+    triples, three = _triples_of_both(after, before)
+    return Attribution(
+        method=after.method,
+        gamma=after.gamma,
+        output=after.output - before.output,
+        atoms=after.atoms - before.atoms,
+        one_body=after.one_body - before.one_body,
+        pairs=pairs,
+        strengths=two,
+        by_body_order=after.by_body_order - before.by_body_order,
+        triples=triples,
+        three_body=three,
+    )
+
+
+def _pairs_of_both(after: Attribution, before: Attribution) -> tuple[Pairs, Floats]:
+    n, both = len(after.atoms), (after.pairs, before.pairs)
+    keys = [pairs.i * n + pairs.j for pairs in both]
+    every, first = np.unique(np.concatenate(keys), return_index=True)  # `after` where it has them
+    i, j, vectors, distances = (
+        np.concatenate([getattr(pairs, name) for pairs in both])[first]
+        for name in ("i", "j", "vectors", "distances")
+    )
+    return Pairs(i, j, vectors, distances), _minus(every, keys, (after.strengths, before.strengths))
+
+
+def _triples_of_both(after: Attribution, before: Attribution) -> tuple[Ints, Floats]:
+    n = len(after.atoms)
+    weights = np.array([n * n, n, 1])
+    keys = [a.triples @ weights for a in (after, before)]
+    every = np.unique(np.concatenate(keys))
+    triples = np.stack([every // n**2, every // n % n, every % n], axis=1)
+    return triples, _minus(every, keys, (after.three_body, before.three_body))
+
+
+def _minus(every: Ints, keys: list[Ints], values: tuple[Floats, Floats]) -> Floats:
+    result = np.zeros(len(every))
+    result[np.searchsorted(every, keys[0])] += values[0]
+    result[np.searchsorted(every, keys[1])] -= values[1]
+    return result
