@@ -249,7 +249,7 @@ def attribute(
     with _loading(json_out is not None):
         from mdxai.attribution import attributor
         from mdxai.calculators import load_calculator
-        from mdxai.simulation import read_structure
+        from mdxai.simulation import SettingsError, read_structure
 
     atoms = read_structure(structure)
     potential = load_calculator(
@@ -260,16 +260,19 @@ def attribute(
         potential, method=method, gamma=gamma, max_bias=max_bias, body_order=body_order
     )
     attribution = explain.attribute(atoms)
-    if picture is not None:
-        from mdxai.report import draw_molecule
+    try:
+        if picture is not None:
+            from mdxai.report import draw_molecule
 
-        draw_molecule(atoms, attribution).figure.savefig(picture, dpi=150)  # type: ignore[union-attr]
+            draw_molecule(atoms, attribution).figure.savefig(picture, dpi=150)  # type: ignore[union-attr]
+        if json_out is not None and str(json_out) != "-":
+            json_out.write_text(_json(attribution.as_dict()) + "\n")
+    except (OSError, ValueError) as error:  # matplotlib refuses unknown formats by ValueError
+        raise SettingsError(f"the explanation cannot be written: {error}") from error
     if json_out is None:
         _print_attribution(attribution, atoms.get_chemical_symbols(), top)
     elif str(json_out) == "-":
         print(_json(attribution.as_dict()))
-    else:
-        json_out.write_text(_json(attribution.as_dict()) + "\n")
 
 
 def _print_attribution(attribution: Attribution, symbols: list[str], top: int) -> None:

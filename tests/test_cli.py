@@ -237,6 +237,8 @@ def test_attribute_prints_the_strongest_pairs():
         (["--gamma", "-1"], "gamma must be 0 or positive"),
         (["--body-order", "4"], "body_order must be one of"),
         (["--method", "guess"], "method must be one of auto"),
+        (["--json", "/nowhere/out.json"], "cannot be written"),
+        (["--picture", "ethanol.bad"], "cannot be written"),
     ],
 )
 def test_attribute_refuses_nonsense(options, message):
