@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdxai.attribution import Attribution, attributor
-    from mdxai.calculators import CalculatorError, list_calculators, load_calculator
+    from mdxai.calculators import (
+        CalculatorError,
+        list_calculators,
+        load_calculator,
+        load_property,
+    )
     from mdxai.frame import Frame, Pairs
     from mdxai.monitor import InstabilityWarning, Monitor
     from mdxai.record import RecordError, Run, open_run
@@ -38,6 +43,7 @@ _HOME = {
     "judge": "mdxai.verdict",
     "list_calculators": "mdxai.calculators",
     "load_calculator": "mdxai.calculators",
+    "load_property": "mdxai.calculators",
     "open_run": "mdxai.record",
 }
 
@@ -55,6 +61,7 @@ __all__ = [
     "judge",
     "list_calculators",
     "load_calculator",
+    "load_property",
     "open_run",
 ]
 

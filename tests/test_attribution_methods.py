@@ -39,6 +39,56 @@ KINDS = ("SchNet", "PaiNN")
 LJ_CUTOFF = 1000.0
 
 
+def assert_three_body_equals(attribution, sets, tolerance):
+    triples = map(frozenset, attribution.triples.tolist())
+    found = dict(zip(triples, attribution.three_body, strict=True))
+    for trio, value in sets.items():
+        if len(trio) == 3:
+            assert found.get(trio, 0.0) == pytest.approx(value, abs=tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("blocks", [4, 5, 6])
+def test_three_body_of_deep_networks_equals_enumeration(kind, blocks):
+    potential = random_potential(kind, blocks, n_interactions=blocks, n_atom_basis=6)
+    atoms = Atoms("COH", random_positions(3, blocks))
+    truth = walk_relevance(
+        potential.network, schnetpack_inputs(atoms, potential.cutoff), 0.1, range(3)
+    )
+    attribution = WalkAttributor(potential, Rule(0.1), body_order=3).attribute(atoms)
+    scale = max(map(abs, truth.values()))
+    assert_three_body_equals(attribution, by_set(truth), 1e-9 * scale)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_three_body_in_float32_equals_enumeration(kind):
+    exact = random_potential(kind, 21, n_interactions=2)
+    single = random_potential(kind, 21, n_interactions=2, dtype=torch.float32)
+    atoms = Atoms("COH2", random_positions(4, 22))
+    truth = walk_relevance(exact.network, schnetpack_inputs(atoms, exact.cutoff), 0.1, range(4))
+    attribution = WalkAttributor(single, Rule(0.1), body_order=3).attribute(atoms)
+    sets = by_set(truth)
+    assert_three_body_equals(attribution, sets, 1e-4 * max(map(abs, sets.values())))
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_three_body_of_trained_models_equals_enumeration(name):
+    """On real ethanol: the walks within C–C–O and within the hydroxyl's H–O–C."""
+    calculator = mdxai.load_calculator(name, dtype="float64")
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.1, seed=5)
+    attribution = mdxai.attributor(calculator, method="walks", body_order=3).attribute(atoms)
+    inputs = schnetpack_inputs(atoms, calculator.card.cutoff)
+    scale = np.abs(attribution.three_body).max()
+    for trio in [(0, 1, 2), (1, 2, 3)]:
+        sets = by_set(walk_relevance(calculator.model, inputs, 0.1, trio))
+        here = (attribution.triples == trio).all(1)
+        assert attribution.three_body[here].item() == pytest.approx(
+            sets[frozenset(trio)], abs=1e-10 * scale
+        )
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
@@ -59,13 +109,7 @@ def test_three_body_single_walks_and_inclusive_strength_equal_enumeration(
     tolerance = 1e-10 * max(map(abs, truth.values()))
     explain = WalkAttributor(potential, Rule(gamma), body_order=3)
     attribution = explain.attribute(atoms)
-    found = {
-        frozenset(t): v
-        for t, v in zip(attribution.triples.tolist(), attribution.three_body, strict=True)
-    }
-    for trio, value in sets.items():
-        if len(trio) == 3:
-            assert found.get(trio, 0.0) == pytest.approx(value, abs=10 * tolerance)
+    assert_three_body_equals(attribution, sets, 10 * tolerance)
     four = sum(v for s, v in sets.items() if len(s) == 4)
     assert attribution.by_body_order[3] == pytest.approx(four, abs=100 * tolerance)
     walks = all_walks(explain, atoms)

@@ -59,7 +59,16 @@ def masked_output(network, inputs, walk):
     d = r_ij.norm(dim=1)
     forward = _schnet if hasattr(rep.interactions[0], "f2out") else _painn
     features = forward(rep, x0, d, r_ij, inputs, walk)
-    return network.output_modules[0].outnet(features).sum(), x0
+    return _pooled(network.output_modules[0], features, inputs), x0
+
+
+def _pooled(module, features, inputs):
+    """Return what schnetpack's own output module makes of the features, one number to explain."""
+    if not hasattr(module, "predict_magnitude"):
+        return module(inputs | {"scalar_representation": features})[module.output_key].sum()
+    module.predict_magnitude = False
+    moment = module(inputs | {"scalar_representation": features})[module.dipole_key]
+    return (moment * (moment / moment.norm()).detach()).sum()
 
 
 def _mask(x, atom):

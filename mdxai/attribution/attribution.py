@@ -24,7 +24,7 @@ class AttributionUnavailable(AttributionError):
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Relevance of one frame; everything in eV unless the method says otherwise.
+    """Relevance of one frame; eV, or the unit of the property explained.
 
     Attributes:
         method: "walks", "flow", "expansion" or "hessian".
@@ -39,6 +39,7 @@ class Attribution:
         triples: (n, 3) sets of three atoms, each ascending; three_body: (n,) their relevance.
         several_images: (n_pairs,) pairs of which several images lie within the cutoff.
         by_layer: (n_layers, n_pairs) flow of each block.
+        unit: of everything but Hessian norms.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Attribution:
     three_body: Floats = field(default_factory=_NONE.copy)
     several_images: Bools | None = None
     by_layer: Floats | None = None
+    unit: str = "eV"
 
     @property
     def two_body(self) -> Floats:

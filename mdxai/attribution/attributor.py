@@ -17,6 +17,8 @@ from mdxai.attribution.attribution import (
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
 from mdxai.calculators.network_calculator import NetworkCalculator
+from mdxai.calculators.network_property import NetworkProperty
+from mdxai.calculators.pooling import SUM, DipoleMagnitude, OneAtom, Pooling
 from mdxai.calculators.potential import NetworkPotential
 from mdxai.frame import Frame
 
@@ -43,7 +45,7 @@ class AutomaticAttributor:
         return chosen.attribute(frame)
 
 
-def attributor(
+def attributor(  # noqa: PLR0913 (one argument per choice)
     calculator: Any,
     *,
     method: str = "auto",
@@ -51,11 +53,13 @@ def attributor(
     max_bias: bool = False,
     body_order: int = 2,
     dtype: str | None = None,
+    atom: int | None = None,
 ) -> Attributor:
-    """Return an attributor for a calculator's energy.
+    """Return an attributor for a calculator's energy, or for another property of a network.
 
     Args:
-        calculator: made by `mdxai.load_calculator`; it is only read.
+        calculator: made by `mdxai.load_calculator`, or a property by `mdxai.load_property`; it is
+            only read.
         method: "walks": exact relevance by body order. "flow": relevance passing between pairs,
             for large systems. "auto": walks for up to 200 atoms, flow beyond. For any ASE
             calculator: "hessian", norms of its blocks, and "expansion", the n-body expansion over
@@ -65,23 +69,28 @@ def attributor(
         body_order: highest order that "walks" resolves, 1 to 3.
         dtype: "float32" or "float64"; default: the calculator's own, whose activations are then
             reused where the force call has just been made.
+        atom: explain only what this atom contributes to a sum or mean, such as its energy E_i.
 
     Raises:
         AttributionUnavailable: for a calculator that is not a SchNet or PaiNN of schnetpack.
-        AttributionError: for an unknown method or dtype, a negative γ, or another body order.
+        AttributionError: for an unknown method or dtype, a negative γ, another body order, or an
+            atom where the method or output has no contributions of atoms.
     """
     if method not in METHODS:
         raise AttributionError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     rule = Rule(gamma, max_bias)
+    if atom is not None and method in ("hessian", "expansion"):
+        raise AttributionError(f"method {method!r} explains the whole energy, not that of an atom")
     if method == "hessian":
         return HessianAttributor(_twin(calculator))
     if method == "expansion":
         return ExpansionAttributor(_twin(calculator), body_order=body_order)
-    potential = _potential_of(calculator, dtype)
-    walks = WalkAttributor(potential, rule, body_order=body_order)
+    potential, pooling = _potential_of(calculator, dtype), _pooling_of(calculator, atom)
+    unit = calculator.unit if isinstance(calculator, NetworkProperty) else "eV"
+    walks = WalkAttributor(potential, rule, pooling=pooling, unit=unit, body_order=body_order)
     if method == "walks":
         return walks
-    flow = FlowAttributor(potential, rule)
+    flow = FlowAttributor(potential, rule, pooling=pooling, unit=unit)
     return flow if method == "flow" else AutomaticAttributor(walks, flow)
 
 
@@ -92,7 +101,21 @@ def _twin(calculator: Any) -> Any:
     return calculator
 
 
+def _pooling_of(explained: Any, atom: int | None) -> Pooling:
+    pooling: Pooling = explained.pooling if isinstance(explained, NetworkProperty) else SUM
+    if atom is None:
+        return pooling
+    if isinstance(pooling, DipoleMagnitude):
+        raise AttributionError("a dipole is no sum of what single atoms contribute; leave out atom")
+    return OneAtom(atom)
+
+
 def _potential_of(calculator: Any, dtype: str | None) -> NetworkPotential:
+    if dtype not in (None, "float32", "float64"):
+        raise AttributionError(f"dtype must be float32 or float64, got {dtype!r}")
+    wanted = None if dtype is None else getattr(torch, dtype)
+    if isinstance(calculator, NetworkProperty):
+        return calculator.potential if wanted is None else calculator.potential.twin(wanted)
     if not isinstance(calculator, NetworkCalculator):
         name = getattr(calculator, "name", None) or type(calculator).__name__
         raise AttributionUnavailable(
@@ -100,6 +123,4 @@ def _potential_of(calculator: Any, dtype: str | None) -> NetworkPotential:
             'loaded with mdxai.load_calculator; method="hessian" needs only its forces, and '
             'method="expansion" its energies'
         )
-    if dtype not in (None, "float32", "float64"):
-        raise AttributionError(f"dtype must be float32 or float64, got {dtype!r}")
-    return calculator.share_activations(None if dtype is None else getattr(torch, dtype))
+    return calculator.share_activations(wanted)

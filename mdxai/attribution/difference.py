@@ -31,6 +31,7 @@ def difference(after: Attribution, before: Attribution) -> Attribution:
     return Attribution(
         method=after.method,
         gamma=after.gamma,
+        unit=after.unit,
         output=after.output - before.output,
         atoms=after.atoms - before.atoms,
         one_body=after.one_body - before.one_body,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from mdxai.attribution.sets import (
     triples_within_reach,
 )
 from mdxai.calculators.edges import AllPairs, Edges
+from mdxai.calculators.pooling import SUM, Pooling
 from mdxai.calculators.potential import Activations, NetworkPotential
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs, merge_images
 
@@ -69,10 +71,20 @@ class _NetworkAttributor:
         potential: the network to explain; only read. Where it keeps its activations and has just
             been evaluated for the same frame, these are used.
         rule: γ and variant.
+        pooling: how the atoms' outputs add up to what is explained; an energy is their sum.
+        unit: of what is explained.
     """
 
-    def __init__(self, potential: NetworkPotential, rule: Rule = DEFAULT_RULE) -> None:
-        self.rule = rule
+    def __init__(
+        self,
+        potential: NetworkPotential,
+        rule: Rule = DEFAULT_RULE,
+        *,
+        pooling: Pooling = SUM,
+        unit: str = "eV",
+    ) -> None:
+        self.rule, self.unit = rule, unit
+        self._pooling = pooling
         self._running = potential
         # Shares the weights but not the neighbour lists, so that nobody waits for anybody.
         self._own = NetworkPotential(
@@ -92,6 +104,7 @@ class _NetworkAttributor:
         return self._own.card.energy_unit
 
     def _activations(self, frame: Frame) -> Activations:
+        self._pooling.check(frame)
         left = self._running.last_activations
         if left is not None and left.belong_to(frame):
             return left
@@ -103,6 +116,20 @@ class _NetworkAttributor:
             links = Links(edges)
             self._laid_out = (edges, links, pair_layout(links, self._own.device))
         return self._laid_out[1:]
+
+    def _at(self, left: Activations, starts: Ints | None = None) -> tuple[LinearNetwork, Floats]:
+        """Return the network fixed at what it left, and each atom's share of the output, eV.
+
+        starts: where several systems lie side by side, the first atom of each and the end.
+        """
+        linear, outputs = self._rules.at(left), self.in_ev(left.energies)
+        if self._pooling is SUM:
+            return linear, outputs
+        starts = np.array([0, len(outputs)]) if starts is None else starts
+        positions = left.positions / self._own.card.length_unit
+        weights = self._pooling.weights(outputs, positions, starts)
+        scale = torch.as_tensor(weights, dtype=linear.top.dtype, device=linear.top.device)
+        return replace(linear, top=linear.top * scale[:, None]), outputs * weights
 
     def in_ev(self, values: Tensor) -> Floats:
         """Return what the network gave, in eV."""
@@ -116,7 +143,7 @@ class WalkAttributor(_NetworkAttributor):
     Memory grows as (pairs within reach) · F; triples go through in chunks.
 
     Args:
-        potential, rule: as for every network attributor.
+        potential, rule, pooling, unit: as for every network attributor.
         body_order: highest order resolved: 1, 2 or 3. Higher ones are given as one sum.
 
     Raises:
@@ -126,11 +153,17 @@ class WalkAttributor(_NetworkAttributor):
     method = "walks"
 
     def __init__(
-        self, potential: NetworkPotential, rule: Rule = DEFAULT_RULE, *, body_order: int = 2
+        self,
+        potential: NetworkPotential,
+        rule: Rule = DEFAULT_RULE,
+        *,
+        pooling: Pooling = SUM,
+        unit: str = "eV",
+        body_order: int = 2,
     ) -> None:
         if body_order not in BODY_ORDERS:
             raise AttributionError(f"body_order must be one of {BODY_ORDERS}, got {body_order}")
-        super().__init__(potential, rule)
+        super().__init__(potential, rule, pooling=pooling, unit=unit)
         self.body_order = body_order
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
@@ -143,7 +176,7 @@ class WalkAttributor(_NetworkAttributor):
         frame = as_frame(frame)
         left = self._activations(frame)
         with torch.inference_mode():
-            return self._explain(left)
+            return self._explain(left)[0]
 
     def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
         """Explain frames of any molecules in one batch: they pass the network as one system.
@@ -152,13 +185,14 @@ class WalkAttributor(_NetworkAttributor):
             CalculatorError, AttributionUnavailable: as `attribute`, before anything is explained.
         """
         checked = [as_frame(frame) for frame in frames]
+        for frame in checked:
+            self._pooling.check(frame)
         if not checked:
             return []
         left, starts = self._own.activations_of_many(checked)
         with torch.inference_mode():
-            together = self._explain(left)
-            energies = self.in_ev(left.energies)
-        return _apart(together, energies, starts)
+            together, outputs = self._explain(left, starts)
+        return _apart(together, outputs, starts)
 
     def relevance_of_sets(self, frame: Frame | Atoms, sets: Ints) -> Floats:
         """Return R_S, eV, of sets of atoms (n_sets, k): the walks that stay inside each set.
@@ -177,7 +211,7 @@ class WalkAttributor(_NetworkAttributor):
             raise AttributionError("a set names an atom twice")
         left = self._activations(frame)
         with torch.inference_mode():
-            linear = self._rules.at(left)
+            linear, _ = self._at(left)
             links, _ = self._layout(left.edges)
             gates = [links.filters(block.filters) for block in linear.blocks]
             return self._of_tuples(linear, links, gates, chosen)
@@ -188,7 +222,7 @@ class WalkAttributor(_NetworkAttributor):
         """
         left = self._activations(frame)
         with torch.inference_mode():
-            linear = self._rules.at(left)
+            linear, _ = self._at(left)
             links, _ = self._layout(left.edges)
             return linear, [links.square(block.filters) for block in linear.blocks]
 
@@ -207,13 +241,14 @@ class WalkAttributor(_NetworkAttributor):
         strength[i, j] = strength[j, i] = whole - without[i] - without[j] + neither
         return strength
 
-    def _explain(self, left: Activations) -> Attribution:
+    def _explain(self, left: Activations, starts: Ints | None = None) -> tuple[Attribution, Floats]:
+        """Return the explanation, and each atom's share of the output."""
         if 2 * len(left.vectors) * left.tape.features.shape[1] > MAX_ROWS * 128:
             raise AttributionUnavailable(
                 f"exact relevance of {len(left.vectors)} pairs within reach would not fit into "
                 'memory; method="flow" takes any number of atoms'
             )
-        linear = self._rules.at(left)
+        linear, outputs = self._at(left, starts)
         links, layout = self._layout(left.edges)
         gates = [links.filters(block.filters) for block in linear.blocks]
         rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
@@ -228,10 +263,11 @@ class WalkAttributor(_NetworkAttributor):
             three = inside - _lower_orders(triples, pairs, one, two)
             orders.append(three.sum())
         orders.append(atoms.sum() - sum(orders))
-        return Attribution(
+        attribution = Attribution(
             method=self.method,
             gamma=self.rule.gamma,
-            output=float(self.in_ev(left.energies).sum()),
+            unit=self.unit,
+            output=float(outputs.sum()),
             atoms=atoms,
             one_body=one,
             pairs=pairs,
@@ -241,6 +277,7 @@ class WalkAttributor(_NetworkAttributor):
             three_body=three,
             several_images=several,
         )
+        return attribution, outputs
 
     def _of_tuples(
         self, linear: LinearNetwork, links: Links, gates: list[Tensor], sets: Ints
@@ -268,7 +305,7 @@ class FlowAttributor(_NetworkAttributor):
         frame = as_frame(frame)
         left = self._activations(frame)
         with torch.inference_mode():
-            linear = self._rules.at(left)
+            linear, outputs = self._at(left)
             flows, atoms = pair_flow(linear.blocks, left.edges, linear.top, linear.features)
             by_layer, per_atom = self.in_ev(flows), self.in_ev(atoms)
         distances = np.linalg.norm(left.vectors, axis=1)
@@ -279,7 +316,8 @@ class FlowAttributor(_NetworkAttributor):
         return Attribution(
             method=self.method,
             gamma=self.rule.gamma,
-            output=float(self.in_ev(left.energies).sum()),
+            unit=self.unit,
+            output=float(outputs.sum()),
             atoms=per_atom,
             one_body=np.full(len(per_atom), np.nan),
             pairs=pairs,
@@ -321,7 +359,7 @@ def _all_but(n_atoms: int, left_out: Ints) -> Ints:
     return np.nonzero(keep)[1].reshape(len(left_out), -1)
 
 
-def _apart(together: Attribution, energies: Floats, starts: Ints) -> list[Attribution]:
+def _apart(together: Attribution, outputs: Floats, starts: Ints) -> list[Attribution]:
     """Split the attribution of several molecules; starts (n_frames + 1,) are their first atoms."""
     whose = np.searchsorted(starts, together.pairs.i, side="right") - 1
     whose_triple = np.searchsorted(starts, together.triples[:, 0], side="right") - 1
@@ -338,7 +376,8 @@ def _apart(together: Attribution, energies: Floats, starts: Ints) -> list[Attrib
             Attribution(
                 method=together.method,
                 gamma=together.gamma,
-                output=float(energies[start:stop].sum()),
+                unit=together.unit,
+                output=float(outputs[start:stop].sum()),
                 atoms=atoms,
                 one_body=one,
                 pairs=pairs,

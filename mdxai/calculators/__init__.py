@@ -3,6 +3,7 @@
 from mdxai.calculators.card import CalculatorError, Card
 from mdxai.calculators.loading import find_calculator, list_calculators, load_calculator
 from mdxai.calculators.network_calculator import NetworkCalculator
+from mdxai.calculators.network_property import NetworkProperty, load_property
 from mdxai.calculators.potential import NetworkPotential, Potential
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "Card",
     "NetworkCalculator",
     "NetworkPotential",
+    "NetworkProperty",
     "Potential",
     "find_calculator",
     "list_calculators",
     "load_calculator",
+    "load_property",
 ]

@@ -19,6 +19,10 @@ from mdxai.calculators.network import build_network
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.potential import NetworkPotential
 
+# What of a configuration describes the network; the rest is provenance.
+DESCRIPTION = ("type", "n_atom_basis", "n_interactions", "n_rbf", "cutoff", "n_filters",
+               "shared_interactions", "shared_filters", "output")  # fmt: skip
+
 SEARCH_VARIABLE = "MDXAI_CALCULATORS"
 
 ENERGY_UNITS = {  # eV
@@ -125,34 +129,45 @@ def _from_folder(folder: Path) -> tuple[torch.nn.Module, Card]:
             f"{weights} is not the file its card describes: SHA-256 {digest[:12]}…, "
             f"expected {card.weights_sha256[:12]}…; the file is damaged or was replaced"
         )
-    return _filled(card, _read_tensors(weights), weights), card
+    return filled(card.network, read_tensors(weights), weights), card
 
 
-def _read_tensors(path: Path) -> Any:
+def read_tensors(path: Path) -> Any:
+    """Return what torch.save wrote, without running code of its author.
+
+    Raises:
+        CalculatorError: for a damaged file; its cause is an UnpicklingError for a pickle.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles it is about to refuse
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise CalculatorError(f"{path} cannot be read as a file of weights: it is damaged, or not "
-                              f"a torch file ({_first_line(error)})") from error  # fmt: skip
+                              f"a torch file ({first_line(error)})") from error  # fmt: skip
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
 
-def _filled(card: Card, state: Mapping[str, Any], path: Path) -> torch.nn.Module:
+def filled(description: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> torch.nn.Module:
+    """Return the network of a description with its weights.
+
+    Raises:
+        CalculatorError: where the two do not fit.
+    """
     try:
-        network = build_network(card.network)
+        network = build_network(description)
         network.load_state_dict(dict(state))
         trained = float(network.representation.cutoff_fn.cutoff)
-        if abs(trained - float(card.network["cutoff"])) > 1e-6:
-            raise ValueError(f"stated cutoff {card.network['cutoff']}, trained with {trained}")
+        if abs(trained - float(description["cutoff"])) > 1e-6:
+            raise ValueError(f"stated cutoff {description['cutoff']}, trained with {trained}")
     except (ValueError, TypeError, RuntimeError) as error:
         raise CalculatorError(
-            f"{path} does not fit its description: {_first_line(error)}"
+            f"{path} does not fit its description: {first_line(error)}"
         ) from error
     return network  # type: ignore[no-any-return]
 
@@ -161,44 +176,60 @@ def _from_file(
     path: Path, trust_pickle: bool, energy_unit: str | None, length_unit: str | None
 ) -> tuple[torch.nn.Module, Card]:
     try:
-        content = _read_tensors(path)
+        content = read_tensors(path)
     except CalculatorError as error:
         if not isinstance(error.__cause__, pickle.UnpicklingError):
             raise
         if trust_pickle:
             return _from_pickle(path, energy_unit, length_unit)
-        raise CalculatorError(
-            f"{path} is a pickle, or damaged. Loading a pickle runs the code in it; if you trust "
-            "its author, pass trust_pickle=True (--trust-pickle) and the model's energy_unit and "
-            "length_unit"
-        ) from error
+        raise refused_pickle(path, "energy_unit") from error
     if energy_unit or length_unit:
         raise CalculatorError(f"{path} states its own units; leave energy_unit and length_unit out")
     return _from_config(content, path)
 
 
-def _from_config(content: Any, path: Path) -> tuple[torch.nn.Module, Card]:
+def refused_pickle(path: Path, unit: str) -> CalculatorError:
+    """Return the error for a pickle that nobody said to trust."""
+    return CalculatorError(
+        f"{path} is a pickle, or damaged. Loading a pickle runs the code in it; if you trust its "
+        f"author, pass trust_pickle=True (--trust-pickle) and the model's {unit} and length_unit"
+    )
+
+
+def config_of(content: Any, path: Path) -> dict[str, Any]:
+    """Return a copy of the configuration in a `{"config", "state_dict"}` file.
+
+    Raises:
+        CalculatorError: for other content.
+    """
     if not (isinstance(content, dict) and {"config", "state_dict"} <= content.keys()):
         raise CalculatorError(
             f"{path} holds no model: expected a dictionary with 'config' and 'state_dict'"
         )
     if not isinstance(content["config"], dict):
         raise CalculatorError(f"{path}: 'config' is no dictionary but {content['config']!r}")
-    config = dict(content["config"])
+    return dict(content["config"])
+
+
+def _from_config(content: Any, path: Path) -> tuple[torch.nn.Module, Card]:
+    config = config_of(content, path)
+    if "output" in config:
+        raise CalculatorError(
+            f"{path} predicts {config['output'].get('property')!r} and no forces, so it is no "
+            "calculator; mdxai.load_property loads it"
+        )
     energy_name, _, length_name = str(config.pop("units", "eV, Ang")).partition(",")
     unit = unit_value(ENERGY_UNITS, energy_name, "energy")
-    keys = ("type", "n_atom_basis", "n_interactions", "n_rbf", "cutoff", "n_filters",
-            "shared_interactions", "shared_filters")  # fmt: skip
     card = Card(
         name=path.stem,
-        network={key: config.pop(key) for key in keys if key in config},
+        network={key: config.pop(key) for key in DESCRIPTION if key in config},
         energy_unit=unit,
         length_unit=unit_value(LENGTH_UNITS, length_name or "Ang", "length"),
         offset_per_atom=float(config.pop("energy_offset_per_atom", 0.0)) * unit,
         provenance=config,
         weights_sha256=sha256(path),
     )
-    return _filled(card, content["state_dict"], path), card
+    return filled(card.network, content["state_dict"], path), card
 
 
 def _from_pickle(
@@ -215,7 +246,7 @@ def _from_pickle(
         card = card_of_network(network, path.stem)
     except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError, ValueError) as error:
         raise CalculatorError(
-            f"{path} is not a schnetpack SchNet or PaiNN potential: {_first_line(error)}"
+            f"{path} is not a schnetpack SchNet or PaiNN potential: {first_line(error)}"
         ) from error
     unit = unit_value(ENERGY_UNITS, energy_unit, "energy")
     return network, replace(
@@ -234,31 +265,43 @@ def card_of_network(network: Any, name: str) -> Card:
         ValueError: for single-atom reference energies, which a card cannot state yet.
         AttributeError: for something that is no schnetpack potential.
     """
-    representation = network.representation
     _refuse_unknown_parts(network)
     offsets = [step for step in network.postprocessors if type(step).__name__ == "AddOffsets"]
     offset = sum(float(step.mean) for step in offsets if step.add_mean)
-    description = {
+    return Card(name=name, network=description_of(network), offset_per_atom=offset)
+
+
+def description_of(network: Any) -> dict[str, Any]:
+    """Describe the representation of a schnetpack network.
+
+    Raises:
+        AttributeError: for something that is no schnetpack network.
+    """
+    representation = network.representation
+    return {
         "type": type(representation).__name__,
         "n_atom_basis": representation.n_atom_basis,
         "n_interactions": len(representation.interactions),
         "n_rbf": representation.radial_basis.n_rbf,
         "cutoff": float(representation.cutoff),
     }
-    return Card(name=name, network=description, offset_per_atom=offset)
+
+
+def refuse_unknown_inputs(network: Any) -> None:
+    """Raise ValueError for anything that enters a network and that our forward pass leaves out."""
+    if len(network.representation.electronic_embeddings):
+        raise ValueError("electronic embeddings are not supported")
+    inputs = {type(module).__name__ for module in network.input_modules}
+    if not inputs <= {"PairwiseDistances", "Strain"}:
+        raise ValueError(f"expected PairwiseDistances in, got {sorted(inputs)}")
 
 
 def _refuse_unknown_parts(network: Any) -> None:
     """Raise ValueError for anything in a network that our forward pass would leave out."""
-    if len(network.representation.electronic_embeddings):
-        raise ValueError("electronic embeddings are not supported")
-    inputs = {type(module).__name__ for module in network.input_modules}
+    refuse_unknown_inputs(network)
     outputs = [type(module).__name__ for module in network.output_modules]
-    if not inputs <= {"PairwiseDistances", "Strain"} or outputs != ["Atomwise", "Forces"]:
-        raise ValueError(
-            f"expected PairwiseDistances in and Atomwise, Forces out, got {sorted(inputs)} in and "
-            f"{outputs} out"
-        )
+    if outputs != ["Atomwise", "Forces"]:
+        raise ValueError(f"expected Atomwise, Forces out, got {outputs}")
     energy = network.output_modules[0]
     if energy.aggregation_mode != "sum" or energy.n_out != 1:
         raise ValueError("expected one energy per atom, summed")

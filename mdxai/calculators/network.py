@@ -20,18 +20,23 @@ ARCHITECTURES = {
 _OPTIONAL = ("n_filters", "shared_interactions", "shared_filters")
 
 
+POOLINGS = ("sum", "mean", "dipole")
+
+
 def build_network(
     description: Mapping[str, Any],
 ) -> schnetpack.model.NeuralNetworkPotential:
-    """Return an untrained potential: representation + Atomwise energy + Forces.
+    """Return an untrained network: representation + Atomwise energy + Forces, or another output.
 
     Args:
         description: `type` ("SchNet" or "PaiNN"), `n_atom_basis`, `n_interactions`, `n_rbf`,
             `cutoff` (in the network's length unit), and where they apply `n_filters`,
-            `shared_interactions`, `shared_filters`.
+            `shared_interactions`, `shared_filters`. `output`, if it is not an energy with forces:
+            `property` (its name) and `pooling`, how atoms add up to it: "sum" (extensive),
+            "mean" (intensive) or "dipole" (magnitude of the moment of latent charges).
 
     Raises:
-        CalculatorError: for an unknown type or a missing entry.
+        CalculatorError: for an unknown type or pooling, or a missing entry.
     """
     kind = description.get("type")
     if kind not in ARCHITECTURES:
@@ -53,13 +58,24 @@ def build_network(
     return schnetpack.model.NeuralNetworkPotential(
         representation=representation,
         input_modules=[schnetpack.atomistic.PairwiseDistances()],
-        output_modules=[
-            schnetpack.atomistic.Atomwise(
-                n_in=int(description["n_atom_basis"]), output_key=properties.energy
-            ),
-            schnetpack.atomistic.Forces(),
-        ],
+        output_modules=_output_modules(description),
     )
+
+
+def _output_modules(description: Mapping[str, Any]) -> list[torch.nn.Module]:
+    width, output = int(description["n_atom_basis"]), description.get("output")
+    if output is None:
+        energy = schnetpack.atomistic.Atomwise(n_in=width, output_key=properties.energy)
+        return [energy, schnetpack.atomistic.Forces()]
+    name, pooling = str(output.get("property")), output.get("pooling")
+    if pooling not in POOLINGS:
+        raise CalculatorError(f"output.pooling must be one of {POOLINGS}, got {pooling!r}")
+    if pooling == "dipole":
+        return [
+            schnetpack.atomistic.DipoleMoment(n_in=width, predict_magnitude=True, dipole_key=name)
+        ]
+    mode = {"sum": "sum", "mean": "avg"}[pooling]
+    return [schnetpack.atomistic.Atomwise(n_in=width, output_key=name, aggregation_mode=mode)]
 
 
 def all_pairs(n_atoms: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,9 +56,7 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
         another `dtype`, a twin converted to it.
         """
         if dtype is not None and dtype != self._engine.dtype:
-            return NetworkPotential(
-                copy.deepcopy(self.model), self.card, dtype=dtype, device=self._engine.device
-            )
+            return self._engine.twin(dtype)
         self._engine.keep_activations()
         return self._engine
 

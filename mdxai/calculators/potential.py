@@ -128,11 +128,12 @@ class NetworkPotential:
                 "compile", "_atom_energies", "_keeps")  # fmt: skip
         return {name: getattr(self, name) for name in kept} | {"_numbers": None}
 
-    def twin(self) -> NetworkPotential:
-        """Return an independent potential with its own copy of the weights, never compiled."""
-        return NetworkPotential(
-            copy.deepcopy(self.network), self.card, dtype=self.dtype, device=self.device
-        )
+    def twin(self, dtype: torch.dtype | None = None) -> NetworkPotential:
+        """Return an independent potential with its own copy of the weights, never compiled, and of
+        another dtype on request.
+        """
+        network = copy.deepcopy(self.network)
+        return NetworkPotential(network, self.card, dtype=dtype or self.dtype, device=self.device)
 
     def evaluate(self, frame: Frame) -> tuple[float, Floats]:
         prediction = self.predict(frame.numbers, frame.positions, frame.cell, frame.pbc)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame
-from mdxai.principles.principle import Deviation, PrincipleUnavailable
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 
 
 class NonFinite:
@@ -20,6 +20,7 @@ class NonFinite:
 
     name = "non_finite"
     unit = "values"
+    cost: Cost = "free"
 
     def __init__(self, *, has_energy: bool = True) -> None:
         self._has_energy = has_energy
@@ -50,6 +51,7 @@ class Temperature:
 
     name = "temperature"
     unit = "σ"
+    cost: Cost = "free"
     COLDEST = 300.0  # K
 
     def __init__(self, bath: Callable[[], float | None], first: Frame) -> None:
@@ -86,6 +88,7 @@ class EnergyConservation:
 
     name = "energy"
     unit = "meV/atom"
+    cost: Cost = "free"
 
     def __init__(self, first: Frame, *, thermostatted: bool) -> None:
         if not np.isfinite(first.energy):
@@ -120,6 +123,7 @@ class NetForce:
 
     name = "net_force"
     unit = "eV/Å"
+    cost: Cost = "free"
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         return Deviation(self.name, self.unit, float(np.linalg.norm(frame.forces.sum(axis=0))))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame
+
+Cost = Literal["free", "attribution", "probe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +22,15 @@ class Deviation:
 
 
 class Principle(Protocol):
-    """One law. It may remember earlier frames; it never evaluates a calculator."""
+    """One law. It may remember earlier frames; it never evaluates the running calculator.
+
+    cost: "free": numbers of the frame are enough. "attribution": needs the frame's explanation.
+    "probe": evaluates a twin of the calculator, which takes as long as many steps of MD.
+    """
 
     name: str
     unit: str
+    cost: Cost
 
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         """Return the deviation, or None where this frame cannot tell (no attribution, say)."""

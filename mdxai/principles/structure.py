@@ -10,7 +10,7 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame, Ints
-from mdxai.principles.principle import Deviation, PrincipleUnavailable
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.statistics import ElementPairChannels
 
 CONTACT_RANGE = 4.0  # Å; contacts this far apart are no contacts
@@ -40,6 +40,7 @@ class BondIntegrity:
 
     name = "bond"
     unit = "Å"
+    cost: Cost = "free"
 
     def __init__(self, first: Frame) -> None:
         self._i, self._j = bonds_of(first)
@@ -83,6 +84,7 @@ class ClosestContact:
 
     name = "contact"
     unit = "Å"
+    cost: Cost = "free"
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
         if not ranges:

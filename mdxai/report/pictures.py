@@ -95,20 +95,20 @@ def draw_decay(
 
 
 def draw_body_orders(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
-    """Draw what each body order contributes, eV, and the residual that the biases absorb."""
+    """Draw what each body order contributes, and the residual that the biases absorb."""
     ax = ax or _new_axes((5, 3.2))
     values = np.append(attribution.by_body_order, attribution.residual)
     known = len(attribution.by_body_order) - 1
     names = [*ORDERS[:known], "all higher" if known else "all orders", "residual"]
     shares = np.abs(values[:-1]) / np.abs(values[:-1]).sum()
     colours = [HOLDS if value < 0 else OPPOSES for value in values[:-1]] + ["#9aa0a6"]
-    bars = ax.barh(names, values, color=colours)
-    ax.bar_label(bars, [f" {v:.2f} eV ({s:.0%}) " for v, s in zip(values, shares, strict=False)]
-                 + [f" {values[-1]:.2f} eV "], fontsize=8, color=INK)  # fmt: skip
+    bars, unit = ax.barh(names, values, color=colours), attribution.unit
+    labels = [f" {v:.2f} {unit} ({s:.0%}) " for v, s in zip(values, shares, strict=False)]
+    ax.bar_label(bars, [*labels, f" {values[-1]:.2f} {unit} "], fontsize=8, color=INK)
     ax.invert_yaxis()
     ax.axvline(0, color=INK, lw=0.8)
     ax.margins(x=0.35)
-    ax.set_xlabel("relevance / eV   (shares of the sum of absolute values)", color=INK)
+    ax.set_xlabel(f"relevance / {unit}   (shares of the sum of absolute values)", color=INK)
     tidy(ax)
     return ax
 
@@ -119,7 +119,7 @@ def _measure(attribution: Attribution) -> str:
 
 
 def _unit(attribution: Attribution) -> str:
-    return "eV/Å²" if attribution.method == "hessian" else "eV"
+    return "eV/Å²" if attribution.method == "hessian" else attribution.unit
 
 
 def _new_axes(size: tuple[float, float]) -> Any:
