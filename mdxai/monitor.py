@@ -16,7 +16,7 @@ from ase.md.md import MolecularDynamics
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
 from mdxai.engines import AseEngine
 from mdxai.frame import Frame
-from mdxai.principles import Principle, principles_for
+from mdxai.principles import Principle, learned_principles, principles_for
 from mdxai.record import RunWriter
 from mdxai.statistics import BinnedMoments, ElementPairChannels
 from mdxai.verdict import THRESHOLDS, Court, Threshold, Verdict
@@ -141,6 +141,10 @@ class Monitor:
             conserves_energy=engine.conserves_energy,
         )
         unavailable |= self._prepare_attribution(first)
+        if self._attributor is not None:
+            learned, reasons = learned_principles(first, calculator.card.cutoff)
+            self._principles += learned
+            unavailable |= reasons
         self._court = Court(self._thresholds, unavailable)
         if self._writer is None:
             return
@@ -174,7 +178,12 @@ class Monitor:
     def _observe(self, frame: Frame) -> None:
         assert self._principles is not None
         attribution = self._explain(frame)
-        deviations = {p.name: p.deviate(frame, attribution) for p in self._principles}
+        deviations = {
+            p.name: p.deviate(frame, attribution)
+            if p.cost == "free" or attribution is not None
+            else None
+            for p in self._principles
+        }
         self._court.hear(frame.time, deviations)
         if self._writer is not None:
             self._writer.add_frame(frame, deviations)

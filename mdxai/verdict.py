@@ -145,6 +145,27 @@ class _Exceedance:
             self.worst = deviation.value
 
 
+@dataclass(slots=True)
+class _Attendance:
+    """When a principle could be measured, and how long it is usually silent in between, fs."""
+
+    first_asked: float
+    last: float | None = None
+    usual: float = 0.0
+
+    def note(self, time: float, *, measured: bool) -> None:
+        if not measured:
+            return
+        since = self.first_asked if self.last is None else self.last
+        self.usual, self.last = max(self.usual, time - since), time
+
+    def complaint(self, end: float) -> str | None:
+        if self.last is None:
+            return f"could not be measured from {self.first_asked:g} fs on"
+        silent = end - self.last > 2 * self.usual
+        return f"could not be measured after {self.last:g} fs" if silent else None
+
+
 class Court:
     """Judges a run frame by frame, in memory that does not grow.
 
@@ -165,17 +186,22 @@ class Court:
             for severity, limit in (("warn", t.warn), ("unstable", t.unstable))
         }
         self._unavailable = dict(unavailable or {})
+        self._attendance: dict[str, _Attendance] = {}
         self._span: tuple[float, float] | None = None
         self._n_frames = 0
         self.unstable = False
 
     def hear(self, time: float, deviations: Mapping[str, Deviation | None]) -> None:
-        """Take in the deviations of the frame at `time` (fs), by principle; None: not measured."""
+        """Take in the deviations of the frame at `time` (fs), by principle; None: not measured.
+
+        A principle may be silent in most frames, for want of an explanation. One that stays silent
+        for more than twice as long as ever before is reported as not measured any more.
+        """
         self._n_frames += 1
         self._span = (self._span[0] if self._span else time, time)
         for name, deviation in deviations.items():
-            if deviation is None:
-                self._unavailable.setdefault(name, f"could not be measured from {time:g} fs on")
+            attendance = self._attendance.setdefault(name, _Attendance(time))
+            attendance.note(time, measured=deviation is not None)
             if deviation is None or name not in self._thresholds:
                 continue
             for severity in ("warn", "unstable"):
@@ -193,9 +219,14 @@ class Court:
         else:
             stability = Stability.STABLE if self._n_frames > 1 else Stability.INCONCLUSIVE
         start, end = self._span or (0.0, 0.0)
+        silent = {
+            name: complaint
+            for name, attendance in self._attendance.items()
+            if (complaint := attendance.complaint(end)) is not None
+        }
         return Verdict(
             stability, min(grave, default=None), end - start, self._n_frames, findings,
-            dict(self._unavailable),
+            silent | self._unavailable,
         )  # fmt: skip
 
     def _findings(self) -> Iterable[Finding]:

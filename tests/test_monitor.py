@@ -326,4 +326,4 @@ def test_sparse_monitoring_says_that_energy_was_not_checked():
     monitor = Monitor(dynamics, None, attribute_every=0)
     dynamics.attach(monitor, interval=5)
     dynamics.run(20)
-    assert monitor.verdict.unavailable["energy"] == "could not be measured from 2.5 fs on"
+    assert monitor.verdict.unavailable["energy"] == "could not be measured after 0 fs"

@@ -72,8 +72,17 @@ def test_what_was_not_measured_is_said():
     court.hear(1.0, {"bond": None, "heat": None})
     assert court.verdict().unavailable == {
         "heat": "could not be measured from 0 fs on",
-        "bond": "could not be measured from 1 fs on",
+        "bond": "could not be measured after 0 fs",
     }
+
+
+def test_silence_between_explained_frames_is_no_complaint():
+    court = Court(TEST)
+    for time in range(26):
+        heat = Deviation("heat", "σ", 0.1) if time % 10 == 0 else None
+        bond = Deviation("bond", "Å", 0.1) if time < 4 else None
+        court.hear(float(time), {"heat": heat, "bond": bond})
+    assert court.verdict().unavailable == {"bond": "could not be measured after 3 fs"}
 
 
 def test_the_cause_is_the_first_grave_finding():

@@ -2,27 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from mdxai.calculators import Card
 from mdxai.frame import Frame
+from mdxai.principles.decay import (
+    Decay,
+    DecayExponent,
+    DecayForm,
+    DecayRise,
+    DecayTail,
+    StrengthProfile,
+    fit_decay,
+)
+from mdxai.principles.explanation import (
+    BodyOrderDrift,
+    BodyOrders,
+    Equivalence,
+    ExplanationPrecision,
+    Residual,
+    ThreeBodyReach,
+)
 from mdxai.principles.motion import EnergyConservation, NetForce, NonFinite, Temperature
 from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
+from mdxai.principles.ranking import (
+    BondClasses,
+    BondOrderRanking,
+    SpeciesDrift,
+    SpeciesRanking,
+)
 from mdxai.principles.structure import BondIntegrity, ClosestContact, bonds_of
 
 __all__ = [
+    "BodyOrderDrift",
+    "BodyOrders",
+    "BondClasses",
     "BondIntegrity",
+    "BondOrderRanking",
     "ClosestContact",
+    "Decay",
+    "DecayExponent",
+    "DecayForm",
+    "DecayRise",
+    "DecayTail",
     "Deviation",
     "EnergyConservation",
+    "Equivalence",
+    "ExplanationPrecision",
     "NetForce",
     "NonFinite",
     "Principle",
     "PrincipleUnavailable",
+    "Residual",
+    "SpeciesDrift",
+    "SpeciesRanking",
+    "StrengthProfile",
     "Temperature",
+    "ThreeBodyReach",
     "bonds_of",
+    "fit_decay",
+    "learned_principles",
     "principles_for",
 ]
 
@@ -54,13 +96,55 @@ def principles_for(
         ),
         NetForce.name: NetForce,
     }
-    principles, unavailable = [], {}
+    principles, unavailable = _made(makers)
+    return principles, unavailable | _partly_unavailable(principles, card)
+
+
+def learned_principles(first: Frame, cutoff: float) -> tuple[list[Principle], dict[str, str]]:
+    """Return the laws that an explanation is held against, and why the others cannot be.
+
+    Args:
+        first: first frame of the run; its bonds are those that the laws of chemistry rank.
+        cutoff: of the calculator, Å.
+    """
+    shared: dict[str, Any] = {}
+
+    def classes() -> BondClasses:
+        shared.setdefault("classes", BondClasses(first))
+        return shared["classes"]  # type: ignore[no-any-return]
+
+    def profile() -> StrengthProfile:
+        shared.setdefault("profile", StrengthProfile(first, cutoff))
+        return shared["profile"]  # type: ignore[no-any-return]
+
+    return _made(
+        {
+            DecayRise.name: lambda: DecayRise(profile()),
+            DecayExponent.name: lambda: DecayExponent(profile()),
+            DecayForm.name: lambda: DecayForm(profile()),
+            DecayTail.name: lambda: DecayTail(profile()),
+            BondOrderRanking.name: lambda: BondOrderRanking(classes(), first),
+            SpeciesRanking.name: lambda: SpeciesRanking(classes(), first),
+            SpeciesDrift.name: lambda: SpeciesDrift(classes(), first),
+            BodyOrders.name: BodyOrders,
+            BodyOrderDrift.name: BodyOrderDrift,
+            Equivalence.name: lambda: Equivalence(first),
+            Residual.name: Residual,
+        }
+    )
+
+
+def _made(
+    makers: Mapping[str, Callable[[], Principle]],
+) -> tuple[list[Principle], dict[str, str]]:
+    principles: list[Principle] = []
+    unavailable = {}
     for name, make in makers.items():
         try:
             principles.append(make())
         except PrincipleUnavailable as reason:
             unavailable[name] = str(reason)
-    return principles, unavailable | _partly_unavailable(principles, card)
+    return principles, unavailable
 
 
 def _partly_unavailable(principles: list[Principle], card: Card | None) -> dict[str, str]:

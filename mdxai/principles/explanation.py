@@ -1,0 +1,209 @@
+"""Laws of the explanation as a whole: body orders, equivalent atoms, and its own health."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from mdxai.attribution import Attribution, Attributor
+from mdxai.frame import Floats, Frame
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.principles.structure import bonds_of
+
+
+def body_order_shares(attribution: Attribution) -> Floats:
+    """Return shares of the sum of absolute values of `by_body_order`."""
+    sizes = np.abs(attribution.by_body_order)
+    total = sizes.sum()
+    return sizes / total if total > 0 else sizes
+
+
+class BodyOrders:
+    """By how much the share of a higher body order exceeds that of the order below it.
+
+    Σ max(0, s_{n+1} − s_n) from two-body on; the orders not resolved count as one. Interactions
+    weaken with the number of atoms they need. Source: Esders et al. 2025.
+    """
+
+    name = "body_orders"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None or len(attribution.by_body_order) < 3:
+            return None
+        shares = body_order_shares(attribution)[1:]
+        return Deviation(self.name, self.unit, float(np.maximum(np.diff(shares), 0.0).sum()))
+
+
+class BodyOrderDrift:
+    """Half the sum of absolute changes of the body-order shares; 1 where nothing is as before.
+
+    Against `reference` shares, or the mean of the first 20 explained frames; the present shares are
+    an exponential mean over 20.
+
+    Args:
+        reference: (n_orders + 1,) shares of a reference run.
+    """
+
+    name = "body_order_drift"
+    unit = "share"
+    cost: Cost = "attribution"
+    FRAMES = 20
+
+    def __init__(self, reference: Floats | None = None) -> None:
+        self._given, self._n = reference, 0
+        self._start: Floats = np.zeros(1)
+        self._now: Floats = np.zeros(1)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None or len(attribution.by_body_order) < 2:
+            return None
+        shares = body_order_shares(attribution)
+        self._n += 1
+        if self._n <= self.FRAMES:
+            self._now = self._now + (shares - self._now) / self._n
+            self._start = self._now if self._given is None else self._given
+            return None
+        self._now = self._now + (shares - self._now) / self.FRAMES
+        return Deviation(self.name, self.unit, float(np.abs(self._now - self._start).sum() / 2))
+
+
+class ThreeBodyReach:
+    """(1 + ρ)/2 with ρ Spearman's correlation of |three-body relevance| and perimeter.
+
+    0 where three atoms matter the less the further they are apart, ½ where distance says nothing.
+    Needs body_order ≥ 3 and ten triples.
+    """
+
+    name = "three_body_reach"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None or len(attribution.triples) < 10 or frame.pbc.any():
+            return None
+        corners = frame.positions[attribution.triples]
+        sides = corners - np.roll(corners, 1, axis=1)
+        perimeters = np.linalg.norm(sides, axis=2).sum(axis=1)
+        correlation = spearmanr(perimeters, np.abs(attribution.three_body)).statistic
+        return Deviation(self.name, self.unit, float(1 + correlation) / 2)
+
+
+class Equivalence:
+    """How far the mean relevance of topologically equivalent atoms lies apart for certain, eV.
+
+    Largest |⟨R_a⟩ − ⟨R⟩_class| beyond three standard errors, by means over blocks of 20 explained
+    frames, at least 8 of them. Atoms are equivalent where the Weisfeiler–Lehman refinement of the
+    bond graph cannot tell them apart (networkx); for molecules that is nearly always symmetry. A
+    network treats them alike by construction; what differs is where they have been, so a value that
+    stays says that the run does not sample, or that the model has broken the molecule's symmetry.
+
+    Args:
+        first: frame that defines the bonds.
+
+    Raises:
+        PrincipleUnavailable: when no two atoms are equivalent.
+    """
+
+    name = "equivalence"
+    unit = "eV"
+    cost: Cost = "attribution"
+    BLOCK, MIN_BLOCKS = 20, 8
+
+    def __init__(self, first: Frame) -> None:
+        kind = equivalent_atoms(first)
+        self._classes = [
+            np.flatnonzero(kind == k) for k in np.unique(kind) if np.count_nonzero(kind == k) > 1
+        ]
+        if not self._classes:
+            raise PrincipleUnavailable("no two atoms of the bond graph are equivalent")
+        self._sum = np.zeros(first.n_atoms)
+        self._n = self._blocks = 0
+        self._mean = np.zeros(first.n_atoms)
+        self._m2 = np.zeros(first.n_atoms)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        self._sum += attribution.atoms - self._class_means(attribution.atoms)
+        self._n += 1
+        if self._n % self.BLOCK:
+            return None
+        self._add_block(self._sum / self.BLOCK)
+        if self._blocks < self.MIN_BLOCKS:
+            return None
+        error = np.sqrt(self._m2 / (self._blocks - 1) / self._blocks)
+        excess = np.abs(self._mean) - 3 * error
+        worst = int(np.argmax(excess))
+        return Deviation(self.name, self.unit, float(np.maximum(excess[worst], 0.0)), (worst,))
+
+    def _class_means(self, values: Floats) -> Floats:
+        means = values.copy()  # atoms on their own are their own mean
+        for members in self._classes:
+            means[members] = values[members].mean()
+        return means
+
+    def _add_block(self, block: Floats) -> None:
+        self._sum = np.zeros(len(block))
+        self._blocks += 1
+        delta = block - self._mean
+        self._mean = self._mean + delta / self._blocks
+        self._m2 = self._m2 + delta * (block - self._mean)
+
+
+def equivalent_atoms(frame: Frame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return (n_atoms,) the class of each atom under refinement of the coloured bond graph."""
+    import networkx as nx
+
+    graph = nx.Graph()
+    graph.add_nodes_from((a, {"z": str(z)}) for a, z in enumerate(frame.numbers))
+    graph.add_edges_from(zip(*map(np.ndarray.tolist, bonds_of(frame)), strict=True))
+    rounds = max(len(graph) - 1, 1) if len(graph) < 50 else 50
+    hashes = nx.weisfeiler_lehman_subgraph_hashes(graph, node_attr="z", iterations=rounds)
+    return np.unique([hashes[a][-1] for a in range(len(graph))], return_inverse=True)[1]
+
+
+class Residual:
+    """|output − total relevance| as a share of Σ|by_body_order|: what the biases absorbed.
+
+    It judges the explanation, not the physics: where it is large, read strengths with care.
+    """
+
+    name = "residual"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        scale = max(float(np.abs(attribution.by_body_order).sum()), np.finfo(float).tiny)
+        return Deviation(self.name, self.unit, abs(attribution.residual) / scale)
+
+
+class ExplanationPrecision:
+    """Largest change of a pair's relevance between the explanation's precision and float64, as a
+    share of the largest. It judges the explanation, not the physics.
+
+    Args:
+        exact: attributor in float64, with the same rule.
+    """
+
+    name = "explanation_precision"
+    unit = "share"
+    cost: Cost = "probe"
+
+    def __init__(self, exact: Attributor) -> None:
+        self._exact = exact
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        exact = self._exact.attribute(frame)
+        if len(exact.pairs) != len(attribution.pairs):  # a pair at the very cutoff
+            return None
+        change = np.abs(exact.strengths - attribution.strengths)
+        worst = int(np.argmax(change))
+        atoms = (int(exact.pairs.i[worst]), int(exact.pairs.j[worst]))
+        share = float(change[worst] / np.abs(exact.strengths).max())
+        return Deviation(self.name, self.unit, share, atoms)

@@ -1,0 +1,230 @@
+"""Laws of chemistry: stronger bonds carry more relevance than weaker ones, bonds more than none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+from ase.data import covalent_radii
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Bools, Floats, Frame, Ints
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.principles.structure import bonds_of
+from mdxai.statistics import ElementPairChannels
+
+# Average bond enthalpies, kJ/mol (CRC Handbook of Chemistry and Physics, 97th ed., section 9):
+# single bonds, except where a name says otherwise.
+BOND_ENTHALPIES = {
+    "H-H": 436, "C-H": 414, "H-N": 391, "H-O": 463, "F-H": 567, "H-S": 366, "Cl-H": 431,
+    "C-C": 347, "C-N": 305, "C-O": 358, "C-F": 485, "C-S": 272, "C-Cl": 327,
+    "N-N": 163, "N-O": 201, "O-O": 146, "O-S": 265, "S-S": 266,
+}  # fmt: skip
+CLASSES = np.array([0.0, 1.0, 1.5, 2.0, 3.0])  # none, single, aromatic, double, triple
+PAULING = 0.71  # Å
+
+
+def pauling_orders(frame: Frame) -> tuple[Ints, Ints, Floats]:
+    """Return the bonds i < j of a frame and their orders, 10^((r₁ − r)/0.71 Å).
+
+    r₁ is the sum of the covalent radii (Cordero et al. 2008, as in ASE). Source: Pauling, J. Am.
+    Chem. Soc. 69, 542 (1947). A relaxed structure is needed: 0.1 Å is 0.3 to 0.4 orders.
+    """
+    i, j = bonds_of(frame)
+    vectors = frame.positions[j] - frame.positions[i]
+    if frame.pbc.any():
+        from ase.geometry import find_mic
+
+        vectors = find_mic(vectors, frame.cell, frame.pbc)[0]
+    single = covalent_radii[frame.numbers[i]] + covalent_radii[frame.numbers[j]]
+    orders: Floats = 10 ** ((single - np.linalg.norm(vectors, axis=1)) / PAULING)
+    return i, j, orders
+
+
+def discordance(strengths: Floats, classes: Floats) -> tuple[int, int]:
+    """Return how many pairs of samples of different class are ordered the wrong way, and how many
+    there are. 1 − 2·wrong/all is Goodman and Kruskal's γ, Kendall's τ without ties in the classes.
+    """
+    wrong = total = 0
+    for low, high in combinations(np.unique(classes), 2):
+        weaker, stronger = np.sort(strengths[classes == low]), strengths[classes == high]
+        wrong += int((len(weaker) - np.searchsorted(weaker, stronger, side="right")).sum())
+        total += len(weaker) * len(stronger)
+    return wrong, total
+
+
+class BondClasses:
+    """Bond class of every pair of atoms: 0 (none), 1, 1.5, 2 or 3.
+
+    Args:
+        first: frame that defines the bonds.
+        orders: (n_atoms, n_atoms) bond orders such as Wiberg's; those of Pauling by default.
+
+    Raises:
+        PrincipleUnavailable: without bonds.
+    """
+
+    def __init__(self, first: Frame, orders: Floats | None = None) -> None:
+        self.i, self.j, found = pauling_orders(first)
+        if not len(self.i):
+            raise PrincipleUnavailable("the first frame has no covalent bonds")
+        if orders is not None:
+            found = orders[self.i, self.j]
+        nearest = np.abs(found[:, None] - CLASSES[1:]).argmin(axis=1)
+        self._n = first.n_atoms
+        keys = self.i * self._n + self.j
+        order = np.argsort(keys)
+        self._keys, self._classes = keys[order], CLASSES[1:][nearest][order]
+
+    def of(self, attribution: Attribution) -> Floats:
+        """Return the class of each pair of an explanation, (n_pairs,)."""
+        wanted = attribution.pairs.i * self._n + attribution.pairs.j
+        rows = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
+        classes: Floats = np.where(self._keys[rows] == wanted, self._classes[rows], 0.0)
+        return classes
+
+
+class BondOrderRanking:
+    """Share of pairs of the same elements whose strengths are ordered against their bond classes.
+
+    For every element pair: triple before double before aromatic before single before non-bonded,
+    by |two-body relevance|. 0 where every stronger bond carries more, ½ where strength says nothing
+    about bonding, 1 − τ over 2 in terms of Kendall's rank correlation without ties. Source: Esders
+    et al. 2025. The atoms named are the weakest of the bonds.
+
+    Args:
+        classes: of the pairs of atoms; bonds may not break or form.
+        first: a frame of the system.
+    """
+
+    name = "bond_order"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def __init__(self, classes: BondClasses, first: Frame) -> None:
+        self._classes, self._channels = classes, ElementPairChannels(first.numbers)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        classes, strengths = self._classes.of(attribution), np.abs(attribution.strengths)
+        channels = self._channels.of(attribution.pairs.i, attribution.pairs.j)
+        counts = [
+            discordance(strengths[channels == k], classes[channels == k])
+            for k in np.unique(channels)
+        ]
+        wrong, total = np.sum(counts, axis=0)
+        if not total or not np.isfinite(strengths).all():
+            return None if not total else Deviation(self.name, self.unit, np.nan)
+        weakest = int(np.argmin(np.where(classes > 0, strengths, np.inf)))
+        atoms = (int(attribution.pairs.i[weakest]), int(attribution.pairs.j[weakest]))
+        return Deviation(self.name, self.unit, float(wrong / total), atoms)
+
+
+class _BondedStrengths:
+    """Mean strength of the single bonds of each element pair in one explanation, eV."""
+
+    def __init__(self, classes: BondClasses, first: Frame) -> None:
+        self._classes, self._channels = classes, ElementPairChannels(first.numbers)
+        self.names = self._channels.names
+
+    def of(self, attribution: Attribution) -> Floats:
+        """Return (n_channels,), NaN for element pairs without a single bond."""
+        channels = self._channels.of(attribution.pairs.i, attribution.pairs.j)
+        bonded = self._classes.of(attribution) == 1.0
+        counts = np.bincount(channels[bonded], minlength=len(self.names))
+        sums = np.bincount(
+            channels[bonded], np.abs(attribution.strengths[bonded]), minlength=len(self.names)
+        )
+        missing: Floats = np.full(len(self.names), np.nan)
+        return np.divide(sums, counts, out=missing, where=counts > 0)
+
+
+class SpeciesRanking:
+    """Share of element pairs whose bonds are ordered against a reference strength.
+
+    Mean |two-body relevance| of the single bonds per element pair, against average bond enthalpies
+    (or Wiberg orders, given as `reference`). Pairs of kinds whose references differ by less than a
+    tenth do not count: chemistry does not order them either.
+
+    Args:
+        classes: of the pairs of atoms.
+        first: a frame of the system.
+        reference: strength by element pair ("C-H"), any unit.
+
+    Raises:
+        PrincipleUnavailable: when fewer than two kinds of bonds can be compared.
+    """
+
+    name = "species_ranking"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def __init__(
+        self,
+        classes: BondClasses,
+        first: Frame,
+        reference: Mapping[str, float] = BOND_ENTHALPIES,
+    ) -> None:
+        self._strengths = _BondedStrengths(classes, first)
+        present = {
+            "-".join(sorted((first.symbols[a], first.symbols[b])))
+            for a, b in zip(classes.i, classes.j, strict=True)
+        }
+        names = self._strengths.names
+        self._ordered = [
+            (names.index(weak), names.index(strong))
+            for weak in present & reference.keys()
+            for strong in present & reference.keys()
+            if reference[strong] > 1.1 * reference[weak]
+        ]
+        if not self._ordered:
+            raise PrincipleUnavailable(
+                "it takes two kinds of bonds of known and clearly different strength"
+            )
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        strengths = self._strengths.of(attribution)
+        compared = [
+            bool(strengths[weak] > strengths[strong])
+            for weak, strong in self._ordered
+            if np.isfinite(strengths[[weak, strong]]).all()
+        ]
+        if not compared:
+            return None
+        return Deviation(self.name, self.unit, float(np.mean(compared)))
+
+
+class SpeciesDrift:
+    """Largest relative change of an element pair's bonded strength since the start of the run.
+
+    |⟨s⟩_now / ⟨s⟩_start − 1| with ⟨s⟩_start the mean of the first 20 explained frames and ⟨s⟩_now
+    an exponential mean over the last 20: what a model has learned does not change, so neither may
+    what it sees in the same bonds.
+    """
+
+    name = "species_drift"
+    unit = "1"
+    cost: Cost = "attribution"
+    FRAMES = 20
+
+    def __init__(self, classes: BondClasses, first: Frame) -> None:
+        self._strengths = _BondedStrengths(classes, first)
+        self._n = 0
+        self._start = self._now = np.zeros(len(self._strengths.names))
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        strengths = self._strengths.of(attribution)
+        self._n += 1
+        if self._n <= self.FRAMES:
+            self._start = self._now = self._start + (strengths - self._start) / self._n
+            return None
+        self._now = self._now + (strengths - self._now) / self.FRAMES
+        known: Bools = ~np.isnan(self._start)
+        change = np.abs(self._now[known] / self._start[known] - 1)
+        return Deviation(self.name, self.unit, float(np.max(change, initial=0.0)))
