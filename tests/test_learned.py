@@ -137,7 +137,7 @@ def test_discordance_is_kendalls_tau(seed):
 
 def test_bonds_rank_before_the_rest():
     frame = shaken(1, amplitude=0.02)
-    law = BondOrderRanking(BondClasses(frame), frame)
+    law = BondOrderRanking(BondClasses(frame))
     assert law.deviate(frame, explained(frame, lambda i, j, r: 1 / r)).value == 0
     upside_down = law.deviate(frame, explained(frame, lambda i, j, r: r))
     assert upside_down.value == 1
@@ -148,8 +148,14 @@ def test_bonds_rank_before_the_rest():
 def test_given_bond_orders_come_before_paulings():
     frame = Frame.from_atoms(molecule("C2H6"))
     single, double = np.ones((8, 8)), np.full((8, 8), 2.0)
-    assert set(BondClasses(frame, double).of(explained(frame, lambda *_: 1.0))) == {0.0, 2.0}
-    assert set(BondClasses(frame, single).of(explained(frame, lambda *_: 1.0))) == {0.0, 1.0}
+    assert set(BondClasses(frame, double).of(explained(frame, lambda *_: 1.0)).classes) == {
+        0.0,
+        2.0,
+    }
+    assert set(BondClasses(frame, single).of(explained(frame, lambda *_: 1.0)).classes) == {
+        0.0,
+        1.0,
+    }
 
 
 def test_species_are_ranked_against_their_reference():
@@ -170,9 +176,9 @@ def test_species_are_ranked_against_their_reference():
 
 def test_drift_of_species_and_body_orders_is_measured_from_the_start():
     frame = shaken(3)
-    steady = SpeciesDrift(BondClasses(frame), frame)
+    steady = SpeciesDrift(BondClasses(frame))
     assert max(d.value for d in watch(steady, lambda *_: 1.0, n=40)) < 1e-12
-    law, orders = SpeciesDrift(BondClasses(frame), frame), BodyOrderDrift()
+    law, orders = SpeciesDrift(BondClasses(frame)), BodyOrderDrift()
     for k in range(220):
         grown = 1.0 if k < 20 else 1.5
         now = explained(frame, lambda *_, grown=grown: grown, orders=(1, -2 * grown**9, 0))
@@ -236,5 +242,5 @@ def test_real_models_explain_well_enough(name):
     exact = ExplanationPrecision(mdxai.attributor(calculator, dtype="float64"))
     assert exact.deviate(frame, attribution).value < 1e-4
     assert Residual().deviate(frame, attribution).value < 0.2
-    assert BondOrderRanking(BondClasses(frame), frame).deviate(frame, attribution).value < 0.1
+    assert BondOrderRanking(BondClasses(frame)).deviate(frame, attribution).value < 0.1
     assert BodyOrders().deviate(frame, attribution).value < 0.1

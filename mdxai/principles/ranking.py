@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from ase.data import covalent_radii
+from ase.units import Bohr
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Bools, Floats, Frame, Ints
@@ -42,16 +44,59 @@ def pauling_orders(frame: Frame) -> tuple[Ints, Ints, Floats]:
     return i, j, orders
 
 
+def wiberg_orders(frame: Frame) -> Floats:
+    """Return (n_atoms, n_atoms) Wiberg bond orders of GFN2-xTB, by tblite (extra `xtb`).
+
+    Raises:
+        PrincipleUnavailable: without tblite.
+    """
+    try:
+        from tblite.interface import Calculator
+    except ImportError as error:
+        raise PrincipleUnavailable(
+            'Wiberg bond orders need tblite: install mdxai with the extra "xtb"'
+        ) from error
+    cell = {"lattice": frame.cell / Bohr, "periodic": frame.pbc} if frame.pbc.any() else {}
+    xtb = Calculator("GFN2-xTB", frame.numbers, frame.positions / Bohr, **cell)
+    xtb.set("verbosity", 0)
+    orders: Floats = xtb.singlepoint().get("bond-orders")
+    return orders
+
+
 def discordance(strengths: Floats, classes: Floats) -> tuple[int, int]:
     """Return how many pairs of samples of different class are ordered the wrong way, and how many
     there are. 1 − 2·wrong/all is Goodman and Kruskal's γ, Kendall's τ without ties in the classes.
     """
+    return _wrong_and_all(strengths, _comparisons(classes))
+
+
+Comparisons = list[tuple[Ints, Ints]]  # rows of a lower class, rows of a higher one
+
+
+def _comparisons(classes: Floats, among: Ints | None = None) -> Comparisons:
+    rows = np.arange(len(classes)) if among is None else among
+    parts = [rows[classes[rows] == value] for value in np.unique(classes[rows])]
+    return list(combinations(parts, 2))
+
+
+def _wrong_and_all(strengths: Floats, comparisons: Comparisons) -> tuple[int, int]:
     wrong = total = 0
-    for low, high in combinations(np.unique(classes), 2):
-        weaker, stronger = np.sort(strengths[classes == low]), strengths[classes == high]
-        wrong += int((len(weaker) - np.searchsorted(weaker, stronger, side="right")).sum())
-        total += len(weaker) * len(stronger)
+    for low, high in comparisons:
+        weaker = np.sort(strengths[low])
+        wrong += int((len(low) - np.searchsorted(weaker, strengths[high], side="right")).sum())
+        total += len(low) * len(high)
     return wrong, total
+
+
+@dataclass(frozen=True, slots=True)
+class PairKinds:
+    """What the pairs of an explanation are: element pair (channel) and bond class, (n_pairs,);
+    comparisons: which rows of the same element pair differ in class.
+    """
+
+    channels: Ints
+    classes: Floats
+    comparisons: Comparisons
 
 
 class BondClasses:
@@ -60,6 +105,10 @@ class BondClasses:
     Args:
         first: frame that defines the bonds.
         orders: (n_atoms, n_atoms) bond orders such as Wiberg's; those of Pauling by default.
+
+    Attributes:
+        i, j: (n_bonds,) atoms of the bonds.
+        names: of the element pairs.
 
     Raises:
         PrincipleUnavailable: without bonds.
@@ -72,17 +121,29 @@ class BondClasses:
         if orders is not None:
             found = orders[self.i, self.j]
         nearest = np.abs(found[:, None] - CLASSES[1:]).argmin(axis=1)
+        self._channels = ElementPairChannels(first.numbers)
+        self.names = self._channels.names
         self._n = first.n_atoms
         keys = self.i * self._n + self.j
         order = np.argsort(keys)
         self._keys, self._classes = keys[order], CLASSES[1:][nearest][order]
+        self._last: tuple[Ints, PairKinds] | None = None
 
-    def of(self, attribution: Attribution) -> Floats:
-        """Return the class of each pair of an explanation, (n_pairs,)."""
+    def of(self, attribution: Attribution) -> PairKinds:
+        """Return what its pairs are; the answer for the same pairs is remembered."""
         wanted = attribution.pairs.i * self._n + attribution.pairs.j
+        if self._last is None or not np.array_equal(wanted, self._last[0]):
+            self._last = wanted, self._kinds(attribution, wanted)
+        return self._last[1]
+
+    def _kinds(self, attribution: Attribution, wanted: Ints) -> PairKinds:
         rows = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
         classes: Floats = np.where(self._keys[rows] == wanted, self._classes[rows], 0.0)
-        return classes
+        channels = self._channels.of(attribution.pairs.i, attribution.pairs.j)
+        comparisons: Comparisons = []
+        for k in np.unique(channels):
+            comparisons += _comparisons(classes, np.flatnonzero(channels == k))
+        return PairKinds(channels, classes, comparisons)
 
 
 class BondOrderRanking:
@@ -95,50 +156,38 @@ class BondOrderRanking:
 
     Args:
         classes: of the pairs of atoms; bonds may not break or form.
-        first: a frame of the system.
     """
 
     name = "bond_order"
     unit = "share"
     cost: Cost = "attribution"
 
-    def __init__(self, classes: BondClasses, first: Frame) -> None:
-        self._classes, self._channels = classes, ElementPairChannels(first.numbers)
+    def __init__(self, classes: BondClasses) -> None:
+        self._classes = classes
 
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None:
             return None
-        classes, strengths = self._classes.of(attribution), np.abs(attribution.strengths)
-        channels = self._channels.of(attribution.pairs.i, attribution.pairs.j)
-        counts = [
-            discordance(strengths[channels == k], classes[channels == k])
-            for k in np.unique(channels)
-        ]
-        wrong, total = np.sum(counts, axis=0)
-        if not total or not np.isfinite(strengths).all():
-            return None if not total else Deviation(self.name, self.unit, np.nan)
-        weakest = int(np.argmin(np.where(classes > 0, strengths, np.inf)))
+        kinds, strengths = self._classes.of(attribution), np.abs(attribution.strengths)
+        wrong, total = _wrong_and_all(strengths, kinds.comparisons)
+        if not total:
+            return None
+        if not np.isfinite(strengths).all():
+            return Deviation(self.name, self.unit, np.nan)
+        weakest = int(np.argmin(np.where(kinds.classes > 0, strengths, np.inf)))
         atoms = (int(attribution.pairs.i[weakest]), int(attribution.pairs.j[weakest]))
         return Deviation(self.name, self.unit, float(wrong / total), atoms)
 
 
-class _BondedStrengths:
-    """Mean strength of the single bonds of each element pair in one explanation, eV."""
-
-    def __init__(self, classes: BondClasses, first: Frame) -> None:
-        self._classes, self._channels = classes, ElementPairChannels(first.numbers)
-        self.names = self._channels.names
-
-    def of(self, attribution: Attribution) -> Floats:
-        """Return (n_channels,), NaN for element pairs without a single bond."""
-        channels = self._channels.of(attribution.pairs.i, attribution.pairs.j)
-        bonded = self._classes.of(attribution) == 1.0
-        counts = np.bincount(channels[bonded], minlength=len(self.names))
-        sums = np.bincount(
-            channels[bonded], np.abs(attribution.strengths[bonded]), minlength=len(self.names)
-        )
-        missing: Floats = np.full(len(self.names), np.nan)
-        return np.divide(sums, counts, out=missing, where=counts > 0)
+def bonded_strengths(classes: BondClasses, attribution: Attribution) -> Floats:
+    """Return mean strength, eV, of the single bonds of each element pair, NaN where it has none."""
+    kinds, n = classes.of(attribution), len(classes.names)
+    bonded = kinds.classes == 1.0
+    channels = kinds.channels[bonded]
+    counts = np.bincount(channels, minlength=n)
+    sums = np.bincount(channels, np.abs(attribution.strengths[bonded]), minlength=n)
+    missing: Floats = np.full(n, np.nan)
+    return np.divide(sums, counts, out=missing, where=counts > 0)
 
 
 class SpeciesRanking:
@@ -167,12 +216,12 @@ class SpeciesRanking:
         first: Frame,
         reference: Mapping[str, float] = BOND_ENTHALPIES,
     ) -> None:
-        self._strengths = _BondedStrengths(classes, first)
+        self._classes = classes
         present = {
             "-".join(sorted((first.symbols[a], first.symbols[b])))
             for a, b in zip(classes.i, classes.j, strict=True)
         }
-        names = self._strengths.names
+        names = classes.names
         self._ordered = [
             (names.index(weak), names.index(strong))
             for weak in present & reference.keys()
@@ -187,7 +236,7 @@ class SpeciesRanking:
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None:
             return None
-        strengths = self._strengths.of(attribution)
+        strengths = bonded_strengths(self._classes, attribution)
         compared = [
             bool(strengths[weak] > strengths[strong])
             for weak, strong in self._ordered
@@ -211,15 +260,14 @@ class SpeciesDrift:
     cost: Cost = "attribution"
     FRAMES = 20
 
-    def __init__(self, classes: BondClasses, first: Frame) -> None:
-        self._strengths = _BondedStrengths(classes, first)
-        self._n = 0
-        self._start = self._now = np.zeros(len(self._strengths.names))
+    def __init__(self, classes: BondClasses) -> None:
+        self._classes, self._n = classes, 0
+        self._start = self._now = np.zeros(len(classes.names))
 
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None:
             return None
-        strengths = self._strengths.of(attribution)
+        strengths = bonded_strengths(self._classes, attribution)
         self._n += 1
         if self._n <= self.FRAMES:
             self._start = self._now = self._start + (strengths - self._start) / self._n
