@@ -228,7 +228,9 @@ def attribute(
     max_bias: Annotated[
         bool, typer.Option("--max-bias", help="Hand the biases' relevance back to the inputs.")
     ] = False,
-    body_order: Annotated[int, typer.Option(help="Highest order resolved, 1 to 3.")] = 2,
+    body_order: Annotated[
+        int, typer.Option(help="Highest order resolved: 1 to 3, expansion 2 or 3.")
+    ] = 2,
     method: Annotated[str, typer.Option(help="auto, walks, flow, hessian or expansion.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
@@ -243,7 +245,7 @@ def attribute(
     json_out: Annotated[
         Path | None, typer.Option("--json", help="File to write; - for the standard output.")
     ] = None,
-    top: Annotated[int, typer.Option(help="Pairs to print.")] = 15,
+    top: Annotated[int, typer.Option(min=0, help="Pairs to print.")] = 15,
 ) -> None:
     """Explain one structure: which interactions the model's energy comes from."""
     with _loading(json_out is not None):
@@ -299,6 +301,9 @@ def _print_attribution(attribution: Attribution, symbols: list[str], top: int) -
     names.append("all higher" if names else "all orders")
     sums = zip(names, attribution.by_body_order, strict=True)
     console.print(", ".join(f"{name} {value:+.3f}" for name, value in sums) + " eV")
+    if attribution.method == "expansion":
+        console.print(f"energy {attribution.output:.3f} eV; method expansion")
+        return
     console.print(
         f"output {attribution.output:.3f} eV = relevance {attribution.relevance_total:.3f} "
         f"+ residual {attribution.residual:.3f} (absorbed by biases); method {attribution.method}",

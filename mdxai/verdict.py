@@ -120,7 +120,10 @@ class Verdict:
                 f"  {f.severity}: {f.principle} {f.value:.3g} {f.unit} at {f.time_fs:g} fs{atoms}, "
                 f"allowed {f.threshold:g}, worst {f.worst:.3g}; {f.advice}"
             )
-        lines += [f"  not checked: {name}: {why}" for name, why in self.unavailable.items()]
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self.unavailable.items():
+            by_reason.setdefault(why, []).append(name)
+        lines += [f"  not checked: {', '.join(n)}: {why}" for why, n in by_reason.items()]
         return "\n".join(lines)
 
 

@@ -194,5 +194,5 @@ def test_unknown_models_get_a_clear_error():
 
 
 def test_negative_gamma_is_refused(ethanol):
-    with pytest.raises(ValueError, match="gamma must be 0 or positive, got -1"):
+    with pytest.raises(ValueError, match="gamma must be 0 or positive, up to 1000, got -1"):
         mdxai.attributor(ethanol.calc, gamma=-1)

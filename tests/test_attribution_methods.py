@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+import schnetpack
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
@@ -29,10 +30,11 @@ from mdxai.attribution import (
     difference,
     partial_forces,
 )
+from mdxai.calculators import CalculatorError
 from mdxai.frame import Frame
 
 from .conftest import SOUND, random_positions, random_potential
-from .test_attribution import schnetpack_inputs
+from .test_attribution import assert_equals_enumeration, schnetpack_inputs
 from .walk_enumeration import by_set, walk_relevance
 
 KINDS = ("SchNet", "PaiNN")
@@ -402,3 +404,146 @@ def test_partial_forces_of_networks(name):
         )
     numerical = -(energies[0] - energies[1]) / (2 * step)
     np.testing.assert_allclose(partial[:, 2, 1], numerical, atol=1e-6)
+
+
+def test_changed_weights_are_not_mixed_with_old_activations(ethanol):
+    explain = mdxai.attributor(ethanol.calc, method="walks")
+    ethanol.get_forces()
+    explain.attribute(ethanol)
+    with torch.no_grad():
+        for parameter in ethanol.calc.model.parameters():
+            parameter.mul_(1.05)
+    fresh = mdxai.attributor(ethanol.calc, method="walks").attribute(ethanol.copy())
+    changed = explain.attribute(ethanol)
+    np.testing.assert_allclose(changed.two_body, fresh.two_body, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_within_reach(kind):
+    potential = random_potential(kind, 31)
+    for atoms in (Atoms("C"), Atoms("CO", [[0, 0, 0], [0, 0, 50]])):
+        explain = WalkAttributor(potential, body_order=3)
+        alone = explain.attribute(atoms)
+        np.testing.assert_array_equal(alone.by_body_order[1:3], 0)
+        assert alone.as_dict()["three_body"] == []
+        (again,) = explain.attribute_many([atoms])
+        np.testing.assert_allclose(again.by_body_order, alone.by_body_order)
+    strength = explain.inclusive_strength(Atoms("CO", [[0, 0, 0], [0, 0, 1.2]]))
+    pair = explain.attribute(Atoms("CO", [[0, 0, 0], [0, 0, 1.2]]))
+    assert strength[0, 1] == pytest.approx(pair.two_body.item())
+    assert explain.relevance_of_sets(Atoms("CO", [[0, 0, 0], [0, 0, 1.2]]), [[]]).tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_of_other_widths_equal_enumeration(kind):
+    """Filters wider than the features, three readout layers."""
+    changes = {"n_filters": 17} if kind == "SchNet" else {}
+    potential = random_potential(kind, 32, n_interactions=2, n_atom_basis=10, **changes)
+    deep = schnetpack.atomistic.Atomwise(n_in=10, n_layers=3).double().requires_grad_(False)
+    potential.network.output_modules[0] = deep
+    atoms = Atoms("COH", random_positions(3, 33))
+    attribution = WalkAttributor(potential, Rule(0.1)).attribute(atoms)
+    assert_equals_enumeration(attribution, potential, atoms, 0.1, 1e-10)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_every_frame_is_checked_whatever_came_before(name):
+    explain = mdxai.attributor(mdxai.load_calculator(name), method="walks")
+    sound, broken = Atoms("CO", [[0, 0, 0], [0, 0, 1.2]]), Atoms("CO", [[0, 0, 0], [0, 0, 0]])
+    explain.attribute(sound)
+    with pytest.raises(CalculatorError, match="on top of each other"):
+        explain.attribute(broken)
+    with pytest.raises(CalculatorError, match="on top of each other"):
+        explain.attribute_many([sound, broken])
+
+
+def test_one_attributor_in_many_threads():
+    explain = mdxai.attributor(mdxai.load_calculator("painn-ethanol"), method="walks")
+    molecules = [molecule(name) for name in ("CH3CH2OH", "H2O", "CH4", "CH3OH")]
+    truth = [explain.attribute(atoms).two_body for atoms in molecules]
+    wrong = []
+
+    def work(k):
+        found = (explain.attribute(molecules[k]).two_body for _ in range(15))
+        wrong.extend(k for two in found if not np.allclose(two, truth[k], atol=1e-5))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+class InitialCharges(Calculator):
+    """q_i q_j/r of the charges that the atoms carry."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        charges, energy = atoms.get_initial_charges(), 0.0
+        for i in range(len(atoms)):
+            for j in range(i):
+                energy += charges[i] * charges[j] / atoms.get_distance(i, j)
+        self.results = {"energy": energy, "forces": np.zeros((len(atoms), 3))}
+
+
+def test_black_boxes_see_what_the_atoms_carry_and_the_running_calculator_is_left_alone():
+    ions = Atoms("NaCl", [[0, 0, 0], [0, 0, 2.0]])
+    ions.set_initial_charges([1, -1])
+    ions.calc = InitialCharges()
+    ions.get_potential_energy()
+    attribution = mdxai.attributor(ions.calc, method="expansion").attribute(ions)
+    assert attribution.two_body.item() == pytest.approx(-0.5)
+    mdxai.attributor(ions.calc, method="hessian").attribute(ions)
+    np.testing.assert_array_equal(ions.calc.atoms.positions, ions.positions)
+    with pytest.raises(AttributionError, match="expected an ASE calculator, got None"):
+        mdxai.attributor(None, method="hessian")
+
+
+def test_expansion_leaves_constant_offsets_out():
+    calculator = mdxai.load_calculator("painn-ethanol", dtype="float64")
+    atoms = molecule("H2O")
+    expansion = mdxai.attributor(calculator, method="expansion", body_order=3).attribute(atoms)
+    walks = mdxai.attributor(calculator).attribute(atoms)
+    assert expansion.output == pytest.approx(walks.output, abs=1e-8)
+    assert np.abs(expansion.one_body).max() < 50
+
+
+def test_automatic_and_flow_take_batches_and_single_walks_need_walks(ethanol):
+    for method in ("auto", "flow"):
+        explain = mdxai.attributor(ethanol.calc, method=method)
+        (found,) = explain.attribute_many([ethanol])
+        np.testing.assert_allclose(found.strengths, explain.attribute(ethanol).strengths, atol=1e-5)
+    with pytest.raises(AttributionError, match='need an attributor of method="walks"'):
+        all_walks(mdxai.attributor(ethanol.calc), ethanol)
+
+
+def test_requests_that_make_no_sense(ethanol):
+    explain = mdxai.attributor(ethanol.calc, method="walks")
+    with pytest.raises(AttributionError, match="made of atom indices"):
+        explain.relevance_of_sets(ethanol, [[0.5, 1.0]])
+    with pytest.raises(AttributionError, match="must be of one size"):
+        explain.relevance_of_sets(ethanol, [[0], [1, 2]])
+    with pytest.raises(AttributionError, match="expected ASE Atoms or a Frame, got NoneType"):
+        explain.attribute(None)
+    for gamma in (np.inf, np.nan, "0.1", 1e30):
+        with pytest.raises(AttributionError, match="gamma must be 0 or positive, up to 1000"):
+            mdxai.attributor(ethanol.calc, gamma=gamma)
+    with pytest.raises(AttributionError, match="dtype must be"):
+        mdxai.attributor(ethanol.calc, method="hessian", dtype="float16")
+    with pytest.raises(AttributionError, match="one molecule, its atoms in the same order"):
+        difference(explain.attribute(molecule("CH3OCH3")), explain.attribute(ethanol))
+    handed_back = mdxai.attributor(ethanol.calc, method="walks", max_bias=True)
+    with pytest.raises(AttributionError, match="with the same rule"):
+        difference(handed_back.attribute(ethanol), explain.attribute(ethanol))
+    with pytest.raises(CalculatorError, match="device 'nowhere' cannot be used here"):
+        mdxai.load_calculator("painn-ethanol", device="nowhere")
+
+
+def test_published_models_refuse_elements_their_embedding_lacks():
+    potential = random_potential("PaiNN", 34)
+    for number in (0, 101):
+        with pytest.raises(CalculatorError, match="takes atomic numbers 1 to"):
+            WalkAttributor(potential).attribute(Atoms([number, 6], [[0, 0, 0], [0, 0, 2]]))

@@ -44,7 +44,9 @@ def test_run_from_a_file_in_nve_as_json(tmp_path):
     verdict = json.loads(result.stdout)
     assert verdict["stability"] == "stable"
     assert verdict["n_frames"] == 6
-    assert set(verdict["unavailable"]) == {"temperature"}
+    few = "could not be measured from 0 fs on"  # laws that need more explained frames
+    others = {name: why for name, why in verdict["unavailable"].items() if why != few}
+    assert set(others) == {"temperature"}
 
 
 def test_run_that_blows_up_exits_with_3(tmp_path):

@@ -47,29 +47,30 @@ class HessianAttributor:
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
         """Explain one frame; `atoms` and `by_body_order` are NaN, for norms are no shares."""
-        frame = as_frame(frame)
         blocks = self.hessian(frame)
+        frame = as_frame(frame)
         norms = np.sqrt((blocks**2).sum((2, 3)))
         i, j = np.triu_indices(frame.n_atoms, k=1)
         return _for_pairs(frame, self.method, i, j, norms[i, j], np.diag(norms).copy())
 
-    def hessian(self, frame: Frame) -> Floats:
+    def hessian(self, frame: Frame | Atoms) -> Floats:
         """Return (n_atoms, n_atoms, 3, 3) ∂²E/∂r_i∂r_j, eV/Å², symmetrised."""
-        atoms = _atoms(frame, range(frame.n_atoms), self._calculator)
-        n = frame.n_atoms
+        atoms = _free_atoms(frame)
+        atoms.calc = self._calculator
+        n, at_rest = len(atoms), atoms.positions.copy()
         rows = np.empty((n, 3, n, 3))
         for atom in range(n):
             for axis in range(3):
                 rows[atom, axis] = (
-                    self._forces(atoms, frame, atom, axis, -1)
-                    - self._forces(atoms, frame, atom, axis, 1)
+                    self._forces(atoms, at_rest, atom, axis, -1)
+                    - self._forces(atoms, at_rest, atom, axis, 1)
                 ) / (2 * self._step)
         flat = rows.reshape(3 * n, 3 * n)
         symmetric: Floats = ((flat + flat.T) / 2).reshape(n, 3, n, 3).transpose(0, 2, 1, 3)
         return symmetric
 
-    def _forces(self, atoms: Atoms, frame: Frame, atom: int, axis: int, sign: int) -> Floats:
-        atoms.positions = frame.positions
+    def _forces(self, atoms: Atoms, at_rest: Floats, atom: int, axis: int, sign: int) -> Floats:
+        atoms.positions = at_rest
         atoms.positions[atom, axis] += sign * self._step
         forces: Floats = atoms.get_forces()
         return forces
@@ -84,14 +85,20 @@ class ExpansionAttributor:
     Args:
         calculator: an ASE calculator of its own, not one that drives a simulation.
         body_order: highest order, 2 or 3.
+        offset_per_atom: constant of the calculator's energy that explains nothing, eV.
     """
 
     method = "expansion"
 
-    def __init__(self, calculator: Any, *, body_order: int = 2) -> None:
-        if body_order not in (2, 3):
-            raise AttributionError(f"body_order must be 2 or 3, got {body_order}")
+    def __init__(
+        self, calculator: Any, *, body_order: int = 2, offset_per_atom: float = 0.0
+    ) -> None:
+        if isinstance(body_order, float) or body_order not in (2, 3):
+            raise AttributionError(
+                f'method "expansion" resolves body_order 2 or 3, got {body_order!r}'
+            )
         self._calculator, self._body_order = calculator, body_order
+        self._offset = offset_per_atom
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
         """Explain one frame. Pair and triple terms are shared out evenly in `atoms`.
@@ -99,23 +106,27 @@ class ExpansionAttributor:
         Raises:
             AttributionUnavailable: for a periodic frame, or too many fragments.
         """
-        frame = as_frame(frame)
+        whole, frame = _free_atoms(frame), as_frame(frame)
         n = frame.n_atoms
         n_fragments = sum(comb(n, k) for k in range(1, self._body_order + 1))
         if frame.pbc.any():
-            raise AttributionUnavailable("fragments of a periodic system are not defined")
+            raise AttributionUnavailable(
+                "fragments of a periodic system are not defined; "
+                'method="hessian" takes periodic systems'
+            )
         if n_fragments > MAX_FRAGMENTS:
             raise AttributionUnavailable(
-                f"{n} atoms make {n_fragments:,} fragments, more than {MAX_FRAGMENTS:,}"
+                f"{n} atoms make {n_fragments:,} fragments, more than {MAX_FRAGMENTS:,}; lower "
+                'the body order, or take method="hessian"'
             )
-        output = self._energy(frame, range(n))
-        one = np.array([self._energy(frame, [a]) for a in range(n)])
+        output = self._energy(whole, range(n))
+        one = np.array([self._energy(whole, [a]) for a in range(n)])
         i, j = np.triu_indices(n, k=1)
         couples = zip(i.tolist(), j.tolist(), strict=True)
-        two = np.array([self._energy(frame, pair) for pair in couples]) - one[i] - one[j]
+        two = np.array([self._energy(whole, pair) for pair in couples]) - one[i] - one[j]
         triples = np.array(list(combinations(range(n), 3)), dtype=np.int64).reshape(-1, 3)
         triples = triples if self._body_order == 3 else triples[:0]
-        three = self._three_body(frame, triples, one, two)
+        three = self._three_body(whole, triples, one, two)
         orders = [one.sum(), two.sum(), three.sum()][: self._body_order]
         atoms = one.copy()
         for members, values in ((np.stack([i, j], 1), two / 2), (triples, three / 3)):
@@ -127,17 +138,19 @@ class ExpansionAttributor:
             triples=triples, three_body=three,
         )  # fmt: skip
 
-    def _three_body(self, frame: Frame, triples: Any, one: Floats, two: Floats) -> Floats:
-        n = frame.n_atoms
+    def _three_body(self, molecule: Atoms, triples: Any, one: Floats, two: Floats) -> Floats:
+        n = len(molecule)
         square = np.zeros((n, n))
         square[np.triu_indices(n, k=1)] = two
-        whole = np.array([self._energy(frame, trio) for trio in triples.tolist()])
+        whole = np.array([self._energy(molecule, trio) for trio in triples.tolist()])
         a, b, c = triples.T
         lower: Floats = one[triples].sum(1) + square[a, b] + square[a, c] + square[b, c]
         return whole - lower if len(triples) else np.empty(0)
 
-    def _energy(self, frame: Frame, members: Any) -> float:
-        return float(_atoms(frame, members, self._calculator).get_potential_energy())
+    def _energy(self, molecule: Atoms, members: Any) -> float:
+        fragment = molecule[list(members)]
+        fragment.calc = self._calculator
+        return float(fragment.get_potential_energy()) - self._offset * len(fragment)
 
 
 def partial_forces(
@@ -163,15 +176,17 @@ def partial_forces(
     return forces if atom is None else forces[0]
 
 
-def _atoms(frame: Frame, members: Any, calculator: Any) -> Atoms:
-    chosen = list(members)
-    return Atoms(
-        frame.numbers[chosen],
-        frame.positions[chosen],
-        cell=frame.cell,
-        pbc=frame.pbc,
-        calculator=calculator,
-    )
+def _free_atoms(frame: Frame | Atoms) -> Atoms:
+    """Return ASE atoms without constraints; charges and magnetic moments stay where there are any.
+
+    A constraint would hold back displacements and forces that belong to the potential.
+    """
+    checked = as_frame(frame)
+    if isinstance(frame, Atoms):
+        atoms = frame.copy()
+        atoms.set_constraint()
+        return atoms
+    return Atoms(checked.numbers, checked.positions, cell=checked.cell, pbc=checked.pbc)
 
 
 def _for_pairs(
@@ -188,6 +203,7 @@ def _for_pairs(
     return Attribution(
         method=method,
         gamma=np.nan,
+        numbers=frame.numbers,
         one_body=one,
         pairs=Pairs(i, j, vectors, np.linalg.norm(vectors, axis=1)),
         strengths=strengths,

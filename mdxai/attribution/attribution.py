@@ -11,6 +11,7 @@ from ase import Atoms
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs
 
 _NO_TRIPLES = np.empty((0, 3), dtype=np.int64)
+_NO_ATOMS = np.empty(0, dtype=np.int64)
 _NONE = np.empty(0)
 
 
@@ -40,6 +41,8 @@ class Attribution:
         several_images: (n_pairs,) pairs of which several images lie within the cutoff.
         by_layer: (n_layers, n_pairs) flow of each block.
         unit: of everything but Hessian norms.
+        max_bias: whether the rule handed the biases' share back.
+        numbers: (n_atoms,) atomic numbers.
     """
 
     method: str
@@ -55,6 +58,8 @@ class Attribution:
     several_images: Bools | None = None
     by_layer: Floats | None = None
     unit: str = "eV"
+    max_bias: bool = False
+    numbers: Ints = field(default_factory=_NO_ATOMS.copy)
 
     @property
     def two_body(self) -> Floats:
@@ -88,6 +93,7 @@ class Attribution:
         content: dict[str, Any] = {
             "method": self.method,
             "gamma": _number(self.gamma),
+            "max_bias": self.max_bias,
             "output": _number(self.output),
             "relevance_total": _number(self.relevance_total),
             "residual": _number(self.residual),
@@ -124,6 +130,10 @@ def as_frame(frame: Frame | Atoms) -> Frame:
     """
     if isinstance(frame, Atoms):
         frame = Frame.from_atoms(frame)
+    if not isinstance(frame, Frame):
+        raise AttributionError(f"expected ASE Atoms or a Frame, got {type(frame).__name__}")
+    if not frame.n_atoms:
+        raise AttributionError("the structure holds no atoms")
     if not np.isfinite(frame.positions).all():
         raise AttributionUnavailable(f"the positions of step {frame.step} are not finite")
     return frame

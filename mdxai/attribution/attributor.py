@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from mdxai.attribution.attribution import (
     AttributionError,
     AttributionUnavailable,
     Attributor,
+    as_frame,
 )
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
@@ -40,9 +43,16 @@ class AutomaticAttributor:
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
         """Explain one frame; errors as those of the method chosen."""
-        n_atoms = len(frame) if isinstance(frame, Atoms) else frame.n_atoms
-        chosen = self._walks if n_atoms <= WALKS_LIMIT else self._flow
+        frame = as_frame(frame)
+        chosen = self._walks if frame.n_atoms <= WALKS_LIMIT else self._flow
         return chosen.attribute(frame)
+
+    def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
+        """Explain frames, in one batch where all are small enough for exact walks."""
+        checked = [as_frame(frame) for frame in frames]
+        if all(frame.n_atoms <= WALKS_LIMIT for frame in checked):
+            return self._walks.attribute_many(checked)
+        return [self.attribute(frame) for frame in checked]
 
 
 def attributor(  # noqa: PLR0913 (one argument per choice)
@@ -59,14 +69,14 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
 
     Args:
         calculator: made by `mdxai.load_calculator`, or a property by `mdxai.load_property`; it is
-            only read.
+            only read; where a method has to evaluate it, it evaluates a copy.
         method: "walks": exact relevance by body order. "flow": relevance passing between pairs,
             for large systems. "auto": walks for up to 200 atoms, flow beyond. For any ASE
             calculator: "hessian", norms of its blocks, and "expansion", the n-body expansion over
             fragments (outside the training domain); both evaluate it many times.
         gamma: γ of the rule; 0 is LRP-0.
         max_bias: whether the rule hands the bias' share back to the inputs.
-        body_order: highest order that "walks" resolves, 1 to 3.
+        body_order: highest order that "walks" (1 to 3) or "expansion" (2 or 3) resolves.
         dtype: "float32" or "float64"; default: the calculator's own, whose activations are then
             reused where the force call has just been made.
         atom: explain only what this atom contributes to a sum or mean, such as its energy E_i.
@@ -81,10 +91,15 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
     rule = Rule(gamma, max_bias)
     if atom is not None and method in ("hessian", "expansion"):
         raise AttributionError(f"method {method!r} explains the whole energy, not that of an atom")
+    if dtype not in (None, "float32", "float64"):
+        raise AttributionError(f"dtype must be float32 or float64, got {dtype!r}")
     if method == "hessian":
-        return HessianAttributor(_twin(calculator))
+        return HessianAttributor(_twin(calculator, dtype))
     if method == "expansion":
-        return ExpansionAttributor(_twin(calculator), body_order=body_order)
+        ours = isinstance(calculator, NetworkCalculator)
+        offset = calculator.card.offset_per_atom if ours else 0.0
+        twin = _twin(calculator, dtype)
+        return ExpansionAttributor(twin, body_order=body_order, offset_per_atom=offset)
     potential, pooling = _potential_of(calculator, dtype), _pooling_of(calculator, atom)
     unit = calculator.unit if isinstance(calculator, NetworkProperty) else "eV"
     walks = WalkAttributor(potential, rule, pooling=pooling, unit=unit, body_order=body_order)
@@ -94,11 +109,23 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
     return flow if method == "flow" else AutomaticAttributor(walks, flow)
 
 
-def _twin(calculator: Any) -> Any:
-    """Return a calculator to probe: for ours an independent one, so that none is disturbed."""
+def _twin(calculator: Any, dtype: str | None) -> Any:
+    """Return an independent calculator to probe, so that a running one is not disturbed."""
     if isinstance(calculator, NetworkCalculator):
-        return NetworkCalculator(calculator.potential)
-    return calculator
+        return NetworkCalculator(
+            calculator.potential.twin(getattr(torch, dtype) if dtype else None)
+        )
+    if not callable(getattr(calculator, "get_potential_energy", None)) or isinstance(
+        calculator, type
+    ):
+        raise AttributionError(f"expected an ASE calculator, got {calculator!r}")
+    try:
+        return copy.deepcopy(calculator)
+    except Exception as error:  # whatever a foreign calculator fails with
+        raise AttributionUnavailable(
+            f"{type(calculator).__name__} cannot be copied ({error}), and explaining it evaluates "
+            "it many times; hand HessianAttributor or ExpansionAttributor an instance of its own"
+        ) from error
 
 
 def _pooling_of(explained: Any, atom: int | None) -> Pooling:
@@ -111,13 +138,13 @@ def _pooling_of(explained: Any, atom: int | None) -> Pooling:
 
 
 def _potential_of(calculator: Any, dtype: str | None) -> NetworkPotential:
-    if dtype not in (None, "float32", "float64"):
-        raise AttributionError(f"dtype must be float32 or float64, got {dtype!r}")
     wanted = None if dtype is None else getattr(torch, dtype)
     if isinstance(calculator, NetworkProperty):
         return calculator.potential if wanted is None else calculator.potential.twin(wanted)
     if not isinstance(calculator, NetworkCalculator):
-        name = getattr(calculator, "name", None) or type(calculator).__name__
+        kind = calculator if isinstance(calculator, type) else type(calculator)
+        name = getattr(calculator, "name", None)
+        name = name if isinstance(name, str) and name else kind.__name__
         raise AttributionUnavailable(
             f"relevance needs the inside of the network, and {name!r} is not a SchNet or PaiNN "
             'loaded with mdxai.load_calculator; method="hessian" needs only its forces, and '

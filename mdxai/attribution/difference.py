@@ -16,15 +16,20 @@ def difference(after: Attribution, before: Attribution) -> Attribution:
 
     Raises:
         AttributionError: for attributions that do not belong together: other methods, rules or
-            numbers of atoms, or a method that gives each image of a pair.
+            molecules, or a method that gives each image of a pair.
     """
     mine, theirs = (
-        (a.method, a.gamma, len(a.atoms), len(a.by_body_order)) for a in (after, before)
+        (a.method, a.gamma, a.max_bias, a.unit, len(a.by_body_order)) for a in (after, before)
     )
     if after.method != "walks" or mine != theirs:
         raise AttributionError(
-            "a difference needs two attributions of one molecule by method 'walks' with the same γ "
-            f"and body order; got (method, γ, atoms, orders) {mine} and {theirs}"
+            "a difference needs two attributions by method 'walks' with the same rule, output and "
+            f"body order; got (method, γ, max_bias, unit, orders) {mine} and {theirs}"
+        )
+    if not np.array_equal(after.numbers, before.numbers):
+        raise AttributionError(
+            "a difference needs two configurations of one molecule, its atoms in the same order; "
+            f"got atomic numbers {after.numbers.tolist()} and {before.numbers.tolist()}"
         )
     pairs, two = _pairs_of_both(after, before)
     triples, three = _triples_of_both(after, before)
@@ -32,6 +37,8 @@ def difference(after: Attribution, before: Attribution) -> Attribution:
         method=after.method,
         gamma=after.gamma,
         unit=after.unit,
+        max_bias=after.max_bias,
+        numbers=after.numbers,
         output=after.output - before.output,
         atoms=after.atoms - before.atoms,
         one_body=after.one_body - before.one_body,

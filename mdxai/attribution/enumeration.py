@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from mdxai.attribution.attribution import AttributionUnavailable, as_frame
+from mdxai.attribution.attribution import AttributionError, AttributionUnavailable, as_frame
 from mdxai.attribution.network_attributors import WalkAttributor
 from mdxai.frame import Floats, Frame, Ints
 
@@ -50,8 +50,13 @@ def all_walks(attributor: WalkAttributor, frame: Frame | Atoms) -> Walks:
     """Return the relevance of every walk of a small molecule, impossible ones (0) included.
 
     Raises:
+        AttributionError: for an attributor of another method.
         AttributionUnavailable: for more than five million walks.
     """
+    if not isinstance(attributor, WalkAttributor):
+        raise AttributionError(
+            f'single walks need an attributor of method="walks", got {attributor.method!r}'
+        )
     frame = as_frame(frame)
     network, gates = attributor.linearised(frame)
     n, length = frame.n_atoms, len(network.blocks) + 1

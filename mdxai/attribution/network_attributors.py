@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -93,6 +94,7 @@ class _NetworkAttributor:
 
         self._rules = NetworkRules(potential.network, rule)
         self._laid_out: tuple[Edges, Links, Any] | None = None
+        self._lock = threading.Lock()  # what is laid out belongs to one frame at a time
 
     @property
     def gamma(self) -> float:
@@ -106,7 +108,7 @@ class _NetworkAttributor:
     def _activations(self, frame: Frame) -> Activations:
         self._pooling.check(frame)
         left = self._running.last_activations
-        if left is not None and left.belong_to(frame):
+        if left is not None and left.belong_to(frame) and left.weights == self._own.weights:
             return left
         return self._own.activations(frame)
 
@@ -161,8 +163,8 @@ class WalkAttributor(_NetworkAttributor):
         unit: str = "eV",
         body_order: int = 2,
     ) -> None:
-        if body_order not in BODY_ORDERS:
-            raise AttributionError(f"body_order must be one of {BODY_ORDERS}, got {body_order}")
+        if isinstance(body_order, float) or body_order not in BODY_ORDERS:
+            raise AttributionError(f"body_order must be one of {BODY_ORDERS}, got {body_order!r}")
         super().__init__(potential, rule, pooling=pooling, unit=unit)
         self.body_order = body_order
 
@@ -174,9 +176,8 @@ class WalkAttributor(_NetworkAttributor):
             AttributionUnavailable: for positions that are not finite, or too many atoms.
         """
         frame = as_frame(frame)
-        left = self._activations(frame)
-        with torch.inference_mode():
-            return self._explain(left)[0]
+        with self._lock, torch.inference_mode():
+            return self._explain(self._activations(frame))[0]
 
     def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
         """Explain frames of any molecules in one batch: they pass the network as one system.
@@ -189,8 +190,8 @@ class WalkAttributor(_NetworkAttributor):
             self._pooling.check(frame)
         if not checked:
             return []
-        left, starts = self._own.activations_of_many(checked)
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
+            left, starts = self._own.activations_of_many(checked)
             together, outputs = self._explain(left, starts)
         return _apart(together, outputs, starts)
 
@@ -201,7 +202,7 @@ class WalkAttributor(_NetworkAttributor):
             AttributionError: for an atom that does not exist, or one that a set names twice.
         """
         frame = as_frame(frame)
-        chosen = np.sort(np.atleast_2d(np.asarray(sets, dtype=np.int64)), axis=1)
+        chosen = _checked_sets(sets)
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < frame.n_atoms:
             raise AttributionError(
                 f"sets name atoms {chosen.min()} to {chosen.max()}, but the structure has atoms 0 "
@@ -209,8 +210,8 @@ class WalkAttributor(_NetworkAttributor):
             )
         if (np.diff(chosen, axis=1) == 0).any():
             raise AttributionError("a set names an atom twice")
-        left = self._activations(frame)
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
+            left = self._activations(frame)
             linear, _ = self._at(left)
             links, _ = self._layout(left.edges)
             gates = [links.filters(block.filters) for block in linear.blocks]
@@ -220,8 +221,8 @@ class WalkAttributor(_NetworkAttributor):
         """Return the network as linear maps, and each block's filters by receiver and sender,
         (n_atoms·n_atoms, F): for small molecules.
         """
-        left = self._activations(frame)
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
+            left = self._activations(frame)
             linear, _ = self._at(left)
             links, _ = self._layout(left.edges)
             return linear, [links.square(block.filters) for block in linear.blocks]
@@ -267,6 +268,8 @@ class WalkAttributor(_NetworkAttributor):
             method=self.method,
             gamma=self.rule.gamma,
             unit=self.unit,
+            max_bias=self.rule.max_bias,
+            numbers=left.numbers,
             output=float(outputs.sum()),
             atoms=atoms,
             one_body=one,
@@ -303,8 +306,8 @@ class FlowAttributor(_NetworkAttributor):
             AttributionUnavailable: for positions that are not finite.
         """
         frame = as_frame(frame)
-        left = self._activations(frame)
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
+            left = self._activations(frame)
             linear, outputs = self._at(left)
             flows, atoms = pair_flow(linear.blocks, left.edges, linear.top, linear.features)
             by_layer, per_atom = self.in_ev(flows), self.in_ev(atoms)
@@ -317,6 +320,8 @@ class FlowAttributor(_NetworkAttributor):
             method=self.method,
             gamma=self.rule.gamma,
             unit=self.unit,
+            max_bias=self.rule.max_bias,
+            numbers=left.numbers,
             output=float(outputs.sum()),
             atoms=per_atom,
             one_body=np.full(len(per_atom), np.nan),
@@ -325,6 +330,20 @@ class FlowAttributor(_NetworkAttributor):
             by_body_order=np.array([per_atom.sum()]),
             by_layer=by_layer[:, near],
         )
+
+    def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
+        """Explain frames one after the other; errors as `attribute`."""
+        return [self.attribute(frame) for frame in frames]
+
+
+def _checked_sets(sets: Any) -> Ints:
+    try:
+        given = np.atleast_2d(np.asarray(sets))
+    except ValueError as error:  # ragged
+        raise AttributionError("sets must be of one size; ask for each size by itself") from error
+    if given.size and not np.issubdtype(given.dtype, np.integer):
+        raise AttributionError(f"sets are made of atom indices, got {given.dtype} values")
+    return np.sort(given.astype(np.int64), axis=1)
 
 
 def _pairs_of(left: Activations, cutoff: float) -> tuple[Pairs, Bools]:
@@ -377,6 +396,8 @@ def _apart(together: Attribution, outputs: Floats, starts: Ints) -> list[Attribu
                 method=together.method,
                 gamma=together.gamma,
                 unit=together.unit,
+                max_bias=together.max_bias,
+                numbers=together.numbers[start:stop],
                 output=float(outputs[start:stop].sum()),
                 atoms=atoms,
                 one_body=one,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from mdxai.attribution.attribution import AttributionError
 from mdxai.calculators.energies import DenseState
 
+LARGEST_GAMMA = 1e3  # beyond it float32 loses the sums that γ weighs against each other
 TINY = 1e-6  # outputs smaller than this pass no relevance, as in the published rule
 
 Place = Callable[[Tensor], Tensor]  # (n_atoms, F) → the shape that coefficients of atom sets have
@@ -38,8 +40,10 @@ class Rule:
     max_bias: bool = False
 
     def __post_init__(self) -> None:
-        if not self.gamma >= 0:
-            raise AttributionError(f"gamma must be 0 or positive, got {self.gamma}")
+        if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= LARGEST_GAMMA):
+            raise AttributionError(
+                f"gamma must be 0 or positive, up to {LARGEST_GAMMA:g}, got {self.gamma!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class RuledLayer:
 
 
 class RuledLayers:
-    """The generalised, sign-aware γ rule of dense layers y = act(W x + b) with equally many inputs.
+    """The generalised, sign-aware γ rule of dense layers y = act(W x + b).
 
     Where y > 0 positive contributions are raised by γ, where y < 0 negative ones:
 
@@ -92,19 +96,26 @@ class RuledLayers:
     def __init__(self, layers: Sequence[Any], rule: Rule, n_explained: int | None = None) -> None:
         self._rule, self._n_explained = rule, n_explained
         self._widths = [layer.out_features for layer in layers]
-        weight = torch.stack([self._padded(layer.weight.t()).t() for layer in layers])
+        self._n_inputs = [layer.in_features for layer in layers]
+        weight = torch.stack(
+            [_padded(self._padded(layer.weight.t()).t(), max(self._n_inputs)) for layer in layers]
+        )
         bias = torch.stack([self._padded(layer.bias[None]) for layer in layers])
         half = rule.gamma / 2
         self._weight, self._strength = (1 + half) * weight, half * weight.abs()
         self._bias_pool = half * bias.abs() * (not rule.max_bias)
-        used = zip(self._weight[..., :n_explained], self._widths, strict=True)
-        self._used = [w[:n] for w, n in used]
-        strengths = zip(self._strength[..., :n_explained], self._widths, strict=True)
-        self._used_strength = [w[:n] if rule.gamma else None for w, n in strengths]
+        shapes = list(zip(self._widths, self._n_inputs, strict=True))
+        self._used = [
+            w[:n, :m][:, :n_explained] for w, (n, m) in zip(self._weight, shapes, strict=True)
+        ]
+        self._used_strength = [
+            w[:n, :m][:, :n_explained] if rule.gamma else None
+            for w, (n, m) in zip(self._strength, shapes, strict=True)
+        ]
 
     def at(self, states: Sequence[DenseState]) -> list[RuledLayer]:
         """Fix each layer at what went through it."""
-        x = torch.stack([state.x for state in states])
+        x = torch.stack([_padded(state.x, max(self._n_inputs)) for state in states])
         y = torch.stack([self._padded(state.y) for state in states])
         if self._rule.max_bias:
             d = torch.bmm(x, self._weight.transpose(1, 2))
@@ -119,10 +130,16 @@ class RuledLayers:
         ratio = nn.functional.hardshrink(y, TINY).div_(d)
         # 0/0 where nothing arrives; ∞ where an output comes from the bias alone under `max_bias`
         ratio.nan_to_num_(posinf=0.0, neginf=0.0)
-        inputs = x[..., : self._n_explained].sign()
-        maps = zip(self._used, self._used_strength, ratio, signs, inputs, self._widths, strict=True)
-        return [RuledLayer(w, v, r[:, :n], s[:, :n], t) for w, v, r, s, t, n in maps]
+        maps = zip(self._used, self._used_strength, ratio, signs, x.sign(), strict=True)
+        return [
+            RuledLayer(w, v, r[:, : len(w)], s[:, : len(w)], t[:, : w.shape[1]])
+            for w, v, r, s, t in maps
+        ]
 
     def _padded(self, rows: Tensor) -> Tensor:
-        missing = max(self._widths) - rows.shape[-1]
-        return nn.functional.pad(rows, (0, missing)) if missing else rows
+        return _padded(rows, max(self._widths))
+
+
+def _padded(rows: Tensor, width: int) -> Tensor:
+    missing = width - rows.shape[-1]
+    return nn.functional.pad(rows, (0, missing)) if missing else rows

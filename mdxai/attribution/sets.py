@@ -244,7 +244,7 @@ def pair_layout(links: Links, device: torch.device) -> DensePairs | LinkedPairs:
 
 def in_chunks(sets: Ints) -> Iterator[Ints]:
     """Cut sets (n_sets, k) so that memory stays bounded."""
-    size = max(1, ROWS_AT_ONCE // sets.shape[1] ** 2)
+    size = max(1, ROWS_AT_ONCE // max(sets.shape[1] ** 2, 1))
     for start in range(0, len(sets), size):
         yield sets[start : start + size]
 
@@ -256,6 +256,8 @@ def triples_within_reach(i: Ints, j: Ints) -> Ints:
         i: (n_pairs,) first atoms of linked pairs, each pair once.
         j: (n_pairs,) their second atoms.
     """
+    if not len(i):
+        return np.empty((0, 3), dtype=np.int64)
     centre, other = np.concatenate([i, j]), np.concatenate([j, i])
     order = np.argsort(centre, kind="stable")
     groups = np.split(other[order], np.flatnonzero(np.diff(centre[order])) + 1)

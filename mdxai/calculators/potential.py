@@ -60,14 +60,15 @@ class Prediction:
 class Activations:
     """What a forward pass leaves for attribution. Tensors are in the network's units.
 
-    positions, cell, pbc, numbers: the system. vectors: (n_half, 3) Å of the half edges. energies:
-    (n_atoms,) without offsets.
+    positions, cell, pbc, numbers: the system. weights: version of the network's. vectors:
+    (n_half, 3) Å of the half edges. energies: (n_atoms,) without offsets.
     """
 
     numbers: Ints
     positions: Floats
     cell: Floats
     pbc: Bools
+    weights: int
     edges: Edges
     vectors: Floats
     energies: Tensor
@@ -110,7 +111,7 @@ class NetworkPotential:
         device: str | torch.device = "cpu",
         compile: bool = False,
     ) -> None:
-        self.network = network.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self.network = network.to(device=_usable(device), dtype=dtype).eval().requires_grad_(False)
         self.card = card
         self.name = card.name
         self.cutoff = card.cutoff
@@ -121,12 +122,17 @@ class NetworkPotential:
         self.compile = compile
         self._atom_energies = atom_energies_of(network)
         self._numbers: Ints | None = None
+        self._parameters = list(self.network.parameters())
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave neighbour lists and compiled code behind; copies remake them."""
         kept = ("network", "card", "name", "cutoff", "n_layers", "elements", "dtype", "device",
                 "compile", "_atom_energies", "_keeps")  # fmt: skip
         return {name: getattr(self, name) for name in kept} | {"_numbers": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._parameters = list(self.network.parameters())
 
     def twin(self, dtype: torch.dtype | None = None) -> NetworkPotential:
         """Return an independent potential with its own copy of the weights, never compiled, and of
@@ -146,14 +152,15 @@ class NetworkPotential:
             CalculatorError: on first sight of a system, for an element the network was not
                 trained on or for atoms on top of each other.
         """
-        self._meet(numbers, positions, cell, pbc)
+        if self._numbers is None or not np.array_equal(numbers, self._numbers):
+            self._prepare(numbers, positions, cell, pbc)
         if not np.isfinite(positions).all():
             nan = np.full((len(numbers), 3), np.nan)
             return Prediction(nan[:, 0], nan, np.full((3, 3), np.nan))
         edges, vectors = self._edges(positions, cell, pbc)
         energies, gradient, *left = self._evaluation(edges)(self._scaled(vectors))
         if left:
-            system = (numbers.copy(), positions.copy(), cell.copy(), pbc.copy())
+            system = (numbers.copy(), positions.copy(), cell.copy(), pbc.copy(), self.weights)
             tape = tree_unflatten(left, self._tape_spec)
             self.last_activations = Activations(*system, edges, vectors, energies, tape)
         return self._in_physical_units(energies, gradient, edges, vectors)
@@ -170,13 +177,13 @@ class NetworkPotential:
         Raises:
             CalculatorError: as `predict`.
         """
-        self._meet(frame.numbers, frame.positions, frame.cell, frame.pbc)
+        self._meet(frame)
         edges, vectors = self._edges(frame.positions, frame.cell, frame.pbc)
         with torch.no_grad():
             energies, tape = self._atom_energies(
                 self.network, self._atomic_numbers, edges, self._scaled(vectors)
             )
-        system = (frame.numbers, frame.positions, frame.cell, frame.pbc)
+        system = (frame.numbers, frame.positions, frame.cell, frame.pbc, self.weights)
         return Activations(*system, edges, vectors, energies, tape)
 
     def activations_of_many(self, frames: Sequence[Frame]) -> tuple[Activations, Ints]:
@@ -191,7 +198,7 @@ class NetworkPotential:
         starts = np.cumsum([0] + [frame.n_atoms for frame in frames])
         first, second, vectors = [], [], []
         for start, frame in zip(starts, frames, strict=False):
-            self._meet(frame.numbers, frame.positions, frame.cell, frame.pbc)
+            self._meet(frame)
             edges, reach = self._edges(frame.positions, frame.cell, frame.pbc)
             first.append(edges.first + start)
             second.append(edges.second + start)
@@ -207,7 +214,8 @@ class NetworkPotential:
                 self.network, on_device, together, self._scaled(reach)
             )
         positions = np.concatenate([frame.positions for frame in frames])
-        system = (numbers, positions, np.zeros((3, 3)), np.any([f.pbc for f in frames], axis=0))
+        pbc = np.any([frame.pbc for frame in frames], axis=0)
+        system = (numbers, positions, np.zeros((3, 3)), pbc, self.weights)
         return Activations(*system, together, reach, energies, tape), starts
 
     def partial_forces(self, frame: Frame, atom: int | None = None) -> Floats:
@@ -218,7 +226,7 @@ class NetworkPotential:
         Raises:
             CalculatorError: as `predict`.
         """
-        self._meet(frame.numbers, frame.positions, frame.cell, frame.pbc)
+        self._meet(frame)
         edges, reach = self._edges(frame.positions, frame.cell, frame.pbc)
         vectors = self._scaled(reach).requires_grad_()
         energies, _ = self._atom_energies(self.network, self._atomic_numbers, edges, vectors)
@@ -229,9 +237,18 @@ class NetworkPotential:
             rows.append(edges.pull(slope.cpu().numpy().astype(np.float64) * unit))
         return np.stack(rows) if atom is None else rows[0]
 
-    def _meet(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
-        if self._numbers is None or not np.array_equal(numbers, self._numbers):
-            self._prepare(numbers, positions, cell, pbc)
+    @property
+    def weights(self) -> int:
+        """Version of the weights: it grows whenever one of them is changed in place."""
+        return sum(parameter._version for parameter in self._parameters)
+
+    def _meet(self, frame: Frame) -> None:
+        """Prepare for a frame that need not follow on the last one: each is checked."""
+        system = (frame.numbers, frame.positions, frame.cell, frame.pbc)
+        if self._numbers is None or not np.array_equal(frame.numbers, self._numbers):
+            self._prepare(*system)
+        else:
+            check_structure(self.card, *system)
 
     def _scaled(self, vectors: Floats) -> Tensor:
         scaled = torch.as_tensor(vectors / self.card.length_unit, dtype=self.dtype)
@@ -251,6 +268,13 @@ class NetworkPotential:
 
     def _prepare(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
         check_structure(self.card, numbers, positions, cell, pbc)
+        embedding: Any = self.network.representation.embedding  # type: ignore[union-attr]
+        last = embedding.num_embeddings - 1
+        if not 0 < numbers.min() <= numbers.max() <= last:
+            raise CalculatorError(
+                f"{self.name} takes atomic numbers 1 to {last}, got {numbers.min()} to "
+                f"{numbers.max()}"
+            )
         self._atomic_numbers = torch.tensor(numbers, dtype=torch.int64, device=self.device)
         small = len(numbers) <= ALL_PAIRS_LIMIT
         self._all_pairs = AllPairs(len(numbers), self.device) if small else None
@@ -289,6 +313,23 @@ class NetworkPotential:
         # The offset is thousands of eV: added in float32 it would swallow energy differences.
         atomic = energies.cpu().numpy().astype(np.float64) * unit + self.card.offset_per_atom
         return Prediction(atomic, edges.pull(slope), vectors.T @ slope)
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    """Return a device that can hold results here.
+
+    Raises:
+        CalculatorError: for one that torch does not know or this machine does not have.
+    """
+    try:
+        torch.zeros(1, device=device).cpu()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CalculatorError(
+            f"device {str(device)!r} cannot be used here ({reason}); expected cpu, or cuda where "
+            "torch finds a GPU"
+        ) from error
 
 
 def _traced(eager: Evaluation, example: Tensor) -> Evaluation:

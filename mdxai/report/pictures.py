@@ -6,7 +6,7 @@ they work in a notebook and in a larger figure alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 
-from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame
+from mdxai.attribution import Attribution, AttributionError
+from mdxai.frame import Floats, Frame, Ints
 from mdxai.report.figures import ELEMENT_PAIR_COLOURS, INK, tidy
 from mdxai.statistics import ElementPairChannels
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HOLDS, OPPOSES = "#1b6ca8", "#c1121f"  # lowers the energy, raises it
+LABELLED = 60  # atoms; names of more would hide the picture
+Projection = Callable[[Floats], Floats]
 ORDERS = ("one-body", "two-body", "three-body")
 
 
@@ -38,31 +40,50 @@ def draw_molecule(
         ax: where to draw.
     """
     ax = ax or _new_axes((5.6, 4.6))
-    flat = _best_plane(np.asarray(frame.positions, dtype=np.float64))
+    positions = np.asarray(frame.positions, dtype=np.float64)
+    project = _best_plane(positions)
     order = np.argsort(-np.abs(attribution.strengths))[:strongest]
-    largest = np.abs(attribution.strengths).max(initial=1e-300)
-    for k in order[::-1]:
-        value = attribution.strengths[k]
-        ends = flat[[attribution.pairs.i[k], attribution.pairs.j[k]]]
-        share = abs(value) / largest
-        ax.plot(
-            *ends.T, color=HOLDS if value < 0 else OPPOSES, lw=1 + 9 * share,
-            alpha=0.35 + 0.5 * share, solid_capstyle="round", zorder=1,
-        )  # fmt: skip
-    numbers = np.asarray(frame.numbers)
-    for index, (z, (x, y)) in enumerate(zip(numbers, flat, strict=True)):
-        ax.scatter(x, y, s=900 * covalent_radii[z], color=jmol_colors[z], edgecolors=INK, zorder=2)
-        ax.annotate(f"{chemical_symbols[z]}{index}", (x, y), ha="center", va="center", fontsize=8)
-    for sign, colour in (("lowers the energy", HOLDS), ("raises it", OPPOSES)):
-        ax.plot([], [], color=colour, lw=4, label=sign)
-    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.01), ncols=2)
-    ax.set_title(
-        f"Strongest {len(order)} pairs, up to {largest:.2g} {_unit(attribution)}", color=INK
-    )
+    _draw_pairs(ax, attribution, order, positions, project)
+    _draw_atoms(ax, np.asarray(frame.numbers), project(positions))
+    largest = np.abs(attribution.strengths[order]).max(initial=0.0)
+    title = f"Strongest {len(order)} pairs, up to {largest:.2g} {_unit(attribution)}"
+    ax.set_title(title if len(order) else "No pairs within reach", color=INK)
     ax.set_aspect("equal")
     ax.margins(0.12)
     ax.set_axis_off()
     return ax
+
+
+def _draw_pairs(
+    ax: Axes, attribution: Attribution, order: Ints, positions: Floats, project: Projection
+) -> None:
+    signed, pairs = attribution.method != "hessian", attribution.pairs
+    largest = np.abs(attribution.strengths[order]).max(initial=1e-300)
+    for k in order[::-1]:
+        value, start = attribution.strengths[k], positions[pairs.i[k]]
+        share = abs(value) / largest
+        ends = project(np.stack([start, start + pairs.vectors[k]]))  # to the image it belongs to
+        ax.plot(
+            *ends.T, color=OPPOSES if signed and value > 0 else HOLDS, lw=1 + 9 * share,
+            alpha=0.35 + 0.5 * share, solid_capstyle="round", zorder=1,
+        )  # fmt: skip
+    if signed:
+        what = "energy" if attribution.unit == "eV" else "output"
+        for sign, colour in ((f"lowers the {what}", HOLDS), ("raises it", OPPOSES)):
+            ax.plot([], [], color=colour, lw=4, label=sign)
+        ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.01), ncols=2)
+
+
+def _draw_atoms(ax: Axes, numbers: Ints, flat: Floats) -> None:
+    named = len(numbers) <= LABELLED
+    sizes = (900 if named else 60) * covalent_radii[numbers]
+    x, y = flat.T
+    edge = 1.0 if named else 0.3
+    ax.scatter(x, y, s=sizes, color=jmol_colors[numbers], edgecolors=INK, lw=edge, zorder=2)
+    for index, (z, place) in enumerate(zip(numbers, flat, strict=True)):
+        if named:
+            label = f"{chemical_symbols[z]}{index}"
+            ax.annotate(label, place, ha="center", va="center", fontsize=8)
 
 
 def draw_decay(
@@ -77,7 +98,9 @@ def draw_decay(
     """
     ax = ax or _new_axes((6, 4.4))
     channels = ElementPairChannels(np.asarray(frame.numbers, dtype=np.int64))
-    every = list(attributions)
+    every = [a for a in attributions if len(a.pairs)]
+    if not every:
+        raise AttributionError("there is no pair to draw: no attribution has any within reach")
     which = np.concatenate([channels.of(a.pairs.i, a.pairs.j) for a in every])
     distances = np.concatenate([a.pairs.distances for a in every])
     strengths = np.abs(np.concatenate([a.strengths for a in every]))
@@ -96,6 +119,8 @@ def draw_decay(
 
 def draw_body_orders(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     """Draw what each body order contributes, and the residual that the biases absorb."""
+    if not np.isfinite(attribution.by_body_order).all():
+        raise AttributionError(f"method {attribution.method!r} has no body orders to draw")
     ax = ax or _new_axes((5, 3.2))
     values = np.append(attribution.by_body_order, attribution.residual)
     known = len(attribution.by_body_order) - 1
@@ -128,11 +153,16 @@ def _new_axes(size: tuple[float, float]) -> Any:
     return Figure(figsize=size, layout="constrained").add_subplot()
 
 
-def _best_plane(positions: Floats) -> Floats:
-    """Project onto the two directions along which the atoms spread most, a little from the side, so
-    that mirror images in that plane do not hide each other.
+def _best_plane(positions: Floats) -> Projection:
+    """Return the projection onto the two directions along which the atoms spread most, a little
+    from the side, so that mirror images in that plane do not hide each other.
     """
-    centred = positions - positions.mean(0)
-    directions = np.linalg.svd(centred)[2]
-    flat: Floats = centred @ directions[:2].T + np.outer(centred @ directions[2], (0.3, 0.2))
-    return flat
+    origin = positions.mean(0)
+    directions = np.linalg.eigh(np.cov((positions - origin).T, bias=True))[1].T[::-1]
+
+    def project(points: Floats) -> Floats:
+        centred = points - origin
+        flat: Floats = centred @ directions[:2].T + np.outer(centred @ directions[2], (0.3, 0.2))
+        return flat
+
+    return project
