@@ -120,10 +120,8 @@ def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (f
         flat[at] = pending
         flat[at + C_SUM1] += shifted
         flat[at + C_SUM2] += shifted * shifted
-        if value < flat[at + C_LOW]:
-            flat[at + C_LOW] = value
-        if value > flat[at + C_HIGH]:
-            flat[at + C_HIGH] = value
+        flat[at + C_LOW] = min(flat[at + C_LOW], value)
+        flat[at + C_HIGH] = max(flat[at + C_HIGH], value)
         if pending == BLOCK:
             _fold(flat[at : at + WIDTH], squares[at // WIDTH])
     return unknown

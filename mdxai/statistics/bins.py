@@ -47,7 +47,8 @@ class Bins:
 
     @property
     def edges(self) -> Floats:
-        return np.linspace(0.0, self.upper, self.n_bins + 1)
+        edges: Floats = np.linspace(0.0, self.upper, self.n_bins + 1)
+        return edges
 
     @property
     def centers(self) -> Floats:

@@ -128,8 +128,8 @@ class RadialDistribution:
         NaN without frames, for channels without pairs, and unless all frames are periodic in three
         directions.
         """
-        shells = 4 / 3 * np.pi * np.diff(self.counts.bins.edges**3)
-        ideal = self._inverse_volumes * np.outer(self.n_pairs, shells)
+        shells: Floats = 4 / 3 * np.pi * np.diff(self.counts.bins.edges**3)
+        ideal: Floats = self._inverse_volumes * np.outer(self.n_pairs, shells)
         return _ratio(self.counts.count, ideal)
 
     @property
@@ -195,7 +195,7 @@ def bond_angles(frame: Frame, i: Ints, j: Ints, k: Ints) -> Floats:
 
 
 def angles_of_bonds(i: Ints, j: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return every angle (first, middle, last) between two bonds, first < last, sorted by middle."""
+    """Return all angles between two bonds (first, middle, last), first < last, by middle."""
     ends, others = np.concatenate([i, j]), np.concatenate([j, i])
     triples = [
         (a, middle, b)

@@ -108,7 +108,7 @@ class BinnedQuantiles:
         """
         wanted = np.asarray(q, dtype=np.float64)
         if not np.all((wanted >= 0) & (wanted <= 1)):
-            raise StatisticsError(f"quantiles lie between 0 and 1, got {q}")
+            raise StatisticsError(f"quantiles lie between 0 and 1, got {wanted}")
         summed = np.cumsum(self._counts, axis=-1)
         total = summed[..., -1]
         rank = np.floor(wanted[..., None, None] * (total - 1))

@@ -107,7 +107,7 @@ class Window:
         reference: profile to which each block is added when it ends, or None.
     """
 
-    def __init__(  # noqa: PLR0913 (each is one choice)
+    def __init__(
         self,
         channels: Sequence[str],
         r_max: float,
