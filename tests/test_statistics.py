@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import pickle
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdxai.statistics import BinnedMoments, ElementPairChannels
+from mdxai.statistics import (
+    AtomPairChannels,
+    BinnedMoments,
+    BondClassChannels,
+    ElementPairChannels,
+    StatisticsError,
+    update_in_threads,
+)
 
 
 def plain_moments(moments, channels, distances, values):
@@ -79,3 +90,152 @@ def test_element_pair_channels():
     assert channels.names == ("H-H", "C-H", "H-O", "C-C", "C-O")
     i, j = np.array([0, 2, 3, 4]), np.array([1, 0, 4, 2])
     assert [channels.names[c] for c in channels.of(i, j)] == ["C-C", "C-O", "H-H", "H-O"]
+
+
+def one_bin(values):
+    moments = BinnedMoments(["x"], 1.0, 1)
+    values = np.asarray(values, dtype=float)
+    moments.update(np.zeros(len(values), dtype=np.int64), np.full(len(values), 0.5), values)
+    return moments
+
+
+def exact(values):
+    """Mean and variance in rational arithmetic."""
+    rows = [Fraction(float(v)) for v in values]
+    mean = sum(rows) / len(rows)
+    return mean, sum((v - mean) ** 2 for v in rows) / len(rows)
+
+
+def test_tiny_spread_on_an_offset_of_1e8():
+    """Many accumulators, merged, against rational arithmetic."""
+    rng = np.random.default_rng(0)
+    values = 1e8 + rng.normal(scale=1e-5, size=40_000)
+    whole = BinnedMoments(["x"], 1.0, 1)
+    for part in np.array_split(values, 700):
+        whole.merge(one_bin(part))
+    for moments in (whole, one_bin(values)):
+        mean, variance = exact(values)
+        assert moments.mean[0, 0] == pytest.approx(float(mean), rel=2e-16)
+        assert moments.variance[0, 0] == pytest.approx(float(variance), rel=1e-11)
+
+
+def test_first_sample_far_from_all_others():
+    """The first sample sets the shift; the next blocks must not suffer from it."""
+    values = np.concatenate([[1e8], np.random.default_rng(1).normal(size=5000)])
+    mean, variance = exact(values)
+    moments = one_bin(values)
+    error = moments.mean[0, 0] - float(mean)
+    assert abs(error) < 1e-13 * float(variance) ** 0.5
+    assert moments.variance[0, 0] == pytest.approx(float(variance), rel=1e-13)
+
+
+def test_ten_billion_samples():
+    """2¹⁴ samples merged with themselves 20 times are 1.7·10¹⁰ of the same mean and variance."""
+    values = 1e6 + np.random.default_rng(2).normal(size=2**14)
+    moments = one_bin(values)
+    for _ in range(20):
+        moments.merge(moments)
+    assert moments.count[0, 0] == 2**34
+    mean, variance = exact(values)
+    assert moments.mean[0, 0] == pytest.approx(float(mean), rel=2e-16)
+    assert moments.variance[0, 0] == pytest.approx(float(variance), rel=1e-12)
+
+
+def test_a_long_stream_keeps_its_digits():
+    """3·10⁶ samples, thousands of folded blocks, against math.fsum."""
+    values = 1e8 + np.random.default_rng(3).normal(size=3_000_000)
+    moments = one_bin(values)
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((values - mean) ** 2) / len(values)
+    assert moments.mean[0, 0] == pytest.approx(mean, rel=3e-16)
+    assert moments.variance[0, 0] == pytest.approx(variance, rel=1e-12)
+
+
+def random_samples(n, seed=0):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=n)
+    values[::97] = np.nan
+    return rng.integers(0, 3, n), rng.uniform(0, 6.1, n), values
+
+
+@pytest.mark.parametrize("way", ["calls", "state", "pickle"])
+def test_interrupted_stream_gives_the_same_bits(way):
+    c, d, v = random_samples(50_000)
+    whole, parts = (BinnedMoments("abc", 6.0, 4) for _ in range(2))
+    whole.update(c, d, v)
+    for cut in np.array_split(np.arange(len(v)), 7):
+        parts.update(c[cut], d[cut], v[cut])
+        _ = parts.variance  # reading changes nothing
+        if way == "state":
+            parts = BinnedMoments.from_state(parts.state())
+        elif way == "pickle":
+            parts = pickle.loads(pickle.dumps(parts))
+    for name, array in whole.state().items():
+        np.testing.assert_array_equal(parts.state()[name], array)
+
+
+def test_threads_equal_one_stream():
+    samples = random_samples(50_000)
+    alone, shared = (BinnedMoments("abc", 6.0, 12) for _ in range(2))
+    alone.update(*samples)
+    update_in_threads(shared, *samples, n_threads=3)
+    for name in ("count", "minimum", "maximum", "not_finite", "outside"):
+        np.testing.assert_array_equal(getattr(shared, name), getattr(alone, name))
+    np.testing.assert_allclose(shared.mean, alone.mean, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(shared.variance, alone.variance, rtol=1e-12)
+
+
+def test_read_only_and_narrow_arrays_are_taken_as_they_are():
+    c, d, v = random_samples(500)
+    plain, other = (BinnedMoments("abc", 6.0, 12) for _ in range(2))
+    v = v.astype(np.float32)
+    plain.update(c, d, v.astype(np.float64))
+    d.setflags(write=False)
+    other.update(c.astype(np.int32), d, v)
+    np.testing.assert_array_equal(other.mean, plain.mean)
+
+
+def test_samples_that_fit_nowhere():
+    moments = BinnedMoments("ab", 1.0, 4)
+    x = np.full(3, 0.5)
+    moments.update(np.array([0, -1, 1]), x, x)
+    assert (moments.count.sum(), moments.unassigned) == (2, 1)
+    with pytest.raises(StatisticsError, match="1 samples have a channel outside 0…1"):
+        moments.update(np.array([0, 2, 1]), x, x)
+    with pytest.raises(StatisticsError, match="same length"):
+        moments.update(np.array([0, 1]), x, x)
+    assert moments.count.sum() == 4
+    with pytest.raises(StatisticsError, match="at least one channel"):
+        BinnedMoments([], 1.0)
+
+
+def test_atom_pair_channels():
+    channels = AtomPairChannels(np.array([6, 8, 1]))
+    assert channels.names == ("C0-O1", "C0-H2", "O1-H2")
+    np.testing.assert_array_equal(channels.of(np.array([2, 0]), np.array([1, 1])), [2, 0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 9).flatmap(
+    lambda n: st.tuples(
+        st.just(n),
+        st.sets(st.sampled_from([(a, b) for b in range(n) for a in range(b)])),
+    )
+))  # fmt: skip
+def test_bond_classes_equal_the_shortest_paths(graph):
+    """Against powers of the adjacency matrix."""
+    n, bonds = graph
+    i, j = np.array(sorted(bonds), dtype=np.int64).reshape(-1, 2).T
+    adjacency = np.eye(n, dtype=int)
+    adjacency[i, j] = adjacency[j, i] = 1
+    reach = [np.linalg.matrix_power(adjacency, k) > 0 for k in (1, 2, 3)]
+    a, b = np.triu_indices(n, k=1)
+    expected = 3 - sum(r[a, b].astype(int) for r in reach)
+    channels = BondClassChannels(n, i, j)
+    np.testing.assert_array_equal(channels.of(a, b), expected)
+    np.testing.assert_array_equal(channels.of(b, a), expected)
+
+
+def test_bonds_of_atoms_that_do_not_exist():
+    with pytest.raises(StatisticsError, match="numbered 0…2"):
+        BondClassChannels(3, np.array([0]), np.array([3]))

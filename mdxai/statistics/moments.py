@@ -2,122 +2,202 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, Self
 
 import numpy as np
-from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from mdxai.calculators.card import pair_key
-from mdxai.frame import Floats, Ints, iter_element_pairs
-from mdxai.statistics._kernels import update_moments
+from mdxai.frame import Floats, Ints
+from mdxai.statistics import _kernels as kernels
+from mdxai.statistics.bins import Bins, State, as_bins
 
 
 class BinnedMoments:
     """Count, mean, variance, minimum and maximum per (channel, distance bin).
 
-    Bins are uniform from 0 to `r_max` (Å). Samples that are not finite are counted and left out.
+    Bins are uniform from 0 to `r_max` (Å). Samples that are not finite are counted and left out,
+    and so are samples outside the bins and those of channel −1.
+
+    Sums of deviations from the running mean gather per bin, 1,024 samples at a time, and join the
+    moments by the formula of Chan, Golub and LeVeque (1983) with compensated sums. The relative
+    error of mean and variance stays near 10⁻¹³ for 10¹⁰ samples (see docs/statistics.md). Cutting a
+    stream into calls differently gives the same bits; merging in another order gives the same to
+    rounding. Counts, minima and maxima are exact always.
 
     Attributes:
         channels: names, (n_channels,).
         bin_edges: (n_bins + 1,), Å.
-        count: (n_channels, n_bins). mean: the same shape, unit of the values; 0 where empty.
-        outside, not_finite: numbers of samples left out.
+
+    Raises:
+        StatisticsError: without channels, or for bins that are not bins.
     """
 
     def __init__(self, channels: Sequence[str], r_max: float, n_bins: int = 240) -> None:
-        if not (r_max > 0 and n_bins > 0 and len(channels) > 0):
-            raise ValueError(
-                f"expected at least one channel, r_max > 0 and n_bins > 0, got {len(channels)} "
-                f"channels, r_max={r_max}, n_bins={n_bins}"
-            )
-        self.channels = tuple(channels)
-        self.bin_edges: Floats = np.linspace(0.0, r_max, n_bins + 1)
+        self.bins = as_bins(channels, r_max, n_bins)
+        self.channels = self.bins.channels
+        self.bin_edges: Floats = self.bins.edges
+        self._inverse_width = self.bins.inverse_width
         self.reset()
 
     def reset(self) -> None:
         """Forget every sample."""
-        shape = (len(self.channels), len(self.bin_edges) - 1)
-        self.count = np.zeros(shape, dtype=np.int64)
-        self.mean = np.zeros(shape)
-        self._m2 = np.zeros(shape)
-        self._low = np.full(shape, np.inf)
-        self._high = np.full(shape, -np.inf)
-        self._skipped = np.zeros(2, dtype=np.int64)
+        n_cells = self.bins.shape[0] * self.bins.shape[1]
+        self._flat = _cache_aligned(n_cells * 8)
+        self._cells = self._flat.reshape(n_cells, 8)
+        self._cells[:, kernels.LOW] = np.inf
+        self._cells[:, kernels.HIGH] = -np.inf
+        self._squares = np.zeros((n_cells, 2))
+        self._skipped = np.zeros(3, dtype=np.int64)
 
     @property
     def outside(self) -> int:
+        """Number of samples outside the bins."""
         return int(self._skipped[0])
 
     @property
     def not_finite(self) -> int:
+        """Number of samples that are NaN or infinite, in value or distance."""
         return int(self._skipped[1])
 
     @property
+    def unassigned(self) -> int:
+        """Number of samples of channel −1."""
+        return int(self._skipped[2])
+
+    @property
     def bin_centers(self) -> Floats:
-        centers: Floats = (self.bin_edges[1:] + self.bin_edges[:-1]) / 2
-        return centers
+        return self.bins.centers
+
+    @property
+    def count(self) -> Ints:
+        """Number of samples, (n_channels, n_bins)."""
+        total = self._cells[:, kernels.COUNT] + self._cells[:, kernels.PENDING]
+        return total.astype(np.int64).reshape(self.bins.shape)
+
+    @property
+    def mean(self) -> Floats:
+        """Mean, (n_channels, n_bins), unit of the values; 0 where empty."""
+        cells = self._folded()[0]
+        mean: Floats = cells[:, kernels.CENTER] + cells[:, kernels.REST]
+        return mean.reshape(self.bins.shape)
 
     @property
     def variance(self) -> Floats:
         """Population variance; NaN where empty."""
-        spread: Floats = np.full(self.mean.shape, np.nan)
-        return np.divide(self._m2, self.count, out=spread, where=self.count > 0)
+        cells, squares = self._folded()
+        count = cells[:, kernels.COUNT]
+        spread: Floats = np.full(count.shape, np.nan)
+        np.divide(squares.sum(axis=1), count, out=spread, where=count > 0)
+        return spread.reshape(self.bins.shape)
 
     @property
     def minimum(self) -> Floats:
         """Smallest sample; inf where empty."""
-        return self._low
+        return self._cells[:, kernels.LOW].reshape(self.bins.shape)
 
     @property
     def maximum(self) -> Floats:
         """Largest sample; −inf where empty."""
-        return self._high
+        return self._cells[:, kernels.HIGH].reshape(self.bins.shape)
+
+    def _folded(self) -> tuple[Floats, Floats]:
+        """Copies without pending sums: reading leaves the stream's bits alone."""
+        cells, squares = self._cells.copy(), self._squares.copy()
+        kernels.fold_all(cells, squares)
+        return cells, squares
 
     def update(self, channels: Ints, distances: Floats, values: Floats) -> None:
-        """Add samples: channel indices, distances (Å) and values, each (n,)."""
-        n_bins = self.count.shape[1]
-        update_moments(
-            channels, distances, values, n_bins / self.bin_edges[-1],
-            self.count, self.mean, self._m2, self._low, self._high, self._skipped,
+        """Add samples: channel indices, distances (Å) and values, each (n,).
+
+        Raises:
+            StatisticsError: for different lengths (nothing is added), or a channel that does not
+                exist (the other samples are added).
+        """
+        unknown = kernels.update_moments(
+            channels, distances, values, self._inverse_width, len(self.channels), self.bins.n_bins,
+            self._flat, self._squares, self._skipped,
         )  # fmt: skip
+        if unknown != 0:
+            self.bins.require_known(unknown)
 
     def merge(self, other: BinnedMoments) -> None:
         """Add another accumulator's samples (Chan, Golub and LeVeque 1983).
 
         Raises:
-            ValueError: for different channels or bins.
+            StatisticsError: for different channels or bins.
         """
-        if self.channels != other.channels or not np.array_equal(self.bin_edges, other.bin_edges):
-            raise ValueError("accumulators to be merged need the same channels and bins")
-        total = self.count + other.count
-        share = np.divide(other.count, total, out=np.zeros(self.mean.shape), where=total > 0)
-        delta = other.mean - self.mean
-        self._m2 += other._m2 + delta**2 * self.count * share
-        self.mean += delta * share
-        self.count = total
-        np.minimum(self._low, other._low, out=self._low)
-        np.maximum(self._high, other._high, out=self._high)
+        self.bins.require_same(other.bins)
+        kernels.fold_all(self._cells, self._squares)
+        kernels.merge_moments(self._cells, self._squares, *other._folded())
         self._skipped += other._skipped
 
+    def empty(self) -> Self:
+        """Return an accumulator of the same channels and bins without samples."""
+        return type(self)(self.channels, self.bins.upper, self.bins.n_bins)
 
-class ElementPairChannels:
-    """Numbers the element pairs of a molecule, so that pairs of atoms can be binned by them.
+    def state(self) -> State:
+        """Return arrays (fit for numpy.savez) from which `from_state` goes on bit by bit."""
+        return self.bins.state() | {
+            "cells": self._cells.copy(),
+            "squares": self._squares.copy(),
+            "skipped": self._skipped.copy(),
+        }
 
-    Attributes:
-        names: ("C-C", "C-H", …), symbols in alphabetical order.
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the accumulator whose `state` this is."""
+        bins = Bins.from_state(state)
+        self = cls(bins.channels, bins.upper, bins.n_bins)
+        self._cells[:] = state["cells"]
+        self._squares[:] = state["squares"]
+        self._skipped[:] = state["skipped"]
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_state, (self.state(),)
+
+
+class Accumulator(Protocol):
+    """What can take samples in, start empty and be merged."""
+
+    def update(self, channels: Ints, distances: Floats, values: Floats) -> None: ...
+
+    def merge(self, other: Self) -> None: ...
+
+    def empty(self) -> Self: ...
+
+
+def update_in_threads[A: Accumulator](
+    target: A, channels: Ints, distances: Floats, values: Floats, *, n_threads: int = 2
+) -> None:
+    """Add many samples to an accumulator, a contiguous share per thread, merged in order.
+
+    The result does not depend on which thread ends first. Worth it from some 10⁵ samples on.
+
+    Args:
+        target: accumulator to be updated.
+        channels: (n,) channel indices.
+        distances: (n,) Å.
+        values: (n,).
+        n_threads: number of threads.
     """
+    cuts = [len(channels) * k // n_threads for k in range(n_threads + 1)]
+    parts = [target.empty() for _ in range(n_threads)]
 
-    def __init__(self, numbers: Ints) -> None:
-        kinds, self._kind_of = np.unique(numbers, return_inverse=True)
-        self._table: NDArray[np.int64] = np.full((len(kinds), len(kinds)), -1, dtype=np.int64)
-        index = {int(z): k for k, z in enumerate(kinds)}
-        names: list[str] = []
-        for a, b in iter_element_pairs(numbers):
-            self._table[index[a], index[b]] = self._table[index[b], index[a]] = len(names)
-            names.append(pair_key(chemical_symbols[a], chemical_symbols[b]))
-        self.names = tuple(names)
+    def work(k: int) -> None:
+        share = slice(cuts[k], cuts[k + 1])
+        parts[k].update(channels[share], distances[share], values[share])
 
-    def of(self, i: Ints, j: Ints) -> Ints:
-        """Return the channel of each pair of atoms, (n_pairs,)."""
-        return self._table[self._kind_of[i], self._kind_of[j]]
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(work, range(n_threads)))
+    for part in parts:
+        target.merge(part)
+
+
+def _cache_aligned(n: int) -> Floats:
+    """Return n zeros that start at a cache line, so that no cell lies across two."""
+    raw = np.zeros(n + 8)
+    start = (-raw.ctypes.data % 64) // 8
+    return raw[start : start + n]

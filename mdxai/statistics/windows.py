@@ -1,0 +1,272 @@
+"""The profile of the last τ fs against a reference profile: has it changed, and where?"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from mdxai.frame import Floats, Ints
+from mdxai.statistics.bins import Bins, StatisticsError
+from mdxai.statistics.moments import BinnedMoments
+from mdxai.statistics.quantiles import BinnedQuantiles
+
+
+class Block:
+    """Samples of one stretch of time: moments per bin, and a sketch of values per channel."""
+
+    def __init__(self, channels: Sequence[str], r_max: float, n_bins: int = 240) -> None:
+        self.moments = BinnedMoments(channels, r_max, n_bins)
+        self.sketch = BinnedQuantiles(channels, r_max, 1)
+
+    def update(self, channels: Ints, distances: Floats, values: Floats) -> None:
+        """Add samples: channel indices, distances (Å) and values, each (n,)."""
+        self.moments.update(channels, distances, values)
+        self.sketch.update(channels, distances, values)
+
+
+class Profile:
+    """Mean strength against distance with its honest error, from blocks of time.
+
+    Samples within a block may be correlated: the error of the mean m comes from the scatter of
+    block means x̄_b with n_b samples each,
+
+        SE² = B/(B − 1) · Σ n_b² (x̄_b − m)² / (Σ n_b)²,
+
+    which is right where a block is longer than the autocorrelation time. Memory does not grow with
+    the number of blocks.
+    """
+
+    def __init__(self, channels: Sequence[str], r_max: float, n_bins: int = 240) -> None:
+        self.total = Block(channels, r_max, n_bins)
+        self._weight: Floats = np.zeros(self.bins.shape)  # Σ n_b²
+        self._center: Floats = np.zeros(self.bins.shape)  # mean of x̄_b, weighted by n_b²
+        self._scatter: Floats = np.zeros(self.bins.shape)  # Σ n_b² (x̄_b − center)²
+        self.n_blocks: Ints = np.zeros(self.bins.shape, dtype=np.int64)
+
+    @property
+    def bins(self) -> Bins:
+        return self.total.moments.bins
+
+    def add(self, block: Block) -> None:
+        """Add a block of time.
+
+        Raises:
+            StatisticsError: for different channels or bins.
+        """
+        self.total.moments.merge(block.moments)
+        self.total.sketch.merge(block.sketch)
+        weight = block.moments.count.astype(np.float64) ** 2
+        delta = np.where(weight > 0, block.moments.mean - self._center, 0.0)
+        total = self._weight + weight
+        share = np.divide(weight, total, out=np.zeros(total.shape), where=total > 0)
+        self._scatter += delta**2 * self._weight * share
+        self._center += delta * share
+        self._weight = total
+        self.n_blocks += weight > 0
+
+    @property
+    def mean(self) -> Floats:
+        """Mean per bin, (n_channels, n_bins); NaN where empty."""
+        moments = self.total.moments
+        return np.where(moments.count > 0, moments.mean, np.nan)
+
+    @property
+    def standard_error(self) -> Floats:
+        """Error of the mean per bin; NaN where fewer than two blocks have samples."""
+        b = self.n_blocks
+        about_mean = self._scatter + self._weight * (self.total.moments.mean - self._center) ** 2
+        error: Floats = np.full(self.bins.shape, np.nan)
+        count = self.total.moments.count.astype(np.float64)
+        np.divide(about_mean * b, (b - 1) * count**2, out=error, where=b > 1)
+        return np.sqrt(error)
+
+    @property
+    def effective_samples(self) -> Floats:
+        """Number of independent samples that would give the same error, variance/SE²."""
+        squared = self.standard_error**2
+        result: Floats = np.full(self.bins.shape, np.nan)
+        return np.divide(self.total.moments.variance, squared, out=result, where=squared > 0)
+
+
+class Window:
+    """The samples of the last τ fs: a ring of blocks, so that memory does not grow with the run.
+
+    Blocks end at multiples of τ/n_blocks, and the window is the last n_blocks complete ones.
+
+    Args:
+        channels: names.
+        r_max: upper edge of the bins, Å.
+        span: τ, fs; τ/n_blocks should exceed the autocorrelation time of the strengths.
+        n_bins: number of distance bins.
+        n_blocks: at least 2, or there is no error.
+        reference: profile to which each block is added when it ends, or None.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[str],
+        r_max: float,
+        span: float,
+        *,
+        n_bins: int = 240,
+        n_blocks: int = 10,
+        reference: Profile | None = None,
+    ) -> None:
+        if not (0 < span < math.inf and n_blocks >= 2):
+            raise StatisticsError(
+                f"expected a span > 0 fs and n_blocks ≥ 2, got {span} and {n_blocks}"
+            )
+        self._new = (tuple(channels), r_max, n_bins)
+        self._step = span / n_blocks
+        self._n_blocks = n_blocks
+        self._ring: deque[tuple[int, Block]] = deque(maxlen=n_blocks)
+        self._current: tuple[int, Block] | None = None
+        self.reference = reference
+
+    def update(self, time: float, channels: Ints, distances: Floats, values: Floats) -> None:
+        """Add one frame at `time` (fs): channel indices, distances (Å) and values, each (n,).
+
+        Raises:
+            StatisticsError: for a time before the present block, or one that is not finite.
+        """
+        if not math.isfinite(time):
+            raise StatisticsError(f"expected a finite time, got {time}")
+        index = math.floor(time / self._step * (1 + 1e-12))
+        if self._current is None:
+            self._current = (index, Block(*self._new))
+        elif index < self._current[0]:
+            raise StatisticsError(f"time runs backwards: {time} fs lies in a block that has ended")
+        elif index > self._current[0]:
+            self._end_block(index)
+        self._current[1].update(channels, distances, values)
+
+    def _end_block(self, index: int) -> None:
+        assert self._current is not None
+        self._ring.append(self._current)
+        if self.reference is not None:
+            self.reference.add(self._current[1])
+        while self._ring and self._ring[0][0] < index - self._n_blocks:
+            self._ring.popleft()
+        self._current = (index, Block(*self._new))
+
+    @property
+    def profile(self) -> Profile:
+        """Profile of the complete blocks of the last τ fs."""
+        profile = Profile(*self._new)
+        for _, block in self._ring:
+            profile.add(block)
+        return profile
+
+
+@dataclass(frozen=True, slots=True)
+class BinChange:
+    """One bin's part in a change: channel, Å, means before and after, z and share of Σ z²."""
+
+    channel: str
+    left: float
+    right: float
+    before: float
+    after: float
+    z: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a profile differs from its reference.
+
+    z: (n_channels, n_bins), difference of the means over its error, as a standard normal deviate.
+    The ratio is Student's t with Welch's degrees of freedom; z has the same tail probability, so
+    few blocks do not pass for certainty. NaN where either has fewer than two blocks.
+    distance_shift, distance_ks: (n_channels,), Wasserstein-1 distance (Å) and Kolmogorov–Smirnov
+    statistic between the distributions of pair distances, to the width of a bin.
+    strength_shift, strength_ks: the same between the distributions of strengths, unit of the
+    values; the shift is right to α(⟨|v|⟩ + ⟨|v'|⟩), α the sketch's relative error.
+    """
+
+    bins: Bins
+    before: Floats
+    after: Floats
+    z: Floats
+    distance_shift: Floats
+    distance_ks: Floats
+    strength_shift: Floats
+    strength_ks: Floats
+
+    @property
+    def share(self) -> Floats:
+        """z²/Σ z², (n_channels, n_bins): which bins carry the change; 0 where unknown."""
+        squared = np.nan_to_num(self.z, nan=0.0, posinf=1e150, neginf=-1e150) ** 2
+        total = squared.sum()
+        result: Floats = squared / total if total > 0 else squared
+        return result
+
+    @property
+    def channel_share(self) -> dict[str, float]:
+        """Share of each channel in the change, largest first."""
+        shares = dict(zip(self.bins.channels, self.share.sum(axis=1).tolist(), strict=True))
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+    def largest(self, n: int = 5) -> list[BinChange]:
+        """Return the n bins that carry most of the change."""
+        share, edges = self.share, self.bins.edges
+        order = np.argsort(-share, axis=None)[:n]
+        rows = zip(*np.unravel_index(order, share.shape), strict=True)
+        return [
+            BinChange(
+                self.bins.channels[c], float(edges[b]), float(edges[b + 1]),
+                float(self.before[c, b]), float(self.after[c, b]),
+                float(self.z[c, b]), float(share[c, b]),
+            )
+            for c, b in rows if share[c, b] > 0
+        ]  # fmt: skip
+
+    @classmethod
+    def between(cls, window: Profile, reference: Profile) -> Self:
+        """Compare a window with a reference that does not contain it.
+
+        Raises:
+            StatisticsError: for different channels or bins.
+        """
+        window.bins.require_same(reference.bins)
+        bins = window.bins
+        after, before = window.total, reference.total
+        distances = _cumulated_difference(after.moments.count, before.moments.count)
+        strengths = _cumulated_difference(
+            after.sketch.bucket_counts[:, 0], before.sketch.bucket_counts[:, 0]
+        )
+        ladder = np.clip(after.sketch.bucket_values, -after.sketch.span[1], after.sketch.span[1])
+        return cls(
+            bins, reference.mean, window.mean, _z_scores(window, reference),
+            distances.sum(axis=1) / bins.inverse_width, distances.max(axis=1),
+            (strengths[:, :-1] * np.diff(ladder)).sum(axis=1), strengths.max(axis=1),
+        )  # fmt: skip
+
+
+def _cumulated_difference(first: Ints, second: Ints) -> Floats:
+    """Return |F − G| of two rows of counts, (n_channels, n); NaN where either is empty."""
+    with np.errstate(invalid="ignore"):
+        f = np.cumsum(first, axis=1) / first.sum(axis=1, keepdims=True)
+        g = np.cumsum(second, axis=1) / second.sum(axis=1, keepdims=True)
+    difference: Floats = np.abs(f - g)
+    return difference
+
+
+def _z_scores(window: Profile, reference: Profile) -> Floats:
+    from scipy.special import ndtri, stdtr
+
+    a, b = window.standard_error**2, reference.standard_error**2
+    difference = window.mean - reference.mean
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(difference == 0, 0.0, difference / np.sqrt(a + b))
+        freedom = (a + b) ** 2 / (a**2 / (window.n_blocks - 1) + b**2 / (reference.n_blocks - 1))
+        size = -ndtri(stdtr(freedom, -np.abs(t)))
+        size = np.where(a + b == 0, np.abs(t), size)
+        known = (window.n_blocks > 1) & (reference.n_blocks > 1)
+        z: Floats = np.where(known, np.copysign(size, t), np.nan)
+    return z
