@@ -10,11 +10,15 @@ from mdxai.calculators import Card
 from mdxai.frame import Frame
 from mdxai.principles.motion import EnergyConservation, NetForce, NonFinite, Temperature
 from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
+from mdxai.principles.probes import probes
+from mdxai.principles.probing import Curve
+from mdxai.principles.repulsion import dimer_curve, dimer_curves
 from mdxai.principles.structure import BondIntegrity, ClosestContact, bonds_of
 
 __all__ = [
     "BondIntegrity",
     "ClosestContact",
+    "Curve",
     "Deviation",
     "EnergyConservation",
     "NetForce",
@@ -23,7 +27,10 @@ __all__ = [
     "PrincipleUnavailable",
     "Temperature",
     "bonds_of",
+    "dimer_curve",
+    "dimer_curves",
     "principles_for",
+    "probes",
 ]
 
 
