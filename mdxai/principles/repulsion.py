@@ -71,6 +71,8 @@ class Squeeze:
         return Deviation(self.name, self.unit, float(values[worst]), atoms)
 
     def _value(self, frame: Frame, i: int, j: int, curve: Curve) -> float:
+        if not np.isfinite(curve.energies).all():
+            return np.nan
         start = curve.energies[0]
         if self.name == "wall":
             return float(np.maximum(HEIGHT - (np.max(curve.energies) - start), 0.0))
@@ -195,14 +197,11 @@ def dimer_hole(curve: Curve, covalent: float) -> float:
 
 def dimer_wall(curve: Curve, covalent: float) -> float:
     """Return by how much the curve misses 5 eV above its far end, eV."""
-    inside = curve.energies[curve.distances < 2 * covalent]
-    return float(np.maximum(HEIGHT - (np.max(inside) - curve.energies[0]), 0.0))
+    return max(HEIGHT - float(curve.energies.max() - curve.energies[0]), 0.0)
 
 
 def dimer_flips(curve: Curve, covalent: float) -> float:
     """Return how often the radial force changes sign beyond the once that a bond needs."""
-    if not np.isfinite(curve.forces).all():
-        return np.nan
     strong = curve.forces[np.abs(curve.forces) >= FORCE_BAND]
     return float(max(np.count_nonzero(np.diff(np.sign(strong))) - 1, 0))
 
@@ -270,10 +269,13 @@ class Dimers:
         for a, b in iter_element_pairs(first.numbers):
             covalent = float(covalent_radii[[a, b]].sum())
             try:
-                self._values[a, b] = self._measure(curves(a, b), covalent)
+                curve = curves(a, b)
             except CalculatorError as reason:
                 name = pair_key(chemical_symbols[a], chemical_symbols[b])
                 self.refused[name] = str(reason)
+                continue
+            finite = np.isfinite([curve.energies, curve.forces]).all()
+            self._values[a, b] = self._measure(curve, covalent) if finite else np.nan
         if not self._values:
             words = next(iter(self.refused.values()), "a single atom has no pairs")
             raise PrincipleUnavailable(words)

@@ -87,11 +87,9 @@ def cutoff_scans(twin: Potential) -> CutoffScans:
     """Return what gives the jumps at the cutoff: atoms moved, and (meV, eV/Å)."""
 
     def at_cutoff(frame: Frame) -> list[Crossing]:
+        distances: Floats = twin.cutoff + ACROSS
         return [
-            (
-                (i, j),
-                jumps(scan(twin, start, direction, np.asarray(twin.cutoff + ACROSS, np.float64))),
-            )
+            ((i, j), jumps(scan(twin, start, direction, distances)))
             for i, j, start, direction in crossings(frame, twin.cutoff)
         ]
 
