@@ -198,7 +198,7 @@ def test_dimers(frame):
     assert all(fine[m] <= limits()[m].warn for m in DIMER_MEASURES), fine
     assert wrong["dimer_flips"] >= 1
     assert wrong["dimer_jump"] > 0.3
-    assert wrong["dimer_tortuosity"] > 0.05
+    assert wrong["dimer_tortuosity"] > 10 * fine["dimer_tortuosity"]
     double = Dimers("dimer_work", DimerCurves(twin_of(Pairwise("double"))), frame)
     assert double.deviate(frame).value > 0.1
 

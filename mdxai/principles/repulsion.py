@@ -216,7 +216,8 @@ def dimer_jump(curve: Curve, covalent: float) -> float:
 def dimer_tortuosity(curve: Curve, covalent: float) -> float:
     """Return Σ|ΔE| over the direct way (from the far end down to the minimum and up), less 1."""
     energies = curve.energies
-    direct = float(energies[0] + energies[-1] - 2 * energies.min())
+    lowest = float(np.asarray(energies.min()))
+    direct = float(energies[0]) + float(energies[-1]) - 2 * lowest
     if direct <= ENERGY_BAND:
         return 0.0  # flat: atoms that do not see each other
     way = float(np.abs(np.diff(energies)).sum())

@@ -87,7 +87,7 @@ def cutoff_scans(twin: Potential) -> CutoffScans:
     """Return what gives the jumps at the cutoff: atoms moved, and (meV, eV/Å)."""
 
     def at_cutoff(frame: Frame) -> list[Crossing]:
-        distances: Floats = twin.cutoff + ACROSS
+        distances: Floats = np.add(ACROSS, twin.cutoff, dtype=np.float64)
         return [
             ((i, j), jumps(scan(twin, start, direction, distances)))
             for i, j, start, direction in crossings(frame, twin.cutoff)
