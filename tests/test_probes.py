@@ -168,15 +168,31 @@ def test_symmetries_of_a_periodic_cell():
     assert max(found.values()) < 1e-9
 
 
-def test_squeeze_finds_the_hole_and_its_depth(frame):
-    scans = squeeze_scans(twin_of(Pairwise("hole")))
-    deviation = Squeeze("squeeze", scans).deviate(frame)
-    assert [frame.symbols[a] for a in deviation.atoms] == ["H", "H"]
-    assert 1 < deviation.value < 6
-    sound = squeeze_scans(twin_of(Pairwise()))
-    assert values([Squeeze(q, sound) for q in ("squeeze", "wall")], frame) == {
-        "squeeze": 0, "wall": 0,
-    }  # fmt: skip
+class Holed:
+    """A network with a Gaussian hole in the energy of every two H, at 1.2 Å."""
+
+    def __init__(self, network, depth):
+        self.network, self.depth = network, depth
+        self.name, self.cutoff = "holed", network.cutoff
+        self.n_layers, self.elements = network.n_layers, network.elements
+
+    def evaluate(self, frame):
+        energy, forces = self.network.evaluate(frame)
+        hydrogens = frame.positions[frame.numbers == 1]
+        r = np.linalg.norm(hydrogens[:, None] - hydrogens, axis=-1)
+        holes = np.exp(-(((r[np.triu_indices(len(r), k=1)] - 1.2) / 0.1) ** 2))
+        return energy - self.depth * holes.sum(), forces
+
+
+def test_squeeze_finds_the_hole_and_its_depth(frame, networks):
+    def measured(depth):
+        scans = squeeze_scans(Holed(networks["schnet-ethanol"], depth))
+        return [Squeeze(quantity, scans).deviate(frame) for quantity in ("squeeze", "wall")]
+
+    squeeze, _ = measured(4.0)
+    assert [frame.symbols[a] for a in squeeze.atoms] == ["H", "H"]
+    assert 1 < squeeze.value <= 4
+    assert [d.value for d in measured(0.0)] == [0, 0]
 
 
 def test_a_wall_that_is_missing_is_missed(frame):

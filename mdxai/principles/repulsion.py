@@ -203,7 +203,8 @@ def dimer_wall(curve: Curve, covalent: float) -> float:
 def dimer_flips(curve: Curve, covalent: float) -> float:
     """Return how often the radial force changes sign beyond the once that a bond needs."""
     strong = curve.forces[np.abs(curve.forces) >= FORCE_BAND]
-    return float(max(np.count_nonzero(np.diff(np.sign(strong))) - 1, 0))
+    flips = int(np.count_nonzero(np.diff(np.sign(strong))))
+    return float(max(flips - 1, 0))
 
 
 def dimer_jump(curve: Curve, covalent: float) -> float:
@@ -216,8 +217,7 @@ def dimer_jump(curve: Curve, covalent: float) -> float:
 def dimer_tortuosity(curve: Curve, covalent: float) -> float:
     """Return Σ|ΔE| over the direct way (from the far end down to the minimum and up), less 1."""
     energies = curve.energies
-    lowest = float(np.asarray(energies.min()))
-    direct = float(energies[0]) + float(energies[-1]) - 2 * lowest
+    direct = float(energies[0]) + float(energies[-1]) - 2 * float(energies.min())
     if direct <= ENERGY_BAND:
         return 0.0  # flat: atoms that do not see each other
     way = float(np.abs(np.diff(energies)).sum())
