@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from functools import wraps
 from itertools import count
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from mdxai.attribution import Attribution
+    from mdxai.check import CheckResult
     from mdxai.monitor import Monitor
 
 EXIT_STABLE, EXIT_BAD_INPUT, EXIT_UNSTABLE, EXIT_INCONCLUSIVE = 0, 2, 3, 4
@@ -309,6 +311,90 @@ def _print_attribution(attribution: Attribution, symbols: list[str], top: int) -
         f"+ residual {attribution.residual:.3f} (absorbed by biases); method {attribution.method}",
         soft_wrap=True,
     )
+
+
+@app.command()
+@_clean_exit
+def check(
+    calculator: Annotated[
+        str,
+        typer.Argument(
+            help="Name, folder or file of a network; emt or lj; or package.module:name of a class "
+            "or function that makes an ASE calculator, which is imported and run."
+        ),
+    ],
+    structure: Annotated[
+        str | None,
+        typer.Argument(
+            help="File that ASE reads (its last frame), or a G2 molecule's name. Default: the "
+            "molecule that a network of ours was trained on."
+        ),
+    ] = None,
+    arg: Annotated[
+        list[str] | None, typer.Option(help="key=value for an imported calculator; repeatable.")
+    ] = None,
+    cutoff: Annotated[
+        float, typer.Option(help="Cutoff of an imported calculator, Å, where known.")
+    ] = float("nan"),
+    seed: Annotated[int, typer.Option(help="Of the rattling of the structure.")] = 1,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Load a pickled model, which may run any code.")
+    ] = False,
+    energy_unit: Annotated[str | None, typer.Option(help="Of a pickled model.")] = None,
+    length_unit: Annotated[str | None, typer.Option(help="Of a pickled model.")] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Probe a calculator for what physics demands. Exit code 3: something fails, 2: bad input."""
+    with _loading(quiet or as_json):
+        from mdxai.check import calculator_factory, default_structure, worst_verdict
+        from mdxai.check import check as probe
+        from mdxai.simulation import read_structure
+
+    make = calculator_factory(
+        calculator, arg or (),
+        {"dtype": dtype, "device": device, "trust_pickle": trust_pickle,
+         "energy_unit": energy_unit, "length_unit": length_unit},
+    )  # fmt: skip
+    card = getattr(make(), "card", None)
+    structure = structure or default_structure(card)
+    atoms = read_structure(structure)
+    with nullcontext() if quiet or as_json else errors.status("probing") as status:
+        results = probe(
+            make, atoms, seed=seed, cutoff=cutoff,
+            progress=None if status is None
+            else lambda name, done, of: status.update(f"probing {name} ({done + 1} of {of})"),
+        )  # fmt: skip
+    verdict = worst_verdict(results)
+    if as_json:
+        print(_json({
+            "calculator": calculator, "structure": structure, "verdict": verdict,
+            "results": [result.as_dict() for result in results],
+        }))  # fmt: skip
+    elif not quiet:
+        _print_check(results, f"{calculator}, {structure}: {verdict}", atoms.get_chemical_symbols())
+    raise typer.Exit(EXIT_UNSTABLE if verdict == "fail" else EXIT_STABLE)
+
+
+def _print_check(results: list[CheckResult], title: str, symbols: list[str]) -> None:
+    from rich.table import Table
+
+    colours = {"pass": "green", "warn": "yellow", "fail": "bold red", "not checked": "dim"}
+    table = Table(title=title)
+    for heading in ("principle", "value", "allowed", "unit", "verdict", "atoms", "remedy"):
+        right = heading in ("value", "allowed")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "remedy")
+    for r in results:
+        value, allowed = ("" if isnan(x) else f"{x:.2g}" for x in (r.value, r.allowed))
+        if r.verdict == "fail" and isnan(r.value):
+            value = "NaN"
+        table.add_row(
+            r.name, value, allowed, r.unit, f"[{colours[r.verdict]}]{r.verdict}[/]",
+            "–".join(f"{symbols[a]}{a}" for a in r.atoms), _escape(r.remedy),
+        )  # fmt: skip
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 
 @app.command()

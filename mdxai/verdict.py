@@ -64,6 +64,59 @@ THRESHOLDS = (
     ),
 )  # fmt: skip
 
+_SYMMETRY = "the model does not know this symmetry: use an invariant one, or train with it"
+_ROUNDING = "compute in float64, or subtract large constant energies before single precision"
+_DIMERS = "far from most training data; add dimers or a repulsive core such as ZBL"
+
+# Of probes; docs/principles/probes.md. A limit of infinity is never reached.
+PROBE_THRESHOLDS = (
+    Threshold(
+        "gradient", 2e-3, 2e-2, 0.0,
+        "forces are not −dE/dx: use a model that differentiates its energy, or check its units",
+    ),
+    *(Threshold(f"{change}", 0.1, 1.0, 0.0, _SYMMETRY)
+      for change in ("translation", "rotation", "reflection", "permutation")),
+    *(Threshold(f"{change}_forces", 2e-3, 2e-2, 0.0, _SYMMETRY)
+      for change in ("translation", "rotation", "reflection", "permutation")),
+    Threshold(
+        "squeeze", 0.05, 0.5, 0.0,
+        "add short contacts to the training data, or a repulsive core such as ZBL",
+    ),
+    Threshold(
+        "wall", 0.5, 3.0, 0.0,
+        "add short contacts to the training data, or a repulsive core such as ZBL",
+    ),
+    Threshold("dimer_hole", 0.05, math.inf, 0.0, _DIMERS),
+    Threshold("dimer_wall", 0.5, math.inf, 0.0, _DIMERS),
+    Threshold("dimer_flips", 0, math.inf, 0.0, _DIMERS),
+    Threshold("dimer_jump", 0.05, math.inf, 0.0, _DIMERS),
+    Threshold("dimer_tortuosity", 0.05, math.inf, 0.0, _DIMERS),
+    Threshold("dimer_work", 0.1, math.inf, 0.0, _DIMERS),
+    Threshold(
+        "cutoff_energy", 0.1, 1.0, 0.0,
+        "let the interaction go smoothly to zero at the cutoff",
+    ),
+    Threshold(
+        "cutoff_forces", 5e-3, 5e-2, 0.0,
+        "let the interaction and its slope go smoothly to zero at the cutoff",
+    ),
+    Threshold(
+        "stretch", 0.1, 1.0, 0.0,
+        "train on stretched and compressed bonds; stay below temperatures that reach them",
+    ),
+    Threshold("inflections", 3, math.inf, 0.0, "train on stretched and compressed bonds"),
+    *(Threshold(name, 0.1, 1.0, 0.0, advice)
+      for name, advice in (
+          ("locality", "far atoms change the energy: remove what normalises over the system"),
+          ("extensivity", "the energy is not extensive: sum over atoms instead of averaging"),
+          ("precision", _ROUNDING))),
+    *(Threshold(f"{name}_forces", 2e-3, 2e-2, 0.0, advice)
+      for name, advice in (
+          ("locality", "far atoms change forces: remove what normalises over the system"),
+          ("extensivity", "a copy far away changes forces: remove what normalises over the system"),
+          ("precision", _ROUNDING))),
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

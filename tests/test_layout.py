@@ -14,7 +14,7 @@ import mdxai
 PACKAGE = Path(mdxai.__file__).parent
 ORDER = (
     "frame", "calculators", "attribution", "statistics", "principles", "record", "verdict",
-    "engines", "monitor", "simulation", "report", "demo", "cli",
+    "check", "engines", "monitor", "simulation", "report", "demo", "cli",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

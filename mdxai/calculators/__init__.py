@@ -5,8 +5,10 @@ from mdxai.calculators.loading import find_calculator, list_calculators, load_ca
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.network_property import NetworkProperty, load_property
 from mdxai.calculators.potential import NetworkPotential, Potential
+from mdxai.calculators.twin import AseTwin, twin_of
 
 __all__ = [
+    "AseTwin",
     "CalculatorError",
     "Card",
     "NetworkCalculator",
@@ -17,4 +19,5 @@ __all__ = [
     "list_calculators",
     "load_calculator",
     "load_property",
+    "twin_of",
 ]

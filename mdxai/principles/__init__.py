@@ -28,12 +28,15 @@ from mdxai.principles.explanation import (
 )
 from mdxai.principles.motion import EnergyConservation, NetForce, NonFinite, Temperature
 from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
+from mdxai.principles.probes import probes
+from mdxai.principles.probing import Curve
 from mdxai.principles.ranking import (
     BondClasses,
     BondOrderRanking,
     SpeciesDrift,
     SpeciesRanking,
 )
+from mdxai.principles.repulsion import dimer_curve, dimer_curves
 from mdxai.principles.structure import BondIntegrity, ClosestContact, bonds_of
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "BondIntegrity",
     "BondOrderRanking",
     "ClosestContact",
+    "Curve",
     "Decay",
     "DecayExponent",
     "DecayForm",
@@ -63,9 +67,12 @@ __all__ = [
     "Temperature",
     "ThreeBodyReach",
     "bonds_of",
+    "dimer_curve",
+    "dimer_curves",
     "fit_decay",
     "learned_principles",
     "principles_for",
+    "probes",
 ]
 
 

@@ -6,7 +6,7 @@ they work in a notebook and in a larger figure alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ase.data.colors import jmol_colors
 
 from mdxai.attribution import Attribution, AttributionError
 from mdxai.frame import Floats, Frame, Ints
+from mdxai.principles import Curve
 from mdxai.report.figures import ELEMENT_PAIR_COLOURS, INK, tidy
 from mdxai.statistics import ElementPairChannels
 
@@ -136,6 +137,55 @@ def draw_body_orders(attribution: Attribution, *, ax: Axes | None = None) -> Axe
     ax.set_xlabel(f"relevance / {unit}   (shares of the sum of absolute values)", color=INK)
     tidy(ax)
     return ax
+
+
+def draw_dimers(
+    curves: Mapping[str, Mapping[str, Curve]],
+    reference: Mapping[str, Curve] | None = None,
+    *,
+    axes: Sequence[Axes] | None = None,
+) -> Sequence[Axes]:
+    """Plot curves of isolated pairs of atoms, one panel per two elements, one line per potential.
+
+    Every energy counts from that of its curve's longest distance; the axis is linear to 1 eV and
+    logarithmic beyond.
+
+    Args:
+        curves: of each potential, by its label, as `mdxai.principles.dimer_curves` gives them.
+        reference: to compare with, by names of elements such as "C-H"; its forces are not read.
+        axes: where to draw, one for each two elements in alphabetical order.
+    """
+    names = sorted({name for of_one in curves.values() for name in of_one} | set(reference or {}))
+    axes = axes if axes is not None else _grid(len(names))
+    for ax, name in zip(axes, names, strict=False):
+        for k, (label, of_one) in enumerate(curves.items()):
+            if name in of_one:
+                colour = ELEMENT_PAIR_COLOURS[k % len(ELEMENT_PAIR_COLOURS)]
+                ax.plot(*_from_far(of_one[name]), color=colour, lw=1.4, label=label)
+        if reference and name in reference:
+            ax.plot(*_from_far(reference[name]), color=INK, lw=0, marker=".", ms=3,
+                    label="reference")  # fmt: skip
+        ax.set_yscale("symlog", linthresh=1.0)
+        ax.axhline(0, color=INK, lw=0.5)
+        ax.set_title(name.replace("-", "–"), fontsize=10, color=INK)
+        ax.set_xlabel("distance / Å", fontsize=8, color=INK)
+        ax.set_ylabel("energy / eV", fontsize=8, color=INK)
+        tidy(ax)
+    axes[0].legend(frameon=False, fontsize=7)
+    return axes
+
+
+def _from_far(curve: Curve) -> tuple[Floats, Floats]:
+    far = np.argmax(curve.distances)
+    return curve.distances, curve.energies - curve.energies[far]
+
+
+def _grid(n: int) -> list[Axes]:
+    from matplotlib.figure import Figure
+
+    rows = -(-n // 3)
+    figure = Figure(figsize=(10, 3.1 * rows), layout="constrained")
+    return [figure.add_subplot(rows, min(n, 3), k + 1) for k in range(n)]
 
 
 def _measure(attribution: Attribution) -> str:

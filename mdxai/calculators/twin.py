@@ -1,0 +1,91 @@
+"""Twins of calculators: potentials that may be probed while the calculator itself drives MD."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mdxai.calculators.card import CalculatorError
+from mdxai.calculators.network_calculator import NetworkCalculator
+from mdxai.calculators.potential import Potential
+from mdxai.frame import Floats, Frame
+
+
+class AseTwin:
+    """A potential around an ASE calculator of its own.
+
+    Args:
+        calculator: an ASE calculator that nobody else uses. Charges and magnetic moments that
+            MD sets on the atoms are not known to it.
+        cutoff: of its interactions, Å; NaN where it is not known.
+        n_layers: how many times information travels that far.
+    """
+
+    def __init__(self, calculator: Any, *, cutoff: float = np.nan, n_layers: int = 1) -> None:
+        self._calculator = calculator
+        self.name = type(calculator).__name__
+        self.cutoff = cutoff
+        self.n_layers = n_layers
+        self.elements: tuple[str, ...] = ()
+
+    def evaluate(self, frame: Frame) -> tuple[float, Floats]:
+        """Return energy (eV) and forces (n_atoms, 3) (eV/Å).
+
+        Raises:
+            CalculatorError: with the calculator's own words, when it fails on this structure.
+        """
+        atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+        atoms.calc = self._calculator
+        try:
+            energy = float(atoms.get_potential_energy())
+            forces = np.array(atoms.get_forces(), dtype=np.float64)
+        except Exception as error:  # calculators raise whatever their backends make them raise
+            words = str(error).strip().splitlines() or [""]
+            raise CalculatorError(
+                f"{self.name} fails on {atoms.get_chemical_formula()}: "
+                f"{type(error).__name__}: {words[0][:200]}"
+            ) from error
+        return energy, forces
+
+
+def twin_of(source: Any, *, cutoff: float = np.nan, n_layers: int = 1) -> Potential:
+    """Return an independent potential like an ASE calculator; the calculator is never evaluated.
+
+    Args:
+        source: a calculator, or a function (or class) without arguments that makes one, for
+            calculators that cannot be copied.
+        cutoff: of a calculator that is not ours, Å, where known.
+        n_layers: of a calculator that is not ours: how many times information travels that far.
+
+    Raises:
+        CalculatorError: for a calculator that cannot be copied, or no calculator.
+    """
+    if isinstance(source, NetworkCalculator):
+        return source.potential
+    made_by = isinstance(source, type) or not hasattr(source, "get_potential_energy")
+    if made_by and callable(source):
+        calculator = source()
+        if isinstance(calculator, NetworkCalculator):
+            return calculator.potential
+    elif made_by:
+        raise CalculatorError(f"expected an ASE calculator, or a function that makes one, got "
+                              f"{source!r}")  # fmt: skip
+    else:
+        calculator = _copied(source)
+    return AseTwin(calculator, cutoff=cutoff, n_layers=n_layers)
+
+
+def _copied(calculator: Any) -> Any:
+    try:
+        twin = copy.deepcopy(calculator)
+    except Exception as error:  # whatever the parts of a calculator raise when copied
+        raise CalculatorError(
+            f"{type(calculator).__name__} cannot be copied ({error}), and probing the running "
+            "calculator would disturb it; give a function that makes such a calculator instead"
+        ) from error
+    if hasattr(twin, "reset"):
+        twin.reset()
+    return twin

@@ -1,0 +1,68 @@
+"""What partial forces F_ij = −∂E_i/∂r_j of a network share with forces between two bodies.
+
+Measured, not judged: energies of atoms in a many-body network owe Newton's third law nothing pair
+by pair; only the sums obey it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mdxai.calculators import NetworkPotential, Potential
+from mdxai.frame import Floats, Frame
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+
+LARGEST = 60  # atoms; one backward pass each
+
+
+class PartialForces:
+    """Share of the partial forces that no central pair force would have, 0 to 1.
+
+    "reciprocity": Σ_{i<j} |F_ij + F_ji| / Σ_{i<j} (|F_ij| + |F_ji|).
+    "centrality": Σ |F_ij − (F_ij·r̂)r̂| / Σ |F_ij| over i ≠ j.
+    The atoms are the pair with the largest numerator.
+
+    Args:
+        twin: potential to probe.
+        quantity: "reciprocity" or "centrality".
+        first: a frame of the system.
+
+    Raises:
+        PrincipleUnavailable: for a calculator without energies of atoms that can be
+            differentiated, in a periodic cell, or for more than 60 atoms.
+    """
+
+    unit = "share"
+    cost: Cost = "probe"
+
+    def __init__(self, twin: Potential, quantity: str, first: Frame) -> None:
+        if not isinstance(twin, NetworkPotential):
+            raise PrincipleUnavailable("the calculator gives no partial forces −∂E_i/∂r_j")
+        if first.pbc.any():
+            raise PrincipleUnavailable("in a periodic cell partial forces mix several images")
+        if not 1 < first.n_atoms <= LARGEST:
+            raise PrincipleUnavailable(f"needs 2 to {LARGEST} atoms: a backward pass for each")
+        self._twin, self.name = twin, quantity
+
+    def deviate(self, frame: Frame, attribution: object = None) -> Deviation:
+        partial = self._twin.partial_forces(frame)
+        i, j = np.triu_indices(frame.n_atoms, k=1)
+        there, back = partial[i, j], partial[j, i]
+        whole = np.linalg.norm(there, axis=1) + np.linalg.norm(back, axis=1)
+        if self.name == "reciprocity":
+            broken = np.linalg.norm(there + back, axis=1)
+        else:
+            axis = frame.positions[j] - frame.positions[i]
+            axis = axis / np.linalg.norm(axis, axis=1, keepdims=True)
+            broken = _across(there, axis) + _across(back, axis)
+        worst = int(np.argmax(broken))
+        total = whole.sum()
+        value = 0.0 if total == 0 else float(np.sum(broken) / total)
+        return Deviation(self.name, self.unit, value, (int(i[worst]), int(j[worst])))
+
+
+def _across(forces: Floats, axis: Floats) -> Floats:
+    """Return the lengths (n,) of what of forces (n, 3) is perpendicular to unit vectors."""
+    along = np.sum(forces * axis, axis=1, keepdims=True)
+    lengths: Floats = np.linalg.norm(forces - along * axis, axis=1)
+    return lengths

@@ -1,0 +1,144 @@
+"""`check` and `mdxai check`: verdicts, exit codes, and one clear error for bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from ase.io import write
+from typer.testing import CliRunner
+
+from mdxai.calculators import load_calculator
+from mdxai.check import (
+    CheckError,
+    calculator_factory,
+    check,
+    default_structure,
+    verdict_of,
+    worst_verdict,
+)
+from mdxai.cli import app
+from mdxai.principles import Deviation
+from mdxai.verdict import PROBE_THRESHOLDS, Threshold
+
+cli = CliRunner()
+ARGON = ["--arg", "epsilon=0.0104", "--arg", "sigma=3.4", "--arg", "rc=10.0"]
+
+
+class DoubledForces(LennardJones):
+    """A calculator as a user's module may hold it, with forces twice too large."""
+
+    def calculate(self, *arguments, **keywords):
+        super().calculate(*arguments, **keywords)
+        self.results["forces"] = 2 * self.results["forces"]
+
+
+def invoke(*arguments):
+    return cli.invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def argon(tmp_path):
+    """A cluster of seven argon atoms."""
+    atoms = molecule("CH4")[:1]
+    for axis in np.vstack([np.eye(3), -np.eye(3)]):
+        atoms += molecule("CH4", positions=molecule("CH4").positions + 3.3 * axis)[:1]
+    atoms.numbers[:] = 18
+    write(tmp_path / "argon.xyz", atoms)
+    return tmp_path / "argon.xyz"
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(0, "pass"), (1, "pass"), (1.5, "warn"), (3, "fail"), (math.nan, "fail")]
+)
+def test_verdicts(value, verdict):
+    threshold = Threshold("p", 1, 2, 0.0, "do better")
+    assert verdict_of(Deviation("p", "eV", value), threshold) == verdict
+
+
+def test_a_sound_calculator_passes_and_a_faulty_one_fails(argon):
+    sound = invoke("check", "ase.calculators.lj:LennardJones", argon, *ARGON, "--json")
+    assert sound.exit_code == 0, sound.output
+    content = json.loads(sound.stdout, parse_constant=pytest.fail)
+    assert content["verdict"] == "pass"
+    names = {result["name"] for result in content["results"]}
+    assert {t.principle for t in PROBE_THRESHOLDS} <= names
+    faulty = invoke("check", f"{__name__}:DoubledForces", argon, *ARGON)
+    assert faulty.exit_code == 3
+    assert "forces are not" in faulty.stdout
+    lines = [line for line in faulty.stdout.splitlines() if "fail" in line]
+    assert len(lines) >= 1
+    assert any("gradient" in line for line in lines)
+
+
+def test_our_networks_need_no_structure():
+    result = invoke("check", "schnet-ethanol", "--json")
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert content["structure"] == "CH3CH2OH"
+    by_name = {entry["name"]: entry for entry in content["results"]}
+    assert by_name["gradient"]["verdict"] == "pass"
+    assert by_name["reciprocity"]["verdict"] == "not checked"
+    assert by_name["reciprocity"]["value"] > 0
+    assert by_name["reciprocity"]["allowed"] is None
+    assert by_name["dimer_wall"]["verdict"] == "warn"
+
+
+def test_the_calculator_and_the_atoms_are_left_alone():
+    atoms = molecule("CH4")
+    atoms.calc = EMT()
+    before, positions = atoms.get_potential_energy(), atoms.positions.copy()
+    results = check(atoms.calc, atoms)
+    assert np.array_equal(atoms.positions, positions)
+    assert atoms.calc.results["energy"] == before
+    assert not atoms.calc.calculation_required(atoms, ["energy"])
+    assert worst_verdict(results) == "pass"
+
+
+def test_same_seed_same_numbers():
+    numbers = [[r.value for r in check(EMT, molecule("N2"), seed=seed)] for seed in (1, 1, 2)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0, abs=0, nan_ok=True)
+    assert numbers[0] != pytest.approx(numbers[2], rel=0, abs=0, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["emt"], "nothing says which structure"),
+        (["painn-aspirin"], "nothing says which structure"),
+        (["no-such", "CH4"], "there is no calculator 'no-such'"),
+        (["emt", "CH3SH"], "EMT fails on CH4S"),
+        (["emt", "nothing.xyz"], "there is no structure file"),
+        (["schnet-ethanol", "CH3SH"], "has never seen S"),
+        (["schnet-ethanol", "--arg", "a=1"], "--arg is for calculators that are imported"),
+        (["emt", "CH4", "--arg", "a"], "expected key=value after --arg, got 'a'"),
+        (["no_module:EMT", "CH4"], "cannot be imported (ModuleNotFoundError"),
+        (["ase.calculators.emt:Emt", "CH4"], "cannot be imported (AttributeError"),
+        (["math:pi", "CH4"], "is no class or function"),
+        (["emt", "CH4", "--arg", "nonsense=1"], "cannot be made"),
+    ],
+)
+def test_bad_input_is_one_clear_error(arguments, message):
+    result = invoke("check", *arguments)
+    if message == "cannot be made" and result.exit_code == 0:
+        pytest.skip("this ASE ignores unknown keywords")
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_arguments_are_python_literals_or_text():
+    made = calculator_factory(
+        "builtins:dict", ["a=1", "b=2.5", "c=GFN2-xTB", "d=[1, 2]", "e=True"]
+    )()
+    assert made == {"a": 1, "b": 2.5, "c": "GFN2-xTB", "d": [1, 2], "e": True}
+
+
+def test_structures_by_the_name_of_the_calculator():
+    assert default_structure(load_calculator("painn-ethanol-weak").card) == "CH3CH2OH"
+    with pytest.raises(CheckError, match="give one"):
+        default_structure(None)
