@@ -62,6 +62,79 @@ THRESHOLDS = (
         "net_force", 1e-3, 1e-2, 0.0,
         "forces do not sum to zero: use float64, and a model whose forces derive from an energy",
     ),
+    Threshold(
+        "broken_bonds", 0, 0, 10.0,
+        "train on stretched geometries and higher temperatures, or lower the temperature",
+    ),
+    Threshold(
+        "formed_bonds", 0, 2, 10.0,
+        "atoms have come together: unless a reaction is wanted, add short contacts to the training",
+    ),
+    Threshold(
+        "fragments", 0, 0, 10.0,
+        "the molecule has fallen apart; restart before this time, train on stretched bonds",
+    ),
+    Threshold(
+        "lone_hydrogen", 0.7, 1.4, 0.0,
+        "a hydrogen has left its partner: halve the timestep, train on stretched X–H bonds",
+    ),
+    Threshold(
+        "beyond_training", 0.5, 1.0, 0.0,
+        "the molecule is longer than in training, where the network extrapolates: add such shapes",
+    ),
+    Threshold(
+        "distance_drift", 0.6, 1.2, 0.0,
+        "the structure is no longer that of the start: look whether it melted or changed shape, "
+        "and whether the training data has such shapes",
+    ),
+    Threshold(
+        "force_spike", 4.0, 10.0, 0.0,
+        "one atom feels an unusual force: look at its neighbours, halve the timestep",
+    ),
+    Threshold(
+        "force_beyond_training", 0.25, 1.0, 0.0,
+        "forces are larger than in training: add hotter or more strained geometries to it",
+    ),
+    Threshold(
+        "energy_drift", 3.0, 30.0, 0.0,
+        "halve the timestep; if the drift stays, the forces are not the gradient of the energy",
+    ),
+    Threshold(
+        "energy_jump", 50.0, 500.0, 0.0,
+        "the energy jumped in a single step: look for a cutoff or a neighbour list that is not "
+        "smooth, or for atoms that came too close",
+    ),
+    Threshold(
+        "net_torque", 1e-2, 1e-1, 0.0,
+        "forces turn the system as a whole: use a model whose energy does not depend on direction",
+    ),
+    Threshold(
+        "momentum", 0.05, 0.5, 0.0,
+        "the system as a whole gains speed: forces that do not add up to zero push it",
+    ),
+    Threshold(
+        "angular_momentum", 0.05, 0.5, 0.0,
+        "the system as a whole starts to turn: use a model whose energy does not depend on "
+        "direction",
+    ),
+    Threshold(
+        "flying_ice_cube", 6.0, 10.0, 500.0,
+        "the system flies or spins rather than vibrates: use a thermostat that pushes every atom "
+        "(Langevin), or remove the motion of the whole",
+    ),
+    Threshold(
+        "kinetic_spread", 0.5, 3.0, 0.0,
+        "the thermostat does not keep the canonical ensemble: weaken it, or use Langevin or Bussi "
+        "rather than Berendsen",
+    ),
+    Threshold(
+        "mode_temperature", 0.5, 2.0, 0.0,
+        "kinds of motion differ in temperature: couple the bath more strongly, halve the timestep",
+    ),
+    Threshold(
+        "element_temperature", 0.5, 2.0, 0.0,
+        "elements differ in temperature: halve the timestep, couple the bath more strongly",
+    ),
 )  # fmt: skip
 
 
@@ -165,6 +238,7 @@ class Court:
             for severity, limit in (("warn", t.warn), ("unstable", t.unstable))
         }
         self._unavailable = dict(unavailable or {})
+        self._silent: dict[str, float] = {}  # since when a principle could not be measured
         self._span: tuple[float, float] | None = None
         self._n_frames = 0
         self.unstable = False
@@ -175,7 +249,9 @@ class Court:
         self._span = (self._span[0] if self._span else time, time)
         for name, deviation in deviations.items():
             if deviation is None:
-                self._unavailable.setdefault(name, f"could not be measured from {time:g} fs on")
+                self._silent.setdefault(name, time)
+            else:
+                self._silent.pop(name, None)
             if deviation is None or name not in self._thresholds:
                 continue
             for severity in ("warn", "unstable"):
@@ -195,8 +271,15 @@ class Court:
         start, end = self._span or (0.0, 0.0)
         return Verdict(
             stability, min(grave, default=None), end - start, self._n_frames, findings,
-            dict(self._unavailable),
+            self._unspoken() | self._unavailable,
         )  # fmt: skip
+
+    def _unspoken(self) -> dict[str, str]:
+        """Return the principles that had nothing to say up to the last frame."""
+        return {
+            name: f"could not be measured from {time:g} fs on"
+            for name, time in self._silent.items()
+        }
 
     def _findings(self) -> Iterable[Finding]:
         for principle, threshold in self._thresholds.items():

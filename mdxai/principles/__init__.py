@@ -2,37 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mdxai.calculators import Card
 from mdxai.frame import Frame
-from mdxai.principles.motion import EnergyConservation, NetForce, NonFinite, Temperature
+from mdxai.principles.connectivity import BrokenBonds, FormedBonds, Fragments, LoneHydrogen
+from mdxai.principles.distances import DistanceDrift
+from mdxai.principles.energy import (
+    ConservedEnergy,
+    EnergyConservation,
+    EnergyDrift,
+    EnergyJump,
+    StepDefect,
+)
+from mdxai.principles.equipartition import (
+    ElementTemperature,
+    FlyingIceCube,
+    KineticSpread,
+    ModeTemperature,
+    Temperature,
+)
+from mdxai.principles.forces import ForceBeyondTraining, ForceSpike, NonFinite
+from mdxai.principles.momentum import AngularMomentum, Momentum, NetForce, NetTorque
 from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
-from mdxai.principles.structure import BondIntegrity, ClosestContact, bonds_of
+from mdxai.principles.structure import (
+    BondIntegrity,
+    ClosestContact,
+    DistanceBeyondTraining,
+    bonds_of,
+)
 
 __all__ = [
+    "AngularMomentum",
     "BondIntegrity",
+    "BrokenBonds",
     "ClosestContact",
+    "ConservedEnergy",
     "Deviation",
+    "DistanceBeyondTraining",
+    "DistanceDrift",
+    "ElementTemperature",
     "EnergyConservation",
+    "EnergyDrift",
+    "EnergyJump",
+    "FlyingIceCube",
+    "ForceBeyondTraining",
+    "ForceSpike",
+    "FormedBonds",
+    "Fragments",
+    "KineticSpread",
+    "LoneHydrogen",
+    "ModeTemperature",
+    "Momentum",
     "NetForce",
+    "NetTorque",
     "NonFinite",
     "Principle",
     "PrincipleUnavailable",
+    "StepDefect",
     "Temperature",
     "bonds_of",
     "principles_for",
 ]
 
+Makers = dict[str, Callable[[], Principle]]
 
-def principles_for(
+
+def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
     first: Frame,
     card: Card | None = None,
     *,
     bath: Callable[[], float | None] = lambda: None,
     conserves_energy: bool = False,
+    bath_energy: Callable[[], float | None] = lambda: None,
+    random_bath: bool = False,
+    reference: Sequence[Frame] = (),
 ) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles that can be checked from `first` on, and why the others cannot.
 
@@ -41,18 +87,16 @@ def principles_for(
         card: of the calculator, where it has one.
         bath: gives the temperature of the thermostat, K; None without one.
         conserves_energy: whether nothing but the forces changes the velocities.
+        bath_energy: gives the energy that the thermostat holds, eV; None where it is not known.
+        random_bath: whether the thermostat pushes each atom at random.
+        reference: frames of a sound trajectory; bond lengths and distances are compared with these
+            rather than with the start of the run.
     """
-    ranges = card.distances if card is not None else {}
-    missing_energy = not np.isfinite(first.energy) and np.isfinite(first.forces).all()
-    makers: dict[str, Callable[[], Principle]] = {
-        NonFinite.name: lambda: NonFinite(has_energy=not missing_energy),
-        BondIntegrity.name: lambda: BondIntegrity(first),
-        ClosestContact.name: lambda: ClosestContact(ranges, first),
-        Temperature.name: lambda: Temperature(bath, first),
-        EnergyConservation.name: lambda: EnergyConservation(
-            first, thermostatted=not conserves_energy
-        ),
-        NetForce.name: NetForce,
+    makers = {
+        **_structure(first, card, reference),
+        **_forces(first, card),
+        **_momentum(first, conserves_energy),
+        **_equipartition(first, bath, random_bath),
     }
     principles, unavailable = [], {}
     for name, make in makers.items():
@@ -60,7 +104,64 @@ def principles_for(
             principles.append(make())
         except PrincipleUnavailable as reason:
             unavailable[name] = str(reason)
+    try:
+        principles += _energy(first, conserves_energy, bath_energy)
+    except PrincipleUnavailable as reason:
+        names = (EnergyConservation.name, EnergyDrift.name, EnergyJump.name)
+        unavailable |= dict.fromkeys(names, str(reason))
     return principles, unavailable | _partly_unavailable(principles, card)
+
+
+def _structure(first: Frame, card: Card | None, reference: Sequence[Frame]) -> Makers:
+    ranges = card.distances if card is not None else {}
+    return {
+        BondIntegrity.name: lambda: BondIntegrity(first, reference),
+        BrokenBonds.name: lambda: BrokenBonds(first),
+        FormedBonds.name: lambda: FormedBonds(first),
+        Fragments.name: lambda: Fragments(first),
+        LoneHydrogen.name: lambda: LoneHydrogen(first),
+        ClosestContact.name: lambda: ClosestContact(ranges, first),
+        DistanceBeyondTraining.name: lambda: DistanceBeyondTraining(ranges, first),
+        DistanceDrift.name: lambda: DistanceDrift(first, reference),
+    }
+
+
+def _forces(first: Frame, card: Card | None) -> Makers:
+    missing_energy = not np.isfinite(first.energy) and np.isfinite(first.forces).all()
+    return {
+        NonFinite.name: lambda: NonFinite(has_energy=not missing_energy),
+        ForceSpike.name: ForceSpike,
+        ForceBeyondTraining.name: lambda: ForceBeyondTraining(card.forces_max if card else None),
+    }
+
+
+def _momentum(first: Frame, conserves_energy: bool) -> Makers:
+    return {
+        NetForce.name: NetForce,
+        NetTorque.name: lambda: NetTorque(first),
+        Momentum.name: lambda: Momentum(first, conserves_energy=conserves_energy),
+        AngularMomentum.name: lambda: AngularMomentum(first, conserves_energy=conserves_energy),
+    }
+
+
+def _equipartition(first: Frame, bath: Callable[[], float | None], random_bath: bool) -> Makers:
+    return {
+        Temperature.name: lambda: Temperature(bath, first),
+        KineticSpread.name: lambda: KineticSpread(bath, first),
+        FlyingIceCube.name: lambda: FlyingIceCube(first, bath),
+        ModeTemperature.name: lambda: ModeTemperature(first, random_bath=random_bath),
+        ElementTemperature.name: lambda: ElementTemperature(first, random_bath=random_bath),
+    }
+
+
+def _energy(
+    first: Frame, conserves_energy: bool, bath_energy: Callable[[], float | None]
+) -> list[Principle]:
+    defect = StepDefect(first)
+    conserved = ConservedEnergy(
+        defect, first, thermostatted=not conserves_energy, bath_energy=bath_energy
+    )
+    return [EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect)]
 
 
 def _partly_unavailable(principles: list[Principle], card: Card | None) -> dict[str, str]:
