@@ -244,7 +244,7 @@ def test_momentum_and_angular_momentum_in_thermal_units(frame):
 def test_motion_of_the_whole_takes_its_kinetic_energy_apart(frame):
     """Rigid motion alone: translation and rotation are all of the kinetic energy."""
     centre = frame.masses @ frame.positions / frame.masses.sum()
-    rigid = np.cross([0.002, -0.001, 0.003], frame.positions - centre) + [[0.01, 0.02, 0.0]]
+    rigid = np.cross([0.002, -0.001, 0.003], frame.positions - centre) + np.array([0.01, 0.02, 0.0])
     seen = glance(replace(frame, velocities=rigid))
     assert seen.translation + seen.rigid.rotation == pytest.approx(seen.kinetic)
     water = molecule("CO2")

@@ -57,7 +57,9 @@ class DistanceDrift:
         self._reach = _reach(first)
         self._usual: Floats | None = None
         if reference:
-            self._usual = _density(sum(distance_histogram(f, self._reach) for f in reference))
+            self._usual = _density(
+                np.sum([distance_histogram(f, self._reach) for f in reference], axis=0)
+            )
         self._begin = first.time + (0.0 if reference else self.SETTLED)
         self._next = self._begin
         self._counts = np.zeros(round(self._reach / WIDTH) + 1)

@@ -149,7 +149,7 @@ class EnergyDrift:
             return None
         if not math.isfinite(energy):
             return Deviation(self.name, self.unit, np.nan)
-        if self._history.add(frame.time, energy) and self._history.span >= self.SHORTEST:
+        if self._history.add(frame.time, (energy,)) and self._history.span >= self.SHORTEST:
             self._slope = self._history.slope()
         if self._slope is None:
             return None
