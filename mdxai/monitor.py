@@ -139,6 +139,8 @@ class Monitor:
             card,
             bath=self._engine.temperature,
             conserves_energy=engine.conserves_energy,
+            bath_energy=self._engine.bath_energy,
+            random_bath=engine.random_bath,
         )
         unavailable |= self._prepare_attribution(first)
         if self._attributor is not None:

@@ -62,6 +62,119 @@ THRESHOLDS = (
         "net_force", 1e-3, 1e-2, 0.0,
         "forces do not sum to zero: use float64, and a model whose forces derive from an energy",
     ),
+    Threshold(
+        "decay_rise", 0.4, math.inf, 0.0,
+        "relevance grows with distance: a longer-ranged or smoother network may learn the decay",
+    ),
+    Threshold(
+        "decay_exponent", 0.5, math.inf, 0.0,
+        "relevance decays slower than 1/r: the network couples atoms that hardly interact",
+    ),
+    Threshold(
+        "decay_form", 1.0, math.inf, 0.0,
+        "relevance decays exponentially, not as a power of the distance: long range is missing",
+    ),
+    Threshold(
+        "decay_tail", 0.25, math.inf, 0.0,
+        "much relevance is left at the cutoff: enlarge the cutoff",
+    ),
+    Threshold(
+        "bond_order", 0.25, math.inf, 50.0,
+        "bonds no longer carry more relevance than other pairs: look at the atoms named",
+    ),
+    Threshold(
+        "species_drift", 0.3, math.inf, 0.0,
+        "the model sees the same bonds differently than at the start: has the structure changed?",
+    ),
+    Threshold(
+        "body_orders", 0.1, math.inf, 50.0,
+        "higher body orders outweigh lower ones, far from how energies are made: train on more",
+    ),
+    Threshold(
+        "body_order_drift", 0.1, math.inf, 0.0,
+        "the shares of body orders have changed since the start: has the structure changed?",
+    ),
+    Threshold(
+        "equivalence", 0.1, math.inf, 0.0,
+        "equivalent atoms are not treated alike on average: sample longer, look at the atom named",
+    ),
+    Threshold(
+        "residual", 0.3, math.inf, 0.0,
+        "biases absorb much of the relevance: read strengths with care, or use max_bias=True",
+    ),
+    Threshold(
+        "broken_bonds", 0, 0, 10.0,
+        "train on stretched geometries and higher temperatures, or lower the temperature",
+    ),
+    Threshold(
+        "formed_bonds", 0, 2, 10.0,
+        "atoms have come together: unless a reaction is wanted, add short contacts to the training",
+    ),
+    Threshold(
+        "fragments", 0, 0, 10.0,
+        "the molecule has fallen apart; restart before this time, train on stretched bonds",
+    ),
+    Threshold(
+        "lone_hydrogen", 0.7, 1.4, 0.0,
+        "a hydrogen has left its partner: halve the timestep, train on stretched X–H bonds",
+    ),
+    Threshold(
+        "beyond_training", 0.5, 1.0, 0.0,
+        "the molecule is longer than in training, where the network extrapolates: add such shapes",
+    ),
+    Threshold(
+        "distance_drift", 0.6, 1.2, 0.0,
+        "the structure is no longer that of the start: look whether it melted or changed shape, "
+        "and whether the training data has such shapes",
+    ),
+    Threshold(
+        "force_spike", 4.0, 10.0, 0.0,
+        "one atom feels an unusual force: look at its neighbours, halve the timestep",
+    ),
+    Threshold(
+        "force_beyond_training", 0.25, 1.0, 0.0,
+        "forces are larger than in training: add hotter or more strained geometries to it",
+    ),
+    Threshold(
+        "energy_drift", 3.0, 30.0, 0.0,
+        "halve the timestep; if the drift stays, the forces are not the gradient of the energy",
+    ),
+    Threshold(
+        "energy_jump", 50.0, 500.0, 0.0,
+        "the energy jumped in a single step: look for a cutoff or a neighbour list that is not "
+        "smooth, or for atoms that came too close",
+    ),
+    Threshold(
+        "net_torque", 1e-2, 1e-1, 0.0,
+        "forces turn the system as a whole: use a model whose energy does not depend on direction",
+    ),
+    Threshold(
+        "momentum", 0.05, 0.5, 0.0,
+        "the system as a whole gains speed: forces that do not add up to zero push it",
+    ),
+    Threshold(
+        "angular_momentum", 0.05, 0.5, 0.0,
+        "the system as a whole starts to turn: use a model whose energy does not depend on "
+        "direction",
+    ),
+    Threshold(
+        "flying_ice_cube", 6.0, 10.0, 500.0,
+        "the system flies or spins rather than vibrates: use a thermostat that pushes every atom "
+        "(Langevin), or remove the motion of the whole",
+    ),
+    Threshold(
+        "kinetic_spread", 0.5, 3.0, 0.0,
+        "the thermostat does not keep the canonical ensemble: weaken it, or use Langevin or Bussi "
+        "rather than Berendsen",
+    ),
+    Threshold(
+        "mode_temperature", 0.5, 2.0, 0.0,
+        "kinds of motion differ in temperature: couple the bath more strongly, halve the timestep",
+    ),
+    Threshold(
+        "element_temperature", 0.5, 2.0, 0.0,
+        "elements differ in temperature: halve the timestep, couple the bath more strongly",
+    ),
 )  # fmt: skip
 
 _SYMMETRY = "the model does not know this symmetry: use an invariant one, or train with it"

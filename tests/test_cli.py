@@ -47,6 +47,8 @@ def test_run_from_a_file_in_nve_as_json(tmp_path):
     few = "could not be measured from 0 fs on"  # laws that need more explained frames
     others = {name: why for name, why in verdict["unavailable"].items() if why != few}
     assert set(others) == {"temperature"}
+    assert "no thermostat" in verdict["unavailable"]["temperature"]
+    assert not {"energy", "momentum", "bond", "contact"} & set(verdict["unavailable"])
 
 
 def test_run_that_blows_up_exits_with_3(tmp_path):

@@ -36,9 +36,10 @@ def test_stable_suspect_unstable():
 @pytest.mark.parametrize("threshold", THRESHOLDS, ids=lambda t: t.principle)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_never_passes_any_threshold(threshold, value):
-    values = [0.0] + [value] * 20
+    values = [0.0] + [value] * 600  # fs, longer than any patience
     verdict = hear(values, threshold.principle, (threshold,))
-    assert verdict.stability is Stability.UNSTABLE
+    only_warns = threshold.unstable == np.inf == value
+    assert verdict.stability is (Stability.SUSPECT if only_warns else Stability.UNSTABLE)
     assert verdict.onset_fs == 1.0
     assert not np.isfinite(verdict.findings[0].worst)
 

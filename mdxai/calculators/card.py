@@ -25,7 +25,8 @@ class Card:
     `network` is what `build_network` takes. Network energies and lengths are multiplied by
     `energy_unit` (eV) and `length_unit` (Å). `offset_per_atom` (eV) is added in float64.
     `distances` maps an element pair such as "C-H" (alphabetical) to the shortest and the longest
-    distance (Å) seen in training. `errors` and `provenance` are free-form.
+    distance (Å) seen in training, `forces_max` is the largest norm of a force on an atom (eV/Å)
+    there; None where it is not known. `errors` and `provenance` are free-form.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Card:
     length_unit: float = 1.0
     offset_per_atom: float = 0.0
     distances: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    forces_max: float | None = None
     errors: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
@@ -51,7 +53,8 @@ class Card:
 
     def dump(self, path: Path) -> None:
         """Write the card as TOML."""
-        path.write_text(tomli_w.dumps({"schema": SCHEMA, **asdict(self)}), encoding="utf-8")
+        stated = {key: value for key, value in asdict(self).items() if value is not None}
+        path.write_text(tomli_w.dumps({"schema": SCHEMA, **stated}), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Card:
@@ -73,6 +76,8 @@ class Card:
             content["elements"] = tuple(content.get("elements", ()))
             for key in ("energy_unit", "length_unit", "offset_per_atom"):
                 content[key] = float(content.get(key, 1.0 if key.endswith("unit") else 0.0))
+            if "forces_max" in content:
+                content["forces_max"] = float(content["forces_max"])
             content["distances"] = {
                 pair: (float(low), float(high))
                 for pair, (low, high) in content.get("distances", {}).items()

@@ -188,6 +188,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Ca
         elements=tuple(sorted({chemical_symbols[z] for z in frames.numbers})),
         offset_per_atom=offset,
         distances=distance_ranges(train_frames),
+        forces_max=largest_force(train_frames),
         errors=errors,
         provenance=_provenance(recipe, epochs, seconds),
         weights_sha256=sha256(out / "weights.pt"),
@@ -325,6 +326,11 @@ def distance_ranges(frames: Labelled) -> dict[str, tuple[float, float]]:
         )
         for key in np.unique(keys)
     }
+
+
+def largest_force(frames: Labelled) -> float:
+    """Return the largest norm of a force on an atom over all frames, eV/Å."""
+    return round(float(np.linalg.norm(frames.forces, axis=-1).max()), 4)
 
 
 def _provenance(recipe: Recipe, epochs: int, seconds: float) -> dict[str, Any]:

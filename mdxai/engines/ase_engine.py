@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ase import units
+from ase.md.andersen import Andersen
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.md import MolecularDynamics
+from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.nvtberendsen import NVTBerendsen
 from ase.md.verlet import VelocityVerlet
 
@@ -16,14 +21,16 @@ from mdxai.frame import Frame
 @dataclass(frozen=True, slots=True)
 class EngineDescription:
     """name: class of the dynamics. timestep: fs. temperature: of the thermostat, K, or None.
-    conserves_energy: whether nothing but the forces changes the velocities.
-    parameters: what else the engine states about itself, in its own units.
+    conserves_energy: whether nothing but the forces changes the velocities. random_bath: whether a
+    thermostat pushes each atom at random. parameters: what else the engine states about itself, in
+    its own units.
     """
 
     name: str
     timestep: float
     temperature: float | None
     conserves_energy: bool
+    random_bath: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
@@ -41,6 +48,7 @@ class AseEngine:
                 f"{type(dynamics).__name__}"
             )
         self._dynamics = dynamics
+        self._temperature_at_start = self.temperature()
 
     @property
     def calculator(self) -> Any:
@@ -56,6 +64,23 @@ class AseEngine:
     def temperature(self) -> float | None:
         """Return the thermostat's temperature at this moment, K, or None without a thermostat."""
         return _temperature(self._dynamics)
+
+    def bath_energy(self) -> float | None:
+        """Return the energy that the thermostat holds, eV, less that at its start.
+
+        E_pot + E_kin + this is conserved. None without a thermostat, for one that does not count
+        the heat it gives, and for a Nosé–Hoover chain whose temperature was changed: its sum is
+        one of a constant temperature.
+        """
+        dynamics = self._dynamics
+        if isinstance(dynamics, Bussi):
+            return -float(dynamics.transferred_energy)
+        if (
+            type(dynamics) is NoseHooverChainNVT
+            and self.temperature() == self._temperature_at_start
+        ):
+            return float(dynamics._thermostat.get_thermostat_energy())
+        return None
 
     def stop(self) -> None:
         """Let the run end after this step; its `run()` then returns False."""
@@ -74,6 +99,8 @@ class AseEngine:
             temperature=self.temperature(),
             # Thermostats are subclasses of VelocityVerlet, so its own type is what counts.
             conserves_energy=type(self._dynamics) is VelocityVerlet,
+            random_bath=isinstance(self._dynamics, Andersen | Langevin | LangevinBAOAB)
+            and self.temperature() is not None,
             parameters={key: v for key, v in stated.items() if isinstance(v, plain)},
         )
 

@@ -1,19 +1,23 @@
-"""Laws of structure: bonds that hold, atoms that keep their distance."""
+"""Laws of structure: bonds keep their length, atoms keep the distances that training has seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import find_mic
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Frame, Ints
+from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.principles.glance import glance
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.statistics import ElementPairChannels
 
-CONTACT_RANGE = 4.0  # Å; contacts this far apart are no contacts
+METALS = frozenset(
+    [3, 4, 11, 12, 13, *range(19, 32), *range(37, 51), *range(55, 85), *range(87, 119)]
+)
 
 
 def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
@@ -24,45 +28,90 @@ def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
     return i[keep].astype(np.int64), j[keep].astype(np.int64)
 
 
-class BondIntegrity:
-    """Largest change of a bond length since the first frame, Å.
+class Bonds:
+    """The covalent bonds of a frame; those with metals, whose neighbours may change, left out.
 
-    max |‖x_i − x_j‖ − b_ij| over the bonds of the first frame (Fu et al., "Forces are not enough",
-    TMLR 2023, arXiv 2210.07237), with b_ij the length in the first frame: start from a relaxed or
-    at least a chemically sensible structure.
-
-    Args:
-        first: frame that defines bonds and their lengths.
+    Attributes:
+        i, j: (n_bonds,), i < j.
 
     Raises:
-        PrincipleUnavailable: when the first frame has no bonds.
+        PrincipleUnavailable: when there are none.
+    """
+
+    def __init__(self, first: Frame) -> None:
+        i, j = bonds_of(first)
+        metal = np.isin(first.numbers, list(METALS))
+        keep = ~(metal[i] | metal[j])
+        if not keep.any():
+            but = " but those with metals, whose neighbours may change" if len(i) else ""
+            raise PrincipleUnavailable(f"the first frame has no covalent bonds{but}")
+        self.i, self.j = i[keep], j[keep]
+        n = first.n_atoms  # places in the list of all pairs of a small system
+        self._rows = self.i * (2 * n - self.i - 1) // 2 + self.j - self.i - 1
+
+    def lengths(self, frame: Frame) -> Floats:
+        """Return (n_bonds,) lengths, Å."""
+        seen = glance(frame)
+        if seen.small:
+            known: Floats = seen.contacts.distances[self._rows]
+            return known
+        vectors = frame.positions[self.j] - frame.positions[self.i]
+        if frame.pbc.any():
+            vectors = find_mic(vectors, frame.cell, frame.pbc)[0]
+        lengths: Floats = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        return lengths
+
+    def atoms(self, bond: int) -> tuple[int, int]:
+        """Return the two atoms of a bond."""
+        return int(self.i[bond]), int(self.j[bond])
+
+
+class BondIntegrity:
+    """Largest change of a bond length against the reference, Å.
+
+    max |‖x_i − x_j‖ − b_ij| over the bonds of the first frame (Fu et al., "Forces are not enough",
+    TMLR 2023, arXiv 2210.07237), with b_ij the mean length in a reference trajectory, or the
+    length in the first frame: then start from a relaxed or at least a chemically sensible
+    structure. Bonds with metals do not count: their neighbours change without harm.
+
+    Args:
+        first: frame that defines the bonds.
+        reference: frames that define their lengths; the first one without any.
+
+    Raises:
+        PrincipleUnavailable: when the first frame has no covalent bonds.
     """
 
     name = "bond"
     unit = "Å"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame) -> None:
-        self._i, self._j = bonds_of(first)
-        if not len(self._i):
-            raise PrincipleUnavailable("the first frame has no covalent bonds")
-        self._length = self._lengths(first)
-
-    def _lengths(self, frame: Frame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        vectors = frame.positions[self._j] - frame.positions[self._i]
-        if frame.pbc.any():
-            from ase.geometry import find_mic
-
-            vectors = find_mic(vectors, frame.cell, frame.pbc)[0]
-        return np.linalg.norm(vectors, axis=1)
+    def __init__(self, first: Frame, reference: Sequence[Frame] = ()) -> None:
+        self._bonds = Bonds(first)
+        lengths = [self._bonds.lengths(frame) for frame in reference or (first,)]
+        self._length = np.mean(lengths, axis=0)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if not np.isfinite(frame.positions).all():
+        if not glance(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
-        change = np.abs(self._lengths(frame) - self._length)
-        worst = int(np.argmax(change))
-        atoms = (int(self._i[worst]), int(self._j[worst]))
-        return Deviation(self.name, self.unit, float(change[worst]), atoms)
+        change = np.abs(self._bonds.lengths(frame) - self._length)
+        worst = int(change.argmax())
+        return Deviation(self.name, self.unit, float(change[worst]), self._bonds.atoms(worst))
+
+
+class _Limits:
+    """A limit of distance for every pair of a frame, from one per element pair."""
+
+    def __init__(self, per_channel: Floats, channels: ElementPairChannels) -> None:
+        self._per_channel = per_channel
+        self._channels = channels
+        self._of: Ints | None = None
+
+    def of(self, pairs: Pairs) -> Floats:
+        if self._of is not pairs.i:  # a small system has the same pairs in every frame
+            self._of = pairs.i
+            self._limits: Floats = self._per_channel[self._channels.of(pairs.i, pairs.j)]
+        return self._limits
 
 
 class ClosestContact:
@@ -89,20 +138,68 @@ class ClosestContact:
     def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
         if not ranges:
             raise PrincipleUnavailable("the calculator does not state which distances it has seen")
-        self._channels = ElementPairChannels(first.numbers)
-        self.unseen = tuple(name for name in self._channels.names if name not in ranges)
-        shortest = [ranges[name][0] if name in ranges else -np.inf for name in self._channels.names]
-        self._shortest = np.array(shortest)
+        channels = ElementPairChannels(first.numbers)
+        self.unseen = tuple(name for name in channels.names if name not in ranges)
+        shortest = [ranges[name][0] if name in ranges else -np.inf for name in channels.names]
+        self._shortest = _Limits(np.array(shortest), channels)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if not np.isfinite(frame.positions).all():
+        seen = glance(frame)
+        if not seen.placed:
             return Deviation(self.name, self.unit, np.nan)
-        pairs = frame.pairs(CONTACT_RANGE)
-        if not len(pairs):
-            return Deviation(self.name, self.unit, 0.0)
-        excess = self._shortest[self._channels.of(pairs.i, pairs.j)] - pairs.distances
-        worst = int(np.argmax(excess))
-        if not excess[worst] > 0:
-            return Deviation(self.name, self.unit, 0.0)
-        atoms = (int(pairs.i[worst]), int(pairs.j[worst]))
-        return Deviation(self.name, self.unit, float(excess[worst]), atoms)
+        pairs = seen.contacts
+        value, atoms = _worst(self._shortest.of(pairs) - pairs.distances, pairs)
+        return Deviation(self.name, self.unit, value, atoms)
+
+
+class DistanceBeyondTraining:
+    """How far two atoms are further apart than any pair of their elements was in training, Å.
+
+    The other end of the range that `ClosestContact` watches: a bond that breaks, a molecule that
+    unfolds. It only has a meaning for the molecule of the training data, so not in a periodic cell,
+    and not where the first frame already goes beyond.
+
+    Args:
+        ranges: shortest and longest distance (Å) per element pair ("C-H"), from the card.
+        first: a frame of the system.
+
+    Raises:
+        PrincipleUnavailable: when the card states no ranges, for periodic systems, for more than 64
+            atoms, and when the first frame already goes beyond the ranges.
+    """
+
+    name = "beyond_training"
+    unit = "Å"
+    cost: Cost = "free"
+
+    def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
+        if not ranges:
+            raise PrincipleUnavailable("the calculator does not state which distances it has seen")
+        if not glance(first).small:
+            raise PrincipleUnavailable("only the distances within one small molecule have a limit")
+        channels = ElementPairChannels(first.numbers)
+        longest = [ranges.get(name, (0.0, np.inf))[1] for name in channels.names]
+        self._longest = _Limits(np.array(longest), channels)
+        if self.deviate(first).value > 0:
+            raise PrincipleUnavailable(
+                "the first frame has distances longer than any in the training data, so this is "
+                "another molecule than it was trained on"
+            )
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        seen = glance(frame)
+        if not seen.placed:
+            return Deviation(self.name, self.unit, np.nan)
+        pairs = seen.contacts
+        value, atoms = _worst(pairs.distances - self._longest.of(pairs), pairs)
+        return Deviation(self.name, self.unit, value, atoms)
+
+
+def _worst(excess: Floats, pairs: Pairs) -> tuple[float, tuple[int, ...]]:
+    """Return the largest positive excess and its atoms; 0 and none without any."""
+    if not len(excess):
+        return 0.0, ()
+    worst = int(excess.argmax())
+    if not excess[worst] > 0:
+        return 0.0, ()
+    return float(excess[worst]), (int(pairs.i[worst]), int(pairs.j[worst]))

@@ -1,0 +1,203 @@
+"""Which laws can be checked in a run, and why the others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mdxai.calculators import Card
+from mdxai.frame import Frame
+from mdxai.principles.connectivity import BrokenBonds, FormedBonds, Fragments, LoneHydrogen
+from mdxai.principles.decay import (
+    DecayExponent,
+    DecayForm,
+    DecayRise,
+    DecayTail,
+    StrengthProfile,
+)
+from mdxai.principles.distances import DistanceDrift
+from mdxai.principles.energy import (
+    ConservedEnergy,
+    EnergyConservation,
+    EnergyDrift,
+    EnergyJump,
+    StepDefect,
+)
+from mdxai.principles.equipartition import (
+    ElementTemperature,
+    FlyingIceCube,
+    KineticSpread,
+    ModeTemperature,
+    Temperature,
+)
+from mdxai.principles.explanation import (
+    BodyOrderDrift,
+    BodyOrders,
+    Equivalence,
+    Residual,
+)
+from mdxai.principles.forces import ForceBeyondTraining, ForceSpike, NonFinite
+from mdxai.principles.momentum import AngularMomentum, Momentum, NetForce, NetTorque
+from mdxai.principles.principle import Principle, PrincipleUnavailable
+from mdxai.principles.ranking import (
+    BondClasses,
+    BondOrderRanking,
+    SpeciesDrift,
+    SpeciesRanking,
+)
+from mdxai.principles.structure import (
+    BondIntegrity,
+    ClosestContact,
+    DistanceBeyondTraining,
+)
+
+Makers = dict[str, Callable[[], Principle]]
+
+
+def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
+    first: Frame,
+    card: Card | None = None,
+    *,
+    bath: Callable[[], float | None] = lambda: None,
+    conserves_energy: bool = False,
+    bath_energy: Callable[[], float | None] = lambda: None,
+    random_bath: bool = False,
+    reference: Sequence[Frame] = (),
+) -> tuple[list[Principle], dict[str, str]]:
+    """Return the principles that can be checked from `first` on, and why the others cannot.
+
+    Args:
+        first: first frame of the run.
+        card: of the calculator, where it has one.
+        bath: gives the temperature of the thermostat, K; None without one.
+        conserves_energy: whether nothing but the forces changes the velocities.
+        bath_energy: gives the energy that the thermostat holds, eV; None where it is not known.
+        random_bath: whether the thermostat pushes each atom at random.
+        reference: frames of a sound trajectory; bond lengths and distances are compared with these
+            rather than with the start of the run.
+    """
+    makers = {
+        **_structure(first, card, reference),
+        **_forces(first, card),
+        **_momentum(first, conserves_energy),
+        **_equipartition(first, bath, random_bath),
+    }
+    principles, unavailable = _made(makers)
+    try:
+        principles += _energy(first, conserves_energy, bath_energy)
+    except PrincipleUnavailable as reason:
+        names = (EnergyConservation.name, EnergyDrift.name, EnergyJump.name)
+        unavailable |= dict.fromkeys(names, str(reason))
+    return principles, unavailable | _partly_unavailable(principles, card)
+
+
+def learned_principles(first: Frame, cutoff: float) -> tuple[list[Principle], dict[str, str]]:
+    """Return the laws that an explanation is held against, and why the others cannot be.
+
+    Args:
+        first: first frame of the run; its bonds are those that the laws of chemistry rank.
+        cutoff: of the calculator, Å.
+    """
+    shared: dict[str, Any] = {}
+
+    def classes() -> BondClasses:
+        shared.setdefault("classes", BondClasses(first))
+        return shared["classes"]  # type: ignore[no-any-return]
+
+    def profile() -> StrengthProfile:
+        shared.setdefault("profile", StrengthProfile(first, cutoff))
+        return shared["profile"]  # type: ignore[no-any-return]
+
+    return _made(
+        {
+            DecayRise.name: lambda: DecayRise(profile()),
+            DecayExponent.name: lambda: DecayExponent(profile()),
+            DecayForm.name: lambda: DecayForm(profile()),
+            DecayTail.name: lambda: DecayTail(profile()),
+            BondOrderRanking.name: lambda: BondOrderRanking(classes()),
+            SpeciesRanking.name: lambda: SpeciesRanking(classes(), first),
+            SpeciesDrift.name: lambda: SpeciesDrift(classes()),
+            BodyOrders.name: BodyOrders,
+            BodyOrderDrift.name: BodyOrderDrift,
+            Equivalence.name: lambda: Equivalence(first),
+            Residual.name: Residual,
+        }
+    )
+
+
+def _made(
+    makers: Mapping[str, Callable[[], Principle]],
+) -> tuple[list[Principle], dict[str, str]]:
+    principles: list[Principle] = []
+    unavailable = {}
+    for name, make in makers.items():
+        try:
+            principles.append(make())
+        except PrincipleUnavailable as reason:
+            unavailable[name] = str(reason)
+    return principles, unavailable
+
+
+def _structure(first: Frame, card: Card | None, reference: Sequence[Frame]) -> Makers:
+    ranges = card.distances if card is not None else {}
+    return {
+        BondIntegrity.name: lambda: BondIntegrity(first, reference),
+        BrokenBonds.name: lambda: BrokenBonds(first),
+        FormedBonds.name: lambda: FormedBonds(first),
+        Fragments.name: lambda: Fragments(first),
+        LoneHydrogen.name: lambda: LoneHydrogen(first),
+        ClosestContact.name: lambda: ClosestContact(ranges, first),
+        DistanceBeyondTraining.name: lambda: DistanceBeyondTraining(ranges, first),
+        DistanceDrift.name: lambda: DistanceDrift(first, reference),
+    }
+
+
+def _forces(first: Frame, card: Card | None) -> Makers:
+    missing_energy = not np.isfinite(first.energy) and np.isfinite(first.forces).all()
+    return {
+        NonFinite.name: lambda: NonFinite(has_energy=not missing_energy),
+        ForceSpike.name: ForceSpike,
+        ForceBeyondTraining.name: lambda: ForceBeyondTraining(card.forces_max if card else None),
+    }
+
+
+def _momentum(first: Frame, conserves_energy: bool) -> Makers:
+    return {
+        NetForce.name: NetForce,
+        NetTorque.name: lambda: NetTorque(first),
+        Momentum.name: lambda: Momentum(first, conserves_energy=conserves_energy),
+        AngularMomentum.name: lambda: AngularMomentum(first, conserves_energy=conserves_energy),
+    }
+
+
+def _equipartition(first: Frame, bath: Callable[[], float | None], random_bath: bool) -> Makers:
+    return {
+        Temperature.name: lambda: Temperature(bath, first),
+        KineticSpread.name: lambda: KineticSpread(bath, first),
+        FlyingIceCube.name: lambda: FlyingIceCube(first, bath),
+        ModeTemperature.name: lambda: ModeTemperature(first, random_bath=random_bath),
+        ElementTemperature.name: lambda: ElementTemperature(first, random_bath=random_bath),
+    }
+
+
+def _energy(
+    first: Frame, conserves_energy: bool, bath_energy: Callable[[], float | None]
+) -> list[Principle]:
+    defect = StepDefect(first)
+    conserved = ConservedEnergy(
+        defect, first, thermostatted=not conserves_energy, bath_energy=bath_energy
+    )
+    return [EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect)]
+
+
+def _partly_unavailable(principles: list[Principle], card: Card | None) -> dict[str, str]:
+    reasons = {}
+    for principle in principles:
+        if isinstance(principle, ClosestContact) and principle.unseen:
+            pairs = ", ".join(principle.unseen)
+            reasons[f"contact of {pairs}"] = "the calculator has not seen such pairs in training"
+    if card is not None and not card.elements:
+        reasons["elements"] = "the calculator does not state which elements it was trained on"
+    return reasons

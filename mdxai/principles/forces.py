@@ -1,0 +1,97 @@
+"""Laws of forces and of numbers at large: finite, without spikes, within what training has seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Frame
+from mdxai.principles.glance import glance
+from mdxai.principles.history import RunningMedian
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+
+
+class NonFinite:
+    """Number of NaN or infinite values among time, energy, positions, velocities and forces.
+
+    Args:
+        has_energy: whether the calculator provides energies; a missing one does not count.
+    """
+
+    name = "non_finite"
+    unit = "values"
+    cost: Cost = "free"
+
+    def __init__(self, *, has_energy: bool = True) -> None:
+        self._has_energy = has_energy
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        arrays = (frame.positions, frame.velocities, frame.forces)
+        scalars = frame.time + (frame.energy if self._has_energy else 0.0)
+        # One sum is finite when all are, save for an overflow, which the count then settles.
+        if math.isfinite(scalars + sum(array.sum() for array in arrays)):
+            return Deviation(self.name, self.unit, 0.0)
+        bad = sum(~np.isfinite(array).all(axis=1) for array in arrays)
+        count = sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays)
+        count += not np.isfinite(frame.time)
+        count += self._has_energy and not np.isfinite(frame.energy)
+        return Deviation(self.name, self.unit, float(count), tuple(np.flatnonzero(bad).tolist()))
+
+
+class ForceSpike:
+    """How far the largest force exceeds what is usual in this run: F_max/median(F_max) − 1.
+
+    F_max is the largest norm on any atom. The median follows the run slowly (by 1 % a frame), so
+    heating by a thermostat is no spike. The first 100 frames only set the scale; constrained atoms
+    count with the force that the potential exerts on them. The number is a ratio.
+    """
+
+    name = "force_spike"
+    unit = "×"
+    cost: Cost = "free"
+    FLOOR = 0.1  # eV/Å: forces smaller than this are no spike, whatever was usual
+
+    def __init__(self) -> None:
+        self._usual = RunningMedian()
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
+        largest, atom = glance(frame).largest_force
+        usual = self._usual.value if self._usual.ready else None
+        self._usual.add(largest)
+        if not math.isfinite(largest):
+            return Deviation(self.name, self.unit, largest, (atom,))
+        if usual is None:
+            return None
+        ratio = largest / max(usual, self.FLOOR)
+        return Deviation(self.name, self.unit, max(ratio - 1.0, 0.0), (atom,))
+
+
+class ForceBeyondTraining:
+    """How far the largest force exceeds the largest in the training data, as a share of that.
+
+    max(0, F_max/F_train − 1). The network has never been asked for such forces; it extrapolates.
+
+    Args:
+        forces_max: largest norm of a force in the training data, eV/Å.
+
+    Raises:
+        PrincipleUnavailable: when the card does not state it.
+    """
+
+    name = "force_beyond_training"
+    unit = "×"
+    cost: Cost = "free"
+
+    def __init__(self, forces_max: float | None) -> None:
+        if forces_max is None or not (np.isfinite(forces_max) and forces_max > 0):
+            raise PrincipleUnavailable(
+                "the calculator does not state the largest force it was trained on"
+            )
+        self._forces_max = forces_max
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        largest, atom = glance(frame).largest_force
+        excess = np.maximum(largest / self._forces_max - 1.0, 0.0)  # NaN stays
+        return Deviation(self.name, self.unit, float(excess), (atom,))

@@ -1,0 +1,148 @@
+"""Memory of a run that does not grow with it: a running median, means over stretches of time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mdxai.frame import Floats
+
+
+class RunningMedian:
+    """Median of a positive quantity that follows slow changes but no single outlier.
+
+    The first `warm_up` values are kept and their median taken. Then every value moves the median by
+    `rate` of itself, up or down: stochastic approximation (Robbins and Monro 1951) in its
+    logarithm. Values that are not finite are left out.
+    """
+
+    def __init__(self, *, warm_up: int = 100, rate: float = 0.01) -> None:
+        self._first: list[float] = []
+        self._warm_up = warm_up
+        self._rate = rate
+        self._median = np.nan
+
+    @property
+    def ready(self) -> bool:
+        """Whether there were enough values."""
+        return len(self._first) >= self._warm_up
+
+    @property
+    def value(self) -> float:
+        """The median so far; NaN before it is ready."""
+        return self._median
+
+    def add(self, value: float) -> None:
+        """Take in one value."""
+        if not math.isfinite(value):
+            return
+        if not self.ready:
+            self._first.append(value)
+            self._median = float(np.median(self._first)) if self.ready else np.nan
+        elif value > self._median:
+            self._median *= 1 + self._rate
+        elif value < self._median:
+            self._median /= 1 + self._rate
+
+
+class Every:
+    """Says which frames to look at: those at least `interval` fs after the last one looked at."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._last = np.nan
+
+    def due(self, time: float) -> bool:
+        """Return whether to look at the frame at `time` (fs); always where time makes no sense."""
+        if 0 <= time - self._last < self._interval - 1e-6:
+            return False
+        self._last = time
+        return True
+
+
+class BlockMeans:
+    """Means of a few quantities over equal stretches of time.
+
+    When `CAPACITY` stretches are full, neighbours merge and the stretch doubles. Of frames that are
+    further apart than a stretch each is its own.
+
+    Args:
+        n_values: number of quantities.
+        length: of a stretch at first, fs.
+    """
+
+    CAPACITY = 64
+    BATCHES = 16
+
+    def __init__(self, n_values: int, length: float) -> None:
+        self.length = length
+        self._blocks = np.empty((self.CAPACITY, 1 + n_values))  # time, then the values
+        self._n = 0
+        self._sum = np.zeros(1 + n_values)
+        self._count = 0
+        self._start: float | None = None
+
+    @property
+    def times(self) -> Floats:
+        """Mean time of each full stretch, fs."""
+        return self._blocks[: self._n, 0]
+
+    @property
+    def means(self) -> Floats:
+        """(n_stretches, n_values)."""
+        return self._blocks[: self._n, 1:]
+
+    @property
+    def span(self) -> float:
+        """From the first full stretch to the last, fs."""
+        return float(self.times[-1] - self.times[0]) if self._n else 0.0
+
+    def add(self, time: float, values: Sequence[float] | Floats) -> bool:
+        """Take in one instant (fs); return whether a stretch was completed before it."""
+        if self._start is None:
+            self._start = time
+        full = time - self._start >= self.length - 1e-6
+        if full:
+            self._close(time)
+        self._sum[0] += time
+        self._sum[1:] += values
+        self._count += 1
+        return full
+
+    def _close(self, time: float) -> None:
+        assert self._start is not None
+        self._blocks[self._n] = self._sum / self._count
+        self._sum[:] = 0
+        self._count = 0
+        self._n += 1
+        late = time - self._start >= 2 * self.length
+        self._start = time if late else self._start + self.length
+        if self._n == self.CAPACITY:
+            self._n //= 2
+            self._blocks[: self._n] = self._blocks.reshape(self._n, 2, -1).mean(axis=1)
+            self.length *= 2
+
+    def mean_and_error(self) -> tuple[Floats, Floats] | None:
+        """Return means and their standard errors, (n_values,) each; None before 16 stretches.
+
+        The error is that of batch means: the scatter of 16 successive parts of the run, which also
+        holds for correlated samples once a part outlasts their memory.
+        """
+        size = self._n // self.BATCHES
+        if size == 0:
+            return None
+        recent = self.means[self._n - size * self.BATCHES :]
+        batches = recent.reshape(self.BATCHES, size, -1).mean(axis=1)
+        return batches.mean(axis=0), batches.std(axis=0, ddof=1) / np.sqrt(self.BATCHES)
+
+    def slope(self) -> float:
+        """Return the Theil–Sen slope of the first quantity, per fs.
+
+        The median of the slopes through all pairs of stretches (Sen 1968, J. Am. Stat. Assoc. 63,
+        1379): up to 29 % of the stretches may be outliers.
+        """
+        i, j = np.triu_indices(self._n, k=1)
+        rise = self.means[j, 0] - self.means[i, 0]
+        return float(np.median(rise / (self.times[j] - self.times[i])))

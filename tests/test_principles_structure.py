@@ -1,0 +1,200 @@
+"""Laws of connectivity and distances, each against a second derivation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from mdxai.frame import Frame
+from mdxai.principles import (
+    BondIntegrity,
+    BrokenBonds,
+    ClosestContact,
+    DistanceBeyondTraining,
+    DistanceDrift,
+    FormedBonds,
+    Fragments,
+    LoneHydrogen,
+    PrincipleUnavailable,
+)
+from mdxai.principles.distances import distance_histogram
+
+O2, OH = 2, 3  # ethanol of the G2 set: its oxygen and the hydrogen there
+
+
+@pytest.fixture
+def frame():
+    return Frame.from_atoms(molecule("CH3CH2OH"))
+
+
+def at(frame, time, positions):
+    return replace(frame, time=float(time), step=int(time), positions=positions)
+
+
+def stretched(frame, length):
+    """Return positions with the O–H bond at this length, Å."""
+    positions = frame.positions.copy()
+    bond = positions[OH] - positions[O2]
+    positions[OH] = positions[O2] + length * bond / np.linalg.norm(bond)
+    return positions
+
+
+def test_a_bond_breaks_late_and_heals_early(frame):
+    """The covalent radii of O and H add up to 0.97 Å: broken beyond 1.55 Å, whole below 1.21 Å."""
+    law = BrokenBonds(frame)
+    path = [0.97, 1.5, 1.57, 1.4, 1.25, 1.2, 1.5]
+    found = [law.deviate(at(frame, 5 * k, stretched(frame, r))) for k, r in enumerate(path)]
+    assert [d.value for d in found] == [0, 0, 1, 1, 1, 0, 0]
+    assert found[2].atoms == (O2, OH)
+
+
+def test_vibration_is_no_change(frame):
+    laws = [BrokenBonds(frame), FormedBonds(frame), Fragments(frame), LoneHydrogen(frame)]
+    rng = np.random.default_rng(0)
+    for k in range(200):
+        shaken = frame.positions + rng.normal(scale=0.06, size=(9, 3))
+        for law in laws[:3]:
+            assert law.deviate(at(frame, 5 * k, shaken)).value == 0
+        assert laws[3].deviate(at(frame, 5 * k, shaken)).value < 0.5
+
+
+def test_a_bond_forms_early_and_ends_late(frame):
+    law = FormedBonds(frame)
+    found = []
+    outwards = frame.positions[0] - frame.positions[1]
+    outwards /= np.linalg.norm(outwards)
+    for k, r in enumerate([2.0, 1.3, 1.2, 1.3, 1.4]):  # C–H: 1.07 Å of radii; 1.23 Å and 1.34 Å
+        positions = frame.positions.copy()
+        positions[OH] = positions[0] + r * outwards
+        found.append(law.deviate(at(frame, 5 * k, positions)))
+    assert [d.value for d in found] == [0, 0, 1, 1, 0]
+    assert found[2].atoms == (0, OH)
+
+
+def test_pieces_and_lone_hydrogens(frame):
+    """Two hydrogens far away are two pieces more; one that found another partner is none."""
+    pieces, lone = Fragments(frame), LoneHydrogen(frame)
+    away = frame.positions.copy()
+    away[OH] += (0, 20, 0)
+    away[8] -= (0, 20, 0)
+    assert pieces.deviate(at(frame, 5, away)).value == 2
+    found = lone.deviate(at(frame, 5, away))
+    start = max(
+        min(np.linalg.norm(frame.positions[h] - frame.positions[a]) for a in range(3))
+        for h in range(3, 9)
+    )
+    assert found.value == pytest.approx(4.0 - start)
+    assert found.atoms in {(OH,), (8,)}
+    assert lone.deviate(at(frame, 10, stretched(frame, 1.7))).value == pytest.approx(1.7 - start)
+    moved = frame.positions.copy()
+    moved[OH] = moved[0] + 1.2 * (moved[0] - moved[1]) / np.linalg.norm(moved[0] - moved[1])
+    assert pieces.deviate(at(frame, 10, moved)).value == 0
+    assert np.isnan(pieces.deviate(at(frame, 15, np.nan * moved)).value)
+
+
+def test_connectivity_across_a_periodic_boundary():
+    atoms = molecule("H2O", cell=[6, 6, 6], pbc=True)
+    first = Frame.from_atoms(atoms)
+    laws = [BondIntegrity(first), BrokenBonds(first), FormedBonds(first), Fragments(first),
+            LoneHydrogen(first)]  # fmt: skip
+    atoms.positions[1] += (6, -6, 0)
+    for law in laws:
+        found = law.deviate(replace(Frame.from_atoms(atoms), time=5.0))
+        assert found.value == pytest.approx(0, abs=1e-9)
+    atoms.positions[1] += (0, 0, 2.0)
+    for law in laws[:2] + laws[3:]:
+        assert law.deviate(replace(Frame.from_atoms(atoms), time=10.0)).value > 0
+
+
+@pytest.mark.parametrize("law", [BrokenBonds, Fragments, BondIntegrity])
+def test_metals_have_no_bonds_to_keep(law):
+    with pytest.raises(PrincipleUnavailable, match="neighbours may change"):
+        law(Frame.from_atoms(bulk("Cu", cubic=True)))
+    with pytest.raises(PrincipleUnavailable, match="no covalent bonds"):
+        law(Frame.from_atoms(bulk("Ar", "fcc", 5.4, cubic=True)))
+    assert law(Frame.from_atoms(bulk("Si", cubic=True))).name
+
+
+def test_hydrogen_molecules_and_lone_metals_are_not_watched():
+    with pytest.raises(PrincipleUnavailable, match="no hydrogen is bound"):
+        LoneHydrogen(Frame.from_atoms(molecule("H2")))
+    with pytest.raises(PrincipleUnavailable, match="fewer than two atoms"):
+        FormedBonds(Frame.from_atoms(Atoms("CuO", [[0, 0, 0], [2, 0, 0]])))
+
+
+def test_bond_lengths_of_a_reference_trajectory(frame):
+    frames = [at(frame, 0, stretched(frame, r)) for r in (1.0, 1.2)]
+    law = BondIntegrity(frame, frames)
+    found = law.deviate(at(frame, 1, stretched(frame, 1.5)))
+    assert (found.value, found.atoms) == (pytest.approx(0.4), (O2, OH))
+
+
+def test_small_and_large_systems_agree(frame):
+    """The dense list of all pairs and the neighbour search give the same numbers."""
+    ranges = {"C-C": (1.4, 9), "C-H": (1.0, 9), "C-O": (1.3, 9), "H-H": (1.4, 9), "H-O": (1.2, 9)}
+    boxed = replace(frame, cell=30 * np.eye(3), pbc=np.array([True] * 3))
+    rng = np.random.default_rng(1)
+    for law in (
+        BondIntegrity, BrokenBonds, FormedBonds, Fragments, LoneHydrogen,
+        lambda f: ClosestContact(ranges, f),
+    ):  # fmt: skip
+        alone, inside = law(frame), law(boxed)
+        for k in range(1, 30):
+            positions = frame.positions + rng.normal(scale=0.25, size=(9, 3))
+            a = alone.deviate(at(frame, 5 * k, positions))
+            b = inside.deviate(at(boxed, 5 * k, positions))
+            assert a.value == pytest.approx(b.value)
+            assert a.atoms == b.atoms
+
+
+def test_distances_beyond_training(frame):
+    pairs = frame.pairs(np.inf)
+    ranges = dict.fromkeys(("C-C", "C-H", "C-O", "H-H"), (0.5, 4.5)) | {"H-O": (0.5, 4.0)}
+    law = DistanceBeyondTraining(ranges, frame)
+    assert law.deviate(frame).value == 0
+    positions = frame.positions.copy()
+    positions[OH] = positions[O2] + (0, 0, 4.7)
+    found = law.deviate(replace(frame, positions=positions))
+    far = replace(frame, positions=positions).pairs(np.inf)
+    limit = np.where((far.i == O2) | (far.j == O2), 4.0, 4.5)
+    light = (far.j >= 3) | (far.i >= 3)
+    excess = far.distances - np.where(light, limit, 4.5)
+    assert found.value == pytest.approx(excess.max())
+    assert pairs.distances.max() < 4.5
+    with pytest.raises(PrincipleUnavailable, match="another molecule"):
+        DistanceBeyondTraining({"C-C": (1.0, 1.2)}, frame)
+    with pytest.raises(PrincipleUnavailable, match="one small molecule"):
+        DistanceBeyondTraining(ranges, replace(frame, pbc=np.array([True] * 3)))
+
+
+def test_distance_drift_of_two_known_distributions():
+    """A diatomic at 1.0 Å, then at 2.0 Å for a quarter of the time: ∫|Δh| dr = 2/4."""
+    two = Frame.from_atoms(Atoms("N2", [[0, 0, 0], [1.02, 0, 0]]))
+    law = DistanceDrift(two)
+    wide = np.array([[0, 0, 0], [2.02, 0, 0]])
+    found = []
+    for step in range(1300):
+        time = step * 5.0
+        late = time >= 2500 and (step // 2) % 4 == 0
+        found.append(law.deviate(at(two, time, wide if late else two.positions)))
+    assert all(d is None for d in found[:899])
+    assert found[-1].value == pytest.approx(0.5, abs=0.01)
+    given = DistanceDrift(two, [two])
+    values = [given.deviate(at(two, 5.0 * k, wide)) for k in range(500)]
+    assert values[-1].value == pytest.approx(2.0)
+
+
+def test_histogram_against_all_images():
+    """In a cell: every pair within reach once, at its shortest image, by brute force."""
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    atoms.rattle(0.1, seed=0)
+    frame = Frame.from_atoms(atoms)
+    reach = 3.6
+    i, j = np.triu_indices(len(atoms), k=1)
+    distances = atoms.get_all_distances(mic=True)[i, j]
+    expected = np.histogram(distances[distances < reach], bins=72, range=(0, reach))[0]
+    np.testing.assert_array_equal(distance_histogram(frame, reach)[:72], expected)
