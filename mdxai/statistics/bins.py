@@ -47,8 +47,7 @@ class Bins:
 
     @property
     def edges(self) -> Floats:
-        edges: Floats = np.linspace(0.0, self.upper, self.n_bins + 1)
-        return edges
+        return np.linspace(0.0, self.upper, self.n_bins + 1).astype(np.float64, copy=False)
 
     @property
     def centers(self) -> Floats:
