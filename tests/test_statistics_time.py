@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -182,3 +184,14 @@ def test_one_block_has_no_error():
     profile.add(profile.total)
     assert np.isnan(profile.standard_error).all()
     assert np.isnan(Change.between(profile, profile).z).all()
+
+
+def test_the_page_on_statistics_runs():
+    page = Path(__file__).resolve().parents[1] / "docs" / "statistics.md"
+    snippet = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(snippet, names)
+    found = np.isfinite(names["median"])
+    np.testing.assert_array_equal(found, names["moments"].count > 0)
+    low, high = names["moments"].minimum[found], names["moments"].maximum[found]
+    assert np.all((names["median"][found] >= 0.98 * low) & (names["median"][found] <= 1.02 * high))

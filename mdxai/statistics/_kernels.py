@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 BLOCK = 1024  # samples of a cell that are summed before they join the running moments
+FIRST = 16  # the same for the first block, whose shift is one sample and may be far off
 
 # Columns of a cell: 64 bytes, so that a sample touches one cache line.
 PENDING, SUM1, SUM2, CENTER, LOW, HIGH, COUNT, REST = range(8)
@@ -122,7 +123,7 @@ def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (f
         flat[at + C_SUM2] += shifted * shifted
         flat[at + C_LOW] = min(flat[at + C_LOW], value)
         flat[at + C_HIGH] = max(flat[at + C_HIGH], value)
-        if pending == BLOCK:
+        if pending == BLOCK or (pending == FIRST and flat[at + C_COUNT] == 0.0):
             _fold(flat[at : at + WIDTH], squares[at // WIDTH])
     return unknown
 

@@ -47,12 +47,12 @@ class Bins:
 
     @property
     def edges(self) -> Floats:
-        edges: Floats = np.linspace(0.0, self.upper, self.n_bins + 1)
-        return edges
+        return np.linspace(0.0, self.upper, self.n_bins + 1, dtype=np.float64)
 
     @property
     def centers(self) -> Floats:
-        return (np.arange(self.n_bins) + 0.5) * (self.upper / self.n_bins)
+        centers: Floats = (self.edges[1:] + self.edges[:-1]) / 2
+        return centers
 
     def state(self) -> State:
         """Return arrays from which `from_state` makes the same bins."""

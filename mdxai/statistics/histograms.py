@@ -137,7 +137,8 @@ class RadialDistribution:
         """Density of pair distances, (n_channels, n_bins), 1/Å; NaN without frames or pairs."""
         width = 1 / self.counts.bins.inverse_width
         pairs = np.repeat(self.n_pairs[:, None], self.counts.bins.n_bins, axis=1)
-        return _ratio(self.counts.count, self.n_frames * width * pairs)
+        expected: Floats = self.n_frames * width * pairs.astype(np.float64)
+        return _ratio(self.counts.count, expected)
 
     def merge(self, other: RadialDistribution) -> None:
         """Add another accumulator's frames, exactly.

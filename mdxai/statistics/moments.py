@@ -22,7 +22,7 @@ class BinnedMoments:
 
     Sums of deviations from the running mean gather per bin, 1,024 samples at a time, and join the
     moments by the formula of Chan, Golub and LeVeque (1983) with compensated sums. The relative
-    error of mean and variance stays near 10⁻¹³ for 10¹⁰ samples (see docs/statistics.md). Cutting a
+    error of the variance stays below 10⁻¹² for 10¹⁰ samples (see docs/statistics.md). Cutting a
     stream into calls differently gives the same bits; merging in another order gives the same to
     rounding. Counts, minima and maxima are exact always.
 
