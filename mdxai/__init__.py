@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mdxai.frame import Frame, Pairs
     from mdxai.monitor import InstabilityWarning, Monitor
     from mdxai.record import RecordError, Run, open_run
+    from mdxai.thresholds import load_thresholds
     from mdxai.verdict import Verdict, judge
 
 _HOME = {
@@ -44,6 +45,7 @@ _HOME = {
     "list_calculators": "mdxai.calculators",
     "load_calculator": "mdxai.calculators",
     "load_property": "mdxai.calculators",
+    "load_thresholds": "mdxai.thresholds",
     "open_run": "mdxai.record",
 }
 
@@ -62,6 +64,7 @@ __all__ = [
     "list_calculators",
     "load_calculator",
     "load_property",
+    "load_thresholds",
     "open_run",
 ]
 

@@ -16,7 +16,7 @@ from mdxai.calculators import CalculatorError, Card, Potential, load_calculator,
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle, PrincipleUnavailable
 from mdxai.principles.probes import probes
-from mdxai.verdict import PROBE_THRESHOLDS, Threshold
+from mdxai.thresholds import PROBE_THRESHOLDS, Threshold
 
 RATTLE = 0.03  # Å, so that symmetry hides nothing
 BUILT_IN = {"emt": "ase.calculators.emt:EMT", "lj": "ase.calculators.lj:LennardJones"}

@@ -113,6 +113,14 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Run directory to write. Default: runs/run, run-2, …")
     ] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(help="TOML that changes thresholds, such as [bond] unstable = 0.7."),
+    ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(help="Bond that may break and form: C1-O2 (atoms from 0) or O-H. Repeatable."),
+    ] = None,
     halt: Annotated[bool, typer.Option("--halt", help="End the run when it is unstable.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
@@ -135,7 +143,7 @@ def run(
     settings = RunSettings(
         temperature, timestep, steps, ensemble.value, friction, interval,
         10 * interval if attribute_every is None else attribute_every, gamma,
-        seed, halt,
+        seed, halt, None if thresholds is None else str(thresholds), tuple(expect or ()),
     )  # fmt: skip
     out = out or _unused(Path("runs/run"))
     refuse_other_run(out)

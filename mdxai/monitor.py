@@ -14,12 +14,14 @@ import numpy as np
 from ase.md.md import MolecularDynamics
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
+from mdxai.calculators import twin_of
 from mdxai.engines import AseEngine
 from mdxai.frame import Frame
-from mdxai.principles import Principle, learned_principles, principles_for
+from mdxai.principles import Principle, learned_principles, principles_for, probes
 from mdxai.record import RunWriter
 from mdxai.statistics import BinnedMoments, ElementPairChannels
-from mdxai.verdict import THRESHOLDS, Court, Threshold, Verdict
+from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
+from mdxai.verdict import Court, Verdict
 
 Reaction = Literal["ignore", "warn", "halt"] | Callable[[Verdict], None]
 
@@ -61,8 +63,12 @@ class Monitor:
         dynamics: an ASE MolecularDynamics object.
         path: run directory to write; None keeps no record.
         attribute_every: explain frames whose MD step is a multiple of this; 0 never.
+        probe_every: probe a twin of the calculator, as `mdxai check` does, at frames whose MD step
+            is a multiple of this; 0 never. One round takes as long as thousands of steps.
         gamma: γ of the attribution rule.
-        thresholds: what deviations count; see mdxai.verdict.
+        thresholds: what deviations count; `mdxai.load_thresholds` reads a file of changes.
+        expected: reactions that are wanted: bonds that may break and form, such as "C1-O2" (atoms
+            numbered from 0) or "O-H" (elements).
         on_unstable: "warn" (default), "ignore", "halt" (end the run after this step), or a
             function that is given the verdict. Called once.
         context: entries for run.toml, such as seeds and the command line.
@@ -78,22 +84,26 @@ class Monitor:
         path: str | os.PathLike[str] | None = None,
         *,
         attribute_every: int = 10,
+        probe_every: int = 0,
         gamma: float = 0.1,
         thresholds: Sequence[Threshold] = THRESHOLDS,
+        expected: Sequence[str] = (),
         on_unstable: Reaction = "warn",
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        if attribute_every < 0:
-            raise ValueError(f"attribute_every must be 0 or positive, got {attribute_every}")
+        for name, steps in (("attribute_every", attribute_every), ("probe_every", probe_every)):
+            if steps < 0:
+                raise ValueError(f"{name} must be 0 or positive, got {steps}")
         if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt")):
             raise ValueError(
                 f"on_unstable must be 'ignore', 'warn', 'halt' or a function, got {on_unstable!r}"
             )
         self._engine = AseEngine(dynamics)
         self._writer = RunWriter(path) if path is not None else None
-        self._attribute_every = attribute_every
+        self._attribute_every, self._probe_every = attribute_every, probe_every
         self._gamma = gamma
         self._thresholds = tuple(thresholds)
+        self._expected = (expected,) if isinstance(expected, str) else tuple(expected)
         self._finished = False
         self._on_unstable = on_unstable
         self._context = dict(context or {})
@@ -141,11 +151,17 @@ class Monitor:
             conserves_energy=engine.conserves_energy,
             bath_energy=self._engine.bath_energy,
             random_bath=engine.random_bath,
+            expected=self._expected,
         )
         unavailable |= self._prepare_attribution(first)
         if self._attributor is not None:
             learned, reasons = learned_principles(first, calculator.card.cutoff)
             self._principles += learned
+            unavailable |= reasons
+        if self._probe_every:
+            probing, reasons = probes(twin_of(calculator), first)
+            self._principles += probing
+            self._thresholds += PROBE_THRESHOLDS
             unavailable |= reasons
         self._court = Court(self._thresholds, unavailable)
         if self._writer is None:
@@ -155,7 +171,9 @@ class Monitor:
             "engine": asdict(engine),
             "system": {"numbers": first.numbers.tolist(), "masses_amu": first.masses.tolist(),
                        "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist()},
-            "parameters": {"attribute_every": self._attribute_every, "gamma": self._gamma},
+            "parameters": {"attribute_every": self._attribute_every, "gamma": self._gamma,
+                           "probe_every": self._probe_every,
+                           "expected": list(self._expected)},
             "thresholds": {t.principle: asdict(t) for t in self._thresholds},
             "unavailable": unavailable,
             "context": self._context,
@@ -180,11 +198,13 @@ class Monitor:
     def _observe(self, frame: Frame) -> None:
         assert self._principles is not None
         attribution = self._explain(frame)
+        due = {
+            "free": True,
+            "attribution": attribution is not None,
+            "probe": self._probe_every > 0 and frame.step % self._probe_every == 0,
+        }
         deviations = {
-            p.name: p.deviate(frame, attribution)
-            if p.cost == "free" or attribution is not None
-            else None
-            for p in self._principles
+            p.name: p.deviate(frame, attribution) if due[p.cost] else None for p in self._principles
         }
         self._court.hear(frame.time, deviations)
         if self._writer is not None:

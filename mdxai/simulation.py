@@ -20,6 +20,7 @@ from ase.md.verlet import VelocityVerlet
 
 from mdxai.calculators.potential import check_structure
 from mdxai.monitor import Monitor
+from mdxai.thresholds import THRESHOLDS, load_thresholds
 
 ENSEMBLES = ("nve", "nvt")
 
@@ -35,6 +36,7 @@ class RunSettings:
     temperature: K, of the initial velocities and, in NVT, of the thermostat. timestep: fs.
     friction: 1/fs, of the Langevin thermostat. interval: steps between monitored frames.
     attribute_every: steps between explained frames, 0 for none. halt: end a run that is unstable.
+    thresholds: file that changes the shipped ones. expected: bonds that may break and form.
     """
 
     temperature: float = 300.0
@@ -47,6 +49,8 @@ class RunSettings:
     gamma: float = 0.1
     seed: int = 1
     halt: bool = False
+    thresholds: str | None = None
+    expected: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every setting.
@@ -150,6 +154,8 @@ def simulate(
         out,
         attribute_every=settings.attribute_every,
         gamma=settings.gamma,
+        thresholds=load_thresholds(settings.thresholds) if settings.thresholds else THRESHOLDS,
+        expected=settings.expected,
         on_unstable="halt" if settings.halt else "ignore",
         context={"settings": asdict(settings), **(context or {})},
     )

@@ -24,7 +24,7 @@ from mdxai.check import (
 )
 from mdxai.cli import app
 from mdxai.principles import Deviation
-from mdxai.verdict import PROBE_THRESHOLDS, Threshold
+from mdxai.thresholds import PROBE_THRESHOLDS, Threshold
 
 cli = CliRunner()
 ARGON = ["--arg", "epsilon=0.0104", "--arg", "sigma=3.4", "--arg", "rc=10.0"]

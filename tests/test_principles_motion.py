@@ -38,7 +38,8 @@ from mdxai.principles import (
 )
 from mdxai.principles.glance import glance
 from mdxai.principles.history import BlockMeans, Every, RunningMedian
-from mdxai.verdict import THRESHOLDS, Court, Stability
+from mdxai.thresholds import THRESHOLDS
+from mdxai.verdict import Court, Stability
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from mdxai.principles.repulsion import (
     squeeze_scans,
 )
 from mdxai.principles.smoothness import BondStretch, CutoffJump, cutoff_scans, stretch_scans
-from mdxai.verdict import PROBE_THRESHOLDS
+from mdxai.thresholds import PROBE_THRESHOLDS
 
 
 class Pairwise(Calculator):

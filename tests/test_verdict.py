@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mdxai.principles import Deviation
-from mdxai.verdict import THRESHOLDS, Court, Stability, Threshold
+from mdxai.thresholds import THRESHOLDS, Threshold
+from mdxai.verdict import Court, Stability
 
 TEST = (Threshold("bond", 0.4, 0.5, 0.0, "advice"), Threshold("heat", 1.0, 2.0, 3.0, "cool"))
 
@@ -40,7 +41,7 @@ def test_nan_never_passes_any_threshold(threshold, value):
     verdict = hear(values, threshold.principle, (threshold,))
     only_warns = threshold.unstable == np.inf == value
     assert verdict.stability is (Stability.SUSPECT if only_warns else Stability.UNSTABLE)
-    assert verdict.onset_fs == 1.0
+    assert verdict.findings[0].time_fs == 1.0
     assert not np.isfinite(verdict.findings[0].worst)
 
 

@@ -26,6 +26,7 @@ from mdxai.principles.equipartition import (
     ModeTemperature,
     Temperature,
 )
+from mdxai.principles.expected import ExpectationError, ExpectedBonds
 from mdxai.principles.explanation import (
     BodyOrderDrift,
     BodyOrders,
@@ -77,6 +78,8 @@ __all__ = [
     "EnergyDrift",
     "EnergyJump",
     "Equivalence",
+    "ExpectationError",
+    "ExpectedBonds",
     "ExplanationPrecision",
     "FlyingIceCube",
     "ForceBeyondTraining",

@@ -32,6 +32,7 @@ from mdxai.principles.equipartition import (
     ModeTemperature,
     Temperature,
 )
+from mdxai.principles.expected import ExpectedBonds
 from mdxai.principles.explanation import (
     BodyOrderDrift,
     BodyOrders,
@@ -65,6 +66,7 @@ def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
     bath_energy: Callable[[], float | None] = lambda: None,
     random_bath: bool = False,
     reference: Sequence[Frame] = (),
+    expected: Sequence[str] = (),
 ) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles that can be checked from `first` on, and why the others cannot.
 
@@ -77,9 +79,13 @@ def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
         random_bath: whether the thermostat pushes each atom at random.
         reference: frames of a sound trajectory; bond lengths and distances are compared with these
             rather than with the start of the run.
+        expected: bonds that may break and form, such as "C1-O2" or "O-H".
+
+    Raises:
+        ExpectationError: for a pattern that makes no sense.
     """
     makers = {
-        **_structure(first, card, reference),
+        **_structure(first, card, reference, ExpectedBonds(expected, first)),
         **_forces(first, card),
         **_momentum(first, conserves_energy),
         **_equipartition(first, bath, random_bath),
@@ -140,14 +146,16 @@ def _made(
     return principles, unavailable
 
 
-def _structure(first: Frame, card: Card | None, reference: Sequence[Frame]) -> Makers:
+def _structure(
+    first: Frame, card: Card | None, reference: Sequence[Frame], expected: ExpectedBonds
+) -> Makers:
     ranges = card.distances if card is not None else {}
     return {
-        BondIntegrity.name: lambda: BondIntegrity(first, reference),
-        BrokenBonds.name: lambda: BrokenBonds(first),
-        FormedBonds.name: lambda: FormedBonds(first),
-        Fragments.name: lambda: Fragments(first),
-        LoneHydrogen.name: lambda: LoneHydrogen(first),
+        BondIntegrity.name: lambda: BondIntegrity(first, reference, expected),
+        BrokenBonds.name: lambda: BrokenBonds(first, expected),
+        FormedBonds.name: lambda: FormedBonds(first, expected),
+        Fragments.name: lambda: Fragments(first, expected),
+        LoneHydrogen.name: lambda: LoneHydrogen(first, expected),
         ClosestContact.name: lambda: ClosestContact(ranges, first),
         DistanceBeyondTraining.name: lambda: DistanceBeyondTraining(ranges, first),
         DistanceDrift.name: lambda: DistanceDrift(first, reference),

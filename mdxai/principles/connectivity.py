@@ -15,10 +15,11 @@ from scipy.sparse.csgraph import connected_components
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.principles.expected import ExpectedBonds
 from mdxai.principles.glance import CONTACT_RANGE, glance
 from mdxai.principles.history import Every
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
-from mdxai.principles.structure import METALS, Bonds
+from mdxai.principles.structure import METALS, Bonds, bonds_of
 
 FORMED = 1.15  # times the sum of covalent radii: two atoms this close are bonded
 BONDED = 1.25  # times that sum: a bond of the first frame
@@ -49,6 +50,7 @@ class BrokenBonds:
 
     Args:
         first: frame that defines the bonds.
+        expected: bonds that may break.
 
     Raises:
         PrincipleUnavailable: when it has no covalent bonds.
@@ -58,8 +60,8 @@ class BrokenBonds:
     unit = "bonds"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame) -> None:
-        self._bonds = Bonds(first)
+    def __init__(self, first: Frame, expected: ExpectedBonds | None = None) -> None:
+        self._bonds = Bonds(first, expected)
         self._sums = _Sums(first.numbers).of(self._bonds)
         self._broken = np.zeros(len(self._bonds.i), dtype=bool)
         self._look = Every(LOOK)
@@ -89,6 +91,7 @@ class FormedBonds:
 
     Args:
         first: frame that defines the bonds.
+        expected: bonds that may form.
 
     Raises:
         PrincipleUnavailable: when fewer than two atoms are no metals.
@@ -98,10 +101,10 @@ class FormedBonds:
     unit = "bonds"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame) -> None:
+    def __init__(self, first: Frame, expected: ExpectedBonds | None = None) -> None:
         if np.count_nonzero(~np.isin(first.numbers, list(METALS))) < 2:
             raise PrincipleUnavailable("fewer than two atoms can form a covalent bond")
-        self._sums = _Sums(first.numbers)
+        self._sums, self._expected = _Sums(first.numbers), expected
         self._n_atoms = first.n_atoms
         pairs = glance(first).contacts
         self._known = self._keys(pairs, self._near(pairs))
@@ -126,6 +129,8 @@ class FormedBonds:
         near = self._near(pairs)
         keys = self._keys(pairs, near)
         new = ~np.isin(keys, self._known)
+        if self._expected:
+            new &= ~self._expected.allow(pairs.i[near], pairs.j[near])
         near, keys = near[new], keys[new]
         ratio = pairs.distances[near] / self._sums.of(pairs)[near]
         bonded = (ratio < FORMED) | np.isin(keys, self._formed)
@@ -146,6 +151,7 @@ class Fragments:
 
     Args:
         first: frame that defines the number of pieces.
+        expected: bonds that may break: the pieces they leave count as one.
 
     Raises:
         PrincipleUnavailable: when it has no covalent bonds.
@@ -155,9 +161,11 @@ class Fragments:
     unit = "pieces"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame) -> None:
-        Bonds(first)
+    def __init__(self, first: Frame, expected: ExpectedBonds | None = None) -> None:
+        bonds = Bonds(first)
         self._sums = _Sums(first.numbers)
+        may_break = expected.allow(bonds.i, bonds.j) if expected else np.zeros(len(bonds.i), bool)
+        self._always = bonds.i[may_break], bonds.j[may_break]
         self._graph = b""
         self._pieces: int | None = None
         self._found = Deviation(self.name, self.unit, 0.0)
@@ -171,7 +179,10 @@ class Fragments:
             return self._found
         pairs = glance(frame).contacts
         near = pairs.distances < BROKEN * self._sums.of(pairs)
-        i, j = pairs.i[near], pairs.j[near]
+        i, j = (
+            np.concatenate([ends[near], always])
+            for ends, always in zip((pairs.i, pairs.j), self._always, strict=True)
+        )
         graph = i.tobytes() + j.tobytes()
         if graph != self._graph:
             self._graph = graph
@@ -198,6 +209,7 @@ class LoneHydrogen:
 
     Args:
         first: frame to compare with.
+        expected: bonds that may break: their hydrogens are not watched.
 
     Raises:
         PrincipleUnavailable: when no hydrogen is bound to a heavy atom.
@@ -208,10 +220,15 @@ class LoneHydrogen:
     cost: Cost = "free"
     LOST = 2.5  # Å
 
-    def __init__(self, first: Frame) -> None:
+    def __init__(self, first: Frame, expected: ExpectedBonds | None = None) -> None:
         self._light = first.numbers == 1
         nearest = self._nearest(first)
-        self._watched = np.flatnonzero(self._light & (nearest <= self.LOST))
+        watched = self._light & (nearest <= self.LOST)
+        if expected:
+            i, j = bonds_of(first)
+            free = expected.allow(i, j)
+            watched[np.concatenate([i[free], j[free]])] = False
+        self._watched = np.flatnonzero(watched)
         if not len(self._watched):
             raise PrincipleUnavailable("no hydrogen is bound to a heavy atom")
         self._start = float(nearest[self._watched].max())

@@ -11,6 +11,7 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.principles.expected import ExpectedBonds
 from mdxai.principles.glance import glance
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.statistics import ElementPairChannels
@@ -31,6 +32,10 @@ def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
 class Bonds:
     """The covalent bonds of a frame; those with metals, whose neighbours may change, left out.
 
+    Args:
+        first: the frame.
+        expected: bonds that may break, left out too.
+
     Attributes:
         i, j: (n_bonds,), i < j.
 
@@ -38,12 +43,14 @@ class Bonds:
         PrincipleUnavailable: when there are none.
     """
 
-    def __init__(self, first: Frame) -> None:
+    def __init__(self, first: Frame, expected: ExpectedBonds | None = None) -> None:
         i, j = bonds_of(first)
         metal = np.isin(first.numbers, list(METALS))
         keep = ~(metal[i] | metal[j])
+        if expected:
+            keep &= ~expected.allow(i, j)
         if not keep.any():
-            but = " but those with metals, whose neighbours may change" if len(i) else ""
+            but = " but those with metals, or that may break," if len(i) else ""
             raise PrincipleUnavailable(f"the first frame has no covalent bonds{but}")
         self.i, self.j = i[keep], j[keep]
         n = first.n_atoms  # places in the list of all pairs of a small system
@@ -77,6 +84,7 @@ class BondIntegrity:
     Args:
         first: frame that defines the bonds.
         reference: frames that define their lengths; the first one without any.
+        expected: bonds that may break.
 
     Raises:
         PrincipleUnavailable: when the first frame has no covalent bonds.
@@ -86,8 +94,13 @@ class BondIntegrity:
     unit = "Å"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, reference: Sequence[Frame] = ()) -> None:
-        self._bonds = Bonds(first)
+    def __init__(
+        self,
+        first: Frame,
+        reference: Sequence[Frame] = (),
+        expected: ExpectedBonds | None = None,
+    ) -> None:
+        self._bonds = Bonds(first, expected)
         lengths = [self._bonds.lengths(frame) for frame in reference or (first,)]
         self._length = np.mean(lengths, axis=0)
 

@@ -9,7 +9,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mdxai.record import Run
-from mdxai.verdict import Threshold, Verdict, judge, recorded_thresholds
+from mdxai.thresholds import Threshold
+from mdxai.verdict import Verdict, judge, recorded_thresholds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
