@@ -14,7 +14,7 @@ import mdxai
 PACKAGE = Path(mdxai.__file__).parent
 ORDER = (
     "frame", "calculators", "attribution", "statistics", "principles", "record", "verdict",
-    "engines", "monitor", "simulation", "report", "demo", "cli",
+    "engines", "monitor", "simulation", "report", "demo", "cli", "testing",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
