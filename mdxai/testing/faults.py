@@ -199,7 +199,8 @@ class Hole:
     """E −= depth · exp(−½ ((r − r₀)/width)²) for each pair of two elements.
 
     Breaks: atoms repel at short range. A well where no training data were, as networks invent them;
-    energy and forces agree, so only the structure tells. depth: eV; r₀ = `distance`, width: Å.
+    energy and forces agree, so the structure tells first, and the energy once the steps are too
+    long for the walls of the well. depth: eV; r₀ = `distance`, width: Å.
     """
 
     elements: tuple[str, str] = ("H", "H")
