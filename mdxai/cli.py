@@ -115,7 +115,7 @@ def run(
     ] = None,
     thresholds: Annotated[
         Path | None,
-        typer.Option(help="TOML that changes thresholds, such as [bond] unstable = 0.7."),
+        typer.Option(help="TOML that changes them: [bond] unstable = 0.7."),
     ] = None,
     expect: Annotated[
         list[str] | None,

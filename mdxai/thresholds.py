@@ -20,8 +20,8 @@ class Threshold:
     """When a deviation counts.
 
     A deviation that is not at or below `warn` makes a run suspect, one not at or below `unstable`
-    makes it unstable, once it has lasted for `patience` fs. NaN is never at or below anything; where
-    `unstable` is infinite, nothing else makes a run unstable.
+    makes it unstable, once it has lasted for `patience` fs. NaN is never at or below anything.
+    Where `unstable` is infinite, only NaN makes a run unstable.
     """
 
     principle: str

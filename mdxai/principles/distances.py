@@ -23,7 +23,7 @@ def distance_histogram(frame: Frame, reach: float) -> Floats:
     whole = not frame.pbc.any() and frame.n_atoms <= DENSE_LIMIT
     distances = frame.pairs(np.inf if whole else reach).distances
     n_bins = round(reach / WIDTH)
-    bins = np.minimum((distances / WIDTH).astype(np.int64), n_bins)
+    bins = np.minimum(distances / WIDTH, n_bins).astype(np.int64)
     return np.bincount(bins, minlength=n_bins + 1).astype(np.float64)
 
 

@@ -50,7 +50,8 @@ class Bonds:
         if expected:
             keep &= ~expected.allow(i, j)
         if not keep.any():
-            but = " but those with metals, or that may break," if len(i) else ""
+            but = " but those that may break" if expected and expected.allow(i, j).any() else ""
+            but = " but those with metals, whose neighbours may change" if metal.any() else but
             raise PrincipleUnavailable(f"the first frame has no covalent bonds{but}")
         self.i, self.j = i[keep], j[keep]
         n = first.n_atoms  # places in the list of all pairs of a small system
