@@ -17,7 +17,13 @@ from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, a
 from mdxai.calculators import twin_of
 from mdxai.engines import AseEngine
 from mdxai.frame import Frame
-from mdxai.principles import Principle, learned_principles, principles_for, probes
+from mdxai.principles import (
+    ExplanationPrecision,
+    Principle,
+    learned_principles,
+    principles_for,
+    probes,
+)
 from mdxai.record import RunWriter
 from mdxai.statistics import BinnedMoments, ElementPairChannels
 from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
@@ -161,6 +167,9 @@ class Monitor:
         if self._probe_every:
             probing, reasons = probes(twin_of(calculator), first)
             self._principles += probing
+            if self._attributor is not None:
+                exact = attributor(calculator, gamma=self._gamma, dtype="float64")
+                self._principles.append(ExplanationPrecision(exact))
             self._thresholds += PROBE_THRESHOLDS
             unavailable |= reasons
         self._court = Court(self._thresholds, unavailable)

@@ -30,6 +30,7 @@ ELEMENT_PAIR_COLOURS = (
 )  # fmt: skip
 INK, ALARM, CAUTION = "#222831", "#c1121f", "#e09f3e"
 SHOWN = ("bond", "contact", "temperature", "energy")
+PANELS = 4
 
 
 def run_figure(run: Run, title: str | None = None) -> Figure:
@@ -42,14 +43,21 @@ def run_figure(run: Run, title: str | None = None) -> Figure:
     from matplotlib.figure import Figure
 
     verdict = judge(run)
-    shown = [name for name in SHOWN if name in run.deviations]
+    shown = _shown(run, verdict)
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     grid = figure.add_gridspec(len(shown), 2, width_ratios=(1.15, 1))
     axes = [figure.add_subplot(grid[row, 0]) for row in range(len(shown))]
-    _plot_deviations(axes, shown, run, verdict.onset_fs)
+    _plot_deviations(axes, shown, run, verdict)
     _plot_relevance(figure.add_subplot(grid[:, 1]), run)
     figure.suptitle(title or _title(run, verdict), color=INK)
     return figure
+
+
+def _shown(run: Run, verdict: Verdict) -> list[str]:
+    """Return the principles to plot: the gravest findings, then the usual ones."""
+    findings = sorted(verdict.findings, key=lambda f: (f.severity != "unstable", f.time_fs))
+    wanted = dict.fromkeys([f.principle for f in findings[:PANELS]] + list(SHOWN))
+    return [name for name in wanted if name in run.deviations][:PANELS]
 
 
 def _title(run: Run, verdict: Verdict) -> str:
@@ -62,19 +70,23 @@ def _title(run: Run, verdict: Verdict) -> str:
     return f"{heading}{when}, {cause.principle} {cause.label(symbols)}".rstrip()
 
 
-def _plot_deviations(axes: list[Axes], names: list[str], run: Run, onset: float | None) -> None:
+def _plot_deviations(axes: list[Axes], names: list[str], run: Run, verdict: Verdict) -> None:
+    onset, unavailable = verdict.onset_fs, verdict.unavailable
     table = run.frames(["time_fs", *names])
     thresholds = {t.principle: t for t in recorded_thresholds(run)}
     time = table["time_fs"].to_numpy() / 1000
     for ax, name in zip(axes, names, strict=True):
         values = table[name].to_numpy(zero_copy_only=False)
-        ax.plot(time, values, color=INK, lw=0.8)
-        if table[name].null_count:
+        measured = ~table[name].is_null().to_numpy()
+        ax.plot(time[measured], values[measured], color=INK, lw=0.8)
+        if name in unavailable:
             ax.text(
                 0.01, 0.9, "not measured throughout", transform=ax.transAxes, fontsize=7, va="top"
             )
-        _mark_thresholds(ax, thresholds[name], values)
-        ax.set_ylabel(LABELS.get(name, name), fontsize=8, color=INK)
+        if name in thresholds:
+            _mark_thresholds(ax, thresholds[name], values)
+        label = LABELS.get(name, f"{name.replace('_', ' ')}\n/ {run.deviations[name]}")
+        ax.set_ylabel(label, fontsize=8, color=INK)
         if onset is not None:
             ax.axvline(onset / 1000, color=ALARM, lw=1.2)
         if ax is not axes[-1]:
@@ -92,12 +104,14 @@ def _plot_deviations(axes: list[Axes], names: list[str], run: Run, onset: float 
 
 def _mark_thresholds(ax: Axes, threshold: Threshold, values: np.ndarray[Any, Any]) -> None:
     finite = values[np.isfinite(values)]
-    top = max(float(finite.max(initial=0.0)), 1.05 * threshold.unstable)
-    ax.axhspan(threshold.unstable, 1e9, color=ALARM, alpha=0.10, lw=0)
-    ax.axhspan(threshold.warn, threshold.unstable, color=CAUTION, alpha=0.13, lw=0)
+    grave = threshold.unstable if np.isfinite(threshold.unstable) else 1e9  # warns only
+    drawn = threshold.warn if grave == 1e9 else grave
+    top = max(float(finite.max(initial=0.0)), 1.05 * drawn, 1e-9)
+    ax.axhspan(grave, 1e9, color=ALARM, alpha=0.10, lw=0)
+    ax.axhspan(threshold.warn, grave, color=CAUTION, alpha=0.13, lw=0)
     ax.set_ylim(0, 1.08 * top)
-    words = [("unstable", threshold.unstable, ALARM)]
-    if threshold.unstable - threshold.warn > 0.1 * top:  # else the two would overprint
+    words = [("unstable", grave, ALARM)] if grave < 1e9 else []
+    if not words or grave - threshold.warn > 0.1 * top:  # else the two would overprint
         words.append(("suspect", threshold.warn, CAUTION))
     for word, limit, colour in words:
         ax.annotate(

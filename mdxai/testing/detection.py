@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mdxai.verdict import THRESHOLDS, Threshold, Verdict
+from mdxai.thresholds import THRESHOLDS, Threshold
+from mdxai.verdict import Verdict
 
 
 def report_times(
