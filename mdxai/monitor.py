@@ -18,6 +18,7 @@ from mdxai.calculators import twin_of
 from mdxai.engines import AseEngine
 from mdxai.frame import Frame
 from mdxai.principles import (
+    LEARNED,
     ExplanationPrecision,
     Principle,
     learned_principles,
@@ -164,6 +165,8 @@ class Monitor:
             learned, reasons = learned_principles(first, calculator.card.cutoff)
             self._principles += learned
             unavailable |= reasons
+        else:
+            unavailable |= dict.fromkeys(LEARNED, unavailable["attribution"])
         if self._probe_every:
             probing, reasons = probes(twin_of(calculator), first)
             self._principles += probing

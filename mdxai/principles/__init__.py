@@ -1,6 +1,6 @@
 """Physical principles as measured deviations."""
 
-from mdxai.principles.available import learned_principles, principles_for
+from mdxai.principles.available import LEARNED, learned_principles, principles_for
 from mdxai.principles.connectivity import BrokenBonds, FormedBonds, Fragments, LoneHydrogen
 from mdxai.principles.decay import (
     Decay,
@@ -55,6 +55,7 @@ from mdxai.principles.structure import (
 )
 
 __all__ = [
+    "LEARNED",
     "AngularMomentum",
     "BodyOrderDrift",
     "BodyOrders",

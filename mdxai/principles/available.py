@@ -56,6 +56,14 @@ from mdxai.principles.structure import (
 
 Makers = dict[str, Callable[[], Principle]]
 
+LEARNED = tuple(
+    law.name
+    for law in (
+        DecayRise, DecayExponent, DecayForm, DecayTail, BondOrderRanking, SpeciesRanking,
+        SpeciesDrift, BodyOrders, BodyOrderDrift, Equivalence, Residual,
+    )
+)  # fmt: skip
+
 
 def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
     first: Frame,

@@ -222,29 +222,27 @@ class SpeciesRanking:
             for a, b in zip(classes.i, classes.j, strict=True)
         }
         names = classes.names
-        self._ordered = [
+        ordered = [
             (names.index(weak), names.index(strong))
             for weak in present & reference.keys()
             for strong in present & reference.keys()
             if reference[strong] > 1.1 * reference[weak]
         ]
-        if not self._ordered:
+        if not ordered:
             raise PrincipleUnavailable(
                 "it takes two kinds of bonds of known and clearly different strength"
             )
+        self._weak, self._strong = np.array(ordered).T
 
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None:
             return None
         strengths = bonded_strengths(self._classes, attribution)
-        compared = [
-            bool(strengths[weak] > strengths[strong])
-            for weak, strong in self._ordered
-            if np.isfinite(strengths[[weak, strong]]).all()
-        ]
-        if not compared:
+        weak, strong = strengths[self._weak], strengths[self._strong]
+        known = ~(np.isnan(weak) | np.isnan(strong))
+        if not known.any():
             return None
-        return Deviation(self.name, self.unit, float(np.mean(compared)))
+        return Deviation(self.name, self.unit, float(np.mean((weak > strong)[known])))
 
 
 class SpeciesDrift:
