@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 from ase.md.andersen import Andersen
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
@@ -327,3 +328,23 @@ def test_sparse_monitoring_says_that_energy_was_not_checked():
     dynamics.attach(monitor, interval=5)
     dynamics.run(20)
     assert monitor.verdict.unavailable["energy"] == "could not be measured after 0 fs"
+
+
+def test_probes_on_the_way_use_a_twin_and_disturb_nothing():
+    def positions(probe_every):
+        atoms = Atoms("Ar3", [[0, 0, 0], [0, 0, 3.9], [0, 3.7, 0.2]])
+        atoms.calc = LennardJones(sigma=3.4, epsilon=0.0103, rc=8.0, ro=7.0, smooth=True)
+        dynamics = VelocityVerlet(atoms, 2 * units.fs)
+        monitor = Monitor(dynamics, None, probe_every=probe_every, on_unstable="ignore")
+        dynamics.attach(monitor, interval=1)
+        dynamics.run(4)
+        return atoms.positions, monitor
+
+    bare, _ = positions(0)
+    probed, monitor = positions(4)
+    np.testing.assert_array_equal(probed, bare)
+    unavailable = monitor.verdict.unavailable
+    assert not {"gradient", "rotation", "squeeze"} & set(unavailable)
+    assert "precision" in unavailable  # a foreign calculator has one precision
+    with pytest.raises(ValueError, match="probe_every must be 0 or positive, got -1"):
+        positions(-1)
