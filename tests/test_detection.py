@@ -101,7 +101,7 @@ MUST_FAIL_CHECK = {
     "OrderDependence": "permutation",
     "Hole": "squeeze",
     "CutoffJump": "cutoff_energy",
-    "SlowDecay": "locality",
+    "SlowDecay": "extensivity",
 }
 
 # Networks altered inside, and what their explanations have to show on the frames of a sound run.
