@@ -19,7 +19,6 @@ from mdxai.engines import AseEngine
 from mdxai.frame import Frame
 from mdxai.principles import (
     LEARNED,
-    ExplanationPrecision,
     Principle,
     learned_principles,
     principles_for,
@@ -170,9 +169,6 @@ class Monitor:
         if self._probe_every:
             probing, reasons = probes(twin_of(calculator), first)
             self._principles += probing
-            if self._attributor is not None:
-                exact = attributor(calculator, gamma=self._gamma, dtype="float64")
-                self._principles.append(ExplanationPrecision(exact))
             self._thresholds += PROBE_THRESHOLDS
             unavailable |= reasons
         self._court = Court(self._thresholds, unavailable)

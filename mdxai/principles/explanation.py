@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr
 
-from mdxai.attribution import Attribution, Attributor
+from mdxai.attribution import Attribution, AttributionUnavailable, WalkAttributor
+from mdxai.calculators import NetworkPotential, Potential
 from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.structure import bonds_of
@@ -182,27 +184,33 @@ class Residual:
 
 
 class ExplanationPrecision:
-    """Largest change of a pair's relevance between the explanation's precision and float64, as a
-    share of the largest. It judges the explanation, not the physics.
+    """Largest change of a pair's relevance between the precision in use and float64, as a share of
+    the largest. It judges the explanation, not the physics.
 
     Args:
-        exact: attributor in float64, with the same rule.
+        twin: a network of its own, in the precision in use.
+
+    Raises:
+        PrincipleUnavailable: for a calculator whose inside is not known.
     """
 
     name = "explanation_precision"
     unit = "share"
     cost: Cost = "probe"
 
-    def __init__(self, exact: Attributor) -> None:
-        self._exact = exact
+    def __init__(self, twin: Potential) -> None:
+        if not isinstance(twin, NetworkPotential):
+            raise PrincipleUnavailable("only the energy of a SchNet or PaiNN can be explained")
+        self._used, self._exact = WalkAttributor(twin), WalkAttributor(twin.twin(torch.float64))
 
-    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
-        if attribution is None:
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
+        try:
+            used, exact = self._used.attribute(frame), self._exact.attribute(frame)
+        except AttributionUnavailable:  # too many pairs for exact relevance
             return None
-        exact = self._exact.attribute(frame)
-        if len(exact.pairs) != len(attribution.pairs):  # a pair at the very cutoff
-            return None
-        change = np.abs(exact.strengths - attribution.strengths)
+        if len(exact.pairs) != len(used.pairs) or not len(used.pairs):
+            return None  # a pair at the very cutoff, or none
+        change = np.abs(exact.strengths - used.strengths)
         worst = int(np.argmax(change))
         atoms = (int(exact.pairs.i[worst]), int(exact.pairs.j[worst]))
         share = float(change[worst] / np.abs(exact.strengths).max())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from mdxai.calculators import Potential
 from mdxai.frame import Frame
+from mdxai.principles.explanation import ExplanationPrecision
 from mdxai.principles.gradient import Gradient, precision_of
 from mdxai.principles.invariance import invariances
 from mdxai.principles.locality import doubling, spectator
@@ -45,6 +46,7 @@ def probes(twin: Potential, first: Frame) -> tuple[list[Principle], dict[str, st
         ("reciprocity",): lambda: [PartialForces(twin, "reciprocity", first)],
         ("centrality",): lambda: [PartialForces(twin, "centrality", first)],
         PRECISION: lambda: [*both_laws("precision", precision_of(twin))],
+        (ExplanationPrecision.name,): lambda: [ExplanationPrecision(twin)],
     }
     principles: list[Principle] = []
     unavailable: dict[str, str] = {}
