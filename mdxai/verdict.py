@@ -62,7 +62,7 @@ class Verdict:
         """Return what verdict.json holds: plain JSON, so values that are not finite are null."""
         plain = asdict(self)
         for finding in plain["findings"]:
-            for key in ("value", "worst"):
+            for key in ("value", "worst", "threshold"):
                 if not math.isfinite(finding[key]):
                     finding[key] = None
         return plain

@@ -249,3 +249,16 @@ def test_real_models_explain_well_enough(name):
     assert Residual().deviate(frame, attribution).value < 0.2
     assert BondOrderRanking(BondClasses(frame)).deviate(frame, attribution).value < 0.1
     assert BodyOrders().deviate(frame, attribution).value < 0.1
+
+
+def test_bonds_out_of_reach_are_no_nan():
+    """A broken bond is not in the explanation any more; only a NaN in it may give one."""
+    frame = shaken(8)
+    law, apart = SpeciesDrift(BondClasses(frame)), molecule("CH3CH2OH")
+    apart.positions[3] += 20  # the only O-H bond
+    broken = Frame.from_atoms(apart)
+    for _ in range(25):
+        law.deviate(frame, explained(frame, lambda *_: 1.0))
+    for _ in range(25):
+        last = law.deviate(broken, explained(broken, lambda *_: 1.0))
+    assert last.value == pytest.approx(0.0)

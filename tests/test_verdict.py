@@ -108,3 +108,10 @@ def test_reads_aloud_and_as_json():
     assert {"principle", "time_fs", "value", "threshold", "unit", "atoms", "advice"} <= set(
         content["findings"][0]
     )
+
+
+def test_verdicts_of_laws_that_only_warn_are_json():
+    only_warns = Threshold("heat", 1.0, np.inf, 0.0, "advice of some length")
+    for value in (np.nan, np.inf, 2.0):
+        verdict = hear([0.0, value], "heat", (only_warns,))
+        json.dumps(verdict.as_dict(), allow_nan=False)

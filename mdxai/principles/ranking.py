@@ -270,7 +270,9 @@ class SpeciesDrift:
         if self._n <= self.FRAMES:
             self._start = self._now = self._start + (strengths - self._start) / self._n
             return None
-        self._now = self._now + (strengths - self._now) / self.FRAMES
+        # Bonds that are all out of reach say nothing; that they broke is for other laws to say.
+        seen = np.where(np.isnan(strengths), self._now, strengths)
+        self._now = self._now + (seen - self._now) / self.FRAMES
         known: Bools = ~np.isnan(self._start)
         change = np.abs(self._now[known] / self._start[known] - 1)
         return Deviation(self.name, self.unit, float(np.max(change, initial=0.0)))
