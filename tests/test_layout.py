@@ -13,7 +13,7 @@ import mdxai
 
 PACKAGE = Path(mdxai.__file__).parent
 ORDER = (
-    "frame", "calculators", "attribution", "statistics", "principles", "record", "thresholds",
+    "frame", "state", "calculators", "attribution", "statistics", "principles", "record", "thresholds",
     "verdict", "check", "engines", "monitor", "simulation", "report", "demo", "cli", "testing",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,6 +53,15 @@ class AutomaticAttributor:
         if all(frame.n_atoms <= WALKS_LIMIT for frame in checked):
             return self._walks.attribute_many(checked)
         return [self.attribute(frame) for frame in checked]
+
+    def state(self) -> dict[str, Any]:
+        """Return what the rounding of the next explanation depends on, for a checkpoint."""
+        return {"walks": self._walks.state(), "flow": self._flow.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on as the attributor whose `state` this is would, bit by bit."""
+        self._walks.restore(state["walks"])
+        self._flow.restore(state["flow"])
 
 
 def attributor(  # noqa: PLR0913 (one argument per choice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,6 +104,14 @@ class _NetworkAttributor:
     @property
     def _unit(self) -> float:
         return self._own.card.energy_unit
+
+    def state(self) -> dict[str, Any]:
+        """Return what the rounding of the next explanation depends on, for a checkpoint."""
+        return dict(self._own.state())
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on as the attributor whose `state` this is would, bit by bit."""
+        self._own.restore(state)
 
     def _activations(self, frame: Frame) -> Activations:
         self._pooling.check(frame)

@@ -8,7 +8,8 @@ offer the same five operations; the networks are written once, in terms of these
 from __future__ import annotations
 
 import copy
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -215,10 +216,20 @@ class NeighbourEdges:
 
 
 class VerletList:
-    """Neighbour lists of a moving system by vesin, searched anew only when the skin is used up."""
+    """Neighbour lists of a moving system by vesin, searched anew only when the skin is used up.
+
+    The order of the edges, and with it the rounding of sums over them, depends on where the atoms
+    were when the list was last searched. That place is decided and kept here, so that a copy can go
+    on with the same bits.
+    """
+
+    MARGIN = 1e-3  # of the allowed way: vesin must not find the skin used up before we do
 
     def __init__(self, cutoff: float, skin: float = 0.5) -> None:
-        self._search = NeighborList(cutoff=cutoff, full_list=False, skin=skin, n_threads=1)
+        self._cutoff, self._skin = cutoff, skin
+        self._allowed = ((1 - self.MARGIN) * skin / 2) ** 2
+        self._reference: tuple[Floats, Floats, Bools] | None = None
+        self._search: NeighborList | None = None
 
     def find(
         self,
@@ -228,6 +239,36 @@ class VerletList:
         device: torch.device,
     ) -> tuple[NeighbourEdges, Floats]:
         """Return the edges within the cutoff and their vectors (n_half, 3), Å."""
+        if self._search is None or not self._covers(positions, cell, pbc):
+            self._search = NeighborList(
+                cutoff=self._cutoff, full_list=False, skin=self._skin, n_threads=1
+            )
+            self._reference = positions.copy(), cell.copy(), pbc.copy()
         i, j, vectors = self._search.compute(positions, cell, pbc, "ijD")
         edges = NeighbourEdges(i.astype(np.int64), j.astype(np.int64), len(positions), device)
         return edges, vectors
+
+    def _covers(self, positions: Floats, cell: Floats, pbc: Bools) -> bool:
+        assert self._reference is not None
+        place, old_cell, old_pbc = self._reference
+        if place.shape != positions.shape or not np.array_equal(pbc, old_pbc):
+            return False
+        moved = positions - place
+        way = np.einsum("ij,ij->i", moved, moved).max()
+        return bool(way <= self._allowed and np.array_equal(cell, old_cell))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return where the list was last searched; nothing where it was not."""
+        if self._reference is None:
+            return {}
+        return {name: x.copy() for name, x in zip(_PLACE, self._reference, strict=True)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on with the list that was searched where `state` says."""
+        self._search = self._reference = None
+        if state:
+            positions, cell, pbc = (state[name] for name in _PLACE)
+            self.find(positions, cell, pbc, torch.device("cpu"))
+
+
+_PLACE = ("positions", "cell", "pbc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,6 +84,15 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
         self.results: dict[
             str, Any
         ] = {}  # the last system stays, so that a moved one need not be copied whole
+
+    def state(self) -> dict[str, Any]:
+        """Return what the rounding of the next evaluation depends on, for a checkpoint."""
+        return dict(self._engine.state())
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on as the calculator whose `state` this is would, bit by bit."""
+        self._engine.restore(state)
+        self.reset()
 
     def calculate(
         self,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
@@ -169,7 +170,7 @@ class NetworkPotential:
         """From now on leave what attribution needs of each prediction in `last_activations`."""
         if not self._keeps:
             self._keeps = True
-            self._numbers = None  # what was prepared before does not leave any
+            self._prepared, self._n_evaluations = None, 0  # what was prepared leaves none
 
     def activations(self, frame: Frame) -> Activations:
         """Run the network on a frame, without forces, and return what it left.
@@ -266,8 +267,28 @@ class NetworkPotential:
             return self._near[1], vectors[near]
         return self._neighbours.find(positions, cell, pbc, self.device)
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return what the rounding of the next prediction depends on: where the neighbour list was
+        last searched. Nothing for a system that needs no list.
+        """
+        if self._numbers is None:
+            return {}
+        place = self._neighbours.state()
+        return place | {"numbers": self._numbers.copy()} if place else {}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on as the potential whose `state` this is would, bit by bit."""
+        if state:
+            self._set_up(state["numbers"])
+            self._neighbours.restore(state)
+        elif self._numbers is not None:
+            self._neighbours.restore({})
+
     def _prepare(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
         check_structure(self.card, numbers, positions, cell, pbc)
+        self._set_up(numbers)
+
+    def _set_up(self, numbers: Ints) -> None:
         embedding: Any = self.network.representation.embedding  # type: ignore[union-attr]
         last = embedding.num_embeddings - 1
         if not 0 < numbers.min() <= numbers.max() <= last:

@@ -1,6 +1,7 @@
-"""How each engine yields frames and is stopped."""
+"""How each engine yields frames, is stopped, and goes on after a restart."""
 
 from mdxai.engines.ase_engine import AseEngine
-from mdxai.engines.engine import Engine, EngineDescription
+from mdxai.engines.ase_state import RestartWarning
+from mdxai.engines.engine import Engine, EngineDescription, Restartable
 
-__all__ = ["AseEngine", "Engine", "EngineDescription"]
+__all__ = ["AseEngine", "Engine", "EngineDescription", "Restartable", "RestartWarning"]

@@ -1,7 +1,8 @@
-"""ASE's molecular dynamics as a source of frames that can be stopped."""
+"""ASE's molecular dynamics as a source of frames that can be stopped and resumed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ase import units
@@ -14,6 +15,7 @@ from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.nvtberendsen import NVTBerendsen
 from ase.md.verlet import VelocityVerlet
 
+from mdxai.engines.ase_state import doubt_of, put_atoms, put_state, state_of
 from mdxai.engines.engine import EngineDescription
 from mdxai.frame import Frame
 
@@ -33,6 +35,7 @@ class AseEngine:
             )
         self._dynamics = dynamics
         self._temperature_at_start = self.temperature()
+        self._origin: tuple[int, float] | None = None  # step and time (fs) to count time from
 
     @property
     def calculator(self) -> Any:
@@ -41,9 +44,14 @@ class AseEngine:
     def frame(self) -> Frame:
         """Return the present instant."""
         dynamics = self._dynamics
-        return Frame.from_atoms(
-            dynamics.atoms, step=dynamics.nsteps, time=dynamics.get_time() / units.fs
-        )
+        return Frame.from_atoms(dynamics.atoms, step=dynamics.nsteps, time=self._time())
+
+    def _time(self) -> float:
+        dynamics = self._dynamics
+        if self._origin is None:
+            return float(dynamics.get_time() / units.fs)
+        step, time = self._origin
+        return float(time + (dynamics.nsteps - step) * dynamics.dt / units.fs)
 
     def temperature(self) -> float | None:
         """Return the thermostat's temperature at this moment, K, or None without a thermostat."""
@@ -69,6 +77,48 @@ class AseEngine:
     def stop(self) -> None:
         """Let the run end after this step; its `run()` then returns False."""
         self._dynamics.max_steps = 0
+
+    def every_step(self, look: Callable[[], None]) -> None:
+        """From now on call `look` after every step."""
+        self._dynamics.attach(look, interval=1)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the dynamics, its atoms and calculator need to go on after this step.
+
+        Raises:
+            StateError: when something in them cannot be stored.
+        """
+        origin = None if self._origin is None else list(self._origin)
+        return state_of(self._dynamics) | {
+            "time": self._time(),
+            "temperature_at_start": self._temperature_at_start,
+            "origin": origin,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where the dynamics of this state were. Forces are recomputed by the next step.
+
+        Raises:
+            StateError: when the state is that of another kind of dynamics or of other atoms.
+        """
+        put_state(self._dynamics, state)
+        self._temperature_at_start = state["temperature_at_start"]
+        origin = state["origin"]
+        self._origin = None if origin is None else (origin[0], origin[1])
+
+    def branch(self, state: Mapping[str, Any]) -> None:
+        """Start anew from the atoms, the step and the time of a state, and nothing else of it: with
+        the timestep, the bath and the random numbers that these dynamics were made with.
+
+        Raises:
+            StateError: for other atoms.
+        """
+        put_atoms(self._dynamics, state)
+        self._origin = int(state["step"]), float(state["time"])
+
+    def doubt(self) -> str | None:
+        """Return why a resumed run may differ from an uninterrupted one; None: not in one bit."""
+        return doubt_of(self._dynamics)
 
     def describe(self) -> EngineDescription:
         """Return what the engine is and what it simulates."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -51,4 +52,27 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """Let the run end after this step."""
+        ...
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """An engine that can go on where another one of the same making was."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what it needs to go on after this step: nested mappings with string keys, lists,
+        plain values and NumPy arrays.
+        """
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where the engine of this state was; a frame that was handed out is not repeated.
+
+        Raises:
+            StateError: when the state is that of another kind of engine or of other atoms.
+        """
+        ...
+
+    def doubt(self) -> str | None:
+        """Return why a resumed run may differ from an uninterrupted one; None: not in one bit."""
         ...

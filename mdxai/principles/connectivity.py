@@ -30,6 +30,8 @@ LOOK = 2.0  # fs
 class _Sums:
     """The sum of covalent radii of every pair, Å; −inf with a metal, so that it is never bonded."""
 
+    _not_state = ("_of", "_sums")  # found again from the pairs of any frame
+
     def __init__(self, numbers: Ints) -> None:
         self._radii = covalent_radii[numbers].astype(np.float64)
         self._radii[np.isin(numbers, list(METALS))] = -np.inf

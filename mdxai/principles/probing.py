@@ -52,6 +52,8 @@ Comparison = Callable[[Frame], Mismatch]
 class OncePerFrame[T]:
     """A function of a frame that remembers its last answer, for the laws that share it."""
 
+    _not_state = ("_last",)  # the frame it was asked about does not come again
+
     def __init__(self, compute: Callable[[Frame], T]) -> None:
         self._compute = compute
         self._last: tuple[Frame, T] | None = None

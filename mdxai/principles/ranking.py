@@ -114,6 +114,8 @@ class BondClasses:
         PrincipleUnavailable: without bonds.
     """
 
+    _not_state = ("_last",)  # found again from the pairs of any explanation
+
     def __init__(self, first: Frame, orders: Floats | None = None) -> None:
         self.i, self.j, found = pauling_orders(first)
         if not len(self.i):

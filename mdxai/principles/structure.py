@@ -116,6 +116,8 @@ class BondIntegrity:
 class _Limits:
     """A limit of distance for every pair of a frame, from one per element pair."""
 
+    _not_state = ("_of", "_limits")  # found again from the pairs of any frame
+
     def __init__(self, per_channel: Floats, channels: ElementPairChannels) -> None:
         self._per_channel = per_channel
         self._channels = channels

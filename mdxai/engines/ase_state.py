@@ -1,0 +1,181 @@
+"""What ASE's molecular dynamics has to remember to go on as if it had never stopped.
+
+Everything that the dynamics object holds is carried: thermostat, barostat, random generator (also
+NumPy's global one, where it draws from that), step count. Of the atoms everything that may change
+is carried, and of the calculator what the rounding of its sums depends on. Forces are recomputed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ase.md.andersen import Andersen
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.langevinbaoab import LangevinBAOAB
+from ase.md.md import MolecularDynamics
+from ase.md.melchionna import MelchionnaNPT
+from ase.md.nose_hoover_chain import IsotropicMTKNPT, MaskedMTKNPT, MTKNPT, NoseHooverChainNVT
+from ase.md.npt import NPT
+from ase.md.nptberendsen import Inhomogeneous_NPTBerendsen, NPTBerendsen
+from ase.md.nvtberendsen import NVTBerendsen
+from ase.md.verlet import VelocityVerlet
+from ase.neighborlist import NeighborList, PrimitiveNeighborList
+
+from mdxai.state import StateError, restore, snapshot
+
+# Each was continued from a checkpoint and compared with the run that was not interrupted.
+EXACT = (
+    VelocityVerlet, Langevin, Bussi, NoseHooverChainNVT, Andersen, LangevinBAOAB, NVTBerendsen,
+    NPTBerendsen, Inhomogeneous_NPTBerendsen, IsotropicMTKNPT, MTKNPT, MaskedMTKNPT, MelchionnaNPT,
+    NPT,
+)  # fmt: skip
+PACKAGES = ("mdxai", "ase.md")
+# The run's own affairs, and what is not the dynamics' own state.
+_NOT_STATE = frozenset(
+    ["atoms", "optimizable", "_actual_atoms", "observers", "trajectory", "logfile", "comm",
+     "max_steps", "nsteps", "_orig_trajectory", "_master", "_exitstack", "_IOContext__exitstack"]
+)  # fmt: skip
+
+
+class RestartWarning(UserWarning):
+    """A run that may go on a little differently than if it had not been interrupted."""
+
+
+def doubt_of(dynamics: MolecularDynamics) -> str | None:
+    """Return why a resumed run may differ from one that was not interrupted; None: it does not."""
+    if type(dynamics) not in EXACT:
+        return (
+            f"{type(dynamics).__name__} is none of ASE's own classes: whether it goes on with the "
+            "same bits was not tested"
+        )
+    return None
+
+
+def state_of(dynamics: MolecularDynamics) -> dict[str, Any]:
+    """Return the state of dynamics, its atoms and calculator, between two steps.
+
+    Raises:
+        StateError: for one of ASE's own classes, when it holds something unknown. What a class of
+            somebody else holds and no checkpoint can is left out, with a RestartWarning.
+    """
+    atoms = dynamics.atoms
+    return {
+        "class": type(dynamics).__name__,
+        "step": int(dynamics.nsteps),
+        "dynamics": _dynamics_state(dynamics),
+        "arrays": {name: np.array(array) for name, array in atoms.arrays.items()},
+        "cell": atoms.cell.array.copy(),
+        "pbc": np.array(atoms.pbc),
+        "calculator": _calculator_state(atoms.calc),
+    }
+
+
+def _own(dynamics: MolecularDynamics) -> dict[str, Any]:
+    return {name: value for name, value in vars(dynamics).items() if name not in _NOT_STATE}
+
+
+def _dynamics_state(dynamics: MolecularDynamics) -> Any:
+    try:
+        return snapshot(_own(dynamics), PACKAGES)
+    except StateError:
+        if type(dynamics) in EXACT:
+            raise
+    some, lost = {}, []
+    for name, value in _own(dynamics).items():
+        try:
+            snapshot(value, PACKAGES)
+            some[name] = value
+        except StateError:
+            lost.append(name)
+    warnings.warn(
+        f"{type(dynamics).__name__} holds {', '.join(lost)}, which no checkpoint can: a resumed "
+        "run starts with those anew",
+        RestartWarning,
+        stacklevel=2,
+    )
+    return snapshot(some, PACKAGES)
+
+
+def put_state(dynamics: MolecularDynamics, state: Mapping[str, Any]) -> None:
+    """Put dynamics, made as those of the state were made, where these were.
+
+    Raises:
+        StateError: when they are of another kind or drive other atoms.
+    """
+    if type(dynamics).__name__ != state["class"]:
+        raise StateError(
+            f"the checkpoint is one of {state['class']}, these dynamics are "
+            f"{type(dynamics).__name__}"
+        )
+    _refuse_other_atoms(dynamics, state)
+    own = restore(_own(dynamics), state["dynamics"], PACKAGES)
+    for name, value in own.items():
+        setattr(dynamics, name, value)
+    put_atoms(dynamics, state)
+
+
+def _refuse_other_atoms(dynamics: MolecularDynamics, state: Mapping[str, Any]) -> None:
+    if not np.array_equal(dynamics.atoms.numbers, state["arrays"]["numbers"]):
+        raise StateError("the checkpoint holds other atoms than these dynamics drive")
+
+
+def put_atoms(dynamics: MolecularDynamics, state: Mapping[str, Any]) -> None:
+    """Put atoms, calculator and step count of dynamics where those of the state were.
+
+    Raises:
+        StateError: for other atoms.
+    """
+    _refuse_other_atoms(dynamics, state)
+    atoms = dynamics.atoms
+    dynamics.nsteps = state["step"]
+    atoms.set_cell(state["cell"])
+    atoms.pbc = state["pbc"]
+    for name, array in state["arrays"].items():
+        atoms.arrays[name] = array.copy()
+    _put_calculator(atoms, state["calculator"])
+
+
+def _calculator_state(calculator: Any) -> dict[str, Any]:
+    if callable(getattr(calculator, "state", None)) and hasattr(calculator, "restore"):
+        return {"own": dict(calculator.state())}
+    lists = {
+        name: {
+            "coordinates": np.array(found.nl.coordinates),
+            "cell": np.array(found.nl.cell),
+            "pbc": np.array(found.nl.pbc),
+        }
+        for name, found in _lists(calculator).items()
+        if found.nl.nupdates
+    }
+    return {"lists": lists}
+
+
+def _lists(calculator: Any) -> dict[str, Any]:
+    """Return the neighbour lists of ASE's own potentials (EMT, LJ, Tersoff, …) by attribute."""
+    held = getattr(calculator, "__dict__", {})
+    return {
+        name: value
+        for name, value in held.items()
+        if isinstance(value, NeighborList) and isinstance(value.nl, PrimitiveNeighborList)
+    }
+
+
+def _put_calculator(atoms: Any, state: Mapping[str, Any]) -> None:
+    calculator = atoms.calc
+    if "own" in state:
+        calculator.restore(state["own"])
+    elif state["lists"]:
+        # The order of a list's neighbours is that of its last search; a calculator makes its list
+        # when it is first asked.
+        atoms.get_forces()
+        there = _lists(calculator)
+        for name, place in state["lists"].items():
+            if name in there:
+                there[name].nl.build(place["pbc"], place["cell"], place["coordinates"])
+        calculator.results.clear()
+    elif hasattr(calculator, "reset"):
+        calculator.reset()

@@ -1,0 +1,263 @@
+"""State of objects: what is restored goes on as the original does, and nothing is lost in silence."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+
+import mdxai
+from mdxai.attribution import attributor
+from mdxai.calculators import twin_of
+from mdxai.engines import AseEngine
+from mdxai.principles import learned_principles, principles_for, probes
+from mdxai.record.checkpoint import decode, encode
+from mdxai.state import StateError, restore, snapshot
+from mdxai.statistics import BinnedMoments
+from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS
+from mdxai.verdict import Court
+
+OURS = ("mdxai", "tests")
+
+
+def stored(thing, packages=("mdxai",)):
+    """Return a state as it comes back from a file."""
+    return decode(encode(snapshot(thing, packages)))
+
+
+@dataclass
+class Inner:
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    name: str
+    atoms: tuple[int, ...]
+    array: np.ndarray
+
+
+class Holder:
+    def __init__(self):
+        self.inner = Inner()
+        self.shared = self.inner
+        self.array = np.arange(3.0)
+        self.alias = self.array
+        self.text, self.nothing, self.flag = "a", None, True
+        self.numbers = [1, 2.5, np.float32(3), np.int64(4)]
+        self.table = {("a", 1): self.inner, 2: {3: "x"}}
+        self.ring = deque([1, 2], maxlen=2)
+        self.kinds = {1, 2}
+        self.raw = b"\x00\xff"
+        self.rng = np.random.default_rng(1)
+        self.old = np.random.RandomState(2)
+        self.found = None
+        self.bath = lambda: 300.0
+
+
+def used():
+    holder = Holder()
+    holder.inner.count = 7
+    holder.array[1] = np.nan
+    holder.text = "ä"
+    holder.numbers += [-0.0, float("inf"), 10**30]
+    holder.ring.append(3)
+    holder.rng.normal(size=3)
+    holder.old.normal(size=3)
+    holder.found = Value("v", (1, 2), np.ones((2, 2), order="F"))
+    holder.more = holder.found
+    return holder
+
+
+def test_all_kinds_of_state_come_back_and_sharing_stays():
+    there, fresh = used(), Holder()
+    restore(fresh, stored(there, OURS), OURS)
+    assert fresh.inner is fresh.shared is fresh.table["a", 1]
+    assert fresh.array is fresh.alias
+    assert fresh.more is fresh.found
+    assert fresh.inner.count == 7
+    np.testing.assert_array_equal(fresh.array, there.array)
+    assert fresh.numbers == there.numbers
+    assert [type(n) for n in fresh.numbers] == [type(n) for n in there.numbers]
+    assert np.signbit(fresh.numbers[4])
+    assert (fresh.text, fresh.nothing, fresh.flag, fresh.raw) == ("ä", None, True, b"\x00\xff")
+    assert (fresh.ring, fresh.ring.maxlen, fresh.kinds) == (there.ring, 2, {1, 2})
+    assert fresh.table[2] == {3: "x"}
+    assert fresh.found.array.flags.f_contiguous
+    assert fresh.found.atoms == (1, 2)
+    np.testing.assert_array_equal(fresh.rng.normal(size=5), there.rng.normal(size=5))
+    np.testing.assert_array_equal(fresh.old.normal(size=5), there.old.normal(size=5))
+    assert fresh.bath() == 300.0
+
+
+def test_a_snapshot_is_taken_now():
+    holder = used()
+    state = snapshot(holder, OURS)
+    holder.array[:] = 5
+    holder.rng.normal()
+    fresh = restore(Holder(), state, OURS)
+    assert fresh.array[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (object(), r"Holder\.odd is a builtins.object, which no checkpoint can hold"),
+        (1 + 2j, r"Holder\.odd is a builtins.complex"),
+        ([{"a": iter(())}], r"Holder\.odd\[0\]\['a'\] is a builtins.tuple_iterator"),
+        (np.array([None]), r"Holder\.odd is a numpy.ndarray"),
+    ],
+)
+def test_what_is_unknown_is_refused_by_name(value, message):
+    holder = Holder()
+    holder.odd = value
+    with pytest.raises(StateError, match=message):
+        snapshot(holder, OURS)
+
+
+def test_hidden_state_of_functions_and_views_is_refused():
+    holder, seen = Holder(), []
+    holder.bath = lambda: seen
+    with pytest.raises(StateError, match=r"Holder\.bath is a function that holds a list"):
+        snapshot(holder, OURS)
+    holder = Holder()
+    holder.view = holder.array[1:]
+    with pytest.raises(StateError, match=r"two views of the same memory"):
+        snapshot(holder, OURS)
+
+
+def test_a_state_of_something_else_is_refused():
+    with pytest.raises(StateError, match=r"Holder is a Holder, its state that of a Inner"):
+        restore(Holder(), snapshot(Inner(), OURS), OURS)
+    with pytest.raises(StateError, match="which is none of ours"):
+        restore(Holder(), {"object": "os:system", "attributes": {}}, OURS)
+    with pytest.raises(StateError, match="which this version of mdxai does not have"):
+        restore(Holder(), {"object": "mdxai.frame:Nothing", "attributes": {}}, OURS)
+    with pytest.raises(StateError, match="is none: it holds"):
+        restore(Holder(), {"surprise": 1}, OURS)
+    holder = Holder()
+    holder.rng = np.random.Generator(np.random.MT19937(1))
+    with pytest.raises(StateError, match="draws from MT19937, the state is that of PCG64"):
+        restore(holder, snapshot(Holder(), OURS), OURS)
+
+
+@dataclass
+class _Sparing:
+    kept: int = 1
+    left: list[int] = field(default_factory=list)
+    _not_state = ("left",)
+
+
+def test_what_a_class_lists_is_left_alone():
+    there, fresh = _Sparing(2, [1]), _Sparing(3, [9])
+    restore(fresh, stored(there, OURS), OURS)
+    assert (fresh.kept, fresh.left) == (2, [9])
+
+
+def ethanol(kind="painn-ethanol", timestep=0.5):
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.03, seed=1)
+    atoms.calc = mdxai.load_calculator(kind)
+    rng = np.random.default_rng(3)
+    thermalize_momenta(atoms, temperature_K=500, rng=rng)
+    return Langevin(atoms, timestep * units.fs, temperature_K=500, friction=0.02, fixcm=False,
+                    rng=rng)  # fmt: skip
+
+
+def copper():
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    atoms.calc = EMT()
+    rng = np.random.default_rng(3)
+    thermalize_momenta(atoms, temperature_K=500, rng=rng)
+    return Langevin(atoms, 4 * units.fs, temperature_K=500, friction=0.02, fixcm=False, rng=rng)
+
+
+def frames_of(dynamics, n, explain_every=0):
+    engine = AseEngine(dynamics)
+    explain = attributor(dynamics.atoms.calc) if explain_every else None
+    seen = []
+
+    def look():
+        frame = engine.frame()
+        due = explain is not None and frame.step % explain_every == 0
+        seen.append((frame, explain.attribute(frame) if due else None))
+
+    dynamics.attach(look)
+    dynamics.run(n)
+    return seen
+
+
+def laws(first, dynamics, learned):
+    engine = AseEngine(dynamics)
+    described = engine.describe()
+    card = getattr(dynamics.atoms.calc, "card", None)
+    found = principles_for(
+        first, card, bath=engine.temperature, conserves_energy=described.conserves_energy,
+        bath_energy=engine.bath_energy, random_bath=described.random_bath,
+    )[0]  # fmt: skip
+    if learned:
+        found += learned_principles(first, card.cutoff)[0]
+    return found
+
+
+def hear(principles, court, seen):
+    heard = []
+    for frame, attribution in seen:
+        deviations = {p.name: p.deviate(frame, attribution) for p in principles}
+        court.hear(frame.time, deviations)
+        heard.append(deviations)
+    return heard
+
+
+@pytest.mark.parametrize("make", [ethanol, copper])
+def test_every_law_goes_on_as_if_never_stopped(make):
+    """Checked before, at and after their refits: explained 20 times at frame 60, 200 at 600."""
+    learned = make is ethanol
+    dynamics = make()
+    seen = frames_of(dynamics, 640 if learned else 150, 3 if learned else 0)
+    first = seen[0][0]
+    for cut in (1, 31, 97, len(seen) - 10):
+        whole, court = laws(first, dynamics, learned), Court(THRESHOLDS)
+        hear(whole, court, seen[:cut])
+        state = stored({"laws": whole, "court": court})
+        after = hear(whole, court, seen[cut:])
+        again, court_again = laws(first, dynamics, learned), Court(THRESHOLDS)
+        restore({"laws": again, "court": court_again}, state)
+        assert repr(hear(again, court_again, seen[cut:])) == repr(after)
+        assert repr(court_again.verdict()) == repr(court.verdict())
+        assert repr(snapshot(again)) == repr(snapshot(whole))
+    said = {name for deviations in after for name, d in deviations.items() if d is not None}
+    assert len(said) >= (25 if learned else 12)
+
+
+def test_probes_go_on_as_if_never_stopped():
+    dynamics = ethanol("schnet-ethanol")
+    seen = frames_of(dynamics, 3)
+    sets = [probes(twin_of(dynamics.atoms.calc), seen[0][0])[0] for _ in range(2)]
+    courts = [Court(PROBE_THRESHOLDS), Court(PROBE_THRESHOLDS)]
+    hear(sets[0], courts[0], seen[:1])
+    restore(sets[1], stored(sets[0]))
+    assert repr(hear(sets[1], courts[1], seen[3:])) == repr(hear(sets[0], courts[0], seen[3:]))
+
+
+def test_a_profile_goes_on_bit_by_bit():
+    rng = np.random.default_rng(0)
+
+    def some():
+        return rng.integers(0, 2, 500), rng.uniform(0, 5, 500), rng.normal(size=500)
+
+    profile = BinnedMoments(("a", "b"), 5.0)
+    profile.update(*some())
+    again = restore({"profile": None}, stored({"profile": profile}))["profile"]
+    more = some()
+    profile.update(*more)
+    again.update(*more)
+    np.testing.assert_array_equal(again.mean, profile.mean)
+    np.testing.assert_array_equal(again.variance, profile.variance)
