@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mdxai.monitor import Monitor
 
 EXIT_STABLE, EXIT_BAD_INPUT, EXIT_UNSTABLE, EXIT_INCONCLUSIVE = 0, 2, 3, 4
+EXIT_STOPPED, EXIT_HALTED = 5, 6
 
 app = typer.Typer(
     name="mdxai",
@@ -122,6 +123,23 @@ def run(
         typer.Option(help="Bond that may break and form: C1-O2 (atoms from 0) or O-H. Repeatable."),
     ] = None,
     halt: Annotated[bool, typer.Option("--halt", help="End the run when it is unstable.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in --out, or start it."),
+    ] = False,
+    blackbox: Annotated[
+        int, typer.Option(help="Last steps to keep in full for the moment of a violation.")
+    ] = 50,
+    checkpoint_steps: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints. Default: every 30 s.")
+    ] = None,
+    checkpoint_seconds: Annotated[
+        float | None, typer.Option(help="Wall time between checkpoints, s.")
+    ] = None,
+    max_overhead: Annotated[
+        float | None,
+        typer.Option(help="Share of the wall time for the monitor: it explains more rarely."),
+    ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
@@ -133,10 +151,17 @@ def run(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run monitored MD. Exit code 0: stable, 3: unstable, 2: bad input, 4: nothing to judge."""
+    """Run monitored MD.
+
+    Exit code 0: stable, 2: bad input, 3: unstable, 4: nothing to judge, 5: stopped by SIGTERM or
+    SIGUSR1 and ready to be resumed, 6: unstable and halted.
+    """
+    if resume and out is None:
+        raise typer.BadParameter("--resume needs --out, the directory of the run to go on with")
     with _loading(quiet or as_json):
         from mdxai.calculators import load_calculator
         from mdxai.record import refuse_other_run
+        from mdxai.record.restart import is_finished
         from mdxai.report import run_figure
         from mdxai.simulation import RunSettings, read_structure, simulate
 
@@ -144,22 +169,59 @@ def run(
         temperature, timestep, steps, ensemble.value, friction, interval,
         10 * interval if attribute_every is None else attribute_every, gamma,
         seed, halt, None if thresholds is None else str(thresholds), tuple(expect or ()),
+        blackbox, max_overhead, checkpoint_steps, checkpoint_seconds,
     )  # fmt: skip
     out = out or _unused(Path("runs/run"))
-    refuse_other_run(out)
+    if resume and is_finished(out):
+        _print_finished(out, quiet, as_json)
+    if not resume:
+        refuse_other_run(out)
     atoms = read_structure(structure)
     potential = load_calculator(
         calculator, dtype=dtype, device=device, compile=compile, trust_pickle=trust_pickle,
         energy_unit=energy_unit, length_unit=length_unit,
     )  # fmt: skip
-    with _progress(quiet or as_json, steps, calculator) as progress:
+    with _progress(quiet or as_json, steps, calculator) as progress, _signals_noted():
         monitor = simulate(
-            potential, atoms, settings, out,
+            potential, atoms, settings, out, resume=resume,
             progress=progress, context={"command": shlex.join(sys.argv), "structure": structure},
         )  # fmt: skip
+    if monitor.stopped_by is not None:
+        errors.print(
+            f"stopped by {monitor.stopped_by} after step {monitor.last_step} of {steps}; the same "
+            "command with --resume goes on from there", soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(EXIT_STOPPED)
     _save_figure(run_figure, out)
     _print_run(monitor, out, quiet, as_json)
+    if monitor.halted_by is not None:
+        raise typer.Exit(EXIT_HALTED)
     raise typer.Exit(_exit_code(str(monitor.verdict.stability)))
+
+
+@contextmanager
+def _signals_noted() -> Iterator[None]:
+    """Let the monitor end a run on SIGTERM and SIGUSR1 and this process live to say so."""
+    from mdxai.interruption import handled
+
+    with handled(lambda number, frame: None):
+        yield
+
+
+def _print_finished(out: Path, quiet: bool, as_json: bool) -> None:
+    """Say that a run is finished, with its verdict, and exit with the code of that."""
+    from mdxai.record import open_run
+
+    verdict = open_run(out).verdict
+    if as_json:
+        print(_json(verdict | {"run": str(out)}))
+    elif not quiet:
+        reason = f" (halted by {verdict['halted_by']})" if verdict.get("halted_by") else ""
+        Console(highlight=False).print(
+            _escape(f"{out} is finished: {verdict['stability']}{reason}"), soft_wrap=True
+        )
+    halted = verdict.get("halted_by") is not None
+    raise typer.Exit(EXIT_HALTED if halted else _exit_code(verdict["stability"]))
 
 
 def _save_figure(draw: Callable[..., Any], out: Path) -> None:

@@ -6,52 +6,52 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 from ase.md.md import MolecularDynamics
 
-from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
-from mdxai.calculators import twin_of
-from mdxai.engines import AseEngine, Engine
+from mdxai.attribution import Attribution
+from mdxai.blackbox import BlackBox
+from mdxai.engines import AseEngine, Engine, Restartable
 from mdxai.frame import Frame
-from mdxai.principles import (
-    LEARNED,
-    Principle,
-    learned_principles,
-    principles_for,
-    probes,
+from mdxai.interruption import Interruption
+from mdxai.overhead import Cost, Overhead
+from mdxai.preparation import Choices, Prepared, header_of, prepare
+from mdxai.principles import Deviation
+from mdxai.record import (
+    Checkpoint,
+    RecordError,
+    RecordSettings,
+    RunWriter,
+    differences,
+    refuse_other_run,
 )
-from mdxai.record import RecordSettings, RunWriter, refuse_other_run
-from mdxai.statistics import BinnedMoments, ElementPairChannels
-from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
+from mdxai.record.restart import checkpoint_of, give_up_start
+from mdxai.state import restore, snapshot
+from mdxai.statistics import BinnedMoments
+from mdxai.thresholds import THRESHOLDS, Threshold
 from mdxai.verdict import Court, Verdict
 
-Reaction = Literal["ignore", "warn", "halt"] | Callable[[Verdict], None]
+Reaction = Literal["ignore", "warn", "halt", "raise"] | Callable[[Verdict], None]
 
 
 class InstabilityWarning(UserWarning):
     """A monitored trajectory became unstable."""
 
 
-@dataclass(slots=True)
-class Cost:
-    """Wall time since the first frame, s: all of it, the monitor's own, and of that attribution.
+class UnstableTrajectory(RuntimeError):
+    """A monitored trajectory became unstable, and `on_unstable="raise"` was asked for.
 
-    n_attributions counts explained frames.
+    Attributes:
+        verdict: the judgement at that moment.
     """
 
-    total: float = 0.0
-    monitor: float = 0.0
-    attribution: float = 0.0
-    n_attributions: int = 0
-
-    @property
-    def share(self) -> float:
-        """The monitor's share of the wall time."""
-        return self.monitor / self.total if self.total > 0 else 0.0
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(str(verdict))
+        self.verdict = verdict
 
 
 class Monitor:
@@ -63,7 +63,10 @@ class Monitor:
         print(monitor.verdict)
 
     It reads what the calculator has computed anyway and explains on a twin of the model, so the
-    trajectory is bit-identical to the unmonitored one.
+    trajectory is bit-identical to the unmonitored one. With a path, it writes checkpoints from
+    which `Monitor.resume` goes on. Within the `with` block, in the main thread, SIGTERM and SIGUSR1
+    end the run after the present step, with a checkpoint; when the record is finished, the signal
+    goes on to whoever handled it before.
 
     Args:
         dynamics: an ASE MolecularDynamics object, or another Engine.
@@ -75,8 +78,13 @@ class Monitor:
         thresholds: what deviations count; `mdxai.load_thresholds` reads a file of changes.
         expected: reactions that are wanted: bonds that may break and form, such as "C1-O2" (atoms
             numbered from 0) or "O-H" (elements).
-        on_unstable: "warn" (default), "ignore", "halt" (end the run after this step), or a
-            function that is given the verdict. Called once.
+        on_unstable: "warn" (default), "ignore", "halt" (end the run after this step), "raise"
+            (UnstableTrajectory), or a function that is given the verdict. Called once.
+        blackbox: number of the last steps held in full detail, and written, explained, when the
+            run becomes unstable; 0 for none. Where the monitor sees only every n-th step, the
+            steps between are held too, from the second frame on.
+        max_overhead: share of the wall time that the monitor may take: explanations and probes
+            become rarer to keep to it. Which frames are explained then depends on the clock.
         record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
 
@@ -96,42 +104,91 @@ class Monitor:
         thresholds: Sequence[Threshold] = THRESHOLDS,
         expected: Sequence[str] = (),
         on_unstable: Reaction = "warn",
+        blackbox: int = 50,
+        max_overhead: float | None = None,
         record: RecordSettings | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        for name, steps in (("attribute_every", attribute_every), ("probe_every", probe_every)):
-            if steps < 0:
-                raise ValueError(f"{name} must be 0 or positive, got {steps}")
-        if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt")):
+        wanted = (expected,) if isinstance(expected, str) else tuple(expected)
+        self._choices = Choices(
+            attribute_every, probe_every, gamma, tuple(thresholds), wanted, blackbox, max_overhead
+        )
+        if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt", "raise")):
             raise ValueError(
-                f"on_unstable must be 'ignore', 'warn', 'halt' or a function, got {on_unstable!r}"
+                "on_unstable must be 'ignore', 'warn', 'halt', 'raise' or a function, got "
+                f"{on_unstable!r}"
             )
         self._engine = dynamics if isinstance(dynamics, Engine) else AseEngine(dynamics)
         self._writer: RunWriter | None = None
         if path is not None:
             self._writer = RunWriter(path, record)
             refuse_other_run(self._writer.path)
-        self._attribute_every, self._probe_every = attribute_every, probe_every
-        self._gamma = gamma
-        self._thresholds = tuple(thresholds)
-        self._expected = (expected,) if isinstance(expected, str) else tuple(expected)
-        self._finished = False
         self._on_unstable = on_unstable
         self._context = dict(context or {})
         self._court = Court()
-        self._principles: list[Principle] | None = None
-        self._attributor: Attributor | None = None
-        self.last_step: int | None = None
-        self._reacted = False
+        self._ready: Prepared | None = None
+        self._reacted = self._finished = self._looks_between = False
+        self._halted_by: str | None = None
         self._started = 0.0
+        self._box = BlackBox(blackbox)
+        self._interruption = Interruption()
         self.cost = Cost()
-        self.profile: BinnedMoments | None = None
+        self._overhead = Overhead(max_overhead, self.cost)
+        self.last_step: int | None = None
         self.last_attribution: Attribution | None = None
+
+    @classmethod
+    def resume(
+        cls, dynamics: MolecularDynamics | Engine, path: str | os.PathLike[str], **arguments: Any
+    ) -> Self:
+        """Return a monitor that goes on where the run in `path` was, and put the dynamics there.
+
+            monitor = mdxai.Monitor.resume(dyn, "runs/ethanol", attribute_every=10)
+            with monitor:
+                dyn.attach(monitor, interval=1)
+                dyn.run(20_000 - dyn.nsteps)
+
+        Where there is no checkpoint yet, the run starts afresh: the same script serves both.
+
+        Args:
+            dynamics: made as for the first start.
+            path: run directory.
+            **arguments: the others of Monitor, as for the first start.
+
+        Raises:
+            RecordError: when the run cannot be continued like this, with what is different.
+            StateError: when the checkpoint does not fit these dynamics.
+        """
+        folder = Path(path)
+        checkpoint = checkpoint_of(folder)
+        if checkpoint is None:
+            give_up_start(folder)
+            return cls(dynamics, path, **arguments)
+        record = arguments.pop("record", None)
+        monitor = cls(dynamics, None, **arguments)
+        monitor._writer = RunWriter(path, record)
+        monitor._continue(checkpoint)
+        return monitor
 
     @property
     def verdict(self) -> Verdict:
         """The judgement of what has been seen so far."""
         return self._court.verdict()
+
+    @property
+    def profile(self) -> BinnedMoments | None:
+        """Relevance against distance, per element pair, where frames are explained."""
+        return None if self._ready is None else self._ready.profile
+
+    @property
+    def stopped_by(self) -> str | None:
+        """Name of the signal that ended the run, such as "SIGTERM"."""
+        return self._interruption.name
+
+    @property
+    def halted_by(self) -> str | None:
+        """What the run was halted for, where it was."""
+        return self._halted_by
 
     def __call__(self) -> None:
         """Take in the present instant; ASE calls this."""
@@ -151,123 +208,173 @@ class Monitor:
     def _take(self, frame: Frame, begin: float, attribution: Attribution | None = None) -> None:
         if frame.step == self.last_step:  # attached twice, or called by hand
             return
-        self.last_step = frame.step
-        if self._principles is None:
+        if self._ready is None:
             self._start(frame, begin)
-        self._observe(frame, attribution)
+        elif self.last_step is not None and frame.step - self.last_step > 1:
+            self._look_between()
+        self.last_step = frame.step
+        deviations = self._observe(frame, attribution)
+        self._box.see(frame, deviations)
+        if self._court.unstable and not self._reacted:
+            self._reacted = True
+            self._react(frame)
+        self._save(frame.step)
         end = time.perf_counter()
         self.cost.monitor += end - begin
         self.cost.total = end - self._started
+        self._overhead.review()
 
     def _start(self, first: Frame, begin: float) -> None:
         self._started = begin
-        engine = self._engine.describe()
-        calculator = self._engine.calculator
-        card = getattr(calculator, "card", None)
-        self._principles, unavailable = principles_for(
-            first,
-            card,
-            bath=self._engine.temperature,
-            conserves_energy=engine.conserves_energy,
-            bath_energy=self._engine.bath_energy,
-            random_bath=engine.random_bath,
-            expected=self._expected,
-        )
-        unavailable |= self._prepare_attribution(first)
-        if self._attributor is not None:
-            learned, reasons = learned_principles(first, calculator.card.cutoff)
-            self._principles += learned
-            unavailable |= reasons
-        else:
-            unavailable |= dict.fromkeys(LEARNED, unavailable["attribution"])
-        if self._probe_every:
-            probing, reasons = probes(twin_of(calculator), first)
-            self._principles += probing
-            self._thresholds += PROBE_THRESHOLDS
-            unavailable |= reasons
-        self._court = Court(self._thresholds, unavailable)
-        if self._writer is None:
+        self._ready = prepare(self._engine, first, self._choices)
+        self._court = Court(self._ready.thresholds, self._ready.unavailable)
+        if self._writer is not None:
+            header = header_of(self._engine, self._ready, self._choices, self._context)
+            self._writer.start(header, self._ready.principles)
+
+    def _look_between(self) -> None:
+        """From now on hold the steps between monitored frames for the black box."""
+        every_step = getattr(self._engine, "every_step", None)
+        if every_step is None or self._looks_between or not self._box.n_frames:
             return
-        header = {
-            "calculator": _describe_calculator(calculator),
-            "engine": asdict(engine),
-            "system": {"numbers": first.numbers.tolist(), "masses_amu": first.masses.tolist(),
-                       "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist(),
-                       "n_constrained": first.n_constrained},
-            "parameters": {"attribute_every": self._attribute_every, "gamma": self._gamma,
-                           "probe_every": self._probe_every,
-                           "expected": list(self._expected)},
-            "thresholds": {t.principle: asdict(t) for t in self._thresholds},
-            "unavailable": unavailable,
-            "context": self._context,
-        }  # fmt: skip
-        self._writer.start(header, self._principles)
+        self._looks_between = True
+        every_step(self._look)
 
-    def _prepare_attribution(self, first: Frame) -> dict[str, str]:
-        """Set up the explanation of frames; return why not, where that is so."""
-        if self._attribute_every == 0:
-            return {"attribution": "switched off (attribute_every=0)"}
-        try:
-            explain = attributor(self._engine.calculator, gamma=self._gamma)
-            explain.attribute(first)  # a trial: what fails now is not tried again and again
-        except AttributionUnavailable as reason:
-            return {"attribution": str(reason)}
-        self._attributor = explain
-        self._channels = ElementPairChannels(first.numbers)
-        if self._channels.names:
-            self.profile = BinnedMoments(self._channels.names, self._engine.calculator.card.cutoff)
-        return {}
+    def _look(self) -> None:
+        if self._finished:
+            return
+        begin = time.perf_counter()
+        self._box.see(self._engine.frame())
+        self.cost.monitor += time.perf_counter() - begin
 
-    def _observe(self, frame: Frame, given: Attribution | None) -> None:
-        assert self._principles is not None
+    def _observe(self, frame: Frame, given: Attribution | None) -> dict[str, Deviation | None]:
+        assert self._ready is not None
         attribution = self._explain(frame) if given is None else self._keep(given)
         due = {
             "free": True,
             "attribution": attribution is not None,
-            "probe": self._probe_every > 0 and frame.step % self._probe_every == 0,
+            "probe": self._overhead.due(frame.step, self._choices.probe_every),
         }
         deviations = {
-            p.name: p.deviate(frame, attribution) if due[p.cost] else None for p in self._principles
+            p.name: p.deviate(frame, attribution) if due[p.cost] else None
+            for p in self._ready.principles
         }
         self._court.hear(frame.time, deviations)
         if self._writer is not None:
             self._writer.add_frame(frame, deviations)
             if attribution is not None:
                 self._writer.add_attribution(frame, attribution)
-            if self._writer.due(frame.step):
-                self._writer.commit(frame.step)
-        if self._court.unstable and not self._reacted:
-            self._reacted = True
-            self._react()
+        return deviations
 
     def _explain(self, frame: Frame) -> Attribution | None:
-        due = self._attributor is not None and frame.step % self._attribute_every == 0
-        if not due or not np.isfinite(frame.positions).all():
+        assert self._ready is not None
+        explain = self._ready.explain
+        due = self._overhead.due(frame.step, self._choices.attribute_every)
+        if explain is None or not due or not np.isfinite(frame.positions).all():
             return None
         begin = time.perf_counter()
-        assert self._attributor is not None
-        attribution = self._keep(self._attributor.attribute(frame))
+        attribution = self._keep(explain.attribute(frame))
         self.cost.attribution += time.perf_counter() - begin
         return attribution
 
     def _keep(self, attribution: Attribution) -> Attribution:
         """Add an explanation to the statistics and return it."""
-        if self.profile is not None:
+        ready = self._ready
+        if ready is not None and ready.profile is not None and ready.channels is not None:
             pairs = attribution.pairs
-            channels = self._channels.of(pairs.i, pairs.j)
-            self.profile.update(channels, pairs.distances, np.abs(attribution.strengths))
+            channels = ready.channels.of(pairs.i, pairs.j)
+            ready.profile.update(channels, pairs.distances, np.abs(attribution.strengths))
         self.last_attribution = attribution
         self.cost.n_attributions += 1
         return attribution
 
-    def _react(self) -> None:
+    def _react(self, frame: Frame) -> None:
         verdict = self.verdict
+        self._tell(frame, verdict)
         if callable(self._on_unstable):
             self._on_unstable(verdict)
-        elif self._on_unstable == "halt":
+        elif self._on_unstable in ("halt", "raise"):
+            self._halted_by = verdict.reason
             self._engine.stop()
         elif self._on_unstable == "warn":
-            warnings.warn(str(verdict), InstabilityWarning, stacklevel=3)
+            warnings.warn(str(verdict), InstabilityWarning, stacklevel=4)
+        if self._on_unstable == "raise":
+            raise UnstableTrajectory(verdict)
+
+    def _tell(self, frame: Frame, verdict: Verdict) -> None:
+        """Record the violation, and write the black box."""
+        if self._writer is None:
+            return
+        content = {"reason": verdict.reason, "onset_fs": verdict.onset_fs}
+        if len(self._box):
+            explain = None if self._ready is None else self._ready.explain
+            content["blackbox"] = self._box.write(self._writer.path, explain).name
+        self._writer.add_event(frame.step, frame.time, "unstable", content)
+
+    def _save(self, step: int) -> None:
+        """Commit what has gathered where it is due, and whenever the run is asked to stop."""
+        stopped = self._interruption.name is not None
+        if stopped:
+            self._engine.stop()
+        if self._writer is not None and (stopped or self._writer.due(step)):
+            self._writer.commit(step, self._state())
+
+    def _state(self) -> dict[str, Any] | None:
+        """Return what a checkpoint holds; None for an engine that cannot be restarted."""
+        ready = self._ready
+        if ready is None or not isinstance(self._engine, Restartable):
+            return None
+        explain = ready.explain
+        return {
+            "engine": self._engine.state(),
+            "monitor": snapshot(self._parts()),
+            "first": snapshot(ready.first),
+            "blackbox": self._box.state(),
+            "explain": explain.state() if explain is not None and hasattr(explain, "state") else {},
+        }
+
+    def _parts(self) -> dict[str, Any]:
+        assert self._ready is not None
+        return {
+            "principles": self._ready.principles,
+            "profile": self._ready.profile,
+            "court": self._court,
+            "cost": self.cost,
+            "last_step": self.last_step,
+            "reacted": self._reacted,
+            "halted_by": self._halted_by,
+        }
+
+    def _continue(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint: monitor, engine and record.
+
+        Raises:
+            RecordError: when the run cannot be continued like this, with what is different.
+        """
+        assert self._writer is not None
+        folder, state = self._writer.path, checkpoint.state
+        if not isinstance(self._engine, Restartable):
+            raise RecordError(f"{type(self._engine).__name__} cannot be resumed")
+        self._ready = prepare(self._engine, restore(None, state["first"]), self._choices)
+        header = header_of(self._engine, self._ready, self._choices, self._context)
+        changed = differences(checkpoint.header, header)
+        if changed:
+            raise RecordError(
+                f"{folder} cannot be continued like this:\n  " + "\n  ".join(changed)
+                + "\nUse the same calculator, system and parameters, or another directory"
+            )  # fmt: skip
+        self._court = Court(self._ready.thresholds, self._ready.unavailable)
+        parts = restore(self._parts(), state["monitor"])
+        self._ready.profile = parts["profile"]
+        self.last_step, self._reacted = parts["last_step"], parts["reacted"]
+        self._halted_by = parts["halted_by"]
+        self._box.restore(state["blackbox"])
+        if state["explain"] and self._ready.explain is not None:
+            self._ready.explain.restore(state["explain"])  # type: ignore[attr-defined]
+        self._engine.restore(state["engine"])
+        self._writer.resume(checkpoint)
+        self.cost.resumed_at.append(checkpoint.step)
+        self._started = time.perf_counter() - self.cost.total
 
     def finish(self, interrupted_by: str | None = None) -> None:
         """Write what is left and the verdict. Leaving the `with` block calls this.
@@ -275,15 +382,22 @@ class Monitor:
         Args:
             interrupted_by: what ended the run before its time; noted beside the verdict.
         """
+        by = interrupted_by or self.stopped_by
         if self._writer is not None and self._writer.open:
             content = self.verdict.as_dict() | {
-                "interrupted_by": interrupted_by,
-                "cost": asdict(self.cost) | {"share": self.cost.share},
+                "interrupted_by": by,
+                "halted_by": self._halted_by,
+                "cost": self.cost.as_dict(),
             }
-            self._writer.finish(content, self.profile)
+            # After an error the engine may be in the middle of a step.
+            at_rest = interrupted_by is None and self._engine.frame().step == self.last_step
+            state = self._state() if at_rest else None
+            self._writer.finish(content, self.profile, state)
         self._finished = True
 
     def __enter__(self) -> Self:
+        if self._writer is not None:
+            self._interruption.catch()
         return self
 
     def __exit__(
@@ -292,16 +406,10 @@ class Monitor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.finish(None if kind is None else f"{kind.__name__}: {error}".rstrip(": "))
-
-
-def _describe_calculator(calculator: Any) -> dict[str, Any]:
-    card = getattr(calculator, "card", None)
-    if card is None:
-        return {"name": str(getattr(calculator, "name", type(calculator).__name__))}
-    return {
-        "name": card.name,
-        "weights_sha256": card.weights_sha256,
-        "network": dict(card.network),
-        "distances": {pair: list(span) for pair, span in card.distances.items()},
-    }
+        try:
+            self.finish(None if kind is None else f"{kind.__name__}: {error}".rstrip(": "))
+        except RecordError:
+            if error is None:  # else that says why the run ended, and what is to be done
+                raise
+        finally:
+            self._interruption.release()

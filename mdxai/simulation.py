@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,6 +21,8 @@ from ase.md.verlet import VelocityVerlet
 
 from mdxai.calculators.potential import check_structure
 from mdxai.monitor import Monitor
+from mdxai.record import RecordError, RecordSettings, differences
+from mdxai.record.restart import checkpoint_of
 from mdxai.thresholds import THRESHOLDS, load_thresholds
 
 ENSEMBLES = ("nve", "nvt")
@@ -37,6 +40,9 @@ class RunSettings:
     friction: 1/fs, of the Langevin thermostat. interval: steps between monitored frames.
     attribute_every: steps between explained frames, 0 for none. halt: end a run that is unstable.
     thresholds: file that changes the shipped ones. expected: bonds that may break and form.
+    blackbox: steps held in full for the moment of a violation. max_overhead: the monitor's share of
+    the wall time, or None. checkpoint_steps, checkpoint_seconds: between checkpoints; None leaves
+    it to the writing of parts.
     """
 
     temperature: float = 300.0
@@ -51,6 +57,10 @@ class RunSettings:
     halt: bool = False
     thresholds: str | None = None
     expected: tuple[str, ...] = ()
+    blackbox: int = 50
+    max_overhead: float | None = None
+    checkpoint_steps: int | None = None
+    checkpoint_seconds: float | None = None
 
     def __post_init__(self) -> None:
         """Check every setting.
@@ -120,7 +130,7 @@ def make_dynamics(atoms: Atoms, settings: RunSettings) -> MolecularDynamics:
     )  # fmt: skip
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 (one argument per part of a run)
     calculator: Any,
     atoms: Atoms,
     settings: RunSettings,
@@ -128,8 +138,12 @@ def simulate(
     *,
     progress: Callable[[Monitor], None] | None = None,
     context: dict[str, Any] | None = None,
+    resume: bool = False,
 ) -> Monitor:
     """Run monitored MD and return its finished monitor.
+
+    Asked to stop by SIGTERM or SIGUSR1, it returns early, with a checkpoint; see
+    `Monitor.stopped_by`.
 
     Args:
         calculator: any ASE calculator.
@@ -138,10 +152,12 @@ def simulate(
         out: run directory, or None for no record.
         progress: called with the monitor every 20 steps.
         context: further entries for run.toml.
+        resume: go on with the run in `out`, up to the same number of steps; where it has no
+            checkpoint yet, start it.
 
     Raises:
         CalculatorError: for a structure the calculator cannot take.
-        RecordError: when `out` holds another run.
+        RecordError: when `out` holds another run, or, to be resumed, one with other settings.
     """
     system = atoms.copy()
     card = getattr(calculator, "card", None)
@@ -149,21 +165,69 @@ def simulate(
         check_structure(card, system.numbers, system.positions, system.cell.array, system.pbc)
     system.calc = calculator
     dynamics = make_dynamics(system, settings)
-    monitor = Monitor(
-        dynamics,
-        out,
-        attribute_every=settings.attribute_every,
-        gamma=settings.gamma,
-        thresholds=load_thresholds(settings.thresholds) if settings.thresholds else THRESHOLDS,
-        expected=settings.expected,
-        on_unstable="halt" if settings.halt else "ignore",
-        context={"settings": asdict(settings), **(context or {})},
-    )
+    given = {"settings": asdict(settings), "structure_sha256": _fingerprint(atoms)}
+    if resume and out is not None:
+        _refuse_other_settings(Path(out), given)
+    monitor = _monitor(dynamics, out, settings, given | (context or {}), resume)
     with monitor:
         dynamics.attach(monitor, interval=settings.interval)
         if progress is not None:
             dynamics.attach(progress, 20, monitor)
-        dynamics.run(settings.steps)
+        if monitor.halted_by is None:
+            dynamics.run(settings.steps - dynamics.nsteps)
         if progress is not None:
             progress(monitor)
     return monitor
+
+
+def _monitor(
+    dynamics: MolecularDynamics,
+    out: str | os.PathLike[str] | None,
+    settings: RunSettings,
+    context: dict[str, Any],
+    resume: bool,
+) -> Monitor:
+    arguments: dict[str, Any] = {
+        "attribute_every": settings.attribute_every,
+        "gamma": settings.gamma,
+        "thresholds": load_thresholds(settings.thresholds) if settings.thresholds else THRESHOLDS,
+        "expected": settings.expected,
+        "on_unstable": "halt" if settings.halt else "ignore",
+        "blackbox": settings.blackbox,
+        "max_overhead": settings.max_overhead,
+        "record": RecordSettings(
+            checkpoint_steps=settings.checkpoint_steps,
+            checkpoint_seconds=settings.checkpoint_seconds,
+        ),
+        "context": context,
+    }
+    if resume and out is not None:
+        return Monitor.resume(dynamics, out, **arguments)
+    return Monitor(dynamics, out, **arguments)
+
+
+def _fingerprint(atoms: Atoms) -> str:
+    """Return a hash of what a structure is, as text for run.toml."""
+    digest = hashlib.sha256()
+    for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_masses()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_other_settings(folder: Path, given: dict[str, Any]) -> None:
+    checkpoint = checkpoint_of(folder)
+    if checkpoint is None:
+        return
+    recorded = checkpoint.header.get("context", {})
+    old = {key: recorded.get(key, {}) for key in given}
+    changed = [line.removeprefix("parameters.") for line in differences(
+        {"parameters": old}, {"parameters": given}
+    ) if not line.startswith(_MAY_CHANGE)]  # fmt: skip
+    if changed:
+        raise RecordError(
+            f"{folder} cannot be continued with other settings:\n  " + "\n  ".join(changed)
+            + "\nRepeat the command of its first start, or choose another directory"
+        )  # fmt: skip
+
+
+_MAY_CHANGE = tuple(f"parameters.settings.checkpoint_{unit}:" for unit in ("steps", "seconds"))

@@ -198,7 +198,8 @@ class _Giving:
         return content
 
     def _dtype(self, target: Any, state: Mapping[str, Any], where: str) -> np.dtype[Any]:
-        return np.dtype(state["dtype"])
+        kind: np.dtype[Any] = np.dtype(state["dtype"])
+        return kind
 
     def _same(self, target: Any, state: Mapping[str, Any], where: str) -> Any:
         number = state["same"]
@@ -272,7 +273,7 @@ class _Giving:
     def _object(self, target: Any, state: Mapping[str, Any], where: str) -> Any:
         kind = self._class(state["object"], where)
         place = self._reserve()
-        if is_dataclass(kind) and kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        if _is_frozen(kind):
             content = {
                 name: self.give(_MISSING, entry, f"{where}.{name}")
                 for name, entry in state["attributes"].items()
@@ -301,7 +302,7 @@ class _Giving:
         for name in there:  # set by the constructor, gone by the time of the snapshot
             object.__delattr__(target, name)
 
-    def _class(self, name: str, where: str) -> type:
+    def _class(self, name: str, where: str) -> Any:
         module, _, qualified = name.partition(":")
         if not _top(module, self._packages):
             raise StateError(f"the state of {where} names {name}, which is none of ours")
@@ -322,6 +323,10 @@ _KINDS = frozenset(
     ["tuple", "bytes", "dtype", "same", "dict", "set", "deque", "generator", "random_state",
      "numpy_random", "kept", "error", "made", "object"]
 )  # fmt: skip
+
+
+def _is_frozen(kind: Any) -> bool:
+    return is_dataclass(kind) and bool(getattr(kind, "__dataclass_params__").frozen)  # noqa: B009
 
 
 def is_kept(value: Any) -> bool:

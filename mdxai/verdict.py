@@ -58,6 +58,18 @@ class Verdict:
         grave = [f for f in self.findings if f.severity == "unstable"] or list(self.findings)
         return min(grave, key=lambda f: f.time_fs, default=None)
 
+    @property
+    def reason(self) -> str:
+        """The cause in few words; nothing without one."""
+        f = self.cause
+        if f is None:
+            return ""
+        atoms = f" (atoms {', '.join(map(str, f.atoms))})" if f.atoms else ""
+        return (
+            f"{f.principle} {f.value:.3g} {f.unit} at {f.time_fs:g} fs{atoms}, allowed "
+            f"{f.threshold:g}"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return what verdict.json holds: plain JSON, so values that are not finite are null."""
         plain = asdict(self)

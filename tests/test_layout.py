@@ -13,8 +13,9 @@ import mdxai
 
 PACKAGE = Path(mdxai.__file__).parent
 ORDER = (
-    "frame", "state", "calculators", "attribution", "statistics", "principles", "record", "thresholds",
-    "verdict", "check", "engines", "monitor", "simulation", "report", "demo", "cli", "testing",
+    "frame", "state", "calculators", "attribution", "statistics", "principles", "record",
+    "thresholds", "verdict", "check", "engines", "overhead", "blackbox", "interruption",
+    "preparation", "monitor", "simulation", "labelling", "report", "demo", "cli", "testing",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

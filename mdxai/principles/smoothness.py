@@ -209,7 +209,7 @@ def stretch_scans(twin: Potential, first: Frame) -> StretchScans:
     """
     if first.pbc.any():
         raise PrincipleUnavailable("bonds are stretched in molecules, not in periodic cells")
-    bonds = bonds_to_stretch(first)
+    bonds = tuple(bonds_to_stretch(first))
     if not bonds:
         raise PrincipleUnavailable("the frame has no covalent bonds")
     return OncePerFrame(

@@ -1,0 +1,148 @@
+"""What a monitor sets up when it sees the first frame: laws, explanation, header of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mdxai.attribution import AttributionUnavailable, Attributor, attributor
+from mdxai.calculators import twin_of
+from mdxai.engines import Engine
+from mdxai.frame import Frame
+from mdxai.principles import LEARNED, Principle, learned_principles, principles_for, probes
+from mdxai.statistics import BinnedMoments, ElementPairChannels
+from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a monitor is to check and explain; see `Monitor`.
+
+    Raises:
+        ValueError: for negative intervals.
+    """
+
+    attribute_every: int = 10
+    probe_every: int = 0
+    gamma: float = 0.1
+    thresholds: Sequence[Threshold] = THRESHOLDS
+    expected: Sequence[str] = ()
+    blackbox: int = 50
+    max_overhead: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("attribute_every", "probe_every", "blackbox"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or positive, got {getattr(self, name)}")
+        most = self.max_overhead
+        if most is not None and not 0 < most < 1:
+            raise ValueError(f"max_overhead must be between 0 and 1, or None, got {most}")
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What watches a run from its first frame on.
+
+    Attributes:
+        first: that frame, the reference of the laws.
+        principles: laws that can be checked.
+        thresholds: what deviations count.
+        unavailable: laws that cannot be checked, with reasons.
+        explain: explains frames, where that is possible.
+        channels, profile: statistics of explanations, where there are pairs.
+    """
+
+    first: Frame
+    principles: list[Principle] = field(default_factory=list)
+    thresholds: tuple[Threshold, ...] = ()
+    unavailable: dict[str, str] = field(default_factory=dict)
+    explain: Attributor | None = None
+    channels: ElementPairChannels | None = None
+    profile: BinnedMoments | None = None
+
+
+def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
+    """Return what watches a run of `engine` from its first frame on.
+
+    Raises:
+        ExpectationError: for an expected bond that makes no sense.
+    """
+    calculator, described = engine.calculator, engine.describe()
+    ready = Prepared(first, thresholds=tuple(choices.thresholds))
+    ready.principles, ready.unavailable = principles_for(
+        first,
+        getattr(calculator, "card", None),
+        bath=engine.temperature,
+        conserves_energy=described.conserves_energy,
+        bath_energy=engine.bath_energy,
+        random_bath=described.random_bath,
+        expected=choices.expected,
+    )
+    ready.unavailable |= _explanation(ready, calculator, choices)
+    if ready.explain is not None:
+        _add(ready, *learned_principles(first, calculator.card.cutoff))
+    else:
+        ready.unavailable |= dict.fromkeys(LEARNED, ready.unavailable["attribution"])
+    if choices.probe_every:
+        _add(ready, *probes(twin_of(calculator), first))
+        ready.thresholds += PROBE_THRESHOLDS
+    return ready
+
+
+def _add(ready: Prepared, principles: list[Principle], reasons: Mapping[str, str]) -> None:
+    ready.principles += principles
+    ready.unavailable |= reasons
+
+
+def _explanation(ready: Prepared, calculator: Any, choices: Choices) -> dict[str, str]:
+    """Set up the explanation of frames; return why not, where that is so."""
+    if choices.attribute_every == 0:
+        return {"attribution": "switched off (attribute_every=0)"}
+    try:
+        explain = attributor(calculator, gamma=choices.gamma)
+        explain.attribute(ready.first)  # a trial: what fails now is not tried again and again
+    except AttributionUnavailable as reason:
+        return {"attribution": str(reason)}
+    ready.explain = explain
+    ready.channels = ElementPairChannels(ready.first.numbers)
+    if ready.channels.names:
+        ready.profile = BinnedMoments(ready.channels.names, calculator.card.cutoff)
+    return {}
+
+
+def header_of(
+    engine: Engine, ready: Prepared, choices: Choices, context: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what run.toml says of a run."""
+    first = ready.first
+    doubt = getattr(engine, "doubt", lambda: None)()
+    return {
+        "calculator": _describe_calculator(engine.calculator),
+        "engine": asdict(engine.describe()),
+        "system": {"numbers": first.numbers.tolist(), "masses_amu": first.masses.tolist(),
+                   "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist(),
+                   "n_constrained": first.n_constrained},
+        "parameters": {"attribute_every": choices.attribute_every, "gamma": choices.gamma,
+                       "probe_every": choices.probe_every, "expected": list(choices.expected),
+                       "max_overhead": choices.max_overhead},
+        "thresholds": {t.principle: asdict(t) for t in ready.thresholds},
+        "unavailable": ready.unavailable,
+        "restart": "exact" if doubt is None else doubt,
+        "context": dict(context),
+    }  # fmt: skip
+
+
+def _describe_calculator(calculator: Any) -> dict[str, Any]:
+    card = getattr(calculator, "card", None)
+    if card is None:
+        stated = dict(getattr(calculator, "parameters", None) or {})
+        plain = {k: v for k, v in stated.items() if isinstance(v, bool | int | float | str)}
+        name = str(getattr(calculator, "name", type(calculator).__name__))
+        return {"name": name} | ({"parameters": plain} if plain else {})
+    return {
+        "name": card.name,
+        "weights_sha256": card.weights_sha256,
+        "network": dict(card.network),
+        "distances": {pair: list(span) for pair, span in card.distances.items()},
+    }

@@ -1,0 +1,33 @@
+"""A run that is killed at any instant and resumed leaves the record of one never killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def survive(folder: Path, kills: int, seed: int) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kill_runner", str(folder), str(kills), str(seed)],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False, timeout=3000,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["equal"], (result, done.stderr[-4000:])
+    return result
+
+
+def test_a_few_kills(tmp_path):
+    result = survive(tmp_path, 4, 1)
+    assert result["killed"] >= 4
+
+
+@pytest.mark.slow
+def test_a_hundred_kills(tmp_path):
+    result = survive(tmp_path, 100, 2)
+    assert result["killed"] >= 100
+    assert result["in_file"] >= 20

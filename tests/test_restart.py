@@ -1,0 +1,292 @@
+"""Restarts: a resumed run is the uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.md.andersen import Andersen
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.langevinbaoab import LangevinBAOAB
+from ase.md.melchionna import MelchionnaNPT
+from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, MaskedMTKNPT, NoseHooverChainNVT
+from ase.md.npt import NPT
+from ase.md.nptberendsen import Inhomogeneous_NPTBerendsen, NPTBerendsen
+from ase.md.nvtberendsen import NVTBerendsen
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+import mdxai
+from mdxai.calculators.network_calculator import NetworkCalculator
+from mdxai.engines import AseEngine, RestartWarning
+from mdxai.engines.ase_state import EXACT
+from mdxai.monitor import Monitor
+from mdxai.record import RecordError, RecordSettings, list_checkpoints
+from mdxai.record.checkpoint import decode, encode
+from mdxai.state import StateError
+
+from .conftest import random_potential
+
+T, DT = 600, 2 * units.fs
+BATH = {"temperature_K": T, "tdamp": 50 * units.fs}
+PISTON = {"temperature_K": T, "pressure_au": 0.0, "tdamp": 50 * units.fs, "pdamp": 500 * units.fs}
+BERENDSEN = {"temperature_K": T, "taut": 50 * units.fs}
+
+
+def rng():
+    return np.random.default_rng(3)
+
+
+ENGINES = {
+    VelocityVerlet: lambda a, dt: VelocityVerlet(a, dt),
+    Langevin: lambda a, dt: Langevin(a, dt, temperature_K=T, friction=0.01, fixcm=False, rng=rng()),
+    Bussi: lambda a, dt: Bussi(a, dt, temperature_K=T, taut=50 * units.fs, rng=rng()),
+    NoseHooverChainNVT: lambda a, dt: NoseHooverChainNVT(a, dt, **BATH),
+    Andersen: lambda a, dt: Andersen(a, dt, temperature_K=T, andersen_prob=0.01),  # np.random
+    LangevinBAOAB: lambda a, dt: LangevinBAOAB(
+        a, dt, temperature_K=T, T_tau=50 * units.fs, P_tau=500 * units.fs, externalstress=0.0,
+        rng=rng(),
+    ),
+    NVTBerendsen: lambda a, dt: NVTBerendsen(a, dt, **BERENDSEN),
+    NPTBerendsen: lambda a, dt: NPTBerendsen(
+        a, dt, **BERENDSEN, pressure_au=0, compressibility_au=1
+    ),
+    Inhomogeneous_NPTBerendsen: lambda a, dt: Inhomogeneous_NPTBerendsen(
+        a, dt, **BERENDSEN, pressure_au=0, compressibility_au=1
+    ),
+    IsotropicMTKNPT: lambda a, dt: IsotropicMTKNPT(a, dt, **PISTON),
+    MTKNPT: lambda a, dt: MTKNPT(a, dt, **PISTON),
+    MaskedMTKNPT: lambda a, dt: MaskedMTKNPT(a, dt, mask=np.array([True, False, True]), **PISTON),
+    NPT: lambda a, dt: NPT(
+        a, dt, temperature_K=T, externalstress=0, ttime=50 * units.fs, pfactor=1.0
+    ),
+    MelchionnaNPT: lambda a, dt: MelchionnaNPT(
+        a, dt, temperature_K=T, externalstress=0, ttime=50 * units.fs, pfactor=1.0
+    ),
+}  # fmt: skip
+
+
+def started(atoms, calculator):
+    atoms.calc = calculator
+    thermalize_momenta(atoms, temperature_K=T, rng=np.random.default_rng(0))
+    return atoms
+
+
+def copper():
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    atoms.rattle(0.05, seed=2)
+    return started(atoms, EMT())
+
+
+def ethanol():
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.03, seed=1)
+    return started(atoms, mdxai.load_calculator("schnet-ethanol"))
+
+
+def crystal():
+    """More atoms than all pairs are formed of, periodic, and so hot that the list is renewed."""
+    atoms = bulk("C", "diamond", a=4.2, cubic=True) * (2, 2, 2)
+    atoms.rattle(0.2, seed=1)
+    import torch
+
+    potential = random_potential("SchNet", 3, dtype=torch.float32, cutoff=3.0)
+    return started(atoms, NetworkCalculator(potential))
+
+
+def test_every_exact_class_is_tested():
+    assert set(ENGINES) == set(EXACT)
+
+
+def continued(make, system, timestep, before, after):
+    """Return positions and velocities of a run, and those of one that was resumed on the way."""
+    np.random.seed(5)  # noqa: NPY002 (the one that Andersen draws from)
+    whole = make(system(), timestep)
+    whole.run(before)
+    state = decode(encode(AseEngine(whole).state()))
+    whole.run(after)
+    np.random.seed(99)  # noqa: NPY002
+    again = make(system(), timestep)
+    AseEngine(again).restore(state)
+    seen = []
+    again.attach(lambda: seen.append(again.nsteps))
+    again.run(after)
+    assert seen == list(range(before + 1, before + after + 1))
+    assert again.get_time() == whole.get_time()
+    return [(d.atoms.positions, d.atoms.get_momenta(), d.atoms.cell.array) for d in (whole, again)]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:ase", "ignore::FutureWarning:ase")
+@pytest.mark.filterwarnings("ignore:Using heuristic:UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", EXACT, ids=lambda kind: kind.__name__)
+def test_engines_go_on_bit_by_bit(kind):
+    whole, again = continued(ENGINES[kind], copper, DT, 15, 12)
+    for left, right in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("kind", [VelocityVerlet, Langevin, Bussi, NoseHooverChainNVT])
+@pytest.mark.parametrize("system", [ethanol, crystal])
+def test_our_calculators_go_on_bit_by_bit(kind, system):
+    whole, again = continued(ENGINES[kind], system, 0.5 * units.fs, 40, 40)
+    for left, right in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_neighbour_list_makes_a_difference_that_the_state_removes():
+    """The list of the whole run was searched elsewhere than a fresh one would be."""
+    dynamics = ENGINES[VelocityVerlet](crystal(), 0.5 * units.fs)
+    dynamics.run(10)
+    place = dynamics.atoms.calc.state()["positions"]
+    assert not np.array_equal(place, dynamics.atoms.positions)
+
+
+def test_a_state_of_other_dynamics_or_atoms_is_refused():
+    state = AseEngine(ENGINES[Langevin](copper(), DT)).state()
+    with pytest.raises(StateError, match="is one of Langevin, these dynamics are VelocityVerlet"):
+        AseEngine(VelocityVerlet(copper(), DT)).restore(state)
+    with pytest.raises(StateError, match="holds other atoms"):
+        AseEngine(ENGINES[Langevin](ethanol(), DT)).restore(state)
+
+
+class Odd(VelocityVerlet):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.socket = iter(())
+
+
+def test_dynamics_of_somebody_else_say_what_is_lost():
+    engine = AseEngine(Odd(copper(), DT))
+    assert "none of ASE's own classes" in engine.doubt()
+    with pytest.warns(RestartWarning, match="Odd holds socket, which no checkpoint can"):
+        engine.state()
+    assert AseEngine(VelocityVerlet(copper(), DT)).doubt() is None
+
+
+def make_ethanol():
+    return ENGINES[Langevin](ethanol(), 0.5 * units.fs)
+
+
+def content(path):
+    """Return everything in a record that must not depend on interruptions."""
+    run = mdxai.open_run(path)
+    tables = [run.frames_table(), run.trajectory_table(), run.pairs_table(), run.events_table(),
+              run.profile_table()]  # fmt: skip
+    verdict = dict(run.verdict)
+    verdict.pop("cost")
+    return [*(repr(t.to_pydict()) for t in tables), verdict]
+
+
+RECORD = {"record": RecordSettings(checkpoint_steps=10, rows_per_part=17)}
+
+
+def full_run(path, steps=60, **more):
+    dynamics = make_ethanol()
+    with Monitor(dynamics, path, attribute_every=5, **RECORD, **more) as monitor:
+        dynamics.attach(monitor)
+        dynamics.run(steps)
+    return dynamics, monitor
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "run"
+    return content(path) if path.exists() else (full_run(path), content(path))[1]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("at", [3, 20, 41, 60])
+def test_a_resumed_record_is_the_uninterrupted_one(tmp_path, uninterrupted, at):
+    path = tmp_path / "run"
+
+    def killer(dynamics):
+        if dynamics.nsteps == at:
+            raise Killed
+
+    dynamics = make_ethanol()
+    with pytest.raises(Killed), Monitor(dynamics, path, attribute_every=5, **RECORD) as monitor:
+        dynamics.attach(monitor)
+        dynamics.attach(killer, 1, dynamics)
+        dynamics.run(60)
+    dynamics = make_ethanol()
+    monitor = Monitor.resume(dynamics, path, attribute_every=5, **RECORD)
+    with monitor:
+        dynamics.attach(monitor)
+        dynamics.run(60 - dynamics.nsteps)
+    assert content(path) == uninterrupted
+    assert monitor.cost.resumed_at == ([] if at < 10 else [at // 10 * 10])
+
+
+def test_a_finished_run_can_be_resumed_without_harm(tmp_path, uninterrupted):
+    path = tmp_path / "run"
+    full_run(path, 40)
+    dynamics = make_ethanol()
+    with Monitor.resume(dynamics, path, attribute_every=5, **RECORD) as monitor:
+        assert dynamics.nsteps == 40
+        dynamics.attach(monitor)
+        dynamics.run(20)
+    assert content(path) == uninterrupted
+
+
+def test_what_has_changed_is_shown(tmp_path):
+    path = tmp_path / "run"
+    full_run(path, 12)
+    with pytest.raises(RecordError, match=r"parameters.gamma: recorded 0.1, now 0.25"):
+        Monitor.resume(make_ethanol(), path, attribute_every=5, gamma=0.25, **RECORD)
+    atoms = started(molecule("CH3CH2OH"), mdxai.load_calculator("painn-ethanol"))
+    with pytest.raises(RecordError, match=r"calculator.weights_sha256: recorded '.*', now '.*'"):
+        Monitor.resume(ENGINES[Langevin](atoms, 0.5 * units.fs), path, attribute_every=5)
+    with pytest.raises(RecordError, match=r"engine.timestep: recorded 0.5, now 1"):
+        Monitor.resume(ENGINES[Langevin](ethanol(), units.fs), path, attribute_every=5)
+    assert len(list_checkpoints(path)) > 0
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match="is a file"):
+        Monitor.resume(make_ethanol(), tmp_path / "file")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signals_checkpoint_and_stop(tmp_path, uninterrupted, number):
+    path, came = tmp_path / "run", []
+    before = signal.signal(number, lambda *args: came.append(args[0]))
+    try:
+        dynamics = make_ethanol()
+        with Monitor(dynamics, path, attribute_every=5, **RECORD) as monitor:
+            dynamics.attach(lambda: dynamics.nsteps == 23 and os.kill(os.getpid(), number))
+            dynamics.attach(monitor)
+            dynamics.run(60)
+            assert came == []
+        assert came == [number]  # delivered to whoever handled it before
+        assert (dynamics.nsteps, monitor.stopped_by) == (23, signal.Signals(number).name)
+    finally:
+        signal.signal(number, before)
+    assert mdxai.open_run(path).verdict["interrupted_by"] == signal.Signals(number).name
+    dynamics = make_ethanol()
+    with Monitor.resume(dynamics, path, attribute_every=5, **RECORD) as monitor:
+        assert dynamics.nsteps == 23
+        dynamics.attach(monitor)
+        dynamics.run(60 - dynamics.nsteps)
+    assert content(path) == uninterrupted
+
+
+def test_threads_leave_signals_alone(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def work():
+        with Monitor(make_ethanol(), tmp_path / "run"):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
