@@ -539,6 +539,25 @@ def train(
 
 @app.command()
 @_clean_exit
+def label(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    out: Annotated[Path, typer.Option(help="Extended XYZ file to write.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of frames.")] = 20,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pick frames for labelling: before the instability, where deviations rose, and diverse."""
+    from mdxai.labelling import label as write_labels
+
+    count = write_labels(run, out, n)
+    if as_json:
+        print(_json({"out": str(out), "frames": count}))
+    elif not quiet:
+        print(f"{count} frames in {out}")
+
+
+@app.command()
+@_clean_exit
 def demo(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the two runs. Default: runs/demo, demo-2, …")

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from ase.build import molecule
-from ase.io import write
+from ase.io import read, write
 from typer.testing import CliRunner
 
 import mdxai
@@ -35,6 +35,22 @@ def test_run_writes_a_run_and_exits_with_0(tmp_path):
     assert run.header["context"]["settings"]["seed"] == 1
 
 
+def test_the_same_command_resumes_or_says_that_it_is_finished(tmp_path):
+    out = tmp_path / "run"
+    command = ("run", "schnet-ethanol", ETHANOL, "--steps", 20, "--out", out, "--resume")
+    first = invoke(*command)  # nothing to resume yet
+    assert first.exit_code == 0, first.output
+    again = invoke(*command)
+    assert (again.exit_code, again.stdout) == (0, f"{out} is finished: stable\n")
+    assert invoke(*command[:-1]).exit_code == 2  # holds a run
+    (out / "verdict.json").unlink()
+    other = invoke(*command, "--seed", 2)
+    assert other.exit_code == 2
+    assert "settings.seed: recorded 1, now 2" in other.stderr
+    assert invoke(*command).exit_code == 0
+    assert mdxai.open_run(out).frames_table().num_rows == 21
+
+
 def test_run_from_a_file_in_nve_as_json(tmp_path):
     write(tmp_path / "ethanol.xyz", molecule(ETHANOL))
     result = invoke(
@@ -48,16 +64,25 @@ def test_run_from_a_file_in_nve_as_json(tmp_path):
     assert not {"energy", "momentum", "bond", "contact"} & set(verdict["unavailable"])
 
 
-def test_run_that_blows_up_exits_with_3(tmp_path):
+def test_run_that_blows_up_is_halted_and_gives_frames_to_label(tmp_path):
     """A timestep far too long tears any molecule apart."""
     out = tmp_path / "run"
     result = invoke(
         "run", "schnet-ethanol", ETHANOL, "--timestep", 5, "--steps", 200, "--temperature", 800,
         "--halt", "--out", out,
     )  # fmt: skip
-    assert result.exit_code == 3
+    assert result.exit_code == 6
     assert "unstable" in result.stdout
-    assert mdxai.open_run(out).verdict["onset_fs"] > 0
+    verdict = mdxai.open_run(out).verdict
+    assert verdict["onset_fs"] > 0
+    assert verdict["halted_by"].startswith(verdict["findings"][0]["principle"])
+    again = invoke("run", "schnet-ethanol", ETHANOL, "--halt", "--out", out, "--resume")
+    assert (again.exit_code, "is finished: unstable (halted by" in again.stdout) == (6, True)
+    labels = tmp_path / "frames.xyz"
+    assert invoke("label", out, "--out", labels, "--n", 3).exit_code == 0
+    frames = read(labels, ":")
+    assert 0 < len(frames) <= 3
+    assert all(atoms.info["time_fs"] < verdict["onset_fs"] for atoms in frames)
 
 
 def test_same_seed_same_run(tmp_path):

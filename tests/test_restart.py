@@ -45,7 +45,7 @@ def rng():
 
 
 ENGINES = {
-    VelocityVerlet: lambda a, dt: VelocityVerlet(a, dt),
+    VelocityVerlet: VelocityVerlet,
     Langevin: lambda a, dt: Langevin(a, dt, temperature_K=T, friction=0.01, fixcm=False, rng=rng()),
     Bussi: lambda a, dt: Bussi(a, dt, temperature_K=T, taut=50 * units.fs, rng=rng()),
     NoseHooverChainNVT: lambda a, dt: NoseHooverChainNVT(a, dt, **BATH),
@@ -214,10 +214,15 @@ def test_a_resumed_record_is_the_uninterrupted_one(tmp_path, uninterrupted, at):
             raise Killed
 
     dynamics = make_ethanol()
-    with pytest.raises(Killed), Monitor(dynamics, path, attribute_every=5, **RECORD) as monitor:
-        dynamics.attach(monitor)
-        dynamics.attach(killer, 1, dynamics)
-        dynamics.run(60)
+
+    def run():
+        with Monitor(dynamics, path, attribute_every=5, **RECORD) as monitor:
+            dynamics.attach(monitor)
+            dynamics.attach(killer, 1, dynamics)
+            dynamics.run(60)
+
+    with pytest.raises(Killed):
+        run()
     dynamics = make_ethanol()
     monitor = Monitor.resume(dynamics, path, attribute_every=5, **RECORD)
     with monitor:
