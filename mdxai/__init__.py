@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         load_property,
     )
     from mdxai.frame import Frame, Pairs
-    from mdxai.monitor import InstabilityWarning, Monitor
+    from mdxai.monitor import InstabilityWarning, Monitor, UnstableTrajectory
     from mdxai.record import RecordError, Run, open_run
     from mdxai.thresholds import load_thresholds
     from mdxai.verdict import Verdict, judge
@@ -39,6 +39,7 @@ _HOME = {
     "Pairs": "mdxai.frame",
     "RecordError": "mdxai.record",
     "Run": "mdxai.record",
+    "UnstableTrajectory": "mdxai.monitor",
     "Verdict": "mdxai.verdict",
     "attributor": "mdxai.attribution",
     "judge": "mdxai.verdict",
@@ -58,6 +59,7 @@ __all__ = [
     "Pairs",
     "RecordError",
     "Run",
+    "UnstableTrajectory",
     "Verdict",
     "attributor",
     "judge",

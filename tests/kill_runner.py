@@ -1,6 +1,6 @@
 """Kills a monitored run again and again, resumes it, and compares it with one never killed.
 
-    python -m tests.kill_runner FOLDER KILLS SEED
+    python -m tests.kill_runner FOLDER KILLS SEED STEPS
 
 One process imports everything and forks a child per attempt: importing takes longer than a run. It
 prints a JSON line: kills survived, how many while a file was being written, runs completed.
@@ -26,11 +26,10 @@ import mdxai
 from mdxai.monitor import Monitor
 from mdxai.record import RecordSettings
 
-STEPS = 400
 RECORD = RecordSettings(checkpoint_steps=15, rows_per_part=13, keep_checkpoints=2)
 
 
-def run(path: Path) -> None:
+def run(path: Path, steps: int) -> None:
     """Start the run in `path`, or go on with it, to its end."""
     torch.set_num_threads(1)
     atoms = molecule("CH3CH2OH")
@@ -42,16 +41,16 @@ def run(path: Path) -> None:
     )
     with Monitor.resume(dynamics, path, attribute_every=5, record=RECORD) as monitor:
         dynamics.attach(monitor)
-        dynamics.run(STEPS - dynamics.nsteps)
+        dynamics.run(steps - dynamics.nsteps)
 
 
-def child(path: Path) -> int:
+def child(path: Path, steps: int) -> int:
     """Fork a process that runs; return its id."""
     number = os.fork()
     if number == 0:
         code = 1
         try:
-            run(path)
+            run(path, steps)
             code = 0
         finally:
             os._exit(code)
@@ -64,13 +63,13 @@ def ended(number: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if done else None
 
 
-def attempt(path: Path, rng: np.random.Generator, longest: float) -> tuple[str, bool]:
+def attempt(path: Path, steps: int, rng: np.random.Generator, longest: float) -> tuple[str, bool]:
     """Run until the end or a kill; return "done", "killed" or "failed", and whether mid-file.
 
     Every second attempt is killed when a file is being written, some of these after the first few
     milliseconds of that: in parts, merges and checkpoints alike.
     """
-    number, begin = child(path), time.monotonic()
+    number, begin = child(path, steps), time.monotonic()
     wait = rng.uniform(0, longest)
     in_file = bool(rng.integers(2))
     while True:
@@ -96,17 +95,17 @@ def content(path: Path) -> list[object]:
     return [*(table.to_pydict() for table in tables), verdict]
 
 
-def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
+def main(folder: Path, kills: int, seed: int, steps: int) -> dict[str, object]:
     """Kill until there were that many kills and the last run reached its end."""
     rng = np.random.default_rng(seed)
     begin = time.monotonic()
-    assert os.waitstatus_to_exitcode(os.waitpid(child(folder / "whole"), 0)[1]) == 0
-    longest = 1.2 * (time.monotonic() - begin)
+    assert os.waitstatus_to_exitcode(os.waitpid(child(folder / "whole", steps), 0)[1]) == 0
+    longest = 0.6 * (time.monotonic() - begin)  # so that most attempts end in a kill
     want = repr(content(folder / "whole"))
     counts = {"killed": 0, "in_file": 0, "done": 0, "failed": 0, "attempts": 0}
     while counts["killed"] < kills or not counts["done"]:
         path = folder / f"run-{counts['done']}"
-        how, writing = attempt(path, rng, longest)
+        how, writing = attempt(path, steps, rng, longest)
         counts["attempts"] += 1
         counts[how] += 1
         counts["in_file"] += how == "killed" and writing
@@ -118,4 +117,4 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(main(Path(sys.argv[1]), *map(int, sys.argv[2:5]))))

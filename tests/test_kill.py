@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 
-def survive(folder: Path, kills: int, seed: int) -> dict[str, object]:
+def survive(folder: Path, kills: int, seed: int, steps: int) -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kill_runner", str(folder), str(kills), str(seed)],
+        [sys.executable, "-m", "tests.kill_runner", str(folder), *map(str, (kills, seed, steps))],
         cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False, timeout=3000,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
@@ -22,12 +22,12 @@ def survive(folder: Path, kills: int, seed: int) -> dict[str, object]:
 
 
 def test_a_few_kills(tmp_path):
-    result = survive(tmp_path, 4, 1)
-    assert result["killed"] >= 4
+    result = survive(tmp_path, 3, 1, 100)
+    assert result["killed"] >= 3
 
 
 @pytest.mark.slow
 def test_a_hundred_kills(tmp_path):
-    result = survive(tmp_path, 100, 2)
+    result = survive(tmp_path, 100, 2, 400)
     assert result["killed"] >= 100
     assert result["in_file"] >= 20

@@ -276,7 +276,7 @@ def test_thermostats_state_their_temperature(make, temperature, conserves):
     ("arguments", "message"),
     [
         ({"attribute_every": -1}, "attribute_every must be 0 or positive, got -1"),
-        ({"on_unstable": "explode"}, "'ignore', 'warn', 'halt' or a function, got 'explode'"),
+        ({"on_unstable": "explode"}, "'halt', 'raise' or a function, got 'explode'"),
     ],
 )
 def test_unusable_arguments(arguments, message):

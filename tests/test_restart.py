@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -30,6 +31,7 @@ from mdxai.engines.ase_state import EXACT
 from mdxai.monitor import Monitor
 from mdxai.record import RecordError, RecordSettings, list_checkpoints
 from mdxai.record.checkpoint import decode, encode
+from mdxai.record.files import FileSystem
 from mdxai.state import StateError
 
 from .conftest import random_potential
@@ -278,6 +280,38 @@ def test_signals_checkpoint_and_stop(tmp_path, uninterrupted, number):
     dynamics = make_ethanol()
     with Monitor.resume(dynamics, path, attribute_every=5, **RECORD) as monitor:
         assert dynamics.nsteps == 23
+        dynamics.attach(monitor)
+        dynamics.run(60 - dynamics.nsteps)
+    assert content(path) == uninterrupted
+
+
+def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(
+    tmp_path, uninterrupted, monkeypatch
+):
+    path = tmp_path / "run"
+
+    def fill(dynamics):
+        if dynamics.nsteps == 33:
+
+            def full(self, descriptor, content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            monkeypatch.setattr(FileSystem, "write", full)
+
+    dynamics = make_ethanol()
+
+    def run():
+        with Monitor(dynamics, path, attribute_every=5, **RECORD) as monitor:
+            dynamics.attach(fill, 1, dynamics)
+            dynamics.attach(monitor)
+            dynamics.run(60)
+
+    with pytest.raises(RecordError, match=r"No space left on device.*is intact.*resume the run"):
+        run()
+    monkeypatch.undo()
+    assert mdxai.open_run(path).frames_table()["step"].to_pylist()[-1] >= 30
+    dynamics = make_ethanol()
+    with Monitor.resume(dynamics, path, attribute_every=5, **RECORD) as monitor:
         dynamics.attach(monitor)
         dynamics.run(60 - dynamics.nsteps)
     assert content(path) == uninterrupted
