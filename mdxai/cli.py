@@ -85,6 +85,10 @@ def _loading(silent: bool) -> Iterator[None]:
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Thresholds = Annotated[
+    Path | None,
+    typer.Option(help="TOML that changes them: [bond] unstable = 0.7."),
+]
 
 
 @app.command()
@@ -113,10 +117,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Run directory to write. Default: runs/run, run-2, …")
     ] = None,
-    thresholds: Annotated[
-        Path | None,
-        typer.Option(help="TOML that changes them: [bond] unstable = 0.7."),
-    ] = None,
+    thresholds: Thresholds = None,
     expect: Annotated[
         list[str] | None,
         typer.Option(help="Bond that may break and form: C1-O2 (atoms from 0) or O-H. Repeatable."),
@@ -335,7 +336,7 @@ def check(
         str | None,
         typer.Argument(
             help="File that ASE reads (its last frame), or a G2 molecule's name. Default: the "
-            "molecule that a network of ours was trained on."
+            "molecule that a network of ours was trained on, where the G2 set has it."
         ),
     ] = None,
     arg: Annotated[
@@ -345,6 +346,7 @@ def check(
         float, typer.Option(help="Cutoff of an imported calculator, Å, where known.")
     ] = float("nan"),
     seed: Annotated[int, typer.Option(help="Of the rattling of the structure.")] = 1,
+    thresholds: Thresholds = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     trust_pickle: Annotated[
@@ -360,6 +362,7 @@ def check(
         from mdxai.check import calculator_factory, default_structure, worst_verdict
         from mdxai.check import check as probe
         from mdxai.simulation import read_structure
+        from mdxai.thresholds import PROBE_THRESHOLDS, load_thresholds
 
     make = calculator_factory(
         calculator, arg or (),
@@ -372,6 +375,7 @@ def check(
     with nullcontext() if quiet or as_json else errors.status("probing") as status:
         results = probe(
             make, atoms, seed=seed, cutoff=cutoff,
+            thresholds=load_thresholds(thresholds) if thresholds else PROBE_THRESHOLDS,
             progress=None if status is None
             else lambda name, done, of: status.update(f"probing {name} ({done + 1} of {of})"),
         )  # fmt: skip
@@ -383,13 +387,14 @@ def check(
         }))  # fmt: skip
     elif not quiet:
         _print_check(results, f"{calculator}, {structure}: {verdict}", atoms.get_chemical_symbols())
-    raise typer.Exit(EXIT_UNSTABLE if verdict == "fail" else EXIT_STABLE)
+    raise typer.Exit(EXIT_UNSTABLE if verdict in ("fail", "error") else EXIT_STABLE)
 
 
 def _print_check(results: list[CheckResult], title: str, symbols: list[str]) -> None:
     from rich.table import Table
 
-    colours = {"pass": "green", "warn": "yellow", "fail": "bold red", "not checked": "dim"}
+    colours = {"pass": "green", "warn": "yellow", "fail": "bold red", "error": "bold red",
+               "not checked": "dim"}  # fmt: skip
     table = Table(title=title)
     for heading in ("principle", "value", "allowed", "unit", "verdict", "atoms", "remedy"):
         right = heading in ("value", "allowed")

@@ -25,6 +25,10 @@ AMU_ANG2_PER_FS2 = 103.6426957  # eV in one amu·Å²/fs², CODATA 2014; checked
 DENSE_LIMIT = 64  # atoms up to which all pairs are formed at once
 
 
+class FrameError(ValueError):
+    """Quantities of a frame that do not fit together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pairs:
     """Unordered pairs of atoms, each once, at their shortest image.
@@ -138,7 +142,13 @@ def _held_results(atoms: Atoms) -> tuple[float, Floats]:
         return np.nan, forces
     held = getattr(calculator, "results", None)
     if held is not None and "forces" in held:  # asking through `atoms` compares the system again
-        return float(held.get("energy", np.nan)), np.array(held["forces"], dtype=np.float64)
+        given = np.array(held["forces"], dtype=np.float64)
+        if given.shape != forces.shape:
+            raise FrameError(
+                f"the calculator holds forces of shape {given.shape} for {len(atoms)} atoms; "
+                f"expected {forces.shape}"
+            )
+        return float(held.get("energy", np.nan)), given
     energy = np.nan
     if not calculator.calculation_required(atoms, ["energy"]):
         energy = float(atoms.get_potential_energy())

@@ -43,7 +43,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of a run. `onset_fs` is the start of the first instability, if any."""
+    """The judgement of a run. `onset_fs` is the start of the first instability, if any.
+
+    Times of findings and the onset are those of the frames; `start_fs` is that of the first one.
+    """
 
     stability: Stability
     onset_fs: float | None
@@ -51,6 +54,7 @@ class Verdict:
     n_frames: int
     findings: tuple[Finding, ...] = ()
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    start_fs: float = 0.0
 
     @property
     def cause(self) -> Finding | None:
@@ -68,7 +72,8 @@ class Verdict:
         return plain
 
     def __str__(self) -> str:
-        lines = [f"{self.stability} over {self.duration_fs:g} fs ({self.n_frames} frames)"]
+        start = f" from {self.start_fs:g} fs on" if self.start_fs else ""
+        lines = [f"{self.stability} over {self.duration_fs:g} fs{start} ({self.n_frames} frames)"]
         if self.onset_fs is not None:
             lines[0] += f", onset at {self.onset_fs:g} fs"
         for f in self.findings:
@@ -186,7 +191,7 @@ class Court:
         }
         return Verdict(
             stability, min(grave, default=None), end - start, self._n_frames, findings,
-            silent | self._unavailable,
+            silent | self._unavailable, start,
         )  # fmt: skip
 
     def _findings(self) -> Iterable[Finding]:
