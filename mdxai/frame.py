@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,8 +67,8 @@ class Frame:
     n_constrained: int = 0  # degrees of freedom that constraints remove
 
     def __post_init__(self) -> None:
-        for name in _ARRAYS:
-            getattr(self, name).setflags(write=False)
+        for array in _ARRAYS(self):
+            array.setflags(write=False)
 
     @classmethod
     def from_atoms(cls, atoms: Atoms, *, step: int = 0, time: float = 0.0) -> Frame:
@@ -88,7 +89,7 @@ class Frame:
             step=step,
             time=time,
             numbers=atoms.numbers.astype(np.int64),
-            masses=atoms.get_masses().astype(np.float64),
+            masses=atoms.get_masses().astype(np.float64, copy=False),  # its own copy already
             positions=atoms.positions.copy(),
             velocities=atoms.get_velocities() * units.fs,
             forces=forces,
@@ -131,15 +132,14 @@ class Frame:
 
 
 _SCALARS = {"step", "time", "energy", "n_constrained"}
-_ARRAYS = tuple(f.name for f in fields(Frame) if f.name not in _SCALARS)
+_ARRAYS = attrgetter(*(f.name for f in fields(Frame) if f.name not in _SCALARS))
 
 
 def _held_results(atoms: Atoms) -> tuple[float, Floats]:
-    forces = np.full((len(atoms), 3), np.nan)
     calculator = atoms.calc
     # MD asks for forces alone, so a calculator may hold these without an energy.
     if calculator is None or calculator.calculation_required(atoms, ["forces"]):
-        return np.nan, forces
+        return np.nan, np.full((len(atoms), 3), np.nan)
     held = getattr(calculator, "results", None)
     if held is not None and "forces" in held:  # asking through `atoms` compares the system again
         given = np.array(held["forces"], dtype=np.float64)
@@ -177,7 +177,7 @@ def find_pairs(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: fl
 
 
 def _all_pairs(points: Floats, cutoff: float) -> Pairs:
-    i, j = _upper_triangle(len(points))
+    i, j = upper_triangle(len(points))
     vectors = points[j] - points[i]
     distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     pairs = Pairs(i, j, vectors, distances)
@@ -187,7 +187,8 @@ def _all_pairs(points: Floats, cutoff: float) -> Pairs:
 _TRIANGLES: dict[int, tuple[Ints, Ints]] = {}
 
 
-def _upper_triangle(n: int) -> tuple[Ints, Ints]:
+def upper_triangle(n: int) -> tuple[Ints, Ints]:
+    """Return all pairs i < j of n atoms, sorted; the same arrays as long as n stays."""
     if n not in _TRIANGLES:
         i, j = np.triu_indices(n, k=1)
         _TRIANGLES.clear()  # one system at a time: memory stays bounded

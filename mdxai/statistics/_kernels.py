@@ -1,4 +1,4 @@
-"""All numba code. Every kernel has a NumPy twin in the tests and adds nothing but speed.
+"""Kernels of the statistics. Every one has a NumPy twin in the tests and adds nothing but speed.
 
 Kernels hold no Python lock. They check every length and index that could lead out of an array, and
 return the number of samples whose channel does not exist, or −1 where lengths differ. Samples that
