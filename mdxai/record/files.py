@@ -156,6 +156,15 @@ def refusing_as_unwritable(path: Path) -> Iterator[None]:
         raise cannot_write(path, error) from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a directory, and those above it; one that is there is fine.
+
+    Raises:
+        OSError: when the file system refuses.
+    """
+    system.make_folder(path)
+
+
 def copy_file(source: Path, folder: Path) -> None:
     """Copy a file into a folder, durably and in pieces.
 

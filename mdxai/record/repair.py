@@ -23,8 +23,8 @@ from mdxai.record.files import (
     RecordError,
     copy_file,
     hash_of,
+    make_folder,
     refusing_as_unwritable,
-    system,
 )
 from mdxai.record.header import HEADER, VERDICT, read_header, read_verdict, write_header
 from mdxai.record.parts import Part, list_parts, read_groups, verify, without_covered
@@ -210,7 +210,7 @@ def _write(folder: Path, target: Path, report: Repair) -> None:
             f"{target} exists already; move it away, or name another directory for what is whole"
         )
     with refusing_as_unwritable(target):
-        system.make_folder(target)
+        make_folder(target)
         states = {file.name: file.state for file in report.files}
         kept = [name for name, state in states.items() if state in (WHOLE, COVERED)]
         for name in kept:

@@ -19,7 +19,7 @@ from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle
 from mdxai.record.checkpoint import Checkpoint, snapshot, write_checkpoint
 from mdxai.record.columns import Gathered, event_text
-from mdxai.record.files import RecordError, system
+from mdxai.record.files import RecordError, make_folder
 from mdxai.record.header import SCHEMA, versions, without_none, write_header, write_verdict
 from mdxai.record.parts import Part, write_part
 from mdxai.record.rewind import rewind
@@ -68,7 +68,7 @@ class RunWriter:
         """
         refuse_other_run(self.path)
         try:
-            system.make_folder(self.path)
+            make_folder(self.path)
         except OSError as error:
             raise RecordError(
                 f"cannot create the run directory {self.path}: {error.strerror or error}; choose "
