@@ -15,7 +15,7 @@ from ase.md.md import MolecularDynamics
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
 from mdxai.calculators import twin_of
-from mdxai.engines import AseEngine
+from mdxai.engines import AseEngine, Engine
 from mdxai.frame import Frame
 from mdxai.principles import (
     LEARNED,
@@ -66,7 +66,7 @@ class Monitor:
     trajectory is bit-identical to the unmonitored one.
 
     Args:
-        dynamics: an ASE MolecularDynamics object.
+        dynamics: an ASE MolecularDynamics object, or another Engine.
         path: run directory to write; None keeps no record.
         attribute_every: explain frames whose MD step is a multiple of this; 0 never.
         probe_every: probe a twin of the calculator, as `mdxai check` does, at frames whose MD step
@@ -87,7 +87,7 @@ class Monitor:
 
     def __init__(  # noqa: PLR0913 (every choice of a user's one line)
         self,
-        dynamics: MolecularDynamics,
+        dynamics: MolecularDynamics | Engine,
         path: str | os.PathLike[str] | None = None,
         *,
         attribute_every: int = 10,
@@ -106,7 +106,7 @@ class Monitor:
             raise ValueError(
                 f"on_unstable must be 'ignore', 'warn', 'halt' or a function, got {on_unstable!r}"
             )
-        self._engine = AseEngine(dynamics)
+        self._engine = dynamics if isinstance(dynamics, Engine) else AseEngine(dynamics)
         self._writer: RunWriter | None = None
         if path is not None:
             self._writer = RunWriter(path, record)
@@ -139,13 +139,22 @@ class Monitor:
             warnings.warn("the monitor is finished and sees no more frames", stacklevel=2)
             return
         begin = time.perf_counter()
-        frame = self._engine.frame()
+        self._take(self._engine.frame(), begin)
+
+    def take(self, frame: Frame, attribution: Attribution | None = None) -> None:
+        """Take in one frame, with its explanation where the caller has made it already.
+
+        For engines that hand out frames in batches; ASE's call the monitor itself.
+        """
+        self._take(frame, time.perf_counter(), attribution)
+
+    def _take(self, frame: Frame, begin: float, attribution: Attribution | None = None) -> None:
         if frame.step == self.last_step:  # attached twice, or called by hand
             return
         self.last_step = frame.step
         if self._principles is None:
             self._start(frame, begin)
-        self._observe(frame)
+        self._observe(frame, attribution)
         end = time.perf_counter()
         self.cost.monitor += end - begin
         self.cost.total = end - self._started
@@ -209,9 +218,9 @@ class Monitor:
             self.profile = BinnedMoments(self._channels.names, self._engine.calculator.card.cutoff)
         return {}
 
-    def _observe(self, frame: Frame) -> None:
+    def _observe(self, frame: Frame, given: Attribution | None) -> None:
         assert self._principles is not None
-        attribution = self._explain(frame)
+        attribution = self._explain(frame) if given is None else self._keep(given)
         due = {
             "free": True,
             "attribution": attribution is not None,
@@ -237,13 +246,17 @@ class Monitor:
             return None
         begin = time.perf_counter()
         assert self._attributor is not None
-        attribution = self._attributor.attribute(frame)
+        attribution = self._keep(self._attributor.attribute(frame))
+        self.cost.attribution += time.perf_counter() - begin
+        return attribution
+
+    def _keep(self, attribution: Attribution) -> Attribution:
+        """Add an explanation to the statistics and return it."""
         if self.profile is not None:
             pairs = attribution.pairs
             channels = self._channels.of(pairs.i, pairs.j)
             self.profile.update(channels, pairs.distances, np.abs(attribution.strengths))
         self.last_attribution = attribution
-        self.cost.attribution += time.perf_counter() - begin
         self.cost.n_attributions += 1
         return attribution
 

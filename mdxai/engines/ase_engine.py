@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from ase import units
@@ -15,23 +14,8 @@ from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.nvtberendsen import NVTBerendsen
 from ase.md.verlet import VelocityVerlet
 
+from mdxai.engines.engine import EngineDescription
 from mdxai.frame import Frame
-
-
-@dataclass(frozen=True, slots=True)
-class EngineDescription:
-    """name: class of the dynamics. timestep: fs. temperature: of the thermostat, K, or None.
-    conserves_energy: whether nothing but the forces changes the velocities. random_bath: whether a
-    thermostat pushes each atom at random. parameters: what else the engine states about itself, in
-    its own units.
-    """
-
-    name: str
-    timestep: float
-    temperature: float | None
-    conserves_energy: bool
-    random_bath: bool = False
-    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 class AseEngine:
