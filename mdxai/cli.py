@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mdxai.attribution import Attribution
     from mdxai.check import CheckResult
     from mdxai.monitor import Monitor
+    from mdxai.record import Repair
 
 EXIT_STABLE, EXIT_BAD_INPUT, EXIT_UNSTABLE, EXIT_INCONCLUSIVE = 0, 2, 3, 4
 
@@ -452,6 +453,49 @@ def _card_summary(card: Any) -> dict[str, Any]:
         "force_mae_mev_per_ang": card.errors.get("force_mae_mev_per_ang"),
         "data": card.provenance.get("rows"),
     }
+
+
+@app.command()
+@_clean_exit
+def repair(
+    run: Annotated[Path, typer.Argument(help="Run directory that nobody is writing to.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for what is whole. Default: RUN-repaired.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every file of a run and keep what is whole. Exit code 0: whole, 3: damaged, 2: no run.
+
+    The run itself is never changed.
+    """
+    from mdxai.record import repair
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table says it too
+        report = repair(run, out)
+    if as_json:
+        print(_json(report.as_dict()))
+    elif not quiet:
+        _print_repair(report)
+    raise typer.Exit(EXIT_STABLE if report.whole else EXIT_UNSTABLE)
+
+
+def _print_repair(report: Repair) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{report.path}: {'whole' if report.whole else 'damaged'}")
+    for heading in ("file", "state", "rows", "why"):
+        table.add_column(heading, no_wrap=heading != "why")
+    for file in report.files:
+        bad = file.state in ("damaged", "missing")
+        state = f"[bold red]{file.state}[/]" if bad else file.state
+        rows = "" if file.rows is None else str(file.rows)
+        table.add_row(_escape(file.name), state, rows, _escape(file.detail))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    if report.repaired is not None:
+        console.print(f"what is whole is in {_escape(str(report.repaired))}", soft_wrap=True)
 
 
 @app.command()
