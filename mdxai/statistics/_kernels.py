@@ -12,6 +12,8 @@ import math
 import numba
 import numpy as np
 
+CannotCompile = numba.core.errors.NumbaError  # raised for arguments no kernel is made for
+
 BLOCK = 1024  # samples of a cell that are summed before they join the running moments
 FIRST = 16  # the same for the first block, whose shift is one sample and may be far off
 
