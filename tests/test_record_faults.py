@@ -94,6 +94,7 @@ def write_until_it_fails(path, monkeypatch, at, number):
     return writer, met
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
 def test_no_fault_of_the_disk_harms_what_is_written(tmp_path, monkeypatch, number):
     """The n-th call fails, and all after it: what is there is whole, and the run can go on."""
