@@ -145,6 +145,25 @@ def test_attribution_against_forces(name, kind):
     )
 
 
+@pytest.mark.parametrize("name", MOLECULES)
+@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+def test_compiled_attribution(name, kind):
+    network, card = wide_model(kind)
+    calculators = [
+        NetworkCalculator(NetworkPotential(copy.deepcopy(network), card, compile=compiled))
+        for compiled in (False, True)
+    ]
+    eager, fast = (after_forces(MOLECULES[name], c, method="walks") for c in calculators)
+    move = stepper(MOLECULES[name], calculators_of(kind, 1)[0])
+    for _ in range(60):
+        move()
+    forces, slow, quick = interleaved([move, eager, fast], repeats=20)
+    print(
+        f"\n{kind} {name}: exact two-body over uncompiled energy + forces: "
+        f"{slow / forces:.2f}, compiled {quick / forces:.2f}"
+    )
+
+
 def waters(n_side):
     """Return n_side³ water molecules at the density of the liquid, at random orientations."""
     rng = np.random.default_rng(0)
