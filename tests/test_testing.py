@@ -69,8 +69,13 @@ def marked_hydrogen(calculator):
     return marked_atom(calculator, 6)
 
 
+def gently_rising(calculator):
+    """Steeper ones make forces of 1000 eV/Å, which finite differences cannot follow."""
+    return rising_decay(calculator, power=2.0)
+
+
 NETWORK_FAULTS = [
-    flat_decay, shuffled_block, swapped_elements, rising_decay, short_sight, large_biases,
+    flat_decay, shuffled_block, swapped_elements, gently_rising, short_sight, large_biases,
     marked_hydrogen,
 ]  # fmt: skip
 
@@ -355,7 +360,7 @@ def test_network_faults_are_consistent_explained_and_leave_the_sound_one(name, i
             energies.append(ethanol.get_potential_energy())
         ethanol.positions[atom, axis] += 1e-4
         slope = (energies[1] - energies[0]) / 2e-4
-        assert forces[atom, axis] == pytest.approx(slope, rel=1e-6, abs=1e-5)
+        assert forces[atom, axis] == pytest.approx(slope, abs=1e-5)
     explained = mdxai.attributor(faulty).attribute(ethanol)
     assert np.isfinite(explained.two_body).all()
     assert np.abs(explained.two_body - relevance.two_body).max() > 1e-3
