@@ -70,7 +70,7 @@ def marked_hydrogen(calculator):
 
 
 def gently_rising(calculator):
-    """Steeper ones make forces of 1000 eV/Å, which finite differences cannot follow."""
+    """Steeper ones make forces of hundreds of eV/Å, which finite differences cannot follow."""
     return rising_decay(calculator, power=2.0)
 
 
