@@ -88,6 +88,25 @@ class NanForces:
 
 
 @dataclass(frozen=True, slots=True)
+class Spike:
+    """One atom feels an extra force (eV/Å) in the evaluation `at`, counted from 0, and never again.
+
+    Breaks: forces are a smooth function of the positions, as after a bit flip or a lost neighbour.
+    """
+
+    at: int = 200
+    atom: int = 0
+    force: tuple[float, float, float] = (40.0, 0.0, 0.0)
+
+    def __call__(self, frame: Frame) -> tuple[float, Floats]:
+        if not 0 <= self.atom < frame.n_atoms:
+            raise FaultError(f"the system has atoms 0 to {frame.n_atoms - 1}, got {self.atom}")
+        extra = np.zeros((frame.n_atoms, 3))
+        extra[self.atom] = self.force if frame.step == self.at else 0.0
+        return frame.energy, frame.forces + extra
+
+
+@dataclass(frozen=True, slots=True)
 class ScaledForces:
     """F = −factor ∂E/∂x, as after a mistaken unit. Breaks: forces are minus the energy's slope.
 
