@@ -123,9 +123,10 @@ def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (f
         flat[at] = pending
         flat[at + C_SUM1] += shifted
         flat[at + C_SUM2] += shifted * shifted
-        if value < flat[at + C_LOW]:  # rare, and a store that is not made is time saved
+        # Extremes are rare, and a store that is not made is time saved.
+        if value < flat[at + C_LOW]:  # noqa: PLR1730
             flat[at + C_LOW] = value
-        if value > flat[at + C_HIGH]:
+        if value > flat[at + C_HIGH]:  # noqa: PLR1730
             flat[at + C_HIGH] = value
         if pending == BLOCK or (pending == FIRST and flat[at + C_COUNT] == 0.0):
             _fold(flat[at : at + WIDTH], squares[at // WIDTH])
