@@ -113,8 +113,7 @@ class Frame:
     @property
     def temperature(self) -> float:
         """2 E_kin / (f k_B), K, with f the degrees of freedom; 0 where there are none."""
-        freedom = self.degrees_of_freedom
-        return 2.0 * self.kinetic_energy / (freedom * BOLTZMANN) if freedom > 0 else 0.0
+        return temperature_of(self.kinetic_energy, self.degrees_of_freedom)
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -124,6 +123,18 @@ class Frame:
     def pairs(self, cutoff: float) -> Pairs:
         """Return all pairs closer than `cutoff` (Å), sorted by i, then j."""
         return find_pairs(self.positions, self.cell, self.pbc, cutoff)
+
+
+def temperature_of(kinetic_energy: float, degrees_of_freedom: int) -> float:
+    """Return 2 E_kin / (f k_B), K; 0 where f is 0.
+
+    Args:
+        kinetic_energy: eV.
+        degrees_of_freedom: f.
+    """
+    if degrees_of_freedom <= 0:
+        return 0.0
+    return 2.0 * kinetic_energy / (degrees_of_freedom * BOLTZMANN)
 
 
 _SCALARS = {"step", "time", "energy", "n_constrained"}

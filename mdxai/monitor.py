@@ -24,7 +24,7 @@ from mdxai.principles import (
     principles_for,
     probes,
 )
-from mdxai.record import RunWriter
+from mdxai.record import RecordSettings, RunWriter, refuse_other_run
 from mdxai.statistics import BinnedMoments, ElementPairChannels
 from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
 from mdxai.verdict import Court, Verdict
@@ -77,6 +77,7 @@ class Monitor:
             numbered from 0) or "O-H" (elements).
         on_unstable: "warn" (default), "ignore", "halt" (end the run after this step), or a
             function that is given the verdict. Called once.
+        record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
 
     Raises:
@@ -95,6 +96,7 @@ class Monitor:
         thresholds: Sequence[Threshold] = THRESHOLDS,
         expected: Sequence[str] = (),
         on_unstable: Reaction = "warn",
+        record: RecordSettings | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
         for name, steps in (("attribute_every", attribute_every), ("probe_every", probe_every)):
@@ -105,7 +107,10 @@ class Monitor:
                 f"on_unstable must be 'ignore', 'warn', 'halt' or a function, got {on_unstable!r}"
             )
         self._engine = dynamics if isinstance(dynamics, Engine) else AseEngine(dynamics)
-        self._writer = RunWriter(path) if path is not None else None
+        self._writer: RunWriter | None = None
+        if path is not None:
+            self._writer = RunWriter(path, record)
+            refuse_other_run(self._writer.path)
         self._attribute_every, self._probe_every = attribute_every, probe_every
         self._gamma = gamma
         self._thresholds = tuple(thresholds)
@@ -202,7 +207,8 @@ class Monitor:
             "calculator": _describe_calculator(calculator),
             "engine": asdict(engine),
             "system": {"numbers": first.numbers.tolist(), "masses_amu": first.masses.tolist(),
-                       "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist()},
+                       "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist(),
+                       "n_constrained": first.n_constrained},
             "parameters": {"attribute_every": self._attribute_every, "gamma": self._gamma,
                            "probe_every": self._probe_every,
                            "expected": list(self._expected)},
@@ -246,7 +252,8 @@ class Monitor:
             self._writer.add_frame(frame, deviations)
             if attribution is not None:
                 self._writer.add_attribution(frame, attribution)
-            self._writer.flush_if_due()
+            if self._writer.due(frame.step):
+                self._writer.commit(frame.step)
         if self._court.unstable and not self._reacted:
             self._reacted = True
             self._react()

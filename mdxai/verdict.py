@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from mdxai.principles import Deviation
-from mdxai.record import Run
+from mdxai.record import RecordError, Run
 from mdxai.thresholds import THRESHOLDS, Threshold
 
 
@@ -210,12 +210,17 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
     Args:
         run: a run directory, opened.
         thresholds: those that the run was recorded with by default.
+
+    Raises:
+        RecordError: when no frame was recorded, or a part is damaged.
     """
     units = run.deviations
     thresholds = thresholds or recorded_thresholds(run)
     court = Court(thresholds, run.header.get("unavailable"))
     columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
-    for row in run.frames(columns).to_pylist():
+    if not run.parts("frames"):
+        raise RecordError(f"{run.path} holds no recorded frames")
+    for row in (row for table in run.tables("frames", columns) for row in table.to_pylist()):
         court.hear(
             row["time_fs"],
             {

@@ -24,10 +24,9 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 import mdxai
-from mdxai import record
 from mdxai.engines import AseEngine
 from mdxai.monitor import InstabilityWarning, Monitor
-from mdxai.record import RecordError
+from mdxai.record import RecordError, RecordSettings
 from mdxai.verdict import Stability
 
 from .conftest import SOUND
@@ -81,19 +80,19 @@ def test_the_record_holds_what_happened(tmp_path):
         monitor()  # one call too many: no frame is recorded twice
         dynamics.run(20)
     run = mdxai.open_run(path)
-    frames = run.frames()
+    frames = run.frames_table()
     assert frames["step"].to_pylist() == list(range(51))
     np.testing.assert_allclose(frames["time_fs"].to_numpy(), np.arange(51) * 0.5)
-    positions = np.array(frames["positions"].to_pylist()).reshape(51, 9, 3)
+    positions = np.array(run.trajectory_table()["positions"].to_pylist()).reshape(51, 9, 3)
     np.testing.assert_allclose(positions[40], seen[40][0], atol=1e-6)
     assert frames["potential_energy_eV"][40].as_py() == seen[40][1]
-    pairs = run.pairs()
+    pairs = run.pairs_table()
     assert sorted(set(pairs["step"].to_pylist())) == list(range(0, 51, 5))
     explained = monitor.last_attribution
     last = pairs.filter(np.array(pairs["step"]) == 50)
     np.testing.assert_allclose(last["two_body_eV"].to_numpy(), explained.two_body, rtol=1e-6)
     assert monitor.profile.count.sum() == pairs.num_rows
-    assert run.profile()["count"].to_numpy().sum() == pairs.num_rows
+    assert run.profile_table()["count"].to_numpy().sum() == pairs.num_rows
     assert run.header["calculator"]["weights_sha256"] == atoms.calc.card.weights_sha256
     assert run.header["engine"]["temperature"] == pytest.approx(500)
     assert run.verdict["stability"] == "stable"
@@ -184,7 +183,7 @@ def test_an_error_in_the_run_still_leaves_a_readable_record(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run()
     run = mdxai.open_run(tmp_path / "run")
-    assert run.frames().num_rows == 8
+    assert run.frames_table().num_rows == 8
     assert run.verdict["interrupted_by"] == "KeyboardInterrupt"
     with pytest.warns(UserWarning, match="finished and sees no more frames"):
         dynamics.run(1)
@@ -209,19 +208,26 @@ def test_nothing_is_created_before_the_first_frame(tmp_path):
 
 def test_a_full_disk_is_a_clear_error_and_leaves_whole_parts(tmp_path, monkeypatch):
     _, dynamics = start()
-    monkeypatch.setattr(record, "FRAMES_PER_PART", 5)
-    monitor = Monitor(dynamics, tmp_path / "run")
+    monitor = Monitor(dynamics, tmp_path / "run", record=RecordSettings(rows_per_part=5))
     dynamics.attach(monitor, interval=1)
     dynamics.run(9)
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RecordError, match=r"No space left on device.*before this one are intact"):
-        dynamics.run(20)
-    assert mdxai.open_run(tmp_path / "run").frames()["step"].to_pylist() == list(range(10))
-    assert not list((tmp_path / "run").glob("*.tmp"))
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(RecordError, match=r"No space left on device.*before is intact"):
+            dynamics.run(20)
+        run = mdxai.open_run(tmp_path / "run")
+        steps = run.frames_table()["step"].to_pylist()
+        assert steps[:5] == list(range(5))
+        assert steps == list(range(len(steps)))
+        assert not list((tmp_path / "run").glob(".*.tmp"))
+    monitor.finish()  # there is room again, and the rows have waited
+    steps = run.frames_table()["step"].to_pylist()
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 10
 
 
 def test_parts_are_plain_parquet(tmp_path):
@@ -316,7 +322,7 @@ def test_damaged_runs_get_a_clear_error(tmp_path):
     (part,) = path.glob("frames-*.parquet")
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(RecordError, match="is damaged"):
-        run.frames()
+        run.frames_table()
     part.unlink()
     with pytest.raises(RecordError, match="holds no recorded frames"):
         mdxai.judge(run)
