@@ -23,7 +23,11 @@ class TrajectoryEngine:
         trajectory: what to follow; two frames are read ahead.
         calculator: whose energies are explained.
         conditions: under which it was made; default: what the trajectory itself says.
-        evaluates: whether energies and forces are computed with the calculator.
+        recompute: compute energies and forces with the calculator even where frames hold them.
+
+    Attributes:
+        evaluates: whether they are to be computed, because asked for or because frames lack one of
+            them: an energy of one model and forces of another would not fit.
 
     Raises:
         TrajectoryError: when there is no frame.
@@ -35,7 +39,7 @@ class TrajectoryEngine:
         calculator: Any,
         conditions: Conditions | None = None,
         *,
-        evaluates: bool = False,
+        recompute: bool = False,
     ) -> None:
         head = list(islice(trajectory.frames, 2))
         if not head:
@@ -45,8 +49,8 @@ class TrajectoryEngine:
         stated = conditions or trajectory.conditions
         self._conditions = stated or Conditions()
         self._interval = head[1].time - head[0].time if len(head) > 1 else 0.0
-        present = held(head[0]) | ({"energy", "forces"} if evaluates else set())
-        self.evaluates = evaluates
+        self.evaluates = recompute or not held(head[0]) >= {"energy", "forces"}
+        present = held(head[0]) | ({"energy", "forces"} if self.evaluates else set())
         self.missing = _missing(trajectory, head, present)
         if stated is None:
             self.missing["ensemble"] = (

@@ -50,9 +50,7 @@ def _need_imd() -> None:
     try:
         import imdclient  # noqa: F401
     except ImportError as error:
-        raise TrajectoryError(
-            "a live stream needs imdclient: pip install 'mdxai[imd]'"
-        ) from error
+        raise TrajectoryError("a live stream needs imdclient: pip install 'mdxai[imd]'") from error
 
 
 def from_universe(universe: Any, selection: Selection, source: str = "") -> Trajectory:
@@ -191,7 +189,8 @@ def _from_masses(group: Any) -> Ints:
             f"nothing tells which element atom {worst} is; give a topology with elements, such as "
             "a PDB file, or set them: universe.add_TopologyAttr('elements', [...])"
         )
-    return (off.argmin(axis=1) + 1).astype(np.int64)
+    nearest: Ints = (off.argmin(axis=1) + 1).astype(np.int64)
+    return nearest
 
 
 def _masses(group: Any, numbers: Ints) -> Floats:

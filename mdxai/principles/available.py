@@ -247,7 +247,9 @@ def _energy(
     conserved = ConservedEnergy(
         defect, first, thermostatted=not conserves_energy, bath_energy=bath_energy
     )
-    laws = [EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect)]
+    laws: list[Principle] = [
+        EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect),
+    ]  # fmt: skip
     return [law for law in laws if law.name not in reasons], reasons
 
 
