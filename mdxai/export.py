@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from ase.io.trajectory import TrajectoryWriter
 
 from mdxai.frame import Frame
 from mdxai.record import Run, open_run
@@ -34,8 +35,8 @@ def export(
     """Write recorded frames in the format that the extension of `out` names; return how many.
 
     Extended XYZ (.extxyz, .xyz) and .traj through ASE, with energies, forces, velocities and, in
-    `info`, step, time_fs and every deviation; any other through the writer that MDAnalysis has for
-    it. The file appears whole or not at all.
+    `info`, step, time_fs and every deviation ("deviation_bond"); any other through the writer that
+    MDAnalysis has for it. The file appears whole or not at all.
 
     Args:
         run: a run or its directory.
@@ -60,9 +61,7 @@ def export(
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         if path.suffix.lower() in THROUGH_ASE:
-            kind = "traj" if path.suffix.lower() == ".traj" else "extxyz"
-            for atoms in atoms_of(run, chosen):
-                write(str(temporary), atoms, format=kind, append=True)
+            _through_ase(run, temporary, chosen)
         else:
             _through_mdanalysis(run, temporary, chosen)
         temporary.replace(path)
@@ -77,18 +76,21 @@ def export(
 
 def atoms_of(run: Run, chosen: slice) -> Iterator[Atoms]:
     """Yield frames of a run as ASE atoms that hold energy, forces, velocities and deviations."""
-    found = run.to_dataframe().set_index("step")[list(run.deviations)]
+    found, names = run.to_dataframe(), list(run.deviations)
+    values = found[names].to_numpy(dtype=np.float64)
+    rows = {int(step): row for row, step in enumerate(found["step"])}
     missing = run.header.get("engine", {}).get("missing", {})
     for frame in run.frames(chosen.start, chosen.stop, chosen.step):
-        known = found.loc[frame.step].to_dict() if frame.step in found.index else {}
-        deviations = {str(name): float(value) for name, value in known.items()}
-        yield _one(frame, {k: v for k, v in deviations.items() if np.isfinite(v)}, missing)
+        row = rows.get(frame.step)
+        known = {} if row is None else dict(zip(names, values[row].tolist(), strict=True))
+        yield _one(frame, {k: v for k, v in known.items() if np.isfinite(v)}, missing)
 
 
 def _one(frame: Frame, deviations: dict[str, float], missing: dict[str, Any]) -> Atoms:
     atoms = Atoms(
         frame.numbers, frame.positions, masses=frame.masses, cell=frame.cell, pbc=frame.pbc,
-        info={"step": frame.step, "time_fs": frame.time, **deviations},
+        info={"step": frame.step, "time_fs": frame.time,
+              **{f"deviation_{name}": value for name, value in deviations.items()}},
     )  # fmt: skip
     if "velocities" not in missing:
         atoms.set_velocities(frame.velocities / units.fs)
@@ -99,12 +101,25 @@ def _one(frame: Frame, deviations: dict[str, float], missing: dict[str, Any]) ->
     return atoms
 
 
+def _through_ase(run: Run, out: Path, chosen: slice) -> None:
+    """Write frame by frame, so that memory does not grow with the run."""
+    if out.suffix.lower() == ".traj":
+        with TrajectoryWriter(str(out)) as file:
+            for atoms in atoms_of(run, chosen):
+                file.write(atoms)
+        return
+    for atoms in atoms_of(run, chosen):
+        write(str(out), atoms, format="extxyz", append=True)
+
+
 def _through_mdanalysis(run: Run, out: Path, chosen: slice) -> None:
     import MDAnalysis
 
     universe = MDAnalysis.Universe(run)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"MDAnalysis\..*")
-        with MDAnalysis.Writer(str(out), n_atoms=len(universe.atoms)) as writer:
+        spacing = universe.trajectory.dt * (chosen.step or 1)
+        extra = {"dt": spacing} if out.suffix.lower() == ".dcd" else {}  # it holds no times
+        with MDAnalysis.Writer(str(out), n_atoms=len(universe.atoms), **extra) as writer:
             for _ in universe.trajectory[chosen]:
                 writer.write(universe.atoms)
