@@ -290,4 +290,19 @@ def test_real_ab_initio_frames(shared_data):
 
 def test_real_water(shared_data):
     data = np.load(shared_data / "water" / "water64_pbe0ts_dpmd.npz")
-    print({k: data[k].shape for k in data.files})
+    frames = []
+    for k in range(3):
+        atoms = Atoms(data["z"], data["R"][k], cell=data["cell"][k], pbc=True)
+        frame = replace(
+            Frame.from_atoms(atoms, step=100 * k, time=50.0 * k),
+            velocities=np.full((192, 3), np.nan),
+            forces=data["F"][k].astype(float), energy=float(data["E"][k]),
+        )  # fmt: skip
+        frames.append(frame)
+    monitor = replay("painn-ethanol", frames, attribute_every=2)
+    assert monitor.verdict.n_frames == 3
+    assert monitor.cost.n_attributions == 2
+    assert monitor.last_attribution.pairs.distances.max() <= 5.0
+    largest = max(np.linalg.norm(f.forces.sum(axis=0)) for f in frames)  # the data's own
+    (finding,) = (f for f in monitor.verdict.findings if f.principle == "net_force")
+    assert finding.worst == pytest.approx(largest)

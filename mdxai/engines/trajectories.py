@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.io import iread
-from ase.io.formats import UnknownFileTypeError, filetype
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from ase.io.trajectory import Trajectory as AseTrajectory
 
 from mdxai.frame import Frame
@@ -113,6 +113,8 @@ def read_ase(path: str | os.PathLike[str], selection: Selection) -> Trajectory:
     path = Path(path)
     try:
         kind = filetype(str(path))
+        if kind not in ioformats:  # it then only names the extension
+            raise UnknownFileTypeError(f"{kind!r} is none of its formats")
     except FileNotFoundError as error:
         raise TrajectoryError(f"there is no file {path}") from error
     except (UnknownFileTypeError, OSError, ValueError) as error:
