@@ -196,3 +196,20 @@ def test_unknown_models_get_a_clear_error():
 def test_negative_gamma_is_refused(ethanol):
     with pytest.raises(ValueError, match="gamma must be 0 or positive, up to 1000, got -1"):
         mdxai.attributor(ethanol.calc, gamma=-1)
+
+
+def test_compiled_attribution_equals_eager():
+    compiled, eager = (
+        mdxai.load_calculator("schnet-ethanol", compile=flag) for flag in (True, False)
+    )
+    atoms = molecule("CH3CH2OH")
+    explanations = []
+    for calculator in (compiled, eager):
+        explain = mdxai.attributor(calculator, method="walks")
+        atoms.calc = calculator
+        atoms.get_forces()
+        explanations.append(explain.attribute(atoms))
+        assert (explain._pass is not None) == (calculator is compiled)
+    ours, theirs = explanations
+    for name in ("strengths", "one_body", "by_body_order", "atoms"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), atol=2e-6)

@@ -470,3 +470,20 @@ def test_the_snippets_of_the_page_run():
     assert len(tests) == 3
     for test in tests:
         test()
+
+
+def test_faults_and_assertions_refuse_what_makes_no_sense(tmp_path):
+    copper = bulk("Cu", cubic=True)
+    for fault in (Swirl(), PreferredDirection()):
+        copper.calc = FaultyCalculator(EMT(), fault)
+        with pytest.raises(FaultError, match="has no meaning in a periodic cell"):
+            copper.get_forces()
+    with pytest.raises(FaultError, match=r"unit length, got \(0, 0, 5\)"):
+        PreferredDirection(axis=(0, 0, 5))
+    with pytest.raises(TypeError, match="open_run opens a run directory"):
+        assert_stable("runs/x")
+    run = VelocityVerlet(bulk("Cu", cubic=True), 1.0)
+    with pytest.raises(ValueError, match="at least one step"):
+        assert_transparent(lambda: run, 0)
+    with pytest.raises(ValueError, match="must make a new run"):
+        assert_transparent(lambda: run, 5)

@@ -150,7 +150,7 @@ def _top(head: nn.Sequential, fixed: Sequence[RuledLayer], tape: Tape) -> Tensor
     keeps its plain gradient.
     """
     last: Any = head[-1]
-    c: Tensor = last.weight.sum(0).repeat(len(tape.features), 1)
+    c: Tensor = last.weight.sum(0).expand(len(tape.features), -1).clone()
     for layer in reversed(fixed):
         c = layer.pull(c, lambda per_atom: per_atom)
     return c

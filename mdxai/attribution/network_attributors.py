@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from mdxai.attribution.attribution import (
     Attribution,
@@ -32,7 +33,9 @@ from mdxai.attribution.sets import (
     restricted_relevance,
     triples_within_reach,
 )
+from mdxai.calculators.compiled import Function, compiled_or_eager
 from mdxai.calculators.edges import AllPairs, Edges
+from mdxai.calculators.energies import Tape
 from mdxai.calculators.pooling import SUM, Pooling
 from mdxai.calculators.potential import Activations, NetworkPotential
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs, merge_images
@@ -50,13 +53,13 @@ class NetworkRules:
         self._parameters = list(network.parameters())
         self._versions: list[int] = []
 
-    def at(self, left: Activations) -> LinearNetwork:
+    def at(self, tape: Tape) -> LinearNetwork:
         """Fix the network at what its forward pass left."""
         versions = [parameter._version for parameter in self._parameters]
         if versions != self._versions:
             self._prepare()
             self._versions = versions
-        linear: LinearNetwork = self._architecture.at(left.tape)
+        linear: LinearNetwork = self._architecture.at(tape)
         return linear
 
     def _prepare(self) -> None:
@@ -124,7 +127,7 @@ class _NetworkAttributor:
 
         starts: where several systems lie side by side, the first atom of each and the end.
         """
-        linear, outputs = self._rules.at(left), self.in_ev(left.energies)
+        linear, outputs = self._rules.at(left.tape), self.in_ev(left.energies)
         if self._pooling is SUM:
             return linear, outputs
         starts = np.array([0, len(outputs)]) if starts is None else starts
@@ -167,6 +170,9 @@ class WalkAttributor(_NetworkAttributor):
             raise AttributionError(f"body_order must be one of {BODY_ORDERS}, got {body_order!r}")
         super().__init__(potential, rule, pooling=pooling, unit=unit)
         self.body_order = body_order
+        # Where the calculator is compiled its edges are always the same, and so is this pass.
+        self._compiles = potential.compile and pooling is SUM and body_order <= 2
+        self._pass: tuple[Any, Function] | None = None
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
         """Explain one frame.
@@ -249,10 +255,13 @@ class WalkAttributor(_NetworkAttributor):
                 f"exact relevance of {len(left.vectors)} pairs within reach would not fit into "
                 'memory; method="flow" takes any number of atoms'
             )
-        linear, outputs = self._at(left, starts)
         links, layout = self._layout(left.edges)
-        gates = [links.filters(block.filters) for block in linear.blocks]
-        rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
+        if self._compiles and self._fixed(left):
+            rows, outputs = self._compiled_rows(left), self.in_ev(left.energies)
+        else:
+            linear, outputs = self._at(left, starts)
+            gates = [links.filters(block.filters) for block in linear.blocks]
+            rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
         pairs, several = _pairs_of(left, self._own.cutoff)
         one, both, atoms = layout.split(self.in_ev(rows), pairs.i, pairs.j)
         two = both - one[pairs.i] - one[pairs.j]
@@ -281,6 +290,30 @@ class WalkAttributor(_NetworkAttributor):
             several_images=several,
         )
         return attribution, outputs
+
+    def _fixed(self, left: Activations) -> bool:
+        """Return whether the next activations will have the same edges."""
+        return left is self._running.last_activations and isinstance(left.edges, AllPairs)
+
+    def _compiled_rows(self, left: Activations) -> Tensor:
+        """Return the relevance at each (set, atom) from a compiled pass.
+
+        It belongs to one set of edges and one version of the weights.
+        """
+        tensors, spec = tree_flatten(left.tape)
+        key = (left.edges, left.weights)
+        if self._pass is None or self._pass[0] != key:
+            links, layout = self._layout(left.edges)
+
+            def rows(*tensors: Tensor) -> tuple[Tensor, ...]:
+                linear = self._rules.at(tree_unflatten(list(tensors), spec))
+                gates = [links.filters(block.filters) for block in linear.blocks]
+                top, features = linear.top, linear.features
+                return (restricted_relevance(linear.blocks, gates, top, features, layout),)
+
+            self._rules.at(left.tape)  # so that the weights are no part of what is compiled
+            self._pass = key, compiled_or_eager(rows, tensors)
+        return self._pass[1](*tensors)[0]
 
     def _of_tuples(
         self, linear: LinearNetwork, links: Links, gates: list[Tensor], sets: Ints

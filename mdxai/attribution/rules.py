@@ -103,6 +103,8 @@ class RuledLayers:
         bias = torch.stack([self._padded(layer.bias[None]) for layer in layers])
         half = rule.gamma / 2
         self._weight, self._strength = (1 + half) * weight, half * weight.abs()
+        # Forwards in the order in memory that small products are fastest in.
+        self._forwards, self._pool = (w.mT.contiguous() for w in (self._weight, self._strength))
         self._bias_pool = half * bias.abs() * (not rule.max_bias)
         shapes = list(zip(self._widths, self._n_inputs, strict=True))
         self._used = [
@@ -118,26 +120,29 @@ class RuledLayers:
         x = torch.stack([_padded(state.x, max(self._n_inputs)) for state in states])
         y = torch.stack([self._padded(state.y) for state in states])
         if self._rule.max_bias:
-            d = torch.bmm(x, self._weight.transpose(1, 2))
+            d = torch.bmm(x, self._forwards)
         else:
             z = torch.stack([self._padded(state.z) for state in states])
             d = z.mul_(1 + self._rule.gamma / 2)
         signs = d.sign()
         if self._rule.gamma:
-            d.addcmul_(
-                signs, torch.baddbmm(self._bias_pool, x.abs(), self._strength.transpose(1, 2))
-            )
+            d.addcmul_(signs, torch.baddbmm(self._bias_pool, x.abs(), self._pool))
         ratio = nn.functional.hardshrink(y, TINY).div_(d)
         # 0/0 where nothing arrives; ∞ where an output comes from the bias alone under `max_bias`
         ratio.nan_to_num_(posinf=0.0, neginf=0.0)
-        maps = zip(self._used, self._used_strength, ratio, signs, x.sign(), strict=True)
+        fixed = [tensor.unbind() for tensor in (ratio, signs, x.sign())]
+        maps = zip(self._used, self._used_strength, *fixed, strict=True)
         return [
-            RuledLayer(w, v, r[:, : len(w)], s[:, : len(w)], t[:, : w.shape[1]])
+            RuledLayer(w, v, _cut(r, len(w)), _cut(s, len(w)), _cut(t, w.shape[1]))
             for w, v, r, s, t in maps
         ]
 
     def _padded(self, rows: Tensor) -> Tensor:
         return _padded(rows, max(self._widths))
+
+
+def _cut(rows: Tensor, width: int) -> Tensor:
+    return rows if rows.shape[-1] == width else rows[:, :width]
 
 
 def _padded(rows: Tensor, width: int) -> Tensor:

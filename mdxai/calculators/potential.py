@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,10 +11,10 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
-from torch.fx import GraphModule
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from mdxai.calculators.card import CalculatorError, Card
+from mdxai.calculators.compiled import compiled_or_eager, traced
 from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges, VerletList
 from mdxai.calculators.energies import Tape, atom_energies_of
 from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs
@@ -93,7 +92,7 @@ class NetworkPotential:
         last_activations: those of the last prediction, kept once `keep_activations` was called.
     """
 
-    last_activations: Activations | None = None
+    _left: Activations | Callable[[], Activations] | None = None
     _keeps: bool = False
     _all_pairs: AllPairs | None
     _near: tuple[Bools, AllPairs] | None
@@ -161,9 +160,18 @@ class NetworkPotential:
         energies, gradient, *left = self._evaluation(edges)(self._scaled(vectors))
         if left:
             system = (numbers.copy(), positions.copy(), cell.copy(), pbc.copy(), self.weights)
-            tape = tree_unflatten(left, self._tape_spec)
-            self.last_activations = Activations(*system, edges, vectors, energies, tape)
+            spec = self._tape_spec
+            self._left = lambda: Activations(
+                *system, edges, vectors, energies, tree_unflatten(left, spec)
+            )
         return self._in_physical_units(energies, gradient, edges, vectors)
+
+    @property
+    def last_activations(self) -> Activations | None:
+        # Most steps are not explained: what was left is put in order when it is asked for.
+        if callable(self._left):
+            self._left = self._left()
+        return self._left
 
     def keep_activations(self) -> None:
         """From now on leave what attribution needs of each prediction in `last_activations`."""
@@ -302,7 +310,7 @@ class NetworkPotential:
         self._n_evaluations += 1
         if self._prepared is None and (self.compile or self._n_evaluations > TRACE_AFTER):
             example = torch.ones(len(edges.first), 3, dtype=self.dtype, device=self.device)
-            self._prepared = (_compiled_or if self.compile else _traced)(eager, example)
+            self._prepared = (compiled_or_eager if self.compile else traced)(eager, [example])
         return self._prepared or eager
 
     def _in_physical_units(
@@ -330,54 +338,6 @@ def _usable(device: str | torch.device) -> torch.device:
             f"device {str(device)!r} cannot be used here ({reason}); expected cpu, or cuda where "
             "torch finds a GPU"
         ) from error
-
-
-def _traced(eager: Evaluation, example: Tensor) -> Evaluation:
-    """Return the same operations on inputs like `example`, recorded as one graph.
-
-    Running them from the record gives the same bits without autograd's bookkeeping, which for a
-    small molecule is a sixth of the time; recording takes half a second.
-    """
-    return torch.inference_mode()(_record(eager, example))
-
-
-def _record(eager: Evaluation, example: Tensor) -> GraphModule:
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    # A lambda, for the graph would keep the annotations of `eager`, and with them the cache of
-    # compiled code cannot write it down.
-    return make_fx(lambda vectors: eager(vectors))(example)  # noqa: PLW0108
-
-
-def _compiled_or(eager: Evaluation, example: Tensor) -> Evaluation:
-    """Return a compiled twin of `eager` for inputs like `example`, or `eager` with a warning.
-
-    The graph of energies and gradient goes as it is to the compiler behind `torch.compile`: no
-    guards of dynamo either, which for small molecules cost as much as the arithmetic. The artefact
-    is cached on disk between processes.
-    """
-    from torch._inductor import standalone_compile
-
-    try:
-        traced = _record(eager, example)
-        compiled = standalone_compile(traced, [example], dynamic_shapes="from_example_inputs")
-        with torch.no_grad():
-            compiled(example)
-    except Exception as error:  # whatever the toolchain fails with, the eager path is there
-        reason = str(error).strip().splitlines()
-        warnings.warn(
-            "torch.compile failed, so the calculator runs uncompiled (slower, same results). "
-            f"It needs a working C++ compiler. The error was: {reason[0] if reason else error!r}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return eager
-
-    def evaluate(vectors: Tensor) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            return tuple(compiled(vectors))
-
-    return evaluate
 
 
 def check_structure(card: Card, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:

@@ -20,6 +20,7 @@ from mdxai.record.parts import Part, count_rows, list_parts, read_groups, unique
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 TRIES = 100  # listings until a directory whose parts keep vanishing is given up
 Place = tuple[int, Part, int]  # first row, part, number of rows
@@ -170,6 +171,15 @@ class Run:
             *self.deviations,
         ]  # fmt: skip
         return self.frames_table(columns).to_pandas()
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return a dataset over frame × atom × xyz, and explained × pair.
+
+        Scalars are read now, vectors and relevance when their values are used, part by part.
+        """
+        from mdxai.record.dataset import dataset
+
+        return dataset(self)
 
     @property
     def n_frames(self) -> int:

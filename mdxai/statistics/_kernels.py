@@ -1,4 +1,4 @@
-"""All numba code. Every kernel has a NumPy twin in the tests and adds nothing but speed.
+"""Kernels of the statistics. Every one has a NumPy twin in the tests and adds nothing but speed.
 
 Kernels hold no Python lock. They check every length and index that could lead out of an array, and
 return the number of samples whose channel does not exist, or −1 where lengths differ. Samples that
@@ -11,6 +11,8 @@ import math
 
 import numba
 import numpy as np
+
+CannotCompile = numba.core.errors.NumbaError  # raised for arguments no kernel is made for
 
 BLOCK = 1024  # samples of a cell that are summed before they join the running moments
 FIRST = 16  # the same for the first block, whose shift is one sample and may be far off

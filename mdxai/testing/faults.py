@@ -150,6 +150,7 @@ class Swirl:
     axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
     def __call__(self, frame: Frame) -> tuple[float, Floats]:
+        _require_molecule(self, frame)
         arms = frame.positions - frame.positions.mean(axis=0)
         return frame.energy, frame.forces + self.strength * np.cross(self.axis, arms)
 
@@ -187,11 +188,23 @@ class PreferredDirection:
     strength: float = 0.02
     axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
+    def __post_init__(self) -> None:
+        if not abs(np.linalg.norm(self.axis) - 1) < 1e-6:
+            raise FaultError(f"axis must have unit length, got {self.axis!r}")
+
     def __call__(self, frame: Frame) -> tuple[float, Floats]:
+        _require_molecule(self, frame)
         heights = frame.positions @ np.array(self.axis)
         heights = heights - heights.mean()
         energy = 0.5 * self.strength * float(heights @ heights)
         return frame.energy + energy, frame.forces - self.strength * np.outer(heights, self.axis)
+
+
+def _require_molecule(fault: object, frame: Frame) -> None:
+    if frame.pbc.any():
+        raise FaultError(
+            f"{type(fault).__name__} has no meaning in a periodic cell; inject it into a molecule"
+        )
 
 
 @dataclass(frozen=True, slots=True)

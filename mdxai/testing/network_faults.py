@@ -89,7 +89,7 @@ def swapped_elements(
     """
     twin, network = _copy(calculator)
     known = twin.elements or tuple(atomic_numbers)
-    if not set(elements) <= set(known):
+    if not set(elements) <= set(known) or len(set(elements)) != 2:
         raise FaultError(f"elements must be two of {', '.join(known)}, got {elements!r}")
     rows = [atomic_numbers[symbol] for symbol in elements]
     weight = network.representation.embedding.weight
