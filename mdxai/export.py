@@ -82,7 +82,9 @@ def atoms_of(run: Run, chosen: slice) -> Iterator[Atoms]:
     missing = run.header.get("engine", {}).get("missing", {})
     for frame in run.frames(chosen.start, chosen.stop, chosen.step):
         row = rows.get(frame.step)
-        known = {} if row is None else dict(zip(names, values[row].tolist(), strict=True))
+        known: dict[str, float] = (
+            {} if row is None else dict(zip(names, values[row].tolist(), strict=True))
+        )
         yield _one(frame, {k: v for k, v in known.items() if np.isfinite(v)}, missing)
 
 
@@ -94,7 +96,7 @@ def _one(frame: Frame, deviations: dict[str, float], missing: dict[str, Any]) ->
     )  # fmt: skip
     if "velocities" not in missing:
         atoms.set_velocities(frame.velocities / units.fs)
-    held = {"energy": frame.energy, "forces": frame.forces}
+    held: dict[str, Any] = {"energy": frame.energy, "forces": frame.forces}
     atoms.calc = SinglePointCalculator(
         atoms, **{name: v for name, v in held.items() if not np.isnan(v).all()}
     )
