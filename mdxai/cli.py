@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mdxai.attribution import Attribution
     from mdxai.check import CheckResult
     from mdxai.monitor import Monitor
+    from mdxai.record import Repair
 
 EXIT_STABLE, EXIT_BAD_INPUT, EXIT_UNSTABLE, EXIT_INCONCLUSIVE = 0, 2, 3, 4
 EXIT_STOPPED, EXIT_HALTED = 5, 6
@@ -86,6 +87,10 @@ def _loading(silent: bool) -> Iterator[None]:
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Thresholds = Annotated[
+    Path | None,
+    typer.Option(help="TOML that changes them: [bond] unstable = 0.7."),
+]
 
 
 @app.command()
@@ -114,10 +119,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Run directory to write. Default: runs/run, run-2, …")
     ] = None,
-    thresholds: Annotated[
-        Path | None,
-        typer.Option(help="TOML that changes them: [bond] unstable = 0.7."),
-    ] = None,
+    thresholds: Thresholds = None,
     expect: Annotated[
         list[str] | None,
         typer.Option(help="Bond that may break and form: C1-O2 (atoms from 0) or O-H. Repeatable."),
@@ -290,6 +292,124 @@ def _progress(silent: bool, steps: int, label: str) -> Iterator[Callable[[Monito
 
 @app.command()
 @_clean_exit
+def replay(
+    calculator: Annotated[
+        str, typer.Argument(help="Name, folder or file of a network; or as for `mdxai check`.")
+    ],
+    trajectory: Annotated[
+        str,
+        typer.Argument(
+            help="File that ASE reads, or MDAnalysis with --topology; a run directory; or "
+            "imd://host:port of a running LAMMPS, GROMACS or NAMD."
+        ),
+    ],
+    topology: Annotated[
+        Path | None, typer.Option(help="File that MDAnalysis reads, with elements or masses.")
+    ] = None,
+    timestep: Annotated[
+        float | None, typer.Option(help="Time between frames of the file, fs; default: its own.")
+    ] = None,
+    start: Annotated[int, typer.Option(help="First frame, from 0.")] = 0,
+    stop: Annotated[int | None, typer.Option(help="Frame to stop before.")] = None,
+    step: Annotated[int, typer.Option(help="Take one frame in so many.")] = 1,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out velocities, forces or energy of the file. Repeatable."),
+    ] = None,
+    ensemble: Annotated[
+        str | None, typer.Option(help="nve, nvt or langevin, where the file does not say.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the thermostat, K, where the file does not say.")
+    ] = None,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute", help="Compute energies and forces even where the file has them."
+        ),
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes that compute and explain.")] = 1,
+    attribute_every: Annotated[
+        int, typer.Option(min=0, help="Explain one frame in so many; 0 for none.")
+    ] = 10,
+    gamma: Annotated[float, typer.Option(help="γ of the attribution rule.")] = 0.1,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to write. Default: runs/replay, replay-2, …")
+    ] = None,
+    thresholds: Annotated[Path | None, typer.Option(help="TOML that changes them.")] = None,
+    expect: Annotated[
+        list[str] | None, typer.Option(help="Bond that may break and form. Repeatable.")
+    ] = None,
+    halt: Annotated[bool, typer.Option("--halt", help="End where it is unstable.")] = False,
+    arg: Annotated[
+        list[str] | None, typer.Option(help="key=value for an imported calculator; repeatable.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Load a pickled model, which may run any code.")
+    ] = False,
+    energy_unit: Annotated[str | None, typer.Option(help="Of a pickled model.")] = None,
+    length_unit: Annotated[str | None, typer.Option(help="Of a pickled model.")] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a trajectory that exists, or a live stream; exit codes as those of `mdxai run`."""
+    with _loading(quiet or as_json):
+        from mdxai import replay as replaying
+        from mdxai.check import calculator_factory
+        from mdxai.engines import Selection
+        from mdxai.record import refuse_other_run
+        from mdxai.report import run_figure
+        from mdxai.thresholds import THRESHOLDS, load_thresholds
+
+    out = out or _unused(Path("runs/replay"))
+    refuse_other_run(out)
+    selection = Selection(start, stop, step, timestep, tuple(without or ()))
+    made = replaying.conditions(ensemble, temperature)
+    limits = load_thresholds(thresholds) if thresholds else THRESHOLDS
+    make = calculator_factory(
+        calculator, arg or (),
+        {"dtype": dtype, "device": device, "trust_pickle": trust_pickle,
+         "energy_unit": energy_unit, "length_unit": length_unit},
+    )  # fmt: skip
+    with nullcontext() if quiet or as_json else errors.status("replaying") as status:
+        monitor = replaying.replay(
+            make(), trajectory, out, topology=topology, selection=selection, made=made,
+            recompute=recompute, workers=workers, attribute_every=attribute_every, gamma=gamma,
+            thresholds=limits, expected=tuple(expect or ()), halt=halt,
+            progress=None if status is None
+            else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
+            context={"command": shlex.join(sys.argv)},
+        )  # fmt: skip
+    _save_figure(run_figure, out)
+    _print_run(monitor, out, quiet, as_json)
+    raise typer.Exit(_exit_code(str(monitor.verdict.stability)))
+
+
+@app.command()
+@_clean_exit
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    out: Annotated[
+        Path, typer.Argument(help="File; its extension names the format: .xtc, .extxyz, .h5md, …")
+    ],
+    start: Annotated[int | None, typer.Option(help="First frame.")] = None,
+    stop: Annotated[int | None, typer.Option(help="Frame to stop before.")] = None,
+    step: Annotated[int | None, typer.Option(help="Take one frame in so many.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the frames of a run for other programs; .extxyz with energies, forces, deviations."""
+    with _loading(quiet):
+        from mdxai.export import export as write_frames
+
+    n_frames = write_frames(run, out, start=start, stop=stop, step=step)
+    if not quiet:
+        print(f"{n_frames} frames in {out}")
+
+
+@app.command()
+@_clean_exit
 def attribute(
     calculator: Annotated[str, typer.Argument(help="Name, folder or file of a calculator.")],
     structure: Annotated[
@@ -397,7 +517,7 @@ def check(
         str | None,
         typer.Argument(
             help="File that ASE reads (its last frame), or a G2 molecule's name. Default: the "
-            "molecule that a network of ours was trained on."
+            "molecule that a network of ours was trained on, where the G2 set has it."
         ),
     ] = None,
     arg: Annotated[
@@ -407,6 +527,7 @@ def check(
         float, typer.Option(help="Cutoff of an imported calculator, Å, where known.")
     ] = float("nan"),
     seed: Annotated[int, typer.Option(help="Of the rattling of the structure.")] = 1,
+    thresholds: Thresholds = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     trust_pickle: Annotated[
@@ -422,6 +543,7 @@ def check(
         from mdxai.check import calculator_factory, default_structure, worst_verdict
         from mdxai.check import check as probe
         from mdxai.simulation import read_structure
+        from mdxai.thresholds import PROBE_THRESHOLDS, load_thresholds
 
     make = calculator_factory(
         calculator, arg or (),
@@ -434,6 +556,7 @@ def check(
     with nullcontext() if quiet or as_json else errors.status("probing") as status:
         results = probe(
             make, atoms, seed=seed, cutoff=cutoff,
+            thresholds=load_thresholds(thresholds) if thresholds else PROBE_THRESHOLDS,
             progress=None if status is None
             else lambda name, done, of: status.update(f"probing {name} ({done + 1} of {of})"),
         )  # fmt: skip
@@ -445,13 +568,14 @@ def check(
         }))  # fmt: skip
     elif not quiet:
         _print_check(results, f"{calculator}, {structure}: {verdict}", atoms.get_chemical_symbols())
-    raise typer.Exit(EXIT_UNSTABLE if verdict == "fail" else EXIT_STABLE)
+    raise typer.Exit(EXIT_UNSTABLE if verdict in ("fail", "error") else EXIT_STABLE)
 
 
 def _print_check(results: list[CheckResult], title: str, symbols: list[str]) -> None:
     from rich.table import Table
 
-    colours = {"pass": "green", "warn": "yellow", "fail": "bold red", "not checked": "dim"}
+    colours = {"pass": "green", "warn": "yellow", "fail": "bold red", "error": "bold red",
+               "not checked": "dim"}  # fmt: skip
     table = Table(title=title)
     for heading in ("principle", "value", "allowed", "unit", "verdict", "atoms", "remedy"):
         right = heading in ("value", "allowed")
@@ -509,6 +633,49 @@ def _card_summary(card: Any) -> dict[str, Any]:
         "force_mae_mev_per_ang": card.errors.get("force_mae_mev_per_ang"),
         "data": card.provenance.get("rows"),
     }
+
+
+@app.command()
+@_clean_exit
+def repair(
+    run: Annotated[Path, typer.Argument(help="Run directory that nobody is writing to.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for what is whole. Default: RUN-repaired.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every file of a run and keep what is whole. Exit code 0: whole, 3: damaged, 2: no run.
+
+    The run itself is never changed.
+    """
+    from mdxai.record import repair
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table says it too
+        report = repair(run, out)
+    if as_json:
+        print(_json(report.as_dict()))
+    elif not quiet:
+        _print_repair(report)
+    raise typer.Exit(EXIT_STABLE if report.whole else EXIT_UNSTABLE)
+
+
+def _print_repair(report: Repair) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{report.path}: {'whole' if report.whole else 'damaged'}")
+    for heading in ("file", "state", "rows", "why"):
+        table.add_column(heading, no_wrap=heading != "why")
+    for file in report.files:
+        bad = file.state in ("damaged", "missing")
+        state = f"[bold red]{file.state}[/]" if bad else file.state
+        rows = "" if file.rows is None else str(file.rows)
+        table.add_row(_escape(file.name), state, rows, _escape(file.detail))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    if report.repaired is not None:
+        console.print(f"what is whole is in {_escape(str(report.repaired))}", soft_wrap=True)
 
 
 @app.command()

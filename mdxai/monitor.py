@@ -19,7 +19,7 @@ from mdxai.engines import AseEngine, Engine, Restartable
 from mdxai.frame import Frame
 from mdxai.interruption import Interruption
 from mdxai.overhead import Cost, Overhead
-from mdxai.preparation import Choices, Prepared, header_of, prepare
+from mdxai.preparation import Choices, Prepared, header_of, measured, prepare
 from mdxai.principles import Deviation
 from mdxai.record import (
     Checkpoint,
@@ -32,7 +32,7 @@ from mdxai.record import (
 from mdxai.record.restart import checkpoint_of, give_up_start
 from mdxai.state import restore, snapshot
 from mdxai.statistics import BinnedMoments
-from mdxai.thresholds import THRESHOLDS, Threshold
+from mdxai.thresholds import THRESHOLDS, Threshold, require_known
 from mdxai.verdict import Court, Verdict
 
 Reaction = Literal["ignore", "warn", "halt", "raise"] | Callable[[Verdict], None]
@@ -111,7 +111,13 @@ class Monitor:
     ) -> None:
         wanted = (expected,) if isinstance(expected, str) else tuple(expected)
         self._choices = Choices(
-            attribute_every, probe_every, gamma, tuple(thresholds), wanted, blackbox, max_overhead
+            attribute_every,
+            probe_every,
+            gamma,
+            require_known(thresholds),
+            wanted,
+            blackbox,
+            max_overhead,
         )
         if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt", "raise")):
             raise ValueError(
@@ -198,14 +204,28 @@ class Monitor:
         begin = time.perf_counter()
         self._take(self._engine.frame(), begin)
 
-    def take(self, frame: Frame, attribution: Attribution | None = None) -> None:
+    def take(
+        self, frame: Frame, attribution: Attribution | None = None, *, explain: bool = True
+    ) -> None:
         """Take in one frame, with its explanation where the caller has made it already.
 
         For engines that hand out frames in batches; ASE's call the monitor itself.
-        """
-        self._take(frame, time.perf_counter(), attribution)
 
-    def _take(self, frame: Frame, begin: float, attribution: Attribution | None = None) -> None:
+        Args:
+            frame: the present instant.
+            attribution: its explanation.
+            explain: whether the monitor explains a frame itself that comes without, when it is due.
+        """
+        self._take(frame, time.perf_counter(), attribution, explain=explain)
+
+    def _take(
+        self,
+        frame: Frame,
+        begin: float,
+        attribution: Attribution | None = None,
+        *,
+        explain: bool = True,
+    ) -> None:
         if frame.step == self.last_step:  # attached twice, or called by hand
             return
         if self._ready is None:
@@ -213,7 +233,7 @@ class Monitor:
         elif self.last_step is not None and frame.step - self.last_step > 1:
             self._look_between()
         self.last_step = frame.step
-        deviations = self._observe(frame, attribution)
+        deviations = self._observe(frame, attribution, explain)
         self._box.see(frame, deviations)
         if self._court.unstable and not self._reacted:
             self._reacted = True
@@ -247,16 +267,21 @@ class Monitor:
         self._box.see(self._engine.frame())
         self.cost.monitor += time.perf_counter() - begin
 
-    def _observe(self, frame: Frame, given: Attribution | None) -> dict[str, Deviation | None]:
+    def _observe(
+        self, frame: Frame, given: Attribution | None, explain: bool
+    ) -> dict[str, Deviation | None]:
         assert self._ready is not None
-        attribution = self._explain(frame) if given is None else self._keep(given)
+        if given is None:
+            attribution = self._explain(frame) if explain else None
+        else:
+            attribution = self._keep(given)
         due = {
             "free": True,
             "attribution": attribution is not None,
             "probe": self._overhead.due(frame.step, self._choices.probe_every),
         }
         deviations = {
-            p.name: p.deviate(frame, attribution) if due[p.cost] else None
+            p.name: measured(p, frame, attribution) if due[p.cost] else None
             for p in self._ready.principles
         }
         self._court.hear(frame.time, deviations)
@@ -390,10 +415,13 @@ class Monitor:
                 "cost": self.cost.as_dict(),
             }
             # After an error the engine may be in the middle of a step.
-            at_rest = interrupted_by is None and self._engine.frame().step == self.last_step
-            state = self._state() if at_rest else None
+            state = self._state() if interrupted_by is None and self._at_rest() else None
             self._writer.finish(content, self.profile, state)
         self._finished = True
+
+    def _at_rest(self) -> bool:
+        """Whether the engine can be restarted and is where the last frame was taken in."""
+        return isinstance(self._engine, Restartable) and self._engine.frame().step == self.last_step
 
     def __enter__(self) -> Self:
         if self._writer is not None:

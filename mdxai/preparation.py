@@ -6,11 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mdxai.attribution import AttributionUnavailable, Attributor, attributor
-from mdxai.calculators import twin_of
+import numpy as np
+
+from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
+from mdxai.calculators import CalculatorError, twin_of
 from mdxai.engines import Engine
 from mdxai.frame import Frame
-from mdxai.principles import LEARNED, Principle, learned_principles, principles_for, probes
+from mdxai.principles import (
+    LEARNED,
+    Deviation,
+    Principle,
+    PrincipleUnavailable,
+    learned_principles,
+    principles_for,
+    probes,
+)
 from mdxai.statistics import BinnedMoments, ElementPairChannels
 from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
 
@@ -33,8 +43,9 @@ class Choices:
 
     def __post_init__(self) -> None:
         for name in ("attribute_every", "probe_every", "blackbox"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or positive, got {getattr(self, name)}")
+            steps = getattr(self, name)
+            if not (steps >= 0 and steps == int(steps)):
+                raise ValueError(f"{name} must be 0 or a positive whole number, got {steps}")
         most = self.max_overhead
         if most is not None and not 0 < most < 1:
             raise ValueError(f"max_overhead must be between 0 and 1, or None, got {most}")
@@ -78,6 +89,7 @@ def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
         bath_energy=engine.bath_energy,
         random_bath=described.random_bath,
         expected=choices.expected,
+        missing=described.missing,
     )
     ready.unavailable |= _explanation(ready, calculator, choices)
     if ready.explain is not None:
@@ -86,8 +98,31 @@ def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
         ready.unavailable |= dict.fromkeys(LEARNED, ready.unavailable["attribution"])
     if choices.probe_every:
         _add(ready, *probes(twin_of(calculator), first))
-        ready.thresholds += PROBE_THRESHOLDS
+        given = {t.principle for t in ready.thresholds}
+        ready.thresholds += tuple(t for t in PROBE_THRESHOLDS if t.principle not in given)
+    ready.unavailable |= _not_judged(ready.principles, ready.thresholds)
     return ready
+
+
+def measured(
+    principle: Principle, frame: Frame, attribution: Attribution | None
+) -> Deviation | None:
+    """Return the deviation, or None where a probe's twin fails, as it may in a run that breaks."""
+    if principle.cost != "probe":
+        return principle.deviate(frame, attribution)
+    if not np.isfinite(frame.positions).all():
+        return None
+    try:
+        return principle.deviate(frame, attribution)
+    except (CalculatorError, PrincipleUnavailable):
+        return None
+
+
+def _not_judged(principles: Sequence[Principle], thresholds: Sequence[Threshold]) -> dict[str, str]:
+    """Return the principles that are measured although the user gave no threshold for them."""
+    shipped = {t.principle for t in THRESHOLDS} - {t.principle for t in thresholds}
+    reason = "measured, not judged: no threshold was given"
+    return {p.name: reason for p in principles if p.name in shipped}
 
 
 def _add(ready: Prepared, principles: list[Principle], reasons: Mapping[str, str]) -> None:

@@ -15,7 +15,8 @@ PACKAGE = Path(mdxai.__file__).parent
 ORDER = (
     "frame", "state", "calculators", "attribution", "statistics", "principles", "record",
     "thresholds", "verdict", "check", "engines", "overhead", "blackbox", "interruption",
-    "preparation", "monitor", "simulation", "labelling", "report", "demo", "cli", "testing",
+    "preparation", "monitor", "simulation", "labelling", "replay", "analysis", "export", "report",
+    "demo", "cli", "testing",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -84,6 +85,6 @@ def test_public_classes_and_functions_are_documented(path):
             assert ast.get_docstring(node), f"{path.name}:{node.name} has no docstring"
 
 
-def test_all_numba_is_in_one_file():
-    users = [p.name for p in MODULES if "numba." in p.read_text() and p.name != "__init__.py"]
-    assert users == ["_kernels.py"]
+def test_all_numba_is_in_kernels():
+    users = {p.name for p in MODULES if "numba." in p.read_text() and p.name != "__init__.py"}
+    assert users == {"_kernels.py"}

@@ -27,6 +27,8 @@ import mdxai
 from mdxai.engines import AseEngine
 from mdxai.monitor import InstabilityWarning, Monitor
 from mdxai.record import RecordError, RecordSettings
+from mdxai.testing import FaultyCalculator, NanForces
+from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, ThresholdError
 from mdxai.verdict import Stability
 
 from .conftest import SOUND
@@ -275,7 +277,7 @@ def test_thermostats_state_their_temperature(make, temperature, conserves):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"attribute_every": -1}, "attribute_every must be 0 or positive, got -1"),
+        ({"attribute_every": -1}, "attribute_every must be 0 or a positive whole number, got -1"),
         ({"on_unstable": "explode"}, "'halt', 'raise' or a function, got 'explode'"),
     ],
 )
@@ -352,5 +354,67 @@ def test_probes_on_the_way_use_a_twin_and_disturb_nothing():
     unavailable = monitor.verdict.unavailable
     assert not {"gradient", "rotation", "squeeze"} & set(unavailable)
     assert "precision" in unavailable  # a foreign calculator has one precision
-    with pytest.raises(ValueError, match="probe_every must be 0 or positive, got -1"):
+    with pytest.raises(
+        ValueError, match="probe_every must be 0 or a positive whole number, got -1"
+    ):
         positions(-1)
+
+
+class BreaksUnderSqueeze(EMT):
+    """Raises where atoms come close, as electronic structure does that finds no solution."""
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        if self.atoms.get_all_distances(mic=True)[np.triu_indices(len(self.atoms), 1)].min() < 1.9:
+            raise RuntimeError("SCF not converged")
+
+
+@pytest.mark.parametrize("fault", [None, NanForces(15)])
+def test_probes_that_fail_do_not_end_the_run(fault):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.02, seed=1)
+    atoms.calc = FaultyCalculator(EMT(), fault) if fault else BreaksUnderSqueeze()
+    dynamics = VelocityVerlet(atoms, 2 * units.fs)
+    monitor = mdxai.Monitor(dynamics, probe_every=10, attribute_every=0, on_unstable="ignore")
+    with monitor:
+        dynamics.attach(monitor)
+        dynamics.run(30)
+    verdict = monitor.verdict
+    if fault:
+        assert verdict.stability == "unstable"
+    else:
+        assert "could not be measured" in verdict.unavailable["squeeze"]
+
+
+def test_thresholds_of_probes_can_be_changed():
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.02, seed=1)
+    atoms.calc = EMT()
+    dynamics = VelocityVerlet(atoms, 2 * units.fs)
+    strict = [Threshold(t.principle, 0, 0, 0, "mine") for t in PROBE_THRESHOLDS]
+    monitor = mdxai.Monitor(
+        dynamics, probe_every=10, thresholds=[*THRESHOLDS, *strict], on_unstable="ignore"
+    )
+    dynamics.attach(monitor)
+    dynamics.run(10)
+    assert "rotation" in {finding.principle for finding in monitor.verdict.findings}
+
+
+def test_thresholds_that_fit_nothing_are_refused_and_missing_ones_named():
+    dynamics = VelocityVerlet(bulk("Cu", cubic=True), 2 * units.fs)
+    dynamics.atoms.calc = EMT()
+    for thresholds, message in (
+        ([Threshold("enrgy", 1, 2, 0, "x")], "name enrgy, which is no principle"),
+        ("file.toml", "expected a sequence of Threshold"),
+    ):
+        with pytest.raises(ThresholdError, match=message):
+            mdxai.Monitor(dynamics, thresholds=thresholds)
+    with pytest.raises(ThresholdError, match="got warn nan"):
+        Threshold("energy", np.nan, 1, 0, "x")
+    monitor = mdxai.Monitor(dynamics, thresholds=[])
+    dynamics.attach(monitor)
+    dynamics.run(2)
+    assert "no threshold was given" in monitor.verdict.unavailable["energy"]
+    for every in (np.nan, 2.5, -1):
+        with pytest.raises(ValueError, match="probe_every must be 0 or a positive whole number"):
+            mdxai.Monitor(dynamics, probe_every=every)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mdxai.statistics import (
     AtomPairChannels,
     BinnedMoments,
+    BinnedQuantiles,
     BondClassChannels,
     ElementPairChannels,
     StatisticsError,
@@ -239,3 +240,57 @@ def test_bond_classes_equal_the_shortest_paths(graph):
 def test_bonds_of_atoms_that_do_not_exist():
     with pytest.raises(StatisticsError, match="numbered 0…2"):
         BondClassChannels(3, np.array([0]), np.array([3]))
+
+
+@pytest.mark.parametrize(("upper", "n_bins"), [(5.0, 240), (5.29, 240), (4.5, 100), (3.3, 300)])
+def test_a_sample_on_an_edge_is_in_the_bin_that_begins_there(upper, n_bins):
+    moments = BinnedMoments(["a"], upper, n_bins)
+    edges = moments.bin_edges
+    np.testing.assert_allclose(edges, np.linspace(0, upper, n_bins + 1), rtol=1e-15)
+    for samples, bins in ((edges[:-1], 0), (np.nextafter(edges[1:], 0), 0)):
+        moments.reset()
+        moments.update(np.full(n_bins, bins), samples, np.ones(n_bins))
+        np.testing.assert_array_equal(moments.count[0], 1)
+    moments.update(np.zeros(1, int), edges[-1:], np.ones(1))
+    assert moments.outside == 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "distances", "values"),
+    [
+        (np.zeros(4), np.ones(4), np.ones(4)),
+        (np.zeros((2, 2), int), np.ones((2, 2)), np.ones((2, 2))),
+        (np.zeros(4, int), np.ones(4), np.ones(4, complex)),
+        ([0, 0], np.ones(2), np.ones(2)),
+    ],
+)
+def test_samples_of_another_kind_are_refused(channels, distances, values):
+    for accumulator in (BinnedMoments(["a"], 5.0), BinnedQuantiles(["a"], 5.0)):
+        with pytest.raises(StatisticsError, match="channels must be integers, distances"):
+            accumulator.update(channels, distances, values)
+
+
+def test_threads_refuse_what_one_thread_refuses():
+    zeros, ones = np.zeros(10, int), np.ones(10)
+    moments = BinnedMoments(["a"], 5.0)
+    for arguments in ((zeros, ones, ones[:9]), (zeros[:9], ones, ones)):
+        with pytest.raises(StatisticsError, match="the same length"):
+            update_in_threads(moments, *arguments)
+    with pytest.raises(StatisticsError, match="at least one thread"):
+        update_in_threads(moments, zeros, ones, ones, n_threads=0)
+    assert moments.count.sum() == 0
+    with pytest.raises(StatisticsError, match="1 samples have a channel outside"):
+        update_in_threads(moments, np.array([0] * 9 + [7]), ones, ones)
+    assert moments.count.sum() == 9
+
+
+def test_channels_and_bins_that_make_no_sense():
+    with pytest.raises(StatisticsError, match="different names"):
+        BinnedMoments(["a", "a"], 5.0)
+    with pytest.raises(StatisticsError, match=r"whole number, got 2\.7"):
+        BinnedMoments(["a"], 5.0, 2.7)
+    with pytest.raises(StatisticsError, match="expected 1e-6 ≤ relative_error"):
+        BinnedQuantiles(["a"], 5.0, relative_error=1e-12)
+    bonds = BondClassChannels(4, np.array([0, 1]), np.array([1, 2]))
+    with pytest.raises(StatisticsError, match="pairs name atoms 0 to 6, expected 0…3"):
+        bonds.of(np.array([0]), np.array([6]))

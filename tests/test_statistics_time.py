@@ -195,3 +195,30 @@ def test_the_page_on_statistics_runs():
     np.testing.assert_array_equal(found, names["moments"].count > 0)
     low, high = names["moments"].minimum[found], names["moments"].maximum[found]
     assert np.all((names["median"][found] >= 0.98 * low) & (names["median"][found] <= 1.02 * high))
+
+
+@pytest.mark.parametrize("phi", [-0.9, -0.5, 0.5, 0.9])
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_autocorrelation_time_of_an_autoregressive_series(phi, scale):
+    """x_k = φ x_{k−1} + noise has ρ(t) = φᵗ, so τ = (1 + φ)/(1 − φ), also where that is below 1."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=200_000)
+    series = lfilter([1.0], [1.0, -phi], noise) * scale
+    found = autocorrelation(series)
+    assert found.time == pytest.approx((1 + phi) / (1 - phi), rel=0.1)
+    assert found.reliable
+
+
+def test_autocorrelation_refuses_what_has_none():
+    for series in (["a", "b"], [1.0, np.nan], [[1.0, 2.0]]):
+        with pytest.raises(StatisticsError, match="expected a series of"):
+            autocorrelation(series)
+    with pytest.raises(StatisticsError, match="c must be positive, got nan"):
+        autocorrelation([1.0, 2.0], c=np.nan)
+
+
+def test_blocks_of_a_window_at_negative_times():
+    window = Window(["a"], 1.0, 10.0, n_blocks=2)
+    for time in (-10.0, -5.0, 0.0):
+        window.update(time, np.zeros(1, int), np.full(1, 0.5), np.ones(1))
+    assert [index for index, _ in window._ring] == [-2, -1]

@@ -3,5 +3,18 @@
 from mdxai.engines.ase_engine import AseEngine
 from mdxai.engines.ase_state import RestartWarning
 from mdxai.engines.engine import Engine, EngineDescription, Restartable
+from mdxai.engines.trajectories import Conditions, Selection, Trajectory, TrajectoryError
+from mdxai.engines.trajectory_engine import TrajectoryEngine
 
-__all__ = ["AseEngine", "Engine", "EngineDescription", "RestartWarning", "Restartable"]
+__all__ = [
+    "AseEngine",
+    "Conditions",
+    "Engine",
+    "EngineDescription",
+    "RestartWarning",
+    "Restartable",
+    "Selection",
+    "Trajectory",
+    "TrajectoryEngine",
+    "TrajectoryError",
+]

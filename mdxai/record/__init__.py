@@ -22,6 +22,7 @@ from mdxai.record.checkpoint import (
 from mdxai.record.files import RecordError, RecordWarning
 from mdxai.record.header import differences
 from mdxai.record.parts import Part, list_parts
+from mdxai.record.repair import Repair, repair
 from mdxai.record.run import Run, open_run
 from mdxai.record.settings import RecordSettings
 from mdxai.record.writer import RunWriter, refuse_other_run
@@ -32,6 +33,7 @@ __all__ = [
     "RecordError",
     "RecordSettings",
     "RecordWarning",
+    "Repair",
     "Run",
     "RunWriter",
     "differences",
@@ -41,5 +43,6 @@ __all__ = [
     "open_run",
     "read_checkpoint",
     "refuse_other_run",
+    "repair",
     "write_checkpoint",
 ]

@@ -106,7 +106,8 @@ class TrajectoryColumns:
         shape = (rows, first.n_atoms, 3)
         self._vectors = {name: np.empty(shape, dtype=dtype) for name in VECTORS}
         self._cells: Floats | None = np.empty((rows, 3, 3)) if first.pbc.any() else None
-        self._bytes_per_row = sum(a[0].nbytes for a in self._vectors.values()) + 96
+        row = 9 * first.n_atoms * np.dtype(dtype).itemsize + 96
+        self._bytes_per_row: int = row
 
     @property
     def n_bytes(self) -> int:

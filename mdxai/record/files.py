@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -143,6 +145,36 @@ def cannot_write(path: Path, error: OSError) -> RecordError:
         f"cannot write {path}: {error.strerror or error}. What was written before is intact: "
         "make room or restore access, then resume the run from its last checkpoint"
     )
+
+
+@contextmanager
+def refusing_as_unwritable(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a RecordError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a directory, and those above it; one that is there is fine.
+
+    Raises:
+        OSError: when the file system refuses.
+    """
+    system.make_folder(path)
+
+
+def copy_file(source: Path, folder: Path) -> None:
+    """Copy a file into a folder, durably and in pieces.
+
+    Raises:
+        OSError: when it cannot be read or written.
+    """
+    with source.open("rb") as origin, DurableFile(folder) as copy:
+        while chunk := origin.read(CHUNK):
+            copy.write(chunk)
+        copy.settle(source.name)
 
 
 def read_file(path: Path) -> bytes:

@@ -178,16 +178,15 @@ def write_part(folder: Path, kind: str, groups: Iterable[pa.Table]) -> tuple[Par
 
 def _writer(file: DurableFile, schema: pa.Schema) -> pq.ParquetWriter:
     """Floats are split by byte, which zstd packs better; repeated integers go to a dictionary."""
-    floats, repeated = [], []
+    floats: list[str] = []
+    repeated: list[str] = []
     for field in schema:
-        if pa.types.is_floating(field.type):
-            floats.append(field.name)
-        elif pa.types.is_fixed_size_list(field.type):
-            floats.append(f"{field.name}.list.element")
-        elif pa.types.is_list(field.type):
-            repeated.append(f"{field.name}.list.element")
-        else:
-            repeated.append(field.name)
+        nested = pa.types.is_nested(field.type)
+        name = f"{field.name}.list.element" if nested else field.name
+        kind = field.type.value_type if nested else field.type
+        if pa.types.is_float16(kind):
+            continue  # DuckDB reads no split halves
+        (floats if pa.types.is_floating(kind) else repeated).append(name)
     if "i" in schema.names:  # pairs: one time for all of a frame
         floats.remove("time_fs")
         repeated.append("time_fs")

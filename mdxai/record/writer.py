@@ -19,7 +19,7 @@ from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle
 from mdxai.record.checkpoint import Checkpoint, snapshot, write_checkpoint
 from mdxai.record.columns import Gathered, event_text
-from mdxai.record.files import RecordError, system
+from mdxai.record.files import RecordError, make_folder
 from mdxai.record.header import SCHEMA, versions, without_none, write_header, write_verdict
 from mdxai.record.parts import Part, write_part
 from mdxai.record.rewind import rewind
@@ -68,7 +68,7 @@ class RunWriter:
         """
         refuse_other_run(self.path)
         try:
-            system.make_folder(self.path)
+            make_folder(self.path)
         except OSError as error:
             raise RecordError(
                 f"cannot create the run directory {self.path}: {error.strerror or error}; choose "
@@ -249,9 +249,12 @@ class RunWriter:
             self._parts[kind].append(part)
             columns.clear()
         if batch.state is not None:
-            parts = {kind: [part.name for part in parts] for kind, parts in self._parts.items()}
+            parts = self._names_of_parts()
             checkpoint = Checkpoint(batch.step, {}, self._header, parts, batch.last, batch.n_events)
             write_checkpoint(self.path, checkpoint, batch.state)
+
+    def _names_of_parts(self) -> dict[str, list[str]]:
+        return {kind: [part.name for part in parts] for kind, parts in self._parts.items()}
 
     def _tidy(self) -> None:
         for kind, parts in self._parts.items():
@@ -295,11 +298,20 @@ class RunWriter:
             )
         if profile is not None:
             write_part(self.path, "profile", [_profile_table(profile, self._seen)])
-        write_verdict(self.path, verdict)
-        assert self._thread is not None
-        self._thread.shutdown()
-        self._thread = None
+        write_verdict(self.path, {**verdict, "parts": self._names_of_parts()})
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the commit in flight and let the thread go; what gathered since is not written.
+
+        Raises:
+            RecordError: what the writer thread met.
+        """
         self.open = False
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+        self._wait()
 
 
 def refuse_other_run(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdxai.frame import Floats
+from mdxai.statistics._kernels import CannotCompile
 
 State = dict[str, NDArray[Any]]
 
@@ -36,6 +37,8 @@ class Bins:
                 f"expected at least one channel, r_max > 0 and n_bins > 0, got "
                 f"{len(self.channels)} channels, r_max={self.upper}, n_bins={self.n_bins}"
             )
+        if len(set(self.channels)) < len(self.channels):
+            raise StatisticsError(f"channels need different names, got {', '.join(self.channels)}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -47,7 +50,15 @@ class Bins:
 
     @property
     def edges(self) -> Floats:
-        return np.linspace(0.0, self.upper, self.n_bins + 1, dtype=np.float64)
+        """(n_bins + 1,), each the smallest number that is counted in the bin it begins."""
+        order = np.arange(self.n_bins + 1)
+        edges: Floats = order / self.inverse_width
+        for _ in range(2):  # rounding moves an edge by one unit in the last place at most
+            edges = np.where(edges * self.inverse_width < order, np.nextafter(edges, np.inf), edges)
+            below = np.nextafter(edges, -np.inf)
+            edges = np.where(below * self.inverse_width >= order, below, edges)
+        edges[0] = 0.0
+        return edges
 
     @property
     def centers(self) -> Floats:
@@ -83,4 +94,28 @@ class Bins:
 
 def as_bins(channels: Sequence[str], upper: float, n_bins: int) -> Bins:
     """Return bins with plain Python types, so that equality means what it says."""
+    if n_bins != int(n_bins):
+        raise StatisticsError(f"n_bins must be a whole number, got {n_bins}")
     return Bins(tuple(channels), float(upper), int(n_bins))
+
+
+def run(kernel: Callable[..., int], channels: Any, *rest: Any) -> int:
+    """Run a kernel on samples and return what it returns.
+
+    Raises:
+        StatisticsError: for samples of another kind than one-dimensional real arrays, with
+            integers as channels.
+    """
+    try:
+        if channels.dtype.kind not in "iu":
+            raise TypeError
+        return kernel(channels, *rest)
+    except (AttributeError, TypeError, CannotCompile) as error:
+        kinds = ", ".join(
+            f"{getattr(a, 'ndim', '?')}-dimensional {getattr(a, 'dtype', type(a).__name__)}"
+            for a in (channels, *rest[:2])
+        )
+        raise StatisticsError(
+            "channels must be integers, distances and values real numbers, each a one-dimensional "
+            f"NumPy array; got {kinds}"
+        ) from error

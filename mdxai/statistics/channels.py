@@ -106,7 +106,16 @@ class BondClassChannels:
         self._n_atoms = n_atoms
 
     def of(self, i: Ints, j: Ints) -> Ints:
-        """Return the channel of each pair of atoms, (n_pairs,)."""
+        """Return the channel of each pair of atoms, (n_pairs,).
+
+        Raises:
+            StatisticsError: for an atom that does not exist.
+        """
+        ends = np.concatenate([np.atleast_1d(i), np.atleast_1d(j)])
+        if ends.size and not 0 <= ends.min() <= ends.max() < self._n_atoms:
+            raise StatisticsError(
+                f"pairs name atoms {ends.min()} to {ends.max()}, expected 0…{self._n_atoms - 1}"
+            )
         wanted = np.asarray(i) * self._n_atoms + j
         place = np.searchsorted(self._keys, wanted)
         found = self._keys[place] == wanted

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mdxai.frame import Floats, Ints
 from mdxai.statistics import _kernels as kernels
-from mdxai.statistics.bins import Bins, State, StatisticsError, as_bins
+from mdxai.statistics.bins import Bins, State, StatisticsError, as_bins, run
 
 
 class BinnedCovariance:
@@ -57,7 +57,8 @@ class BinnedCovariance:
         Raises:
             StatisticsError: for different lengths or a channel that does not exist.
         """
-        unknown = kernels.update_covariance(
+        unknown = run(
+            kernels.update_covariance,
             channels, distances, values, float(scalar), self.bins.inverse_width,
             self._cells, self._skipped,
         )  # fmt: skip
@@ -103,7 +104,7 @@ class Autocorrelation:
 
     time: integrated autocorrelation time τ = 1 + 2 Σ ρ(t), 1 for independent samples.
     error: standard error of τ, √(2(2M + 1)/n)·τ (Madras and Sokal 1988).
-    window: M, the last lag summed. n_samples: n. reliable: whether n ≥ 50 τ.
+    window: M, the last lag summed. n_samples: n. reliable: whether n ≥ 50 τ, and ≥ 50 M.
     """
 
     time: float
@@ -118,14 +119,16 @@ class Autocorrelation:
 
     @property
     def reliable(self) -> bool:
-        return self.n_samples >= 50 * self.time
+        return self.n_samples >= 50 * max(self.time, self.window)
 
 
 def autocorrelation(series: ArrayLike, *, c: float = 5.0) -> Autocorrelation:
     """Return the integrated autocorrelation time of a stationary series.
 
-    Sokal's automatic window: sum up to the smallest M with M ≥ c·τ(M) (Sokal 1997, "Monte Carlo
-    methods in statistical mechanics"); ρ by fast Fourier transform.
+    Sokal's automatic window: sum up to the smallest M with M ≥ c·max(τ(M), 1) (Sokal 1997, "Monte
+    Carlo methods in statistical mechanics"). Where that gives τ < 1, neighbours are anticorrelated
+    and terms of either sign follow each other: then pairs ρ(2k) + ρ(2k + 1) are summed while they
+    are positive (Geyer 1992). ρ by fast Fourier transform.
 
     Args:
         series: (n,), n ≥ 2.
@@ -133,9 +136,14 @@ def autocorrelation(series: ArrayLike, *, c: float = 5.0) -> Autocorrelation:
 
     Raises:
         StatisticsError: for fewer than two samples, samples that are not finite, or a constant
-            series, whose autocorrelation is not defined.
+            series, whose autocorrelation is not defined; or for a c that is not positive.
     """
-    x = np.asarray(series, dtype=np.float64)
+    try:
+        x = np.asarray(series, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise StatisticsError(f"expected a series of numbers, got {series!r}") from error
+    if not 0 < c < np.inf:
+        raise StatisticsError(f"c must be positive, got {c}")
     if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
         raise StatisticsError(
             f"expected a series of at least two finite numbers, got shape {x.shape} with "
@@ -144,15 +152,29 @@ def autocorrelation(series: ArrayLike, *, c: float = 5.0) -> Autocorrelation:
     if np.ptp(x) == 0:
         raise StatisticsError("the series is constant; its autocorrelation is not defined")
     n = len(x)
-    padded = 1 << (2 * n - 1).bit_length()
-    spectrum = np.abs(np.fft.rfft(x - x.mean(), padded)) ** 2
-    lagged = np.fft.irfft(spectrum, padded)[:n]
-    times = 2 * np.cumsum(lagged / lagged[0]) - 1
-    wide_enough = np.flatnonzero(np.arange(n) >= c * times)
+    rho = _autocorrelations(x)
+    times = 2 * np.cumsum(rho) - 1
+    wide_enough = np.flatnonzero(np.arange(n) >= c * np.maximum(times, 1))
     window = int(wide_enough[0]) if len(wide_enough) else n - 1
-    # Anticorrelated series sum to less than one sample; τ must stay positive to divide by.
+    if times[window] < 1:
+        pairs = rho[: n - n % 2].reshape(-1, 2).sum(axis=1)
+        negative = np.flatnonzero(pairs <= 0)
+        window = max(2 * int(negative[0]) - 1, 1) if len(negative) else n - 1
+    # τ must stay positive to divide by; n samples are worth at most n² of them.
     tau = max(float(times[window]), 1 / n)
     return Autocorrelation(tau, float(np.sqrt(2 * (2 * window + 1) / n) * tau), window, n)
+
+
+def _autocorrelations(series: Floats) -> Floats:
+    """Return ρ of all lags, (n,)."""
+    scaled = series / np.abs(series).max()  # squares of large or tiny numbers leave the range
+    centred = scaled - scaled.mean()
+    centred /= np.abs(centred).max()
+    n = len(series)
+    padded = 1 << (2 * n - 1).bit_length()
+    lagged = np.fft.irfft(np.abs(np.fft.rfft(centred, padded)) ** 2, padded)[:n]
+    rho: Floats = lagged / lagged[0]
+    return rho
 
 
 def _divide(above: Floats, below: Floats) -> Floats:

@@ -167,8 +167,9 @@ def half_pairs(frame: Frame, cutoff: float) -> tuple[Ints, Ints, Floats]:
         return pairs.i, pairs.j, pairs.distances
     from vesin import NeighborList
 
-    heights = 1 / np.linalg.norm(np.linalg.pinv(frame.cell), axis=0)
-    lowest = float(heights[frame.pbc].min())
+    # Only along periodic rows: a slab's cell may have no third one.
+    inverse = np.linalg.norm(np.linalg.pinv(frame.cell)[:, frame.pbc], axis=0)
+    lowest = float(1 / inverse.max())
     if not cutoff <= 0.5 * lowest * (1 + 1e-12):
         raise StatisticsError(
             f"distances up to {cutoff:g} Å in a cell of height {lowest:g} Å would count images of "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mdxai.frame import Floats, Ints
 from mdxai.statistics import _kernels as kernels
-from mdxai.statistics.bins import Bins, State, as_bins
+from mdxai.statistics.bins import Bins, State, StatisticsError, as_bins, run
 
 
 class BinnedMoments:
@@ -115,7 +115,8 @@ class BinnedMoments:
             StatisticsError: for different lengths (nothing is added), or a channel that does not
                 exist (the other samples are added).
         """
-        unknown = kernels.update_moments(
+        unknown = run(
+            kernels.update_moments,
             channels, distances, values, self._inverse_width, len(self.channels), self.bins.n_bins,
             self._flat, self._squares, self._skipped,
         )  # fmt: skip
@@ -182,7 +183,16 @@ def update_in_threads[A: Accumulator](
         distances: (n,) Å.
         values: (n,).
         n_threads: number of threads.
+
+    Raises:
+        StatisticsError: for different lengths or no threads (nothing is added), or a channel that
+            does not exist (the other samples are added).
     """
+    if n_threads < 1 or not len(channels) == len(distances) == len(values):
+        raise StatisticsError(
+            "expected channels, distances and values of the same length and at least one thread, "
+            f"got {len(channels)}, {len(distances)}, {len(values)} and {n_threads}"
+        )
     cuts = [len(channels) * k // n_threads for k in range(n_threads + 1)]
     parts = [target.empty() for _ in range(n_threads)]
 
@@ -191,9 +201,11 @@ def update_in_threads[A: Accumulator](
         parts[k].update(channels[share], distances[share], values[share])
 
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(work, range(n_threads)))
+        running = [pool.submit(work, k) for k in range(n_threads)]
     for part in parts:
         target.merge(part)
+    for share in running:
+        share.result()
 
 
 def _cache_aligned(n: int) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mdxai.frame import Floats, Ints
 from mdxai.statistics import _kernels as kernels
-from mdxai.statistics.bins import Bins, State, StatisticsError, as_bins
+from mdxai.statistics.bins import Bins, State, StatisticsError, as_bins, run
 
 
 class BinnedQuantiles:
@@ -45,9 +45,9 @@ class BinnedQuantiles:
         relative_error: float = 0.02,
         span: tuple[float, float] = (1e-5, 1e2),
     ) -> None:
-        if not (0 < relative_error < 1 and 0 < span[0] < span[1] < math.inf):
+        if not (1e-6 <= relative_error < 1 and 0 < span[0] < span[1] < math.inf):
             raise StatisticsError(
-                "expected 0 < relative_error < 1 and 0 < smallest < largest, got "
+                "expected 1e-6 ≤ relative_error < 1 and 0 < smallest < largest, got "
                 f"{relative_error} and {span}"
             )
         self.bins = as_bins(channels, r_max, n_bins)
@@ -94,7 +94,8 @@ class BinnedQuantiles:
         Raises:
             StatisticsError: as BinnedMoments.update.
         """
-        unknown = kernels.count_buckets(
+        unknown = run(
+            kernels.count_buckets,
             channels, distances, values, self.bins.inverse_width, self.span[0],
             1 / self._log_gamma, self._counts, self._skipped,
         )  # fmt: skip
@@ -111,7 +112,8 @@ class BinnedQuantiles:
             raise StatisticsError(f"quantiles lie between 0 and 1, got {wanted}")
         summed = np.cumsum(self._counts, axis=-1)
         total = summed[..., -1]
-        rank = np.floor(wanted[..., None, None] * (total - 1))
+        rank = np.floor(wanted[..., None, None] * (total - 1)).astype(np.int64)
+        rank = np.minimum(rank, total - 1)  # rounding may reach the total beyond 2⁵³ samples
         bucket = np.argmax(summed > rank[..., None], axis=-1)
         return np.where(total > 0, self.bucket_values[bucket], np.nan)
 

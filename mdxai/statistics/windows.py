@@ -117,9 +117,9 @@ class Window:
         n_blocks: int = 10,
         reference: Profile | None = None,
     ) -> None:
-        if not (0 < span < math.inf and n_blocks >= 2):
+        if not (0 < span < math.inf and n_blocks >= 2 and n_blocks == int(n_blocks)):
             raise StatisticsError(
-                f"expected a span > 0 fs and n_blocks ≥ 2, got {span} and {n_blocks}"
+                f"expected a span > 0 fs and whole n_blocks ≥ 2, got {span} and {n_blocks}"
             )
         self._new = (tuple(channels), r_max, n_bins)
         self._step = span / n_blocks
@@ -136,7 +136,8 @@ class Window:
         """
         if not math.isfinite(time):
             raise StatisticsError(f"expected a finite time, got {time}")
-        index = math.floor(time / self._step * (1 + 1e-12))
+        position = time / self._step
+        index = math.floor(position + 1e-12 * abs(position))
         if self._current is None:
             self._current = (index, Block(*self._new))
         elif index < self._current[0]:
