@@ -14,7 +14,7 @@ import numpy as np
 from ase.md.md import MolecularDynamics
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
-from mdxai.calculators import twin_of
+from mdxai.calculators import CalculatorError, twin_of
 from mdxai.engines import AseEngine, Engine
 from mdxai.frame import Frame
 from mdxai.principles import (
@@ -239,7 +239,10 @@ class Monitor:
             return None
         begin = time.perf_counter()
         assert self._attributor is not None
-        attribution = self._keep(self._attributor.attribute(frame))
+        try:
+            attribution = self._keep(self._attributor.attribute(frame))
+        except CalculatorError:  # such as atoms on top of each other: other laws speak of that
+            return None
         self.cost.attribution += time.perf_counter() - begin
         return attribution
 
