@@ -38,8 +38,8 @@ class CheckResult:
     """One principle, probed.
 
     value and allowed are in `unit`; NaN where there is none. verdict: "pass", "warn" (above
-    `allowed`), "fail" (far above it, or NaN) or "not checked". atoms: those that break it.
-    remedy: what to do, or why it was not checked.
+    `allowed`), "fail" (far above it, or NaN), "error" (the calculator fails when probed) or "not
+    checked". atoms: those that break it. remedy: what to do, or why it was not checked.
     """
 
     name: str
@@ -93,9 +93,9 @@ def check(
 
 
 def worst_verdict(results: Sequence[CheckResult]) -> str:
-    """Return "fail", "warn" or "pass", the worst of all that were checked."""
+    """Return "fail", "error", "warn" or "pass", the worst of all that were checked."""
     found = {result.verdict for result in results}
-    return next((verdict for verdict in ("fail", "warn") if verdict in found), "pass")
+    return next((verdict for verdict in ("fail", "error", "warn") if verdict in found), "pass")
 
 
 def _results(
@@ -117,10 +117,13 @@ def _judged(principle: Principle, frame: Frame, threshold: Threshold | None) -> 
     name, unit = principle.name, principle.unit
     try:
         deviation = principle.deviate(frame, None)
-    except (PrincipleUnavailable, CalculatorError) as reason:
+    except PrincipleUnavailable as reason:
         return CheckResult(name, math.nan, math.nan, unit, "not checked", remedy=str(reason))
+    except CalculatorError as error:
+        return CheckResult(name, math.nan, math.nan, unit, "error", remedy=str(error))
     if deviation is None:
-        return CheckResult(name, math.nan, math.nan, unit, "not checked", remedy="no answer")
+        why = "nothing to measure in this structure"
+        return CheckResult(name, math.nan, math.nan, unit, "not checked", remedy=why)
     if threshold is None:
         return CheckResult(
             name, deviation.value, math.nan, unit, "not checked", deviation.atoms,

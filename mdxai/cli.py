@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mdxai.attribution import Attribution
     from mdxai.check import CheckResult
     from mdxai.monitor import Monitor
+    from mdxai.record import Repair
 
 EXIT_STABLE, EXIT_BAD_INPUT, EXIT_UNSTABLE, EXIT_INCONCLUSIVE = 0, 2, 3, 4
 
@@ -85,6 +86,10 @@ def _loading(silent: bool) -> Iterator[None]:
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Thresholds = Annotated[
+    Path | None,
+    typer.Option(help="TOML that changes them: [bond] unstable = 0.7."),
+]
 
 
 @app.command()
@@ -113,10 +118,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Run directory to write. Default: runs/run, run-2, …")
     ] = None,
-    thresholds: Annotated[
-        Path | None,
-        typer.Option(help="TOML that changes them: [bond] unstable = 0.7."),
-    ] = None,
+    thresholds: Thresholds = None,
     expect: Annotated[
         list[str] | None,
         typer.Option(help="Bond that may break and form: C1-O2 (atoms from 0) or O-H. Repeatable."),
@@ -335,7 +337,7 @@ def check(
         str | None,
         typer.Argument(
             help="File that ASE reads (its last frame), or a G2 molecule's name. Default: the "
-            "molecule that a network of ours was trained on."
+            "molecule that a network of ours was trained on, where the G2 set has it."
         ),
     ] = None,
     arg: Annotated[
@@ -345,6 +347,7 @@ def check(
         float, typer.Option(help="Cutoff of an imported calculator, Å, where known.")
     ] = float("nan"),
     seed: Annotated[int, typer.Option(help="Of the rattling of the structure.")] = 1,
+    thresholds: Thresholds = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     trust_pickle: Annotated[
@@ -360,6 +363,7 @@ def check(
         from mdxai.check import calculator_factory, default_structure, worst_verdict
         from mdxai.check import check as probe
         from mdxai.simulation import read_structure
+        from mdxai.thresholds import PROBE_THRESHOLDS, load_thresholds
 
     make = calculator_factory(
         calculator, arg or (),
@@ -372,6 +376,7 @@ def check(
     with nullcontext() if quiet or as_json else errors.status("probing") as status:
         results = probe(
             make, atoms, seed=seed, cutoff=cutoff,
+            thresholds=load_thresholds(thresholds) if thresholds else PROBE_THRESHOLDS,
             progress=None if status is None
             else lambda name, done, of: status.update(f"probing {name} ({done + 1} of {of})"),
         )  # fmt: skip
@@ -383,13 +388,14 @@ def check(
         }))  # fmt: skip
     elif not quiet:
         _print_check(results, f"{calculator}, {structure}: {verdict}", atoms.get_chemical_symbols())
-    raise typer.Exit(EXIT_UNSTABLE if verdict == "fail" else EXIT_STABLE)
+    raise typer.Exit(EXIT_UNSTABLE if verdict in ("fail", "error") else EXIT_STABLE)
 
 
 def _print_check(results: list[CheckResult], title: str, symbols: list[str]) -> None:
     from rich.table import Table
 
-    colours = {"pass": "green", "warn": "yellow", "fail": "bold red", "not checked": "dim"}
+    colours = {"pass": "green", "warn": "yellow", "fail": "bold red", "error": "bold red",
+               "not checked": "dim"}  # fmt: skip
     table = Table(title=title)
     for heading in ("principle", "value", "allowed", "unit", "verdict", "atoms", "remedy"):
         right = heading in ("value", "allowed")
@@ -447,6 +453,49 @@ def _card_summary(card: Any) -> dict[str, Any]:
         "force_mae_mev_per_ang": card.errors.get("force_mae_mev_per_ang"),
         "data": card.provenance.get("rows"),
     }
+
+
+@app.command()
+@_clean_exit
+def repair(
+    run: Annotated[Path, typer.Argument(help="Run directory that nobody is writing to.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for what is whole. Default: RUN-repaired.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every file of a run and keep what is whole. Exit code 0: whole, 3: damaged, 2: no run.
+
+    The run itself is never changed.
+    """
+    from mdxai.record import repair
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table says it too
+        report = repair(run, out)
+    if as_json:
+        print(_json(report.as_dict()))
+    elif not quiet:
+        _print_repair(report)
+    raise typer.Exit(EXIT_STABLE if report.whole else EXIT_UNSTABLE)
+
+
+def _print_repair(report: Repair) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{report.path}: {'whole' if report.whole else 'damaged'}")
+    for heading in ("file", "state", "rows", "why"):
+        table.add_column(heading, no_wrap=heading != "why")
+    for file in report.files:
+        bad = file.state in ("damaged", "missing")
+        state = f"[bold red]{file.state}[/]" if bad else file.state
+        rows = "" if file.rows is None else str(file.rows)
+        table.add_row(_escape(file.name), state, rows, _escape(file.detail))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    if report.repaired is not None:
+        console.print(f"what is whole is in {_escape(str(report.repaired))}", soft_wrap=True)
 
 
 @app.command()

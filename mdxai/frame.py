@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,10 @@ Bools = NDArray[np.bool_]
 BOLTZMANN = 8.617330337217213e-05  # eV/K, CODATA 2014, as in ase.units
 AMU_ANG2_PER_FS2 = 103.6426957  # eV in one amu·Å²/fs², CODATA 2014; checked against ase.units
 DENSE_LIMIT = 64  # atoms up to which all pairs are formed at once
+
+
+class FrameError(ValueError):
+    """Quantities of a frame that do not fit together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,8 @@ class Frame:
     n_constrained: int = 0  # degrees of freedom that constraints remove
 
     def __post_init__(self) -> None:
-        for name in _ARRAYS:
-            getattr(self, name).setflags(write=False)
+        for array in _ARRAYS(self):
+            array.setflags(write=False)
 
     @classmethod
     def from_atoms(cls, atoms: Atoms, *, step: int = 0, time: float = 0.0) -> Frame:
@@ -84,7 +89,7 @@ class Frame:
             step=step,
             time=time,
             numbers=atoms.numbers.astype(np.int64),
-            masses=atoms.get_masses().astype(np.float64),
+            masses=atoms.get_masses().astype(np.float64, copy=False),  # its own copy already
             positions=atoms.positions.copy(),
             velocities=atoms.get_velocities() * units.fs,
             forces=forces,
@@ -113,8 +118,7 @@ class Frame:
     @property
     def temperature(self) -> float:
         """2 E_kin / (f k_B), K, with f the degrees of freedom; 0 where there are none."""
-        freedom = self.degrees_of_freedom
-        return 2.0 * self.kinetic_energy / (freedom * BOLTZMANN) if freedom > 0 else 0.0
+        return temperature_of(self.kinetic_energy, self.degrees_of_freedom)
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -126,19 +130,36 @@ class Frame:
         return find_pairs(self.positions, self.cell, self.pbc, cutoff)
 
 
+def temperature_of(kinetic_energy: float, degrees_of_freedom: int) -> float:
+    """Return 2 E_kin / (f k_B), K; 0 where f is 0.
+
+    Args:
+        kinetic_energy: eV.
+        degrees_of_freedom: f.
+    """
+    if degrees_of_freedom <= 0:
+        return 0.0
+    return 2.0 * kinetic_energy / (degrees_of_freedom * BOLTZMANN)
+
+
 _SCALARS = {"step", "time", "energy", "n_constrained"}
-_ARRAYS = tuple(f.name for f in fields(Frame) if f.name not in _SCALARS)
+_ARRAYS = attrgetter(*(f.name for f in fields(Frame) if f.name not in _SCALARS))
 
 
 def _held_results(atoms: Atoms) -> tuple[float, Floats]:
-    forces = np.full((len(atoms), 3), np.nan)
     calculator = atoms.calc
     # MD asks for forces alone, so a calculator may hold these without an energy.
     if calculator is None or calculator.calculation_required(atoms, ["forces"]):
-        return np.nan, forces
+        return np.nan, np.full((len(atoms), 3), np.nan)
     held = getattr(calculator, "results", None)
     if held is not None and "forces" in held:  # asking through `atoms` compares the system again
-        return float(held.get("energy", np.nan)), np.array(held["forces"], dtype=np.float64)
+        given = np.array(held["forces"], dtype=np.float64)
+        if given.shape != (len(atoms), 3):
+            raise FrameError(
+                f"the calculator holds forces of shape {given.shape} for {len(atoms)} atoms; "
+                f"expected {(len(atoms), 3)}"
+            )
+        return float(held.get("energy", np.nan)), given
     energy = np.nan
     if not calculator.calculation_required(atoms, ["energy"]):
         energy = float(atoms.get_potential_energy())
@@ -167,7 +188,7 @@ def find_pairs(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: fl
 
 
 def _all_pairs(points: Floats, cutoff: float) -> Pairs:
-    i, j = _upper_triangle(len(points))
+    i, j = upper_triangle(len(points))
     vectors = points[j] - points[i]
     distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     pairs = Pairs(i, j, vectors, distances)
@@ -177,7 +198,8 @@ def _all_pairs(points: Floats, cutoff: float) -> Pairs:
 _TRIANGLES: dict[int, tuple[Ints, Ints]] = {}
 
 
-def _upper_triangle(n: int) -> tuple[Ints, Ints]:
+def upper_triangle(n: int) -> tuple[Ints, Ints]:
+    """Return all pairs i < j of n atoms, sorted; the same arrays as long as n stays."""
     if n not in _TRIANGLES:
         i, j = np.triu_indices(n, k=1)
         _TRIANGLES.clear()  # one system at a time: memory stays bounded

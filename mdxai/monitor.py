@@ -19,14 +19,16 @@ from mdxai.engines import AseEngine, Engine
 from mdxai.frame import Frame
 from mdxai.principles import (
     LEARNED,
+    Deviation,
     Principle,
+    PrincipleUnavailable,
     learned_principles,
     principles_for,
     probes,
 )
-from mdxai.record import RunWriter
+from mdxai.record import RecordSettings, RunWriter, refuse_other_run
 from mdxai.statistics import BinnedMoments, ElementPairChannels
-from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
+from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, require_known
 from mdxai.verdict import Court, Verdict
 
 Reaction = Literal["ignore", "warn", "halt"] | Callable[[Verdict], None]
@@ -77,6 +79,7 @@ class Monitor:
             numbered from 0) or "O-H" (elements).
         on_unstable: "warn" (default), "ignore", "halt" (end the run after this step), or a
             function that is given the verdict. Called once.
+        record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
 
     Raises:
@@ -95,20 +98,24 @@ class Monitor:
         thresholds: Sequence[Threshold] = THRESHOLDS,
         expected: Sequence[str] = (),
         on_unstable: Reaction = "warn",
+        record: RecordSettings | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
         for name, steps in (("attribute_every", attribute_every), ("probe_every", probe_every)):
-            if steps < 0:
-                raise ValueError(f"{name} must be 0 or positive, got {steps}")
+            if not (steps >= 0 and steps == int(steps)):
+                raise ValueError(f"{name} must be 0 or a positive whole number, got {steps}")
         if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt")):
             raise ValueError(
                 f"on_unstable must be 'ignore', 'warn', 'halt' or a function, got {on_unstable!r}"
             )
         self._engine = dynamics if isinstance(dynamics, Engine) else AseEngine(dynamics)
-        self._writer = RunWriter(path) if path is not None else None
+        self._writer: RunWriter | None = None
+        if path is not None:
+            self._writer = RunWriter(path, record)
+            refuse_other_run(self._writer.path)
         self._attribute_every, self._probe_every = attribute_every, probe_every
         self._gamma = gamma
-        self._thresholds = tuple(thresholds)
+        self._thresholds = require_known(thresholds)
         self._expected = (expected,) if isinstance(expected, str) else tuple(expected)
         self._finished = False
         self._on_unstable = on_unstable
@@ -178,8 +185,10 @@ class Monitor:
         if self._probe_every:
             probing, reasons = probes(twin_of(calculator), first)
             self._principles += probing
-            self._thresholds += PROBE_THRESHOLDS
+            given = {t.principle for t in self._thresholds}
+            self._thresholds += tuple(t for t in PROBE_THRESHOLDS if t.principle not in given)
             unavailable |= reasons
+        unavailable |= _not_judged(self._principles, self._thresholds)
         self._court = Court(self._thresholds, unavailable)
         if self._writer is None:
             return
@@ -187,7 +196,8 @@ class Monitor:
             "calculator": _describe_calculator(calculator),
             "engine": asdict(engine),
             "system": {"numbers": first.numbers.tolist(), "masses_amu": first.masses.tolist(),
-                       "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist()},
+                       "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist(),
+                       "n_constrained": first.n_constrained},
             "parameters": {"attribute_every": self._attribute_every, "gamma": self._gamma,
                            "probe_every": self._probe_every,
                            "expected": list(self._expected)},
@@ -221,14 +231,16 @@ class Monitor:
             "probe": self._probe_every > 0 and frame.step % self._probe_every == 0,
         }
         deviations = {
-            p.name: p.deviate(frame, attribution) if due[p.cost] else None for p in self._principles
+            p.name: _measured(p, frame, attribution) if due[p.cost] else None
+            for p in self._principles
         }
         self._court.hear(frame.time, deviations)
         if self._writer is not None:
             self._writer.add_frame(frame, deviations)
             if attribution is not None:
                 self._writer.add_attribution(frame, attribution)
-            self._writer.flush_if_due()
+            if self._writer.due(frame.step):
+                self._writer.commit(frame.step)
         if self._court.unstable and not self._reacted:
             self._reacted = True
             self._react()
@@ -289,6 +301,27 @@ class Monitor:
         trace: TracebackType | None,
     ) -> None:
         self.finish(None if kind is None else f"{kind.__name__}: {error}".rstrip(": "))
+
+
+def _measured(
+    principle: Principle, frame: Frame, attribution: Attribution | None
+) -> Deviation | None:
+    """Return the deviation, or None where a probe's twin fails, as it may in a run that breaks."""
+    if principle.cost != "probe":
+        return principle.deviate(frame, attribution)
+    if not np.isfinite(frame.positions).all():
+        return None
+    try:
+        return principle.deviate(frame, attribution)
+    except (CalculatorError, PrincipleUnavailable):
+        return None
+
+
+def _not_judged(principles: Sequence[Principle], thresholds: Sequence[Threshold]) -> dict[str, str]:
+    """Return the principles that are measured although the user gave no threshold for them."""
+    shipped = {t.principle for t in THRESHOLDS} - {t.principle for t in thresholds}
+    reason = "measured, not judged: no threshold was given"
+    return {p.name: reason for p in principles if p.name in shipped}
 
 
 def _describe_calculator(calculator: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ class Threshold:
     A deviation that is not at or below `warn` makes a run suspect, one not at or below `unstable`
     makes it unstable, once it has lasted for `patience` fs. NaN is never at or below anything.
     Where `unstable` is infinite, only NaN makes a run unstable.
+
+    Raises:
+        ThresholdError: for numbers that make no sense.
     """
 
     principle: str
@@ -29,6 +32,14 @@ class Threshold:
     unstable: float
     patience: float
     advice: str
+
+    def __post_init__(self) -> None:
+        numbers = (self.warn, self.unstable, self.patience)
+        if any(math.isnan(n) or n < 0 for n in numbers) or self.warn > self.unstable:
+            raise ThresholdError(
+                f"{self.principle}: expected 0 ≤ warn ≤ unstable and patience ≥ 0, got warn "
+                f"{self.warn:g}, unstable {self.unstable:g}, patience {self.patience:g}"
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -49,10 +60,11 @@ def _shipped() -> tuple[tuple[Threshold, ...], ...]:
 
 # What each number rests on is written in docs/thresholds.md.
 THRESHOLDS, PROBE_THRESHOLDS = _shipped()
+WITHOUT_LIMITS = {"species_ranking", "three_body_reach"}  # sound models differ too much
 
 
 def load_thresholds(path: str | os.PathLike[str]) -> tuple[Threshold, ...]:
-    """Return the shipped thresholds of monitored principles, changed by a user's file.
+    """Return the shipped thresholds, of monitored and of probed principles, changed by a file.
 
     Args:
         path: TOML with a table per principle and any of `warn`, `unstable` (in the principle's
@@ -63,16 +75,41 @@ def load_thresholds(path: str | os.PathLike[str]) -> tuple[Threshold, ...]:
             that make no sense.
     """
     changes = _read(Path(path))
-    known = {t.principle: t for t in THRESHOLDS}
+    known = {t.principle: t for t in THRESHOLDS + PROBE_THRESHOLDS}
     unknown = sorted(changes.keys() - known.keys())
     if unknown:
         raise ThresholdError(
-            f"{path} names {', '.join(unknown)}, which is no monitored principle; known are "
+            f"{path} names {', '.join(unknown)}, which is no principle; known are "
             f"{', '.join(sorted(known))}"
         )
     return tuple(
         _changed(threshold, changes.get(name, {}), path) for name, threshold in known.items()
     )
+
+
+def require_known(thresholds: Sequence[Threshold]) -> tuple[Threshold, ...]:
+    """Return thresholds as they are.
+
+    Raises:
+        ThresholdError: for anything but thresholds, one of a principle that does not exist, or two
+            of the same.
+    """
+    if isinstance(thresholds, str | os.PathLike) or not all(
+        isinstance(threshold, Threshold) for threshold in thresholds
+    ):
+        raise ThresholdError(
+            f"expected a sequence of Threshold, got {thresholds!r}; mdxai.load_thresholds reads a "
+            "file"
+        )
+    known = {t.principle for t in THRESHOLDS + PROBE_THRESHOLDS} | WITHOUT_LIMITS
+    names = [threshold.principle for threshold in thresholds]
+    wrong = sorted({name for name in names if name not in known or names.count(name) > 1})
+    if wrong:
+        raise ThresholdError(
+            f"thresholds name {', '.join(wrong)}, which is no principle or stands there twice; "
+            f"known are {', '.join(sorted(known))}"
+        )
+    return tuple(thresholds)
 
 
 def _changed(
@@ -84,14 +121,10 @@ def _changed(
     for key, value in entries.items():
         if isinstance(value, bool) or not isinstance(value, _KINDS[key]):
             raise ThresholdError(f"{where}: {key} must be a number or text, got {value!r}")
-    changed = replace(threshold, **entries)
-    numbers = (changed.warn, changed.unstable, changed.patience)
-    if any(math.isnan(n) or n < 0 for n in numbers) or changed.warn > changed.unstable:
-        raise ThresholdError(
-            f"{where}: expected 0 ≤ warn ≤ unstable and patience ≥ 0, got warn {changed.warn:g}, "
-            f"unstable {changed.unstable:g}, patience {changed.patience:g}"
-        )
-    return changed
+    try:
+        return replace(threshold, **entries)
+    except ThresholdError as error:
+        raise ThresholdError(f"{path}: {error}") from error
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from mdxai.principles import Deviation
-from mdxai.record import Run
+from mdxai.record import RecordError, Run
 from mdxai.thresholds import THRESHOLDS, Threshold
 
 
@@ -43,7 +43,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of a run. `onset_fs` is the start of the first instability, if any."""
+    """The judgement of a run. `onset_fs` is the start of the first instability, if any.
+
+    Times of findings and the onset are those of the frames; `start_fs` is that of the first one.
+    """
 
     stability: Stability
     onset_fs: float | None
@@ -51,6 +54,7 @@ class Verdict:
     n_frames: int
     findings: tuple[Finding, ...] = ()
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    start_fs: float = 0.0
 
     @property
     def cause(self) -> Finding | None:
@@ -68,7 +72,8 @@ class Verdict:
         return plain
 
     def __str__(self) -> str:
-        lines = [f"{self.stability} over {self.duration_fs:g} fs ({self.n_frames} frames)"]
+        start = f" from {self.start_fs:g} fs on" if self.start_fs else ""
+        lines = [f"{self.stability} over {self.duration_fs:g} fs{start} ({self.n_frames} frames)"]
         if self.onset_fs is not None:
             lines[0] += f", onset at {self.onset_fs:g} fs"
         for f in self.findings:
@@ -113,11 +118,10 @@ class _Attendance:
     last: float | None = None
     usual: float = 0.0
 
-    def note(self, time: float, *, measured: bool) -> None:
-        if not measured:
-            return
-        since = self.first_asked if self.last is None else self.last
-        self.usual, self.last = max(self.usual, time - since), time
+    def note(self, time: float) -> None:
+        silent = time - (self.first_asked if self.last is None else self.last)
+        self.usual = max(self.usual, silent)
+        self.last = time
 
     def complaint(self, end: float) -> str | None:
         if self.last is None:
@@ -141,9 +145,8 @@ class Court:
     ) -> None:
         self._thresholds = {t.principle: t for t in thresholds}
         self._watches = {
-            (t.principle, severity): _Exceedance(limit, t.patience)
+            t.principle: (_Exceedance(t.warn, t.patience), _Exceedance(t.unstable, t.patience))
             for t in thresholds
-            for severity, limit in (("warn", t.warn), ("unstable", t.unstable))
         }
         self._unavailable = dict(unavailable or {})
         self._attendance: dict[str, _Attendance] = {}
@@ -160,13 +163,20 @@ class Court:
         self._n_frames += 1
         self._span = (self._span[0] if self._span else time, time)
         for name, deviation in deviations.items():
-            attendance = self._attendance.setdefault(name, _Attendance(time))
-            attendance.note(time, measured=deviation is not None)
-            if deviation is None or name not in self._thresholds:
+            attendance = self._attendance.get(name)
+            if attendance is None:
+                attendance = self._attendance[name] = _Attendance(time)
+            if deviation is None:
                 continue
-            for severity in ("warn", "unstable"):
-                self._watches[deviation.principle, severity].update(time, deviation)
-            self.unstable |= self._watches[deviation.principle, "unstable"].broken is not None
+            attendance.note(time)
+            watches = self._watches.get(name)
+            if watches is None:
+                continue
+            mild, grave = watches
+            mild.update(time, deviation)
+            grave.update(time, deviation)
+            if grave.broken is not None:
+                self.unstable = True
 
     def verdict(self) -> Verdict:
         """Return the judgement so far."""
@@ -186,12 +196,12 @@ class Court:
         }
         return Verdict(
             stability, min(grave, default=None), end - start, self._n_frames, findings,
-            silent | self._unavailable,
+            silent | self._unavailable, start,
         )  # fmt: skip
 
     def _findings(self) -> Iterable[Finding]:
         for principle, threshold in self._thresholds.items():
-            grave, mild = (self._watches[principle, s] for s in ("unstable", "warn"))
+            mild, grave = self._watches[principle]
             watch, severity = (grave, "unstable") if grave.broken else (mild, "warn")
             # A violation that the end of the run cut short of its patience is worth a warning.
             broken = watch.broken or mild.since
@@ -210,12 +220,17 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
     Args:
         run: a run directory, opened.
         thresholds: those that the run was recorded with by default.
+
+    Raises:
+        RecordError: when no frame was recorded, or a part is damaged.
     """
     units = run.deviations
     thresholds = thresholds or recorded_thresholds(run)
     court = Court(thresholds, run.header.get("unavailable"))
     columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
-    for row in run.frames(columns).to_pylist():
+    if not run.parts("frames"):
+        raise RecordError(f"{run.path} holds no recorded frames")
+    for row in (row for table in run.tables("frames", columns) for row in table.to_pylist()):
         court.hear(
             row["time_fs"],
             {

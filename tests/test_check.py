@@ -7,13 +7,14 @@ import math
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase import Atoms
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.io import write
 from typer.testing import CliRunner
 
-from mdxai.calculators import load_calculator
+from mdxai.calculators import CalculatorError, load_calculator
 from mdxai.check import (
     CheckError,
     calculator_factory,
@@ -23,6 +24,7 @@ from mdxai.check import (
     worst_verdict,
 )
 from mdxai.cli import app
+from mdxai.frame import Frame, FrameError
 from mdxai.principles import Deviation
 from mdxai.thresholds import PROBE_THRESHOLDS, Threshold
 
@@ -140,3 +142,45 @@ def test_structures_by_the_name_of_the_calculator():
     assert default_structure(load_calculator("painn-ethanol-weak").card) == "CH3CH2OH"
     with pytest.raises(CheckError, match="give one"):
         default_structure(None)
+
+
+class FailsLater(EMT):
+    """Fails from its fourth evaluation on, as a calculation that does not converge."""
+
+    calls = 0
+
+    def calculate(self, *args, **kwargs):
+        self.calls += 1
+        if self.calls > 3:
+            raise RuntimeError("SCF not converged")
+        super().calculate(*args, **kwargs)
+
+
+class FlatForces(EMT):
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.results["forces"] = self.results["forces"].ravel()
+
+
+def test_a_calculator_that_fails_when_probed_does_not_pass():
+    results = check(FailsLater, bulk("Cu", cubic=True))
+    failed = [r for r in results if r.verdict == "error"]
+    assert worst_verdict(results) == "error"
+    assert all("SCF not converged" in r.remedy for r in failed)
+
+
+def test_forces_of_a_wrong_shape_are_refused():
+    with pytest.raises(CalculatorError, match=r"forces of shape \(12,\) for 4 atoms"):
+        check(FlatForces, bulk("Cu", cubic=True))
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = FlatForces()
+    atoms.get_potential_energy()
+    with pytest.raises(FrameError, match=r"forces of shape \(12,\) for 4 atoms"):
+        Frame.from_atoms(atoms)
+
+
+def test_a_single_atom_has_no_pairs_to_squeeze():
+    by_name = {r.name: r for r in check(EMT, Atoms("Cu"))}
+    for name in ("squeeze", "wall"):
+        assert by_name[name].verdict == "not checked"
+        assert by_name[name].remedy == "nothing to measure in this structure"

@@ -31,7 +31,7 @@ def test_run_writes_a_run_and_exits_with_0(tmp_path):
     assert (result.exit_code, result.stdout) == (0, "")
     assert {"run.toml", "verdict.json", "figure.png"} <= {p.name for p in out.iterdir()}
     run = mdxai.open_run(out)
-    assert run.frames().num_rows == 21
+    assert run.frames_table().num_rows == 21
     assert run.header["context"]["settings"]["seed"] == 1
 
 
@@ -64,7 +64,9 @@ def test_same_seed_same_run(tmp_path):
     positions = []
     for name in ("a", "b"):
         invoke("run", "schnet-ethanol", ETHANOL, "--steps", 30, "--out", tmp_path / name, "-q")
-        positions.append(mdxai.open_run(tmp_path / name).frames()["positions"].to_pylist())
+        positions.append(
+            mdxai.open_run(tmp_path / name).trajectory_table()["positions"].to_pylist()
+        )
     assert positions[0] == positions[1]
 
 

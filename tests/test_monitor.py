@@ -24,10 +24,11 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 import mdxai
-from mdxai import record
 from mdxai.engines import AseEngine
 from mdxai.monitor import InstabilityWarning, Monitor
-from mdxai.record import RecordError
+from mdxai.record import RecordError, RecordSettings
+from mdxai.testing import FaultyCalculator, NanForces
+from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, ThresholdError
 from mdxai.verdict import Stability
 
 from .conftest import SOUND
@@ -81,19 +82,19 @@ def test_the_record_holds_what_happened(tmp_path):
         monitor()  # one call too many: no frame is recorded twice
         dynamics.run(20)
     run = mdxai.open_run(path)
-    frames = run.frames()
+    frames = run.frames_table()
     assert frames["step"].to_pylist() == list(range(51))
     np.testing.assert_allclose(frames["time_fs"].to_numpy(), np.arange(51) * 0.5)
-    positions = np.array(frames["positions"].to_pylist()).reshape(51, 9, 3)
+    positions = np.array(run.trajectory_table()["positions"].to_pylist()).reshape(51, 9, 3)
     np.testing.assert_allclose(positions[40], seen[40][0], atol=1e-6)
     assert frames["potential_energy_eV"][40].as_py() == seen[40][1]
-    pairs = run.pairs()
+    pairs = run.pairs_table()
     assert sorted(set(pairs["step"].to_pylist())) == list(range(0, 51, 5))
     explained = monitor.last_attribution
     last = pairs.filter(np.array(pairs["step"]) == 50)
     np.testing.assert_allclose(last["two_body_eV"].to_numpy(), explained.two_body, rtol=1e-6)
     assert monitor.profile.count.sum() == pairs.num_rows
-    assert run.profile()["count"].to_numpy().sum() == pairs.num_rows
+    assert run.profile_table()["count"].to_numpy().sum() == pairs.num_rows
     assert run.header["calculator"]["weights_sha256"] == atoms.calc.card.weights_sha256
     assert run.header["engine"]["temperature"] == pytest.approx(500)
     assert run.verdict["stability"] == "stable"
@@ -184,7 +185,7 @@ def test_an_error_in_the_run_still_leaves_a_readable_record(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run()
     run = mdxai.open_run(tmp_path / "run")
-    assert run.frames().num_rows == 8
+    assert run.frames_table().num_rows == 8
     assert run.verdict["interrupted_by"] == "KeyboardInterrupt"
     with pytest.warns(UserWarning, match="finished and sees no more frames"):
         dynamics.run(1)
@@ -209,19 +210,26 @@ def test_nothing_is_created_before_the_first_frame(tmp_path):
 
 def test_a_full_disk_is_a_clear_error_and_leaves_whole_parts(tmp_path, monkeypatch):
     _, dynamics = start()
-    monkeypatch.setattr(record, "FRAMES_PER_PART", 5)
-    monitor = Monitor(dynamics, tmp_path / "run")
+    monitor = Monitor(dynamics, tmp_path / "run", record=RecordSettings(rows_per_part=5))
     dynamics.attach(monitor, interval=1)
     dynamics.run(9)
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RecordError, match=r"No space left on device.*before this one are intact"):
-        dynamics.run(20)
-    assert mdxai.open_run(tmp_path / "run").frames()["step"].to_pylist() == list(range(10))
-    assert not list((tmp_path / "run").glob("*.tmp"))
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(RecordError, match=r"No space left on device.*before is intact"):
+            dynamics.run(20)
+        run = mdxai.open_run(tmp_path / "run")
+        steps = run.frames_table()["step"].to_pylist()
+        assert steps[:5] == list(range(5))
+        assert steps == list(range(len(steps)))
+        assert not list((tmp_path / "run").glob(".*.tmp"))
+    monitor.finish()  # there is room again, and the rows have waited
+    steps = run.frames_table()["step"].to_pylist()
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 10
 
 
 def test_parts_are_plain_parquet(tmp_path):
@@ -269,7 +277,7 @@ def test_thermostats_state_their_temperature(make, temperature, conserves):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"attribute_every": -1}, "attribute_every must be 0 or positive, got -1"),
+        ({"attribute_every": -1}, "attribute_every must be 0 or a positive whole number, got -1"),
         ({"on_unstable": "explode"}, "'ignore', 'warn', 'halt' or a function, got 'explode'"),
     ],
 )
@@ -316,7 +324,7 @@ def test_damaged_runs_get_a_clear_error(tmp_path):
     (part,) = path.glob("frames-*.parquet")
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(RecordError, match="is damaged"):
-        run.frames()
+        run.frames_table()
     part.unlink()
     with pytest.raises(RecordError, match="holds no recorded frames"):
         mdxai.judge(run)
@@ -346,5 +354,67 @@ def test_probes_on_the_way_use_a_twin_and_disturb_nothing():
     unavailable = monitor.verdict.unavailable
     assert not {"gradient", "rotation", "squeeze"} & set(unavailable)
     assert "precision" in unavailable  # a foreign calculator has one precision
-    with pytest.raises(ValueError, match="probe_every must be 0 or positive, got -1"):
+    with pytest.raises(
+        ValueError, match="probe_every must be 0 or a positive whole number, got -1"
+    ):
         positions(-1)
+
+
+class BreaksUnderSqueeze(EMT):
+    """Raises where atoms come close, as electronic structure does that finds no solution."""
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        if self.atoms.get_all_distances(mic=True)[np.triu_indices(len(self.atoms), 1)].min() < 1.9:
+            raise RuntimeError("SCF not converged")
+
+
+@pytest.mark.parametrize("fault", [None, NanForces(15)])
+def test_probes_that_fail_do_not_end_the_run(fault):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.02, seed=1)
+    atoms.calc = FaultyCalculator(EMT(), fault) if fault else BreaksUnderSqueeze()
+    dynamics = VelocityVerlet(atoms, 2 * units.fs)
+    monitor = mdxai.Monitor(dynamics, probe_every=10, attribute_every=0, on_unstable="ignore")
+    with monitor:
+        dynamics.attach(monitor)
+        dynamics.run(30)
+    verdict = monitor.verdict
+    if fault:
+        assert verdict.stability == "unstable"
+    else:
+        assert "could not be measured" in verdict.unavailable["squeeze"]
+
+
+def test_thresholds_of_probes_can_be_changed():
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.02, seed=1)
+    atoms.calc = EMT()
+    dynamics = VelocityVerlet(atoms, 2 * units.fs)
+    strict = [Threshold(t.principle, 0, 0, 0, "mine") for t in PROBE_THRESHOLDS]
+    monitor = mdxai.Monitor(
+        dynamics, probe_every=10, thresholds=[*THRESHOLDS, *strict], on_unstable="ignore"
+    )
+    dynamics.attach(monitor)
+    dynamics.run(10)
+    assert "rotation" in {finding.principle for finding in monitor.verdict.findings}
+
+
+def test_thresholds_that_fit_nothing_are_refused_and_missing_ones_named():
+    dynamics = VelocityVerlet(bulk("Cu", cubic=True), 2 * units.fs)
+    dynamics.atoms.calc = EMT()
+    for thresholds, message in (
+        ([Threshold("enrgy", 1, 2, 0, "x")], "name enrgy, which is no principle"),
+        ("file.toml", "expected a sequence of Threshold"),
+    ):
+        with pytest.raises(ThresholdError, match=message):
+            mdxai.Monitor(dynamics, thresholds=thresholds)
+    with pytest.raises(ThresholdError, match="got warn nan"):
+        Threshold("energy", np.nan, 1, 0, "x")
+    monitor = mdxai.Monitor(dynamics, thresholds=[])
+    dynamics.attach(monitor)
+    dynamics.run(2)
+    assert "no threshold was given" in monitor.verdict.unavailable["energy"]
+    for every in (np.nan, 2.5, -1):
+        with pytest.raises(ValueError, match="probe_every must be 0 or a positive whole number"):
+            mdxai.Monitor(dynamics, probe_every=every)

@@ -150,7 +150,7 @@ def test_pickled_schnetpack_networks(tmp_path):
 def test_errors_say_what_to_do():
     with pytest.raises(CalculatorError, match="load_property loads it"):
         mdxai.load_calculator(MODELS / f"{INTENSIVE}.pt")
-    with pytest.raises(CalculatorError, match="there is no file"):
+    with pytest.raises(CalculatorError, match="is no file; expected a network"):
         mdxai.load_property("nowhere.pt")
     periodic = bulk("C", cubic=True)
     with pytest.raises(CalculatorError, match="depends on the choice of cell"):

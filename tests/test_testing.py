@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
@@ -37,11 +38,17 @@ from mdxai.testing import (
     PreferredDirection,
     Push,
     ScaledForces,
+    SeparateBath,
     SlowDecay,
+    Spike,
     Swirl,
     assert_stable,
     assert_transparent,
     flat_decay,
+    large_biases,
+    marked_atom,
+    rising_decay,
+    short_sight,
     shuffled_block,
     swapped_elements,
 )
@@ -54,9 +61,23 @@ CONSISTENT = [
 ]  # fmt: skip
 ALL = [
     *CONSISTENT, NanForces(), ScaledForces(), EnergyDrift(), Heating(), Push(), Swirl(), Curl(),
-    HalfPrecision(),
+    HalfPrecision(), Spike(at=0),
 ]  # fmt: skip
-NETWORK_FAULTS = [flat_decay, shuffled_block, swapped_elements]
+
+
+def marked_hydrogen(calculator):
+    return marked_atom(calculator, 6)
+
+
+def gently_rising(calculator):
+    """Steeper ones make forces of hundreds of eV/Å, which finite differences cannot follow."""
+    return rising_decay(calculator, power=2.0)
+
+
+NETWORK_FAULTS = [
+    flat_decay, shuffled_block, swapped_elements, gently_rising, short_sight, large_biases,
+    marked_hydrogen,
+]  # fmt: skip
 
 
 def no_fault(frame):
@@ -392,6 +413,47 @@ def test_exchanged_elements_are_those_of_an_exchanged_molecule(name, ethanol):
     np.testing.assert_allclose(swapped_elements(sound).get_forces(ethanol), expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", SOUND)
+def test_a_marked_atom_is_treated_as_the_other_element_and_no_other_is(name, ethanol):
+    """The faulty network on ethanol is the sound one on ethanol with that hydrogen an oxygen."""
+    sound = double(name)
+    exchanged = ethanol.copy()
+    exchanged.numbers[6] = 8
+    expected = sound.get_forces(exchanged)
+    np.testing.assert_allclose(marked_hydrogen(sound).get_forces(ethanol), expected, atol=1e-10)
+    unmarked = marked_atom(sound, 6, share=0.0).get_forces(ethanol)
+    np.testing.assert_allclose(unmarked, sound.get_forces(ethanol), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+def test_messages_rise_and_fade_as_stated(kind):
+    """The envelope over the sound one, and the basis, at distances up to the cutoff."""
+    sound = NetworkCalculator(random_potential(kind, 1))
+    distances = torch.tensor([1.0, 1.5, 2.0, 2.5, 3.0, 3.9], dtype=torch.float64)
+    envelope = sound.model.representation.cutoff_fn(distances).numpy()
+    past = np.maximum(distances.numpy(), 1.5)
+    rising = rising_decay(sound, power=3, beyond=1.5).model.representation
+    np.testing.assert_allclose(
+        rising.cutoff_fn(distances).numpy(), envelope * (past / 1.5) ** 3, rtol=1e-12
+    )
+    screened = short_sight(sound, length=0.5, beyond=1.5).model.representation
+    np.testing.assert_allclose(
+        screened.cutoff_fn(distances).numpy(),
+        np.where(past > 1.5, envelope[1] * np.exp((1.5 - past) / 0.5), envelope),
+        rtol=1e-12,
+    )
+    basis = screened.radial_basis(distances)
+    np.testing.assert_allclose(basis[1:].numpy(), basis[1].expand_as(basis[1:]).numpy())
+
+
+def test_large_biases_are_those_behind_the_messages_and_of_the_readout():
+    sound = NetworkCalculator(random_potential("PaiNN", 2))
+    after = large_biases(sound, 7.0).model.state_dict()
+    for name, before in sound.model.state_dict().items():
+        factor = 7.0 if name.endswith("bias") and "filter" not in name else 1.0
+        np.testing.assert_array_equal(after[name].numpy(), factor * before.numpy())
+
+
 def test_a_shuffled_block_keeps_its_weights_in_another_order():
     sound = NetworkCalculator(random_potential("PaiNN", 2))
     pairs = zip(
@@ -412,11 +474,83 @@ def test_a_shuffled_block_keeps_its_weights_in_another_order():
         (lambda c: flat_decay(EMT()), "needs a SchNet or PaiNN.*got EMT"),
         (lambda c: flat_decay(c, 7.0), "beyond must lie between 0 and 5 Å, got 7"),
         (lambda c: swapped_elements(c, ("C", "N")), "elements must be two of C, H, O, got"),
+        (lambda c: rising_decay(c, 0.0), "power must be positive, got 0"),
+        (lambda c: rising_decay(c, beyond=np.nan), "beyond must lie between 0 and 5 Å, got nan"),
+        (lambda c: short_sight(c, -1.0), "length must be positive, got -1"),
+        (lambda c: marked_atom(c, 0, "N"), "element must be one of C, H, O, got 'N'"),
+        (lambda c: marked_atom(c, -1), "place in the list, from 0, got -1"),
     ],
 )
 def test_unusable_network_faults(inject, message, ethanol):
     with pytest.raises(FaultError, match=message):
         inject(ethanol.calc)
+
+
+def parts_of(atoms):
+    """Return kinetic energies, eV: of the centre of mass, of rotation about it, and of the rest."""
+    masses, whole = atoms.get_masses(), atoms.get_kinetic_energy()
+    momentum = atoms.get_momenta().sum(axis=0)
+    translation = momentum @ momentum / (2 * masses.sum())
+    spin = atoms.get_angular_momentum()
+    arms = atoms.positions - atoms.get_center_of_mass()
+    inertia = sum(
+        m * (a @ a * np.eye(3) - np.outer(a, a)) for m, a in zip(masses, arms, strict=True)
+    )
+    rotation = 0.5 * spin @ np.linalg.solve(inertia, spin)
+    return np.array([translation, rotation, whole - translation - rotation])
+
+
+@pytest.mark.parametrize("part", ["translation", "rotation"])
+def test_a_separate_bath_heats_one_motion_and_leaves_the_others(part):
+    dynamics = langevin(EMT())
+    thermalize_momenta(dynamics.atoms, temperature_K=300, rng=np.random.default_rng(5))
+    before = parts_of(dynamics.atoms)
+    index = ["translation", "rotation"].index(part)
+    target = 1.5 * units.kB * 400.0
+    bath = SeparateBath(dynamics, part, 400.0, relaxation=dynamics.dt / units.fs)
+    for _ in range(10):  # λ² is limited, so one call need not be enough
+        bath()
+    expected = before.copy()
+    expected[index] = target
+    np.testing.assert_allclose(parts_of(dynamics.atoms), expected, rtol=1e-9)
+
+
+def test_a_separate_bath_of_an_element_approaches_its_temperature_slowly():
+    dynamics = langevin(EMT())
+    atoms = dynamics.atoms
+    hydrogen = atoms.numbers == 1
+    before = atoms.get_velocities()
+    ratio = 1.5 * hydrogen.sum() * units.kB * 900.0 / atoms[hydrogen].get_kinetic_energy()
+    relaxation = 20 * dynamics.dt / units.fs
+    SeparateBath(dynamics, "H", 900.0, relaxation)()
+    scale = np.sqrt(1 + (ratio - 1) / 20)
+    expected = np.where(hydrogen[:, None], scale * before, before)
+    np.testing.assert_allclose(atoms.get_velocities(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("part", "temperature", "relaxation", "message"),
+    [
+        ("N", 300.0, 10.0, "part must be one of translation, rotation, C, H, O, got 'N'"),
+        ("H", -1.0, 10.0, "expected a temperature above 0 K.*got -1.0 K"),
+        ("H", 300.0, 0.01, "relaxation of at least the timestep.*0.01 fs"),
+        ("H", 300.0, np.nan, "relaxation of at least the timestep.*nan fs"),
+    ],
+)
+def test_unusable_baths(part, temperature, relaxation, message):
+    with pytest.raises(FaultError, match=message):
+        SeparateBath(langevin(EMT()), part, temperature, relaxation)
+
+
+def test_a_spike_is_one_force_once(frame):
+    fault = Spike(at=3, atom=2, force=(0.0, 5.0, 0.0))
+    for step in (2, 3, 4):
+        energy, forces = fault(replace(frame, step=step))
+        assert energy == frame.energy
+        assert forces[2, 1] == (5.0 if step == 3 else 0.0)
+        assert np.count_nonzero(forces) == (step == 3)
+    with pytest.raises(FaultError, match="atoms 0 to 8, got 9"):
+        Spike(atom=9)(frame)
 
 
 def test_a_monitored_run_is_transparent():
@@ -470,3 +604,20 @@ def test_the_snippets_of_the_page_run():
     assert len(tests) == 3
     for test in tests:
         test()
+
+
+def test_faults_and_assertions_refuse_what_makes_no_sense(tmp_path):
+    copper = bulk("Cu", cubic=True)
+    for fault in (Swirl(), PreferredDirection()):
+        copper.calc = FaultyCalculator(EMT(), fault)
+        with pytest.raises(FaultError, match="has no meaning in a periodic cell"):
+            copper.get_forces()
+    with pytest.raises(FaultError, match=r"unit length, got \(0, 0, 5\)"):
+        PreferredDirection(axis=(0, 0, 5))
+    with pytest.raises(TypeError, match="open_run opens a run directory"):
+        assert_stable("runs/x")
+    run = VelocityVerlet(bulk("Cu", cubic=True), 1.0)
+    with pytest.raises(ValueError, match="at least one step"):
+        assert_transparent(lambda: run, 0)
+    with pytest.raises(ValueError, match="must make a new run"):
+        assert_transparent(lambda: run, 5)

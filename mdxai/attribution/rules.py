@@ -130,14 +130,19 @@ class RuledLayers:
         ratio = nn.functional.hardshrink(y, TINY).div_(d)
         # 0/0 where nothing arrives; ∞ where an output comes from the bias alone under `max_bias`
         ratio.nan_to_num_(posinf=0.0, neginf=0.0)
-        maps = zip(self._used, self._used_strength, ratio, signs, x.sign(), strict=True)
+        fixed = [tensor.unbind() for tensor in (ratio, signs, x.sign())]
+        maps = zip(self._used, self._used_strength, *fixed, strict=True)
         return [
-            RuledLayer(w, v, r[:, : len(w)], s[:, : len(w)], t[:, : w.shape[1]])
+            RuledLayer(w, v, _cut(r, len(w)), _cut(s, len(w)), _cut(t, w.shape[1]))
             for w, v, r, s, t in maps
         ]
 
     def _padded(self, rows: Tensor) -> Tensor:
         return _padded(rows, max(self._widths))
+
+
+def _cut(rows: Tensor, width: int) -> Tensor:
+    return rows if rows.shape[-1] == width else rows[:, :width]
 
 
 def _padded(rows: Tensor, width: int) -> Tensor:

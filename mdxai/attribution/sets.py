@@ -133,7 +133,7 @@ class DensePairs:
         self._links = links
 
     def place(self, per_atom: Tensor) -> Tensor:
-        return per_atom[:, None]
+        return per_atom.unsqueeze(1)
 
     def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
         n = self._links.n_atoms
@@ -149,7 +149,7 @@ class DensePairs:
         return received
 
     def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
-        return torch.bmm(coefficients, per_atom[:, :, None])[:, :, 0]
+        return torch.bmm(coefficients, per_atom.unsqueeze(2)).squeeze(2)
 
     def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
         n = self._links.n_atoms

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
@@ -70,13 +69,13 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
         last = self.atoms
         if last is None or len(last) != len(atoms):
             return list(all_changes)
-        changed = {
-            "positions": not np.array_equal(last.positions, atoms.positions),
-            "numbers": not np.array_equal(last.numbers, atoms.numbers),
-            "cell": not np.array_equal(last.cell.array, atoms.cell.array),
-            "pbc": not np.array_equal(last.pbc, atoms.pbc),
-        }
-        return [name for name, differs in changed.items() if differs]
+        parts = (
+            ("positions", last.positions, atoms.positions),
+            ("numbers", last.numbers, atoms.numbers),
+            ("cell", last.cell.array, atoms.cell.array),
+            ("pbc", last.pbc, atoms.pbc),
+        )
+        return [name for name, before, now in parts if before.tobytes() != now.tobytes()]
 
     def reset(self) -> None:
         """Forget the results; the next request evaluates the network."""

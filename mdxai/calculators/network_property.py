@@ -127,7 +127,10 @@ def load_property(  # noqa: PLR0913 (a pickled model needs its units)
         raise CalculatorError(f"dtype {dtype!r} is not supported; expected float32 or float64")
     path = Path(path).expanduser()
     if not path.is_file():
-        raise CalculatorError(f"there is no file {path}; expected a network saved with torch.save")
+        raise CalculatorError(
+            f"{path} is no file; expected a network saved with torch.save. Folders and names of "
+            "calculators, whose output is an energy, are for load_calculator"
+        )
     network, length, label, offsets = (
         _from_pickle(path, output, unit, length_unit) if trust_pickle else _from_config(path)
     )

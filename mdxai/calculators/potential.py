@@ -92,7 +92,7 @@ class NetworkPotential:
         last_activations: those of the last prediction, kept once `keep_activations` was called.
     """
 
-    last_activations: Activations | None = None
+    _left: Activations | Callable[[], Activations] | None = None
     _keeps: bool = False
     _all_pairs: AllPairs | None
     _near: tuple[Bools, AllPairs] | None
@@ -160,9 +160,18 @@ class NetworkPotential:
         energies, gradient, *left = self._evaluation(edges)(self._scaled(vectors))
         if left:
             system = (numbers.copy(), positions.copy(), cell.copy(), pbc.copy(), self.weights)
-            tape = tree_unflatten(left, self._tape_spec)
-            self.last_activations = Activations(*system, edges, vectors, energies, tape)
+            spec = self._tape_spec
+            self._left = lambda: Activations(
+                *system, edges, vectors, energies, tree_unflatten(left, spec)
+            )
         return self._in_physical_units(energies, gradient, edges, vectors)
+
+    @property
+    def last_activations(self) -> Activations | None:
+        # Most steps are not explained: what was left is put in order when it is asked for.
+        if callable(self._left):
+            self._left = self._left()
+        return self._left
 
     def keep_activations(self) -> None:
         """From now on leave what attribution needs of each prediction in `last_activations`."""

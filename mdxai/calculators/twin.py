@@ -48,6 +48,11 @@ class AseTwin:
                 f"{self.name} fails on {atoms.get_chemical_formula()}: "
                 f"{type(error).__name__}: {words[0][:200]}"
             ) from error
+        if forces.shape != (frame.n_atoms, 3):
+            raise CalculatorError(
+                f"{self.name} gives forces of shape {forces.shape} for {frame.n_atoms} atoms; "
+                f"expected ({frame.n_atoms}, 3)"
+            )
         return energy, forces
 
 

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.principles import _kernels as kernels
 from mdxai.principles.expected import ExpectedBonds
 from mdxai.principles.glance import CONTACT_RANGE, glance
 from mdxai.principles.history import Every
@@ -75,6 +76,9 @@ class BrokenBonds:
         if not glance(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
         stretch = self._bonds.lengths(frame) / self._sums
+        if stretch.max() <= BONDED:
+            self._broken[:] = False
+            return Deviation(self.name, self.unit, 0.0)
         self._broken = (stretch > BROKEN) | (self._broken & (stretch > BONDED))
         count = int(np.count_nonzero(self._broken))
         if not count:
@@ -128,6 +132,9 @@ class FormedBonds:
         pairs = glance(frame).contacts
         near = self._near(pairs)
         keys = self._keys(pairs, near)
+        if keys.tobytes() == self._known.tobytes():  # as nearly always
+            self._formed = keys[:0]
+            return Deviation(self.name, self.unit, 0.0)
         new = ~np.isin(keys, self._known)
         if self._expected:
             new &= ~self._expected.allow(pairs.i[near], pairs.j[near])
@@ -166,6 +173,7 @@ class Fragments:
         self._sums = _Sums(first.numbers)
         may_break = expected.allow(bonds.i, bonds.j) if expected else np.zeros(len(bonds.i), bool)
         self._always = bonds.i[may_break], bonds.j[may_break]
+        self._near, self._of = b"", first.numbers[:0]  # mask of close pairs, and of which pairs
         self._graph = b""
         self._pieces: int | None = None
         self._found = Deviation(self.name, self.unit, 0.0)
@@ -179,6 +187,9 @@ class Fragments:
             return self._found
         pairs = glance(frame).contacts
         near = pairs.distances < BROKEN * self._sums.of(pairs)
+        if pairs.i is self._of and near.tobytes() == self._near:
+            return self._found
+        self._near, self._of = near.tobytes(), pairs.i
         i, j = (
             np.concatenate([ends[near], always])
             for ends, always in zip((pairs.i, pairs.j), self._always, strict=True)
@@ -237,10 +248,8 @@ class LoneHydrogen:
     def _nearest(self, frame: Frame) -> Floats:
         """Return the distance of each hydrogen to the nearest heavy atom, at most 4 Å."""
         pairs = glance(frame).contacts
-        mixed = np.flatnonzero(self._light[pairs.i] != self._light[pairs.j])
-        i, j = pairs.i[mixed], pairs.j[mixed]
         nearest = np.full(frame.n_atoms, CONTACT_RANGE)
-        np.minimum.at(nearest, np.where(self._light[i], i, j), pairs.distances[mixed])
+        kernels.nearest_heavy(pairs.i, pairs.j, pairs.distances, self._light, nearest)
         return nearest
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:

@@ -16,7 +16,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame
+from mdxai.frame import Floats, Frame, Ints, Pairs
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.statistics import BinnedMoments, ElementPairChannels
 
@@ -114,6 +114,7 @@ class StrengthProfile:
         )
         self._cutoff = cutoff
         self._shell = [BONDED * _radii(name) for name in self._channels.names]
+        self._pairs: tuple[Ints, Ints, Ints] | None = None  # i, j and their channels
         self._step: int | None = None
         self._seen = 0
         self.decays: dict[str, Decay] = {}
@@ -126,11 +127,18 @@ class StrengthProfile:
             self._step = frame.step
             self._seen += 1
             pairs = attribution.pairs
-            channels = self._channels.of(pairs.i, pairs.j)
-            self._moments.update(channels, pairs.distances, np.abs(attribution.strengths))
+            self._moments.update(
+                self._channels_of(pairs), pairs.distances, np.abs(attribution.strengths)
+            )
             if self._seen % REFIT == 0:
                 self.decays = dict(self._fitted())
         return self._seen % REFIT == 0 and bool(self.decays)
+
+    def _channels_of(self, pairs: Pairs) -> Ints:
+        """Return their channels; the same arrays are the same pairs, as in most frames."""
+        if self._pairs is None or pairs.i is not self._pairs[0] or pairs.j is not self._pairs[1]:
+            self._pairs = pairs.i, pairs.j, self._channels.of(pairs.i, pairs.j)
+        return self._pairs[2]
 
     def _fitted(self) -> list[tuple[str, Decay]]:
         decays, centers = [], self._moments.bin_centers

@@ -9,6 +9,7 @@ from ase.geometry import complete_cell
 
 from mdxai.attribution import Attribution
 from mdxai.frame import DENSE_LIMIT, Floats, Frame
+from mdxai.principles.glance import glance
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 
 WIDTH = 0.05  # Å, of a bin, as in Fu et al.
@@ -66,7 +67,7 @@ class DistanceDrift:
         self._value: float | None = None
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
-        if not np.isfinite(frame.positions).all():
+        if not glance(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
         if frame.time >= self._next - 1e-6:
             if frame.time - self._begin >= self.STRETCH - 1e-6:

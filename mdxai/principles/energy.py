@@ -10,6 +10,7 @@ from ase.geometry import complete_cell
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame
+from mdxai.principles import _kernels as kernels
 from mdxai.principles.glance import glance
 from mdxai.principles.history import BlockMeans, RunningMedian
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
@@ -47,12 +48,17 @@ class StepDefect:
         if not same_cell or not 0 <= frame.step - last.step <= 1:
             self._defect = None
             return None
-        moved = frame.positions - last.positions
-        if frame.pbc.any():
-            moved -= (np.round(moved @ self._inverse) * frame.pbc) @ frame.cell
-        work = 0.5 * np.vdot(last.forces + frame.forces, moved)
-        self._defect = float(frame.energy - last.energy + work)
+        self._defect = float(frame.energy - last.energy + 0.5 * self._double_work(last, frame))
         return self._defect
+
+    def _double_work(self, last: Frame, frame: Frame) -> float:
+        positions = frame.positions
+        if glance(frame).periodic:
+            moved = positions - last.positions
+            moved -= (np.round(moved @ self._inverse) * frame.pbc) @ frame.cell
+            positions = last.positions + moved
+        work: float = kernels.step_work(positions, last.positions, frame.forces, last.forces)
+        return work
 
 
 class ConservedEnergy:

@@ -60,8 +60,7 @@ class Temperature:
         seen = glance(frame)
         sigma = math.sqrt(2 / frame.degrees_of_freedom)
         excess = (seen.temperature / target - 1) / sigma
-        hottest = int(seen.atom_kinetic.argmax())
-        return Deviation(self.name, self.unit, 0.0 if excess < 0 else excess, (hottest,))
+        return Deviation(self.name, self.unit, 0.0 if excess < 0 else excess, (seen.hottest,))
 
 
 class KineticSpread:
@@ -169,8 +168,9 @@ class FlyingIceCube:
         kinetic = seen.kinetic
         share = min(rigid / kinetic, 1.0) if kinetic > 0 else 0.0 * kinetic
         rarity = special.betaincc(self._rigid / 2, self._internal / 2, share)
-        value = np.clip(-special.ndtri(rarity), 0.0, self.MOST)  # NaN stays
-        return Deviation(self.name, self.unit, float(value))
+        value = -float(special.ndtri(rarity))
+        value = 0.0 if value < 0 else self.MOST if value > self.MOST else value  # NaN stays
+        return Deviation(self.name, self.unit, value)
 
 
 def _rigid_freedom(first: Frame) -> tuple[int, int]:

@@ -55,6 +55,8 @@ def _ends(pattern: str, frame: Frame) -> tuple[Bools, Bools]:
             "such as 'O-H'"
         )
     symbol, index, other, partner = match.groups()
+    if index and index == partner:
+        raise ExpectationError(f"{pattern!r} names one atom twice; a bond needs two")
     return _atoms(symbol, index, frame), _atoms(other, partner, frame)
 
 

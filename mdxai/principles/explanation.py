@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from scipy.stats import spearmanr
@@ -12,12 +14,14 @@ from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.structure import bonds_of
 
+TINY = float(np.finfo(float).tiny)
 
-def body_order_shares(attribution: Attribution) -> Floats:
+
+def body_order_shares(attribution: Attribution) -> list[float]:
     """Return shares of the sum of absolute values of `by_body_order`."""
-    sizes = np.abs(attribution.by_body_order)
-    total = sizes.sum()
-    return sizes / total if total > 0 else sizes
+    sizes = [abs(relevance) for relevance in attribution.by_body_order.tolist()]
+    total = sum(sizes)
+    return [size / total for size in sizes] if total > 0 else sizes
 
 
 class BodyOrders:
@@ -34,8 +38,8 @@ class BodyOrders:
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None or len(attribution.by_body_order) < 3:
             return None
-        shares = body_order_shares(attribution)[1:]
-        return Deviation(self.name, self.unit, float(np.maximum(np.diff(shares), 0.0).sum()))
+        rises = (b - a for a, b in pairwise(body_order_shares(attribution)[1:]))
+        return Deviation(self.name, self.unit, sum(0.0 if r <= 0 else r for r in rises))
 
 
 class BodyOrderDrift:
@@ -55,20 +59,22 @@ class BodyOrderDrift:
 
     def __init__(self, reference: Floats | None = None) -> None:
         self._given, self._n = reference, 0
-        self._start: Floats = np.zeros(1)
-        self._now: Floats = np.zeros(1)
+        self._start: list[float] = []
+        self._now: list[float] = []
 
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None or len(attribution.by_body_order) < 2:
             return None
         shares = body_order_shares(attribution)
         self._n += 1
+        weight = min(self._n, self.FRAMES)
+        before = self._now or [0.0] * len(shares)
+        self._now = [m + (s - m) / weight for m, s in zip(before, shares, strict=True)]
         if self._n <= self.FRAMES:
-            self._now = self._now + (shares - self._now) / self._n
-            self._start = self._now if self._given is None else self._given
+            self._start = self._now if self._given is None else self._given.tolist()
             return None
-        self._now = self._now + (shares - self._now) / self.FRAMES
-        return Deviation(self.name, self.unit, float(np.abs(self._now - self._start).sum() / 2))
+        change = sum(abs(a - b) for a, b in zip(self._now, self._start, strict=True))
+        return Deviation(self.name, self.unit, change / 2)
 
 
 class ThreeBodyReach:
@@ -114,11 +120,9 @@ class Equivalence:
     BLOCK, MIN_BLOCKS = 20, 8
 
     def __init__(self, first: Frame) -> None:
-        kind = equivalent_atoms(first)
-        self._classes = [
-            np.flatnonzero(kind == k) for k in np.unique(kind) if np.count_nonzero(kind == k) > 1
-        ]
-        if not self._classes:
+        self._kind = equivalent_atoms(first)
+        self._counts = np.bincount(self._kind)
+        if self._counts.max() == 1:
             raise PrincipleUnavailable("no two atoms of the bond graph are equivalent")
         self._sum = np.zeros(first.n_atoms)
         self._n = self._blocks = 0
@@ -141,10 +145,8 @@ class Equivalence:
         return Deviation(self.name, self.unit, float(np.maximum(excess[worst], 0.0)), (worst,))
 
     def _class_means(self, values: Floats) -> Floats:
-        means = values.copy()  # atoms on their own are their own mean
-        for members in self._classes:
-            means[members] = values[members].mean()
-        return means
+        means: Floats = (np.bincount(self._kind, values) / self._counts)[self._kind]
+        return means  # atoms on their own are their own mean
 
     def _add_block(self, block: Floats) -> None:
         self._sum = np.zeros(len(block))
@@ -179,8 +181,8 @@ class Residual:
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None:
             return None
-        scale = max(float(np.abs(attribution.by_body_order).sum()), np.finfo(float).tiny)
-        return Deviation(self.name, self.unit, abs(attribution.residual) / scale)
+        scale = sum(abs(relevance) for relevance in attribution.by_body_order.tolist())
+        return Deviation(self.name, self.unit, abs(attribution.residual) / max(scale, TINY))
 
 
 class ExplanationPrecision:

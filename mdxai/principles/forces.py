@@ -26,13 +26,14 @@ class NonFinite:
 
     def __init__(self, *, has_energy: bool = True) -> None:
         self._has_energy = has_energy
+        self._sound = Deviation(self.name, self.unit, 0.0)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        arrays = (frame.positions, frame.velocities, frame.forces)
         scalars = frame.time + (frame.energy if self._has_energy else 0.0)
-        # One sum is finite when all are, save for an overflow, which the count then settles.
-        if math.isfinite(scalars + sum(array.sum() for array in arrays)):
-            return Deviation(self.name, self.unit, 0.0)
+        # Sums are finite when all are, save for an overflow, which the count then settles.
+        if math.isfinite(scalars) and glance(frame).finite:
+            return self._sound
+        arrays = (frame.positions, frame.velocities, frame.forces)
         bad = sum(~np.isfinite(array).all(axis=1) for array in arrays)
         count = sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays)
         count += not np.isfinite(frame.time)
@@ -93,5 +94,5 @@ class ForceBeyondTraining:
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         largest, atom = glance(frame).largest_force
-        excess = np.maximum(largest / self._forces_max - 1.0, 0.0)  # NaN stays
-        return Deviation(self.name, self.unit, float(excess), (atom,))
+        excess = largest / self._forces_max - 1.0
+        return Deviation(self.name, self.unit, 0.0 if excess < 0 else excess, (atom,))  # NaN stays

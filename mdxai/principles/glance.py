@@ -5,10 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from mdxai.frame import AMU_ANG2_PER_FS2, BOLTZMANN, DENSE_LIMIT, Floats, Frame, Pairs
+from mdxai.frame import (
+    AMU_ANG2_PER_FS2,
+    BOLTZMANN,
+    DENSE_LIMIT,
+    Floats,
+    Frame,
+    Pairs,
+    upper_triangle,
+)
+from mdxai.principles import _kernels as kernels
 
 CONTACT_RANGE = 4.0  # Å; contacts this far apart are no contacts
 
@@ -27,40 +37,88 @@ class RigidMotion:
     rotation: float
 
 
+class _Summary(NamedTuple):
+    """What `kernels.summary` returns: sums over atoms, largest F² and m v² and their atoms."""
+
+    positions: float
+    velocities: float
+    force_x: float
+    force_y: float
+    force_z: float
+    momentum_x: float
+    momentum_y: float
+    momentum_z: float
+    mass: float
+    kinetic: float
+    largest_force: float
+    most_pulled: int
+    hottest: int
+
+
 class Glance:
-    """Lazy quantities of one frame."""
+    """Quantities of one frame: sums over its atoms at once, the others when asked for."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
+        self._heats = np.empty(frame.n_atoms)  # m v², amu·Å²/fs²
+        self._sums = _Summary._make(
+            kernels.summary(
+                frame.positions, frame.velocities, frame.forces, frame.masses, self._heats
+            )
+        )
 
     @cached_property
     def placed(self) -> bool:
         """Whether all positions are finite."""
-        return math.isfinite(self.frame.positions.sum())
+        return math.isfinite(self._sums.positions)
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether positions, velocities and forces are finite and do not overflow when added."""
+        sums = self._sums
+        return math.isfinite(sums.positions + sums.velocities + sum(self.net_force))
+
+    @cached_property
+    def periodic(self) -> bool:
+        """Whether the cell repeats along any direction."""
+        return any(self.frame.pbc.tolist())
 
     @cached_property
     def small(self) -> bool:
         """Whether the system is so small and isolated that all its pairs are formed."""
-        return self.frame.n_atoms <= DENSE_LIMIT and not self.frame.pbc.any()
+        return self.frame.n_atoms <= DENSE_LIMIT and not self.periodic
 
     @cached_property
     def contacts(self) -> Pairs:
         """All pairs of a small isolated system, always in the same order; else those within 4 Å."""
-        return self.frame.pairs(np.inf if self.small else CONTACT_RANGE)
+        if not self.small:
+            return self.frame.pairs(CONTACT_RANGE)
+        i, j = upper_triangle(self.frame.n_atoms)
+        vectors, distances = np.empty((len(i), 3)), np.empty(len(i))
+        kernels.all_pairs(self.frame.positions, vectors, distances)
+        return Pairs(i, j, vectors, distances)
+
+    @cached_property
+    def net_force(self) -> tuple[float, float, float]:
+        """Σ F, eV/Å."""
+        sums = self._sums
+        return sums.force_x, sums.force_y, sums.force_z
 
     @cached_property
     def atom_kinetic(self) -> Floats:
         """(n_atoms,) kinetic energies, eV."""
-        v = self.frame.velocities
-        energies: Floats = (
-            (0.5 * AMU_ANG2_PER_FS2) * self.frame.masses * np.einsum("ij,ij->i", v, v)
-        )
+        energies: Floats = (0.5 * AMU_ANG2_PER_FS2) * self._heats
         return energies
+
+    @cached_property
+    def hottest(self) -> int:
+        """Atom with the most kinetic energy; NaN counts as the most."""
+        return self._sums.hottest
 
     @cached_property
     def kinetic(self) -> float:
         """Kinetic energy, eV."""
-        return float(self.atom_kinetic.sum())
+        return 0.5 * AMU_ANG2_PER_FS2 * self._sums.kinetic
 
     @cached_property
     def temperature(self) -> float:
@@ -71,33 +129,32 @@ class Glance:
     @cached_property
     def momentum(self) -> Floats:
         """(3,) amu·Å/fs."""
-        total: Floats = self.frame.masses @ self.frame.velocities
-        return total
+        sums = self._sums
+        return np.array([sums.momentum_x, sums.momentum_y, sums.momentum_z])
 
     @cached_property
     def translation(self) -> float:
         """Kinetic energy of the centre of mass, eV."""
-        square = float(self.momentum @ self.momentum)
-        return 0.5 * AMU_ANG2_PER_FS2 * square / float(self.frame.masses.sum())
+        sums = self._sums
+        x, y, z = sums.momentum_x, sums.momentum_y, sums.momentum_z
+        square = x * x + y * y + z * z  # not x**2, which raises where it overflows
+        return 0.5 * AMU_ANG2_PER_FS2 * square / sums.mass
 
     @cached_property
     def largest_force(self) -> tuple[float, int]:
         """Largest norm of a force, eV/Å, and its atom; NaN counts as the largest."""
-        forces = self.frame.forces
-        squares = np.einsum("ij,ij->i", forces, forces)
-        atom = int(squares.argmax())
-        return math.sqrt(squares[atom]), atom
+        return math.sqrt(self._sums.largest_force), self._sums.most_pulled
 
     @cached_property
     def rigid(self) -> RigidMotion:
         """Motion as a whole."""
         frame = self.frame
-        arms = frame.positions - frame.masses @ frame.positions / frame.masses.sum()
-        weighted = frame.masses[:, None] * arms
-        moments = weighted.T @ arms
-        inertia = moments.trace() * np.eye(3) - moments
-        spin = axial(weighted.T @ frame.velocities)
-        rotation = 0.5 * AMU_ANG2_PER_FS2 * float(spin @ _angular_velocity(inertia, spin))
+        xx, yy, zz, xy, xz, yz, *turning = kernels.about_centre(
+            frame.positions, frame.velocities, frame.masses
+        )
+        inertia = np.array([[yy + zz, -xy, -xz], [-xy, xx + zz, -yz], [-xz, -yz, xx + yy]])
+        spin = np.array(turning)
+        rotation = 0.5 * AMU_ANG2_PER_FS2 * _twice_rotation(inertia, spin)
         return RigidMotion(spin, inertia, self.translation, rotation)
 
 
@@ -113,18 +170,20 @@ def glance(frame: Frame) -> Glance:
     return seen
 
 
-def axial(product: Floats) -> Floats:
-    """Return Σ a × b from Σ a ⊗ b, (3, 3)."""
-    (_, xy, xz), (yx, _, yz), (zx, zy, _) = product.tolist()
-    return np.array([yz - zy, zx - xz, xy - yx])
-
-
-def _angular_velocity(inertia: Floats, spin: Floats) -> Floats:
-    """Return the angular velocity, rad/fs; a linear molecule does not turn about its axis."""
+def _twice_rotation(inertia: Floats, spin: Floats) -> float:
+    """Return L·I⁻¹L, amu·Å²/fs²; a linear molecule does not turn about its axis."""
+    (a, d, e), (_, b, f), (_, _, c) = inertia.tolist()
+    x, y, z = spin.tolist()
+    aa, bb, cc = b * c - f * f, a * c - e * e, a * b - d * d  # adjugate
+    dd, ee, ff = e * f - c * d, d * f - b * e, d * e - a * f
+    determinant, size = a * aa + d * dd + e * ee, a + b + c
+    if determinant > 1e-5 * size * size * size and math.isfinite(determinant):  # far from linear
+        mixed = dd * x * y + ee * x * z + ff * y * z
+        twice: float = (aa * x * x + bb * y * y + cc * z * z + 2 * mixed) / determinant
+        return twice
     if not math.isfinite(inertia.sum()):
-        return np.full(3, np.nan)
+        return math.nan
     moments, axes = np.linalg.eigh(inertia)
     turning = moments > 1e-8 * moments[-1]
     along = axes.T @ spin
-    velocity: Floats = axes @ np.divide(along, moments, out=np.zeros(3), where=turning)
-    return velocity
+    return float(along @ np.divide(along, moments, out=np.zeros(3), where=turning))

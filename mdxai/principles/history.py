@@ -80,7 +80,7 @@ class BlockMeans:
         self.length = length
         self._blocks = np.empty((self.CAPACITY, 1 + n_values))  # time, then the values
         self._n = 0
-        self._sum = np.zeros(1 + n_values)
+        self._sum = [0.0] * (1 + n_values)
         self._count = 0
         self._start: float | None = None
 
@@ -106,15 +106,14 @@ class BlockMeans:
         full = time - self._start >= self.length - 1e-6
         if full:
             self._close(time)
-        self._sum[0] += time
-        self._sum[1:] += values
+        self._sum = [total + x for total, x in zip(self._sum, (time, *values), strict=True)]
         self._count += 1
         return full
 
     def _close(self, time: float) -> None:
         assert self._start is not None
-        self._blocks[self._n] = self._sum / self._count
-        self._sum[:] = 0
+        self._blocks[self._n] = [total / self._count for total in self._sum]
+        self._sum = [0.0] * len(self._sum)
         self._count = 0
         self._n += 1
         late = time - self._start >= 2 * self.length

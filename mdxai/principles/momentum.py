@@ -8,7 +8,8 @@ import numpy as np
 
 from mdxai.attribution import Attribution
 from mdxai.frame import AMU_ANG2_PER_FS2, BOLTZMANN, Frame
-from mdxai.principles.glance import axial, glance
+from mdxai.principles import _kernels as kernels
+from mdxai.principles.glance import glance
 from mdxai.principles.history import Every
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 
@@ -32,7 +33,7 @@ class NetForce:
     cost: Cost = "free"
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        return Deviation(self.name, self.unit, math.hypot(*frame.forces.sum(axis=0).tolist()))
+        return Deviation(self.name, self.unit, math.hypot(*glance(frame).net_force))
 
 
 class NetTorque:
@@ -55,14 +56,14 @@ class NetTorque:
             raise PrincipleUnavailable("a periodic cell may turn what is in it")
         if first.n_atoms < 2:
             raise PrincipleUnavailable("a single atom cannot be turned")
+        self._equal = np.ones(first.n_atoms)
         self._look = Every(LOOK)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         if self._look.due(frame.time):
-            arms = frame.positions - frame.positions.mean(axis=0)
-            forces = frame.forces - frame.forces.mean(axis=0)  # so that the centre does not matter
-            torque = math.hypot(*axial(arms.T @ forces))
-            self._found = Deviation(self.name, self.unit, torque)
+            # About the mean position, so that a net force does not matter.
+            *_, x, y, z = kernels.about_centre(frame.positions, frame.forces, self._equal)
+            self._found = Deviation(self.name, self.unit, math.hypot(x, y, z))
         return self._found
 
 

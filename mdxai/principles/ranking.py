@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,7 +12,7 @@ from ase.data import covalent_radii
 from ase.units import Bohr
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Bools, Floats, Frame, Ints
+from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.structure import bonds_of
 from mdxai.statistics import ElementPairChannels
@@ -25,6 +26,7 @@ BOND_ENTHALPIES = {
 }  # fmt: skip
 CLASSES = np.array([0.0, 1.0, 1.5, 2.0, 3.0])  # none, single, aromatic, double, triple
 PAULING = 0.71  # Å
+MOST_AT_ONCE = 2000  # comparisons made one by one; beyond, sorting is faster
 
 
 def pauling_orders(frame: Frame) -> tuple[Ints, Ints, Floats]:
@@ -79,6 +81,17 @@ def _comparisons(classes: Floats, among: Ints | None = None) -> Comparisons:
     return list(combinations(parts, 2))
 
 
+def _one_by_one(comparisons: Comparisons) -> tuple[Ints, Ints] | None:
+    """Return all combinations of a lower and a higher row; None where they are many."""
+    if sum(len(low) * len(high) for low, high in comparisons) > MOST_AT_ONCE:
+        return None
+    none = np.empty(0, dtype=np.int64)
+    return (
+        np.concatenate([none, *(np.repeat(low, len(high)) for low, high in comparisons)]),
+        np.concatenate([none, *(np.tile(high, len(low)) for low, high in comparisons)]),
+    )
+
+
 def _wrong_and_all(strengths: Floats, comparisons: Comparisons) -> tuple[int, int]:
     wrong = total = 0
     for low, high in comparisons:
@@ -90,13 +103,27 @@ def _wrong_and_all(strengths: Floats, comparisons: Comparisons) -> tuple[int, in
 
 @dataclass(frozen=True, slots=True)
 class PairKinds:
-    """What the pairs of an explanation are: element pair (channel) and bond class, (n_pairs,);
-    comparisons: which rows of the same element pair differ in class.
+    """What the pairs of an explanation are.
+
+    classes: (n_pairs,) bond classes; bonded: rows of bonds. comparisons: which rows of the same
+    element pair differ in class. one_by_one: the same as two columns of rows, where they are few.
+    single: rows of single bonds and their element pairs. counts: (n_channels,) single bonds, NaN
+    without any.
     """
 
-    channels: Ints
     classes: Floats
+    bonded: Ints
     comparisons: Comparisons
+    one_by_one: tuple[Ints, Ints] | None
+    single: tuple[Ints, Ints]
+    counts: Floats
+
+    def discordance(self, strengths: Floats) -> tuple[int, int]:
+        """Return how many comparisons strengths (n_pairs,) order the wrong way, of how many."""
+        if self.one_by_one is None:
+            return _wrong_and_all(strengths, self.comparisons)
+        low, high = self.one_by_one
+        return int(np.count_nonzero(strengths[low] > strengths[high])), len(low)
 
 
 class BondClasses:
@@ -127,14 +154,18 @@ class BondClasses:
         keys = self.i * self._n + self.j
         order = np.argsort(keys)
         self._keys, self._classes = keys[order], CLASSES[1:][nearest][order]
-        self._last: tuple[Ints, PairKinds] | None = None
+        self._last: tuple[Ints, Ints, Ints, PairKinds] | None = None
 
     def of(self, attribution: Attribution) -> PairKinds:
         """Return what its pairs are; the answer for the same pairs is remembered."""
-        wanted = attribution.pairs.i * self._n + attribution.pairs.j
-        if self._last is None or not np.array_equal(wanted, self._last[0]):
-            self._last = wanted, self._kinds(attribution, wanted)
-        return self._last[1]
+        i, j, last = attribution.pairs.i, attribution.pairs.j, self._last
+        if last is not None and i is last[0] and j is last[1]:  # of the same neighbour list
+            return last[3]
+        wanted = i * self._n + j
+        known = last is not None and np.array_equal(wanted, last[2])
+        kinds = last[3] if known and last else self._kinds(attribution, wanted)
+        self._last = i, j, wanted, kinds
+        return kinds
 
     def _kinds(self, attribution: Attribution, wanted: Ints) -> PairKinds:
         rows = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
@@ -143,7 +174,12 @@ class BondClasses:
         comparisons: Comparisons = []
         for k in np.unique(channels):
             comparisons += _comparisons(classes, np.flatnonzero(channels == k))
-        return PairKinds(channels, classes, comparisons)
+        single = np.flatnonzero(classes == 1.0)
+        counts = np.bincount(channels[single], minlength=len(self.names)).astype(np.float64)
+        counts[counts == 0] = np.nan
+        few = _one_by_one(comparisons)
+        bonded = np.flatnonzero(classes > 0)
+        return PairKinds(classes, bonded, comparisons, few, (single, channels[single]), counts)
 
 
 class BondOrderRanking:
@@ -169,25 +205,23 @@ class BondOrderRanking:
         if attribution is None:
             return None
         kinds, strengths = self._classes.of(attribution), np.abs(attribution.strengths)
-        wrong, total = _wrong_and_all(strengths, kinds.comparisons)
+        wrong, total = kinds.discordance(strengths)
         if not total:
             return None
-        if not np.isfinite(strengths).all():
+        if not math.isfinite(strengths.sum()):
             return Deviation(self.name, self.unit, np.nan)
-        weakest = int(np.argmin(np.where(kinds.classes > 0, strengths, np.inf)))
+        weakest = kinds.bonded[strengths[kinds.bonded].argmin()]
         atoms = (int(attribution.pairs.i[weakest]), int(attribution.pairs.j[weakest]))
         return Deviation(self.name, self.unit, float(wrong / total), atoms)
 
 
 def bonded_strengths(classes: BondClasses, attribution: Attribution) -> Floats:
     """Return mean strength, eV, of the single bonds of each element pair, NaN where it has none."""
-    kinds, n = classes.of(attribution), len(classes.names)
-    bonded = kinds.classes == 1.0
-    channels = kinds.channels[bonded]
-    counts = np.bincount(channels, minlength=n)
-    sums = np.bincount(channels, np.abs(attribution.strengths[bonded]), minlength=n)
-    missing: Floats = np.full(n, np.nan)
-    return np.divide(sums, counts, out=missing, where=counts > 0)
+    kinds = classes.of(attribution)
+    rows, channels = kinds.single
+    sums = np.bincount(channels, np.abs(attribution.strengths[rows]), minlength=len(kinds.counts))
+    means: Floats = sums / kinds.counts
+    return means
 
 
 class SpeciesRanking:
@@ -232,17 +266,21 @@ class SpeciesRanking:
             raise PrincipleUnavailable(
                 "it takes two kinds of bonds of known and clearly different strength"
             )
-        self._weak, self._strong = np.array(ordered).T
+        self._ordered = ordered
 
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None:
             return None
-        strengths = bonded_strengths(self._classes, attribution)
-        weak, strong = strengths[self._weak], strengths[self._strong]
-        known = ~(np.isnan(weak) | np.isnan(strong))
-        if not known.any():
-            return None
-        return Deviation(self.name, self.unit, float(np.mean((weak > strong)[known])))
+        strengths = bonded_strengths(self._classes, attribution).tolist()
+        compared = [(strengths[weak], strengths[strong]) for weak, strong in self._ordered]
+        known = [weak > strong for weak, strong in compared if not math.isnan(weak + strong)]
+        return Deviation(self.name, self.unit, sum(known) / len(known)) if known else None
+
+
+def _relative_change(now: float, start: float) -> float:
+    if start == 0:
+        return math.inf if now else math.nan
+    return abs(now / start - 1)
 
 
 class SpeciesDrift:
@@ -260,19 +298,23 @@ class SpeciesDrift:
 
     def __init__(self, classes: BondClasses) -> None:
         self._classes, self._n = classes, 0
-        self._start = self._now = np.zeros(len(classes.names))
+        self._start = self._now = [0.0] * len(classes.names)
 
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None:
             return None
-        strengths = bonded_strengths(self._classes, attribution)
+        strengths = bonded_strengths(self._classes, attribution).tolist()
         self._n += 1
         if self._n <= self.FRAMES:
-            self._start = self._now = self._start + (strengths - self._start) / self._n
+            parts = zip(self._start, strengths, strict=True)
+            self._start = self._now = [mean + (s - mean) / self._n for mean, s in parts]
             return None
         # Bonds that are all out of reach say nothing; that they broke is for other laws to say.
-        seen = np.where(np.isnan(strengths), self._now, strengths)
-        self._now = self._now + (seen - self._now) / self.FRAMES
-        known: Bools = ~np.isnan(self._start)
-        change = np.abs(self._now[known] / self._start[known] - 1)
-        return Deviation(self.name, self.unit, float(np.max(change, initial=0.0)))
+        self._now = [
+            now if math.isnan(s) else now + (s - now) / self.FRAMES
+            for now, s in zip(self._now, strengths, strict=True)
+        ]
+        kept = zip(self._now, self._start, strict=True)
+        changes = [_relative_change(*pair) for pair in kept if not math.isnan(pair[1])]
+        lost = any(map(math.isnan, changes))
+        return Deviation(self.name, self.unit, np.nan if lost else max(changes, default=0.0))

@@ -61,10 +61,10 @@ class Squeeze:
     def __init__(self, quantity: str, scans: SqueezeScans) -> None:
         self.name, self._scans = quantity, scans
 
-    def deviate(self, frame: Frame, attribution: object = None) -> Deviation:
+    def deviate(self, frame: Frame, attribution: object = None) -> Deviation | None:
         scans = self._scans(frame)
-        if not scans:
-            return Deviation(self.name, self.unit, 0.0)
+        if not scans:  # no pairs
+            return None
         values = np.array([self._value(frame, i, j, curve) for i, j, curve in scans])
         worst = int(np.argmax(values))
         atoms = () if values[worst] == 0 else scans[worst][:2]

@@ -11,6 +11,7 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.principles import _kernels as kernels
 from mdxai.principles.expected import ExpectedBonds
 from mdxai.principles.glance import glance
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
@@ -69,6 +70,17 @@ class Bonds:
         lengths: Floats = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         return lengths
 
+    def largest_change(self, frame: Frame, reference: Floats) -> tuple[float, int]:
+        """Return the largest change of a length against `reference` (n_bonds,), Å, and its bond."""
+        seen = glance(frame)
+        values, rows = (
+            (seen.contacts.distances, self._rows)
+            if seen.small
+            else (self.lengths(frame), np.arange(len(reference)))
+        )
+        change: tuple[float, int] = kernels.largest_change(values, rows, reference)
+        return change
+
     def atoms(self, bond: int) -> tuple[int, int]:
         """Return the two atoms of a bond."""
         return int(self.i[bond]), int(self.j[bond])
@@ -108,9 +120,8 @@ class BondIntegrity:
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         if not glance(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
-        change = np.abs(self._bonds.lengths(frame) - self._length)
-        worst = int(change.argmax())
-        return Deviation(self.name, self.unit, float(change[worst]), self._bonds.atoms(worst))
+        change, worst = self._bonds.largest_change(frame, self._length)
+        return Deviation(self.name, self.unit, change, self._bonds.atoms(worst))
 
 
 class _Limits:
@@ -161,9 +172,8 @@ class ClosestContact:
         seen = glance(frame)
         if not seen.placed:
             return Deviation(self.name, self.unit, np.nan)
-        pairs = seen.contacts
-        value, atoms = _worst(self._shortest.of(pairs) - pairs.distances, pairs)
-        return Deviation(self.name, self.unit, value, atoms)
+        worst = _worst(seen.contacts, self._shortest.of(seen.contacts), sign=-1.0)
+        return Deviation(self.name, self.unit, *worst)
 
 
 class DistanceBeyondTraining:
@@ -204,16 +214,13 @@ class DistanceBeyondTraining:
         seen = glance(frame)
         if not seen.placed:
             return Deviation(self.name, self.unit, np.nan)
-        pairs = seen.contacts
-        value, atoms = _worst(pairs.distances - self._longest.of(pairs), pairs)
-        return Deviation(self.name, self.unit, value, atoms)
+        worst = _worst(seen.contacts, self._longest.of(seen.contacts), sign=1.0)
+        return Deviation(self.name, self.unit, *worst)
 
 
-def _worst(excess: Floats, pairs: Pairs) -> tuple[float, tuple[int, ...]]:
-    """Return the largest positive excess and its atoms; 0 and none without any."""
-    if not len(excess):
+def _worst(pairs: Pairs, limits: Floats, *, sign: float) -> tuple[float, tuple[int, ...]]:
+    """Return the largest positive sign · (distance − limit) and its atoms; 0 and none without."""
+    excess, worst = kernels.largest_excess(pairs.distances, limits, sign)
+    if not excess > 0:
         return 0.0, ()
-    worst = int(excess.argmax())
-    if not excess[worst] > 0:
-        return 0.0, ()
-    return float(excess[worst]), (int(pairs.i[worst]), int(pairs.j[worst]))
+    return excess, (int(pairs.i[worst]), int(pairs.j[worst]))

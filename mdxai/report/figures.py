@@ -72,7 +72,7 @@ def _title(run: Run, verdict: Verdict) -> str:
 
 def _plot_deviations(axes: list[Axes], names: list[str], run: Run, verdict: Verdict) -> None:
     onset, unavailable = verdict.onset_fs, verdict.unavailable
-    table = run.frames(["time_fs", *names])
+    table = run.frames_table(["time_fs", *names])
     thresholds = {t.principle: t for t in recorded_thresholds(run)}
     time = table["time_fs"].to_numpy() / 1000
     for ax, name in zip(axes, names, strict=True):
@@ -121,7 +121,7 @@ def _mark_thresholds(ax: Axes, threshold: Threshold, values: np.ndarray[Any, Any
 
 
 def _plot_relevance(ax: Axes, run: Run) -> None:
-    profile = run.profile()
+    profile = run.profile_table()
     ax.set_title("What the model's energy comes from", fontsize=10, loc="left", color=INK)
     ax.set_xlabel("distance / Å", color=INK)
     ax.set_ylabel("mean strength of the pair, |two-body relevance| / eV", color=INK)

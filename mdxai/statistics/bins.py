@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
 from mdxai.frame import Floats
+from mdxai.statistics._kernels import CannotCompile
 
 State = dict[str, NDArray[Any]]
 
@@ -110,7 +110,7 @@ def run(kernel: Callable[..., int], channels: Any, *rest: Any) -> int:
         if channels.dtype.kind not in "iu":
             raise TypeError
         return kernel(channels, *rest)
-    except (AttributeError, TypeError, NumbaError) as error:
+    except (AttributeError, TypeError, CannotCompile) as error:
         kinds = ", ".join(
             f"{getattr(a, 'ndim', '?')}-dimensional {getattr(a, 'dtype', type(a).__name__)}"
             for a in (channels, *rest[:2])

@@ -18,9 +18,19 @@ from mdxai.testing.faults import (
     Push,
     ScaledForces,
     SlowDecay,
+    Spike,
     Swirl,
 )
-from mdxai.testing.network_faults import flat_decay, shuffled_block, swapped_elements
+from mdxai.testing.motion_faults import SeparateBath
+from mdxai.testing.network_faults import (
+    flat_decay,
+    large_biases,
+    marked_atom,
+    rising_decay,
+    short_sight,
+    shuffled_block,
+    swapped_elements,
+)
 
 __all__ = [
     "Curl",
@@ -37,13 +47,19 @@ __all__ = [
     "PreferredDirection",
     "Push",
     "ScaledForces",
+    "SeparateBath",
     "SlowDecay",
+    "Spike",
     "Swirl",
     "assert_stable",
     "assert_transparent",
     "detection_table",
     "flat_decay",
+    "large_biases",
+    "marked_atom",
     "report_times",
+    "rising_decay",
+    "short_sight",
     "shuffled_block",
     "swapped_elements",
 ]

@@ -22,8 +22,14 @@ def assert_stable(judged: Monitor | Run | Verdict, *, warnings_allowed: bool = F
 
     Raises:
         AssertionError: otherwise, with the verdict in words.
+        TypeError: for anything else, such as a path.
     """
     __tracebackhide__ = True
+    if not isinstance(judged, Monitor | Run | Verdict):
+        raise TypeError(
+            f"expected a Monitor, an opened run or a Verdict, got {judged!r}; mdxai.open_run opens "
+            "a run directory"
+        )
     if isinstance(judged, Run):
         judged = judge(judged)
     verdict = judged.verdict if isinstance(judged, Monitor) else judged
@@ -44,9 +50,15 @@ def assert_transparent(make_dynamics: Callable[[], MolecularDynamics], steps: in
 
     Raises:
         AssertionError: naming the first step and the quantity that differ.
+        ValueError: for less than one step, or where make_dynamics returns the same run twice.
     """
     __tracebackhide__ = True
-    plain, watched = _trace(make_dynamics(), steps), _trace(make_dynamics(), steps, monitor=True)
+    if steps < 1:
+        raise ValueError(f"expected at least one step to compare, got {steps}")
+    first, second = make_dynamics(), make_dynamics()
+    if first is second or first.atoms is second.atoms:
+        raise ValueError("make_dynamics must make a new run with new atoms each time it is called")
+    plain, watched = _trace(first, steps), _trace(second, steps, monitor=True)
     assert len(plain) == len(watched), (
         f"the monitored run took {len(watched) - 1} steps, the other {len(plain) - 1}"
     )

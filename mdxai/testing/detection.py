@@ -26,7 +26,7 @@ def report_times(
     for threshold in thresholds:
         finding = findings.get(threshold.principle)
         if finding is not None:
-            known = finding.time_fs + threshold.patience
+            known = finding.time_fs - verdict.start_fs + threshold.patience
             times[threshold.principle] = min(known, verdict.duration_fs)
         elif threshold.principle not in verdict.unavailable:
             times[threshold.principle] = None

@@ -88,6 +88,25 @@ class NanForces:
 
 
 @dataclass(frozen=True, slots=True)
+class Spike:
+    """One atom feels an extra force (eV/Å) in the evaluation `at`, counted from 0, and never again.
+
+    Breaks: forces are a smooth function of the positions, as after a bit flip or a lost neighbour.
+    """
+
+    at: int = 200
+    atom: int = 0
+    force: tuple[float, float, float] = (40.0, 0.0, 0.0)
+
+    def __call__(self, frame: Frame) -> tuple[float, Floats]:
+        if not 0 <= self.atom < frame.n_atoms:
+            raise FaultError(f"the system has atoms 0 to {frame.n_atoms - 1}, got {self.atom}")
+        extra = np.zeros((frame.n_atoms, 3))
+        extra[self.atom] = self.force if frame.step == self.at else 0.0
+        return frame.energy, frame.forces + extra
+
+
+@dataclass(frozen=True, slots=True)
 class ScaledForces:
     """F = −factor ∂E/∂x, as after a mistaken unit. Breaks: forces are minus the energy's slope.
 
@@ -150,6 +169,7 @@ class Swirl:
     axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
     def __call__(self, frame: Frame) -> tuple[float, Floats]:
+        _require_molecule(self, frame)
         arms = frame.positions - frame.positions.mean(axis=0)
         return frame.energy, frame.forces + self.strength * np.cross(self.axis, arms)
 
@@ -187,11 +207,23 @@ class PreferredDirection:
     strength: float = 0.02
     axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
+    def __post_init__(self) -> None:
+        if not abs(np.linalg.norm(self.axis) - 1) < 1e-6:
+            raise FaultError(f"axis must have unit length, got {self.axis!r}")
+
     def __call__(self, frame: Frame) -> tuple[float, Floats]:
+        _require_molecule(self, frame)
         heights = frame.positions @ np.array(self.axis)
         heights = heights - heights.mean()
         energy = 0.5 * self.strength * float(heights @ heights)
         return frame.energy + energy, frame.forces - self.strength * np.outer(heights, self.axis)
+
+
+def _require_molecule(fault: object, frame: Frame) -> None:
+    if frame.pbc.any():
+        raise FaultError(
+            f"{type(fault).__name__} has no meaning in a periodic cell; inject it into a molecule"
+        )
 
 
 @dataclass(frozen=True, slots=True)

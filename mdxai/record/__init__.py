@@ -1,0 +1,48 @@
+"""The run directory: what a monitored run leaves behind, and how it is read.
+
+    run.toml              what was run: schema, versions, calculator, engine, parameters
+    frames-*.parquet      a row per recorded frame: energies, temperature, every deviation
+    trajectory-*.parquet  a row per recorded frame: positions, velocities, forces, cell
+    pairs-*.parquet       a row per pair and explained frame: distance and relevance
+    events-*.parquet      what happened
+    checkpoint-*.npz      the last states that the run can be resumed from
+    profile-*.parquet     relevance against distance, per element pair
+    verdict.json          the verdict
+
+Every file appears complete or not at all, and carries its own SHA-256.
+"""
+
+from mdxai.record.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    list_checkpoints,
+    read_checkpoint,
+    write_checkpoint,
+)
+from mdxai.record.files import RecordError, RecordWarning
+from mdxai.record.header import differences
+from mdxai.record.parts import Part, list_parts
+from mdxai.record.repair import Repair, repair
+from mdxai.record.run import Run, open_run
+from mdxai.record.settings import RecordSettings
+from mdxai.record.writer import RunWriter, refuse_other_run
+
+__all__ = [
+    "Checkpoint",
+    "Part",
+    "RecordError",
+    "RecordSettings",
+    "RecordWarning",
+    "Repair",
+    "Run",
+    "RunWriter",
+    "differences",
+    "latest_checkpoint",
+    "list_checkpoints",
+    "list_parts",
+    "open_run",
+    "read_checkpoint",
+    "refuse_other_run",
+    "repair",
+    "write_checkpoint",
+]

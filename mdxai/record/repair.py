@@ -1,0 +1,238 @@
+"""Checking every file of a run directory, and keeping what is whole."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdxai.record.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    read_checkpoint,
+    refuse_missing_parts,
+)
+from mdxai.record.files import (
+    ASIDE,
+    TEMPORARY,
+    RecordError,
+    copy_file,
+    hash_of,
+    make_folder,
+    refusing_as_unwritable,
+)
+from mdxai.record.header import HEADER, VERDICT, read_header, read_verdict, write_header
+from mdxai.record.parts import Part, list_parts, read_groups, verify, without_covered
+
+WHOLE, DAMAGED, MISSING = "whole", "damaged", "missing"
+ORPHANED, COVERED, UNFINISHED = "orphaned", "covered", "unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What one file of a run is. rows: where it has any. detail: why it is not whole."""
+
+    name: str
+    state: str
+    rows: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What `repair` found. repaired: the new directory, where there was something to repair."""
+
+    path: Path
+    files: tuple[FileState, ...]
+    repaired: Path | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is damaged or missing."""
+        return not any(file.state in (DAMAGED, MISSING) for file in self.files)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "run": str(self.path),
+            "whole": self.whole,
+            "repaired": None if self.repaired is None else str(self.repaired),
+            "files": [asdict(file) for file in self.files],
+        }
+
+
+def repair(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Repair:
+    """Check every file of a run; where something is not whole, write what is to a new directory.
+
+    The original is never changed. Whole parts are copied, checkpoints of which all parts are whole
+    too; run.toml is restored from a checkpoint where it is damaged.
+
+    Args:
+        path: run directory; nobody may be writing to it.
+        out: directory to write; `path` with "-repaired" by default.
+
+    Raises:
+        RecordError: when `path` is no run directory, or `out` exists or cannot be written.
+    """
+    folder = Path(path)
+    names = _names(folder)
+    found = [_state_of(folder, name) for name in names]
+    if not any(name == HEADER or _is_record(name) for name in names):
+        raise RecordError(f"{folder} holds no run: there is neither {HEADER} nor any part")
+    if HEADER not in names:
+        found.append(FileState(HEADER, MISSING))
+    files = (*found, *_missing(folder, found))
+    report = Repair(folder, tuple(sorted(files, key=lambda file: file.name)))
+    if report.whole:
+        return report
+    target = folder.with_name(f"{folder.resolve().name}-repaired") if out is None else Path(out)
+    _write(folder, target, report)
+    return Repair(folder, report.files, target)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise RecordError(f"{folder} cannot be read: {error.strerror or error}") from error
+
+
+def _is_record(name: str) -> bool:
+    name = name.removesuffix(ASIDE)
+    return name.endswith(".parquet") or (name.startswith("checkpoint-") and name.endswith(".npz"))
+
+
+def _state_of(folder: Path, name: str) -> FileState:
+    try:
+        return _checked(folder, name)
+    except FileNotFoundError:
+        return FileState(name, MISSING, detail="it went while it was being checked")
+    except (RecordError, OSError) as error:
+        state = ORPHANED if name.endswith(ASIDE) else DAMAGED
+        return FileState(name, state, detail=str(error))
+
+
+def _checked(folder: Path, name: str) -> FileState:
+    path = folder / name
+    if name.endswith(TEMPORARY):
+        return FileState(name, UNFINISHED, detail="what a killed run was writing")
+    if name == HEADER:
+        read_header(folder)
+    elif name == VERDICT:
+        read_verdict(folder)
+    elif not _is_record(name):
+        hash_of(path)  # nobody knows what it should hold, but it can be read
+    elif name.endswith(ASIDE):
+        return FileState(name, ORPHANED, detail="put aside when the run was resumed")
+    elif name.endswith(".npz"):
+        read_checkpoint(path)
+    else:
+        return _checked_part(folder, path)
+    return FileState(name, WHOLE)
+
+
+def _checked_part(folder: Path, path: Path) -> FileState:
+    part = Part.parse(path)
+    if part is None:
+        raise RecordError(f"{path} is damaged: its name is not that of a part")
+    verify(part)
+    rows, last = 0, part.first - 1
+    for table in read_groups(part):
+        steps = table["step"].to_numpy() if "step" in table.column_names else np.empty(0)
+        least = 1 if part.kind in ("frames", "trajectory") else 0
+        if len(steps) != table.num_rows or np.any(np.diff(steps, prepend=last) < least):
+            if part.kind != "events":
+                raise RecordError(f"{path} is damaged: its steps do not ascend")
+        elif len(steps):
+            last = int(steps[-1])
+        rows += table.num_rows
+    if last > part.last:
+        raise RecordError(f"{path} is damaged: it holds step {last}")
+    if part not in list_parts(folder, part.kind):
+        return FileState(path.name, COVERED, rows, "a larger part holds its rows")
+    return FileState(path.name, WHOLE, rows)
+
+
+def _missing(folder: Path, found: list[FileState]) -> Iterator[FileState]:
+    """Yield the parts that the verdict or the newest whole checkpoint names and that are gone."""
+    for source, parts in _named(folder):
+        for kind, names in parts.items():
+            present = [p for f in found if (p := Part.parse(folder / f.name)) is not None]
+            present = [p for p in present if p.kind == kind and not p.name.endswith(ASIDE)]
+            for name in names:
+                part = Part.parse(folder / name)
+                dropped = kind == "trajectory" and _dropped(folder, part, present)
+                held = part is not None and any(part == p or part.inside(p) for p in present)
+                if not held and not dropped:
+                    yield FileState(name, MISSING, detail=f"{source} names it")
+        return
+
+
+def _dropped(folder: Path, part: Part | None, present: list[Part]) -> bool:
+    """Whether a part lies before those that a run which retains few frames has kept."""
+    try:
+        retained = "retain" in read_header(folder).get("record", {})
+    except RecordError:
+        retained = True
+    kept = without_covered(present)
+    return retained and part is not None and bool(kept) and part.last <= kept[0].last
+
+
+def _named(folder: Path) -> Iterator[tuple[str, Mapping[str, list[str]]]]:
+    try:
+        verdict = read_verdict(folder).get("parts")
+        if isinstance(verdict, dict):
+            yield VERDICT, verdict
+    except RecordError:
+        pass
+    for checkpoint in _whole_checkpoints(folder):
+        assert checkpoint.path is not None
+        yield checkpoint.path.name, checkpoint.parts
+
+
+def _whole_checkpoints(folder: Path) -> Iterator[Checkpoint]:
+    """Yield the checkpoints that can be read, newest first."""
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            yield read_checkpoint(path)
+        except RecordError:
+            continue
+
+
+def _write(folder: Path, target: Path, report: Repair) -> None:
+    if target.exists():
+        raise RecordError(
+            f"{target} exists already; move it away, or name another directory for what is whole"
+        )
+    with refusing_as_unwritable(target):
+        make_folder(target)
+        states = {file.name: file.state for file in report.files}
+        kept = [name for name, state in states.items() if state in (WHOLE, COVERED)]
+        for name in kept:
+            if name.endswith(".parquet"):
+                copy_file(folder / name, target)
+        for checkpoint in _whole_checkpoints(folder):
+            assert checkpoint.path is not None
+            try:
+                refuse_missing_parts(target, checkpoint)
+            except RecordError as reason:
+                warnings.warn(f"checkpoint left out: {reason}", stacklevel=3)
+            else:
+                copy_file(checkpoint.path, target)
+        parts_whole = not any(
+            state in (DAMAGED, MISSING) and name.endswith(".parquet")
+            for name, state in states.items()
+        )
+        for name in kept:
+            others = not _is_record(name) and name != VERDICT
+            if others or (name == VERDICT and parts_whole):
+                copy_file(folder / name, target)
+    if states.get(HEADER) != WHOLE:
+        header = next((c.header for c in _whole_checkpoints(folder) if c.header), None)
+        if header is not None:
+            write_header(target, header)

@@ -1,0 +1,345 @@
+"""Writing a run directory without holding up the simulation."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Frame
+from mdxai.principles import Deviation, Principle
+from mdxai.record.checkpoint import Checkpoint, snapshot, write_checkpoint
+from mdxai.record.columns import Gathered, event_text
+from mdxai.record.files import RecordError, make_folder
+from mdxai.record.header import SCHEMA, versions, without_none, write_header, write_verdict
+from mdxai.record.parts import Part, write_part
+from mdxai.record.rewind import rewind
+from mdxai.record.settings import RecordSettings
+from mdxai.record.upkeep import drop_checkpoints, merge_all, merge_tail, retain_last
+from mdxai.statistics import BinnedMoments
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one commit hands to the writer thread."""
+
+    step: int
+    rows: Gathered
+    state: bytes | None
+    last: dict[str, int]
+    n_events: int
+
+
+class RunWriter:
+    """Writes one run directory; the only code in mdxai that does.
+
+    Rows gather in memory. `commit` hands them to one background thread, which writes the parts,
+    then the checkpoint that names them, then tidies up. What goes wrong there is raised as
+    RecordError by the next call; the rows wait, and the next commit or `finish` tries again.
+
+    Args:
+        path: directory; created by `start`, so that a run which fails to start leaves nothing.
+        settings: what is kept, and how often it is written.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], settings: RecordSettings | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.settings = settings or RecordSettings()
+        self.open = False
+        self._thread: ThreadPoolExecutor | None = None
+        self._future: Future[None] | None = None
+
+    def start(self, header: Mapping[str, Any], principles: Sequence[Principle]) -> None:
+        """Create the directory with its run.toml.
+
+        Raises:
+            RecordError: when the directory holds a run or cannot be created.
+        """
+        refuse_other_run(self.path)
+        try:
+            make_folder(self.path)
+        except OSError as error:
+            raise RecordError(
+                f"cannot create the run directory {self.path}: {error.strerror or error}; choose "
+                "another directory"
+            ) from error
+        content = {
+            "schema": SCHEMA,
+            **header,
+            "record": self.settings.as_dict(),
+            "deviations": {p.name: p.unit for p in principles},
+            "versions": versions(),
+        }
+        self._begin(without_none(content))
+        write_header(self.path, self._header)
+        self.open = True
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Reopen the directory at a checkpoint; what was recorded after it is put aside.
+
+        A writer that is open forgets what it has gathered.
+
+        Raises:
+            RecordError: when the record lacks what the checkpoint builds on, when it was kept with
+                other settings, or when the file system refuses.
+        """
+        self._forget()
+        header, parts = rewind(self.path, checkpoint, self.settings)
+        self._begin(header)
+        self._parts |= parts
+        self._last |= checkpoint.last
+        self._n_events = checkpoint.n_events
+        self._seen = checkpoint.step
+        self._committed = checkpoint.step
+        self.open = True
+
+    def _forget(self) -> None:
+        if self._future is not None:
+            self._future.exception()
+            self._future = None
+
+    def _begin(self, header: Mapping[str, Any]) -> None:
+        self._header = header
+        self._names = list(header["deviations"])
+        self._gathered = Gathered(self._names, self.settings)
+        self._spare: Gathered | None = None
+        self._queue: deque[_Batch] = deque()
+        self._parts: dict[str, list[Part]] = {
+            kind: [] for kind in ("frames", "trajectory", "pairs", "events")
+        }
+        self._last = dict.fromkeys(("frames", "trajectory", "pairs"), -1)
+        self._n_events = 0
+        self._seen = 0
+        self._committed = 0
+        self._waiting_since = time.monotonic()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="mdxai-record")
+
+    def add_frame(self, frame: Frame, deviations: Mapping[str, Deviation | None]) -> None:
+        """Record one frame with its deviations; missing ones are null, NaN stays NaN.
+
+        Raises:
+            RecordError: for a step that is recorded already, or what the writer thread met.
+        """
+        self._raise_failure()
+        step, settings = frame.step, self.settings
+        if step % settings.frame_every == 0:
+            self._advance("frames", step)
+            self._gathered.frames.append(frame, deviations)
+        if step % settings.trajectory_every == 0:
+            self._advance("trajectory", step)
+            self._gathered.add_trajectory(frame)
+
+    def add_attribution(self, frame: Frame, attribution: Attribution) -> None:
+        """Record the relevance of the pairs of one frame.
+
+        Raises:
+            RecordError: as `add_frame`.
+        """
+        self._raise_failure()
+        self._advance("pairs", frame.step)
+        self._gathered.add_pairs(frame, attribution)
+
+    def add_event(self, step: int, time: float, kind: str, content: Mapping[str, Any]) -> None:
+        """Record something that happened; NumPy numbers become plain, what is not finite null.
+
+        Args:
+            step: MD step.
+            time: fs.
+            kind: a short name by which events are found.
+            content: what is stored as JSON.
+
+        Raises:
+            RecordError: for content that is no JSON, or what the writer thread met.
+        """
+        self._raise_failure()
+        try:
+            text = event_text(content)
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"event {kind!r} cannot be stored as JSON: {error}") from error
+        self._seen = max(self._seen, step)
+        self._gathered.events.append(self._n_events, step, time, (kind, text))
+        self._n_events += 1
+
+    def _advance(self, kind: str, step: int) -> None:
+        if step <= self._last[kind]:
+            raise RecordError(
+                f"{kind} of step {step} cannot be recorded after those of step {self._last[kind]}"
+            )
+        self._last[kind] = step
+        self._seen = max(self._seen, step)
+
+    def due(self, step: int) -> bool:
+        """Whether a commit is due, by rows, memory, steps or wall time.
+
+        While the last one is still being written, only twice the rows or memory make it due.
+        """
+        settings, gathered = self.settings, self._gathered
+        busy = self._future is not None and not self._future.done()
+        limit = 2 if busy else 1
+        if gathered.n_rows >= limit * settings.rows_per_part:
+            return True
+        if gathered.n_bytes >= limit * settings.bytes_per_part:
+            return True
+        if busy:
+            return False
+        waited = time.monotonic() - self._waiting_since
+        steps = step - self._committed
+        return (
+            waited >= settings.seconds_per_part
+            or (settings.checkpoint_seconds is not None and waited >= settings.checkpoint_seconds)
+            or (settings.checkpoint_steps is not None and steps >= settings.checkpoint_steps)
+        )
+
+    def commit(self, step: int, state: Mapping[str, Any] | None = None) -> None:
+        """Hand what has gathered to the writer thread; wait only for the commit before.
+
+        Args:
+            step: MD step that the state belongs to; all its rows must have been added.
+            state: what a checkpoint is to hold, copied here; None writes parts alone.
+
+        Raises:
+            RecordError: for a state that cannot be stored, or what the writer thread met.
+        """
+        taken = None if state is None else snapshot(state)
+        self._wait()
+        self._hand_over(step, taken)
+
+    def _hand_over(self, step: int, state: bytes | None) -> None:
+        assert self._thread is not None
+        self._queue.append(_Batch(step, self._gathered, state, dict(self._last), self._n_events))
+        self._gathered = self._spare or Gathered(self._names, self.settings)
+        self._spare = None
+        self._committed, self._waiting_since = step, time.monotonic()
+        self._future = self._thread.submit(self._work)
+
+    def _raise_failure(self) -> None:
+        if self._future is not None and self._future.done():
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait for the commit in flight; raise what it met, once."""
+        future, self._future = self._future, None
+        if future is not None:
+            future.result()
+
+    def _work(self) -> None:
+        """Write what is queued; on an error it stays queued. Runs in the writer thread."""
+        while self._queue:
+            batch = self._queue[0]
+            self._write(batch)
+            self._queue.popleft()
+            self._spare = batch.rows
+            self._tidy()
+
+    def _write(self, batch: _Batch) -> None:
+        for kind, columns in batch.rows.columns().items():
+            part, _ = write_part(self.path, kind, [columns.table()])
+            self._parts[kind].append(part)
+            columns.clear()
+        if batch.state is not None:
+            parts = self._names_of_parts()
+            checkpoint = Checkpoint(batch.step, {}, self._header, parts, batch.last, batch.n_events)
+            write_checkpoint(self.path, checkpoint, batch.state)
+
+    def _names_of_parts(self) -> dict[str, list[str]]:
+        return {kind: [part.name for part in parts] for kind, parts in self._parts.items()}
+
+    def _tidy(self) -> None:
+        for kind, parts in self._parts.items():
+            self._parts[kind] = merge_tail(self.path, parts)
+        oldest = drop_checkpoints(self.path, self.settings.keep_checkpoints)
+        if self.settings.retain is not None:
+            until = self._last["trajectory"] if oldest is None else oldest
+            self._parts["trajectory"] = retain_last(
+                self.path, self._parts["trajectory"], self.settings.retain, until
+            )
+
+    def finish(
+        self,
+        verdict: Mapping[str, Any],
+        profile: BinnedMoments | None,
+        state: Mapping[str, Any] | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Write what is left, merge the parts, then write the profile and, last, the verdict.
+
+        Args:
+            verdict: content of verdict.json.
+            profile: relevance against distance, where there is any.
+            state: of a last checkpoint, from which the run could be continued.
+            step: MD step of that; the last that was recorded by default.
+
+        Raises:
+            RecordError: when the file system refuses. The writer stays open: once there is room,
+                `finish` can be called again.
+        """
+        taken = None if state is None else snapshot(state)
+        if self._future is not None:
+            self._future.exception()  # what failed is queued still, and tried again
+        self._hand_over(self._seen if step is None else step, taken)
+        self._wait()
+        for kind, parts in self._parts.items():
+            self._parts[kind] = merge_all(self.path, parts)
+        if self.settings.retain is not None:
+            self._parts["trajectory"] = retain_last(
+                self.path, self._parts["trajectory"], self.settings.retain
+            )
+        if profile is not None:
+            write_part(self.path, "profile", [_profile_table(profile, self._seen)])
+        write_verdict(self.path, {**verdict, "parts": self._names_of_parts()})
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the commit in flight and let the thread go; what gathered since is not written.
+
+        Raises:
+            RecordError: what the writer thread met.
+        """
+        self.open = False
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+        self._wait()
+
+
+def refuse_other_run(path: Path) -> None:
+    """Raise RecordError where `path` holds a run already or is no directory."""
+    try:
+        if path.exists() and not path.is_dir():
+            raise RecordError(f"{path} is a file; expected a directory to write the run to")
+        names = [entry.name for entry in path.iterdir()] if path.exists() else []
+    except OSError as error:
+        raise RecordError(f"{path} cannot be used: {error.strerror or error}") from error
+    if any(name == "run.toml" or name.endswith(".parquet") for name in names):
+        raise RecordError(
+            f"{path} already holds a run; choose another directory, or remove that one first"
+        )
+
+
+def _profile_table(profile: BinnedMoments, step: int) -> pa.Table:
+    channel, column = np.nonzero(profile.count)
+    return pa.table(
+        {
+            "step": np.full(len(channel), step, dtype=np.int64),
+            "channel": pa.array([profile.channels[c] for c in channel], pa.string()),
+            "bin_left_ang": profile.bin_edges[column],
+            "bin_right_ang": profile.bin_edges[column + 1],
+            "count": profile.count[channel, column],
+            "mean_eV": profile.mean[channel, column],
+            "std_eV": np.sqrt(profile.variance[channel, column]),
+            "min_eV": profile.minimum[channel, column],
+            "max_eV": profile.maximum[channel, column],
+        }
+    )

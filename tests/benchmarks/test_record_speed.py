@@ -1,0 +1,120 @@
+"""What recording costs: per frame, while a part is written, on disk, and in memory.
+
+python3 -m uv run pytest -m benchmark -s tests/benchmarks/test_record_speed.py
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mdxai.record import RecordSettings, RunWriter
+
+from ..synthetic_run import HEADER, Law, attribution_of, deviations_at, frame_at
+
+pytestmark = pytest.mark.benchmark
+LAWS = [Law(f"law{k}") for k in range(60)]
+
+
+def inputs(n=50):
+    frames = [frame_at(step) for step in range(n)]
+    return [(f, deviations_at(f.step, LAWS), attribution_of(f)) for f in frames]
+
+
+def numbered(frame, step):
+    object.__setattr__(frame, "step", step)  # a fresh frame would be timed too
+    return frame
+
+
+def test_append_and_size(tmp_path):
+    """Ethanol, 60 deviations, 36 pairs of every frame."""
+    writer = RunWriter(tmp_path / "run", RecordSettings())
+    writer.start(HEADER, LAWS)
+    prepared, times, busy = inputs(), [], []
+    for step in range(12_000):
+        frame, deviations, attribution = prepared[step % 50]
+        numbered(frame, step)
+        begin = time.perf_counter()
+        writer.add_frame(frame, deviations)
+        writer.add_attribution(frame, attribution)
+        due = writer.due(step)
+        times.append(time.perf_counter() - begin)
+        busy.append(writer._future is not None)
+        if due:
+            writer.commit(step, {"step": step})
+        time.sleep(0.0002)
+    writer.finish({}, None)
+    micro = 1e6 * np.array(times)
+    print(f"\nper frame: median {np.median(micro):.1f} µs")
+    frames = 12_000
+    for kind, rows in (("frames", frames), ("trajectory", frames), ("pairs", 36 * frames)):
+        size = sum(p.stat().st_size for p in (tmp_path / "run").glob(f"{kind}-*.parquet"))
+        print(f"{kind}: {size / rows:.1f} bytes per row on disk")
+
+
+def test_slowest_step_while_a_part_is_written(tmp_path):
+    """Steps of 1.5 ms of NumPy work, about as long as an MD step of ethanol."""
+    writer = RunWriter(tmp_path / "run", RecordSettings(rows_per_part=1000))
+    writer.start(HEADER, LAWS)
+    prepared, times = inputs(), []
+    matrix = np.random.default_rng(0).normal(size=(120, 120))
+    for step in range(5_000):
+        frame, deviations, attribution = prepared[step % 50]
+        numbered(frame, step)
+        begin = time.perf_counter()
+        while time.perf_counter() - begin < 1.5e-3:
+            matrix @ matrix
+        writer.add_frame(frame, deviations)
+        writer.add_attribution(frame, attribution)
+        writing = writer._future is not None and not writer._future.done()
+        if writer.due(step):
+            writer.commit(step, {"step": step})
+            writing = True
+        times.append((time.perf_counter() - begin, writing))
+    writer.finish({}, None)
+    plain = np.median([t for t, writing in times if not writing])
+    slow = np.array([t for t, writing in times if writing])
+    print(
+        f"\nwhile a part is written ({len(slow)} steps): median {np.median(slow) / plain:.2f}, "
+        f"slowest {slow.max() / plain:.2f} of the median step"
+    )
+
+
+MEMORY = """
+import resource, sys
+sys.path.insert(0, {root!r})
+from mdxai.record import RecordSettings, RunWriter
+from tests.synthetic_run import HEADER
+from tests.benchmarks.test_record_speed import LAWS, inputs, numbered
+writer = RunWriter({path!r}, RecordSettings())
+writer.start(HEADER, LAWS)
+prepared = inputs()
+for step in range({frames}):
+    frame, deviations, attribution = prepared[step % 50]
+    numbered(frame, step)
+    writer.add_frame(frame, deviations)
+    writer.add_attribution(frame, attribution)
+    if writer.due(step):
+        writer.commit(step, {{"step": step}})
+writer.finish({{}}, None)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def peak_memory(path, frames):
+    """Return the peak resident memory of a process that records so many frames, MiB."""
+    from pathlib import Path
+
+    root = str(Path(__file__).parents[2])
+    code = MEMORY.format(root=root, path=str(path), frames=frames)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def test_memory(tmp_path):
+    few, many = (peak_memory(tmp_path / str(n), n) for n in (1_000, 1_000_000))
+    print(f"\npeak resident memory: 1e3 frames {few:.0f} MiB, 1e6 frames {many - few:+.1f} MiB")

@@ -1,0 +1,89 @@
+"""Kernels of the laws against NumPy twins, ties and NaN included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mdxai.frame import find_pairs
+from mdxai.principles import _kernels as kernels
+
+
+@pytest.fixture(params=[None, 0, 4], ids=["finite", "first-nan", "later-nan"])
+def system(request):
+    rng = np.random.default_rng(3)
+    positions, velocities, forces = rng.normal(size=(3, 6, 3))
+    forces[4] = forces[1] = 5.0  # a tie for the largest
+    if request.param is not None:
+        forces[request.param, 1] = velocities[request.param, 2] = np.nan
+        positions[request.param] = np.nan
+        forces[5] = velocities[5] = np.nan  # of several NaN the first counts
+    return positions, velocities, forces, rng.uniform(1, 16, size=6)
+
+
+def test_summary(system):
+    positions, velocities, forces, masses = system
+    heats = np.empty(len(masses))
+    *sums, largest, pulled, hottest = kernels.summary(positions, velocities, forces, masses, heats)
+    twin = masses * (velocities**2).sum(axis=1)
+    squares = (forces**2).sum(axis=1)
+    expected = [
+        positions.sum(), velocities.sum(), *forces.sum(axis=0), *(masses @ velocities),
+        masses.sum(), twin.sum(),
+    ]  # fmt: skip
+    np.testing.assert_allclose(sums, expected, rtol=1e-12)
+    np.testing.assert_allclose(heats, twin, rtol=1e-12)
+    np.testing.assert_allclose(largest, squares.max(), rtol=1e-12)
+    assert (pulled, hottest) == (squares.argmax(), twin.argmax())
+
+
+def test_all_pairs(system):
+    positions = system[0]
+    vectors, distances = np.empty((15, 3)), np.empty(15)
+    kernels.all_pairs(positions, vectors, distances)
+    twin = find_pairs(positions, np.zeros((3, 3)), np.zeros(3, bool), np.inf)
+    np.testing.assert_array_equal(vectors, twin.vectors)
+    np.testing.assert_allclose(distances, twin.distances, rtol=1e-15)
+
+
+def test_largest_change_and_excess(system):
+    values = np.abs(system[0]).ravel()
+    rows = np.array([17, 3, 3, 0, 14])
+    reference = np.linspace(0, 1, 5)
+    change = np.abs(values[rows] - reference)
+    largest, at = kernels.largest_change(values, rows, reference)
+    np.testing.assert_equal((largest, at), (change.max(), change.argmax()))
+    limits = np.linspace(-1, 1, len(values))
+    limits[2] = np.inf  # a pair without a limit
+    for sign in (1.0, -1.0):
+        excess = sign * (values - np.where(np.isinf(limits), sign * limits, limits))
+        found = kernels.largest_excess(
+            values, np.where(np.isinf(limits), sign * limits, limits), sign
+        )
+        np.testing.assert_equal(found, (excess.max(), excess.argmax()))
+    assert kernels.largest_excess(values[:0], limits[:0], 1.0)[0] == -np.inf
+
+
+def test_nearest_heavy():
+    rng = np.random.default_rng(5)
+    light = np.array([True, False, True, False, True, True])
+    i, j = np.triu_indices(6, k=1)
+    distances = rng.uniform(0.5, 6.0, size=len(i))
+    nearest = np.full(6, 4.0)
+    kernels.nearest_heavy(i, j, distances, light, nearest)
+    table = np.full((6, 6), np.inf)
+    table[i, j] = table[j, i] = distances
+    twin = np.where(light, np.minimum(table[:, ~light].min(axis=1), 4.0), 4.0)
+    np.testing.assert_array_equal(nearest, twin)
+
+
+def test_step_work_and_about_centre(system):
+    positions, velocities, forces, masses = system
+    work = kernels.step_work(positions, 0.9 * positions, forces, velocities)
+    np.testing.assert_allclose(work, np.sum((forces + velocities) * (0.1 * positions)), rtol=1e-12)
+    arms = positions - masses @ positions / masses.sum()
+    moments = (masses[:, None] * arms).T @ arms
+    turning = np.cross(arms, masses[:, None] * velocities).sum(axis=0)
+    a, b = np.array([(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]).T
+    found = kernels.about_centre(positions, velocities, masses)
+    np.testing.assert_allclose(found, [*moments[a, b], *turning], rtol=1e-10)

@@ -1,0 +1,385 @@
+"""The record: what goes in comes out, once, whenever it is read and however it was cut."""
+
+from __future__ import annotations
+
+import threading
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+import mdxai
+from mdxai.record import (
+    Checkpoint,
+    RecordError,
+    RecordSettings,
+    RecordWarning,
+    RunWriter,
+    differences,
+    latest_checkpoint,
+    list_checkpoints,
+    list_parts,
+    read_checkpoint,
+    write_checkpoint,
+)
+from mdxai.record.checkpoint import decode, encode
+
+from .synthetic_run import (
+    HEADER,
+    LAWS,
+    MASSES,
+    NUMBERS,
+    add_step,
+    attribution_of,
+    deviations_at,
+    frame_at,
+    state_at,
+    write_run,
+)
+
+
+def assert_complete(path, steps):
+    """Every number of the record follows from its step, and each step is there once."""
+    run = mdxai.open_run(path)
+    rows = run.frames_table().to_pylist()
+    assert [row["step"] for row in rows] == list(range(steps))
+    for row in rows:
+        frame = frame_at(row["step"])
+        assert row["potential_energy_eV"] == frame.energy
+        assert (row["kinetic_energy_eV"], row["temperature_K"]) == (
+            frame.kinetic_energy, frame.temperature)  # fmt: skip
+        for name, deviation in deviations_at(row["step"]).items():
+            atoms = row[f"{name}_atoms"]
+            if deviation is None:
+                assert row[name] is None
+                assert atoms is None
+            else:
+                np.testing.assert_equal(row[name], deviation.value)
+                assert tuple(atoms) == deviation.atoms
+    trajectory = list(run.frames())
+    assert [frame.step for frame in trajectory] == list(range(steps)[-len(trajectory) :])
+    for frame in trajectory:
+        truth = frame_at(frame.step)
+        for name in ("positions", "velocities", "forces"):
+            recorded = getattr(truth, name).astype(np.float32).astype(float)
+            np.testing.assert_array_equal(getattr(frame, name), recorded)
+        assert (frame.time, frame.energy) == (truth.time, truth.energy)
+    assert_pairs_complete(run, steps)
+    events = run.events_table().to_pylist()
+    assert [event["step"] for event in events] == list(range(4, steps, 9))
+    assert [event["number"] for event in events] == list(range(len(events)))
+
+
+def assert_pairs_complete(run, steps):
+    pairs = run.pairs_table()
+    truth = [attribution_of(frame_at(step)) for step in range(0, steps, 5)]
+    np.testing.assert_array_equal(pairs["step"], np.repeat(np.arange(0, steps, 5), 36))
+    strengths = np.concatenate([t.strengths for t in truth]).astype(np.float32)
+    np.testing.assert_array_equal(pairs["two_body_eV"], strengths)
+    np.testing.assert_array_equal(pairs["j"], np.concatenate([t.pairs.j for t in truth]))
+
+
+@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(steps=st.integers(1, 70), commit_every=st.integers(1, 40), finish=st.booleans())
+def test_what_goes_in_comes_out(tmp_path_factory, steps, commit_every, finish):
+    path = tmp_path_factory.mktemp("run") / "run"
+    write_run(path, steps, commit_every, finish)
+    assert_complete(path, steps)
+    if finish:
+        assert mdxai.open_run(path).verdict["stability"] == "stable"
+        assert all(len(list_parts(path, kind)) <= 1 for kind in ("frames", "pairs", "events"))
+
+
+def test_merging_never_shows_a_row_twice(tmp_path):
+    """The small parts of a merge that was cut short are put back beside the merged one."""
+    path = tmp_path / "run"
+    write_run(path, 40, 3, finish=False)
+    small = {p.name: p.read_bytes() for p in path.glob("*.parquet")}
+    write_run(tmp_path / "other", 40, 3)
+    for part in (tmp_path / "other").glob("*.parquet"):
+        small.setdefault(part.name, part.read_bytes())
+    for name, content in small.items():
+        (path / name).write_bytes(content)
+    assert_complete(path, 40)
+
+
+def test_reading_while_it_is_written(tmp_path):
+    path, failures, readings = tmp_path / "run", [], []
+    started, over = threading.Event(), threading.Event()
+
+    def read():
+        started.wait()
+        while not over.is_set():
+            try:
+                run = mdxai.open_run(path)
+                steps = [s for t in run.tables("frames", ["step"]) for s in t["step"].to_pylist()]
+                frames = [frame.step for frame in run.frames()]
+                for seen in (steps, frames):
+                    assert seen == list(range(len(seen)))
+                readings.append(len(steps))
+            except Exception as error:
+                failures.append(error)
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    writer = RunWriter(path, RecordSettings(rows_per_part=5))
+    writer.start(HEADER, LAWS)
+    started.set()
+    for step in range(300):
+        add_step(writer, step)
+        if writer.due(step):
+            writer.commit(step, state_at(step))
+    writer.finish({}, None)
+    over.set()
+    reader.join()
+    assert not failures
+    assert readings == sorted(readings)
+    assert_complete(path, 300)
+
+
+@pytest.mark.parametrize("commit_every", [3, 10])
+def test_resumed_record_equals_the_uninterrupted_one(tmp_path, commit_every):
+    """Cut at each of the last checkpoints, also an older one, with parts merged across it."""
+    for back in range(3):
+        path = tmp_path / f"{commit_every}-{back}"
+        write_run(path, 50, commit_every, finish=back % 2 == 1)
+        checkpoint = read_checkpoint(list_checkpoints(path)[-1 - back])
+        np.testing.assert_equal(dict(checkpoint.state), state_at(checkpoint.step))
+        writer = RunWriter(path, RecordSettings())
+        writer.resume(checkpoint)
+        with pytest.raises(RecordError, match="no verdict yet"):
+            _ = mdxai.open_run(path).verdict
+        assert_complete(path, checkpoint.step + 1)
+        for step in range(checkpoint.step + 1, 80):
+            add_step(writer, step)
+        with pytest.raises(RecordError, match="cannot be recorded after those of step 79"):
+            add_step(writer, 79)
+        writer.finish({"stability": "stable"}, None)
+        assert_complete(path, 80)
+
+
+def test_a_run_on_the_way_can_be_taken_back(tmp_path):
+    writer = RunWriter(tmp_path / "run")
+    writer.start(HEADER, LAWS)
+    for step in range(30):
+        add_step(writer, step)
+        if step == 12:
+            writer.commit(step, state_at(step))
+    writer.commit(29)
+    writer.resume(latest_checkpoint(tmp_path / "run"))
+    for step in range(13, 40):
+        add_step(writer, step)
+    writer.finish({}, None)
+    assert_complete(tmp_path / "run", 40)
+    assert list((tmp_path / "run").glob("*.orphan"))
+
+
+def test_retention_keeps_the_last_frames(tmp_path):
+    path = tmp_path / "run"
+    write_run(path, 120, 5, retain=17, keep_checkpoints=2, finish=False)
+    kept = [frame.step for frame in mdxai.open_run(path).frames()]
+    oldest = read_checkpoint(list_checkpoints(path)[0]).step
+    assert kept == list(range(kept[0], 120))
+    assert kept[0] <= oldest - 16
+    assert kept[0] > 0
+    writer = RunWriter(path, RecordSettings(retain=17))
+    writer.resume(read_checkpoint(list_checkpoints(path)[0]))
+    for step in range(oldest + 1, 130):
+        add_step(writer, step)
+    writer.finish({}, None)
+    assert [frame.step for frame in mdxai.open_run(path).frames()] == list(range(113, 130))
+    assert_complete(path, 130)
+
+
+def test_down_sampling_top_pairs_and_precision(tmp_path):
+    path = tmp_path / "run"
+    write_run(path, 41, 10, frame_every=2, trajectory_every=4, top_pairs=3,
+              trajectory_dtype="float16", pair_dtype="float64")  # fmt: skip
+    run = mdxai.open_run(path)
+    assert run.to_dataframe()["step"].tolist() == list(range(0, 41, 2))
+    assert [frame.step for frame in run.frames()] == list(range(0, 41, 4))
+    np.testing.assert_allclose(run.frame(3).positions, frame_at(12).positions, rtol=1e-3, atol=1e-4)
+    strengths = attribution_of(frame_at(5)).strengths
+    strongest = np.sort(np.abs(strengths))[-3:]
+    pairs = run.pairs_table().to_pandas()
+    np.testing.assert_array_equal(np.sort(pairs[pairs.step == 5].two_body_eV.abs()), strongest)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_others_read_the_parts(tmp_path, dtype):
+    path = tmp_path / "run"
+    write_run(path, 25, 6, finish=False, trajectory_dtype=dtype, pair_dtype=dtype)
+    for kind, rows in (("frames", 25), ("trajectory", 25), ("pairs", 5 * 36), ("events", 3)):
+        query = f"select count(*), max(step) from '{path}/{kind}-*.parquet'"
+        assert duckdb.sql(query).fetchall()[0][0] == rows
+    query = f"select positions[2] from '{path}/trajectory-*.parquet' order by step"
+    second = [row[0] for row in duckdb.sql(query).fetchall()]
+    truth = [frame_at(step).positions[0, 1].astype(dtype) for step in range(25)]
+    np.testing.assert_array_equal(np.array(second, dtype=dtype), truth)
+    frames = pd.concat([pd.read_parquet(p.path) for p in list_parts(path, "frames")])
+    assert frames["law1"].isna().sum() == sum(
+        d["law1"] is None or np.isnan(d["law1"].value) for d in map(deviations_at, range(25))
+    )
+
+
+@pytest.mark.parametrize("picked", [slice(3, 40, 7), slice(-5, None), slice(None, None, 11)])
+def test_frames_are_picked_as_from_a_list(tmp_path, picked):
+    write_run(tmp_path / "run", 60, 7, finish=False)
+    run = mdxai.open_run(tmp_path / "run")
+    steps = [f.step for f in run.frames(picked.start, picked.stop, picked.step)]
+    assert steps == list(range(60))[picked]
+    assert [run.frame(row).step for row in (59, 0, 33)] == [59, 0, 33]
+    with pytest.raises(IndexError, match="no frame 60"):
+        run.frame(60)
+    with pytest.raises(RecordError, match="step must be positive"):
+        run.frames(step=-1)
+
+
+def test_dataset(tmp_path):
+    write_run(tmp_path / "run", 60, 7, finish=False, trajectory_every=2)
+    data = mdxai.open_run(tmp_path / "run").to_xarray()
+    assert dict(data.sizes) == {"frame": 60, "atom": 9, "xyz": 3, "explained": 12, "pair": 36}
+    truth = np.array([frame_at(step).forces for step in range(0, 60, 2)]).astype(np.float32)
+    np.testing.assert_array_equal(data.forces.values[::2], truth)
+    assert np.isnan(data.forces.values[1::2]).all()
+    np.testing.assert_array_equal(data.forces[8:20:4, [5, 2], 1], truth[4:10:2][:, [5, 2], 1])
+    np.testing.assert_array_equal(data.forces[10, 3], truth[5, 3])
+    strengths = [attribution_of(frame_at(step)).strengths for step in range(0, 60, 5)]
+    np.testing.assert_array_equal(data.relevance, np.array(strengths).astype(np.float32))
+    np.testing.assert_array_equal(
+        data.distance[4], attribution_of(frame_at(20)).pairs.distances.astype(np.float32)
+    )
+
+
+def test_the_cell_of_a_periodic_run(tmp_path):
+    writer = RunWriter(tmp_path / "run")
+    system = HEADER["system"] | {"pbc": [True] * 3}
+    writer.start(HEADER | {"system": system}, LAWS)
+    for step in range(5):
+        writer.add_frame(frame_at(step, pbc=True), {})
+    writer.finish({}, None)
+    for frame in mdxai.open_run(tmp_path / "run").frames():
+        np.testing.assert_array_equal(frame.cell, frame_at(frame.step, pbc=True).cell)
+        np.testing.assert_array_equal(frame.masses, MASSES)
+        np.testing.assert_array_equal(frame.numbers, NUMBERS)
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+ARRAYS = npst.arrays(
+    npst.scalar_dtypes() | npst.unicode_string_dtypes(), npst.array_shapes(min_dims=0, min_side=0)
+)
+STATES = st.recursive(
+    PLAIN | ARRAYS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def assert_same(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    elif isinstance(one, np.ndarray):
+        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    elif isinstance(one, float):
+        assert np.float64(one).tobytes() == np.float64(other).tobytes()
+    else:
+        assert one == other
+
+
+@settings(max_examples=60, deadline=None)
+@given(STATES)
+def test_states_come_back_bit_for_bit(state):
+    assert_same(decode(encode(state)), state)
+
+
+def test_states_with_large_integers_and_generators(tmp_path):
+    rng = np.random.default_rng(3)
+    state = {"rng": rng.bit_generator.state, "huge": -(7**9000), "scalar": np.float32(1.5)}
+    path = write_checkpoint(tmp_path, Checkpoint(12, state))
+    read = read_checkpoint(path)
+    assert read.step == 12
+    assert read.state == state
+    assert type(read.state["scalar"]) is np.float32
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a": [object()]}, r"state.a\[0\] is a object"),
+        ({"a": np.array([None])}, "state.a is an array of objects"),
+        ({"a": {1: 2}}, "state.a has keys that are no strings"),
+    ],
+)
+def test_states_that_cannot_be_stored(state, message):
+    with pytest.raises(RecordError, match=message):
+        encode(state)
+
+
+def test_a_state_is_taken_when_it_is_committed(tmp_path):
+    writer = RunWriter(tmp_path / "run")
+    writer.start(HEADER, LAWS)
+    add_step(writer, 0)
+    moving = np.zeros(3)
+    writer.commit(0, {"moving": moving})
+    moving += 1
+    writer.close()
+    state = latest_checkpoint(tmp_path / "run").state
+    np.testing.assert_array_equal(state["moving"], np.zeros(3))
+
+
+def test_a_damaged_checkpoint_is_skipped_and_said(tmp_path):
+    write_run(tmp_path / "run", 30, 5)
+    *_, older, newest = list_checkpoints(tmp_path / "run")
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with pytest.warns(RecordWarning, match=f"{newest.name} is damaged"):
+        assert latest_checkpoint(tmp_path / "run").path == older
+    assert len(list_checkpoints(tmp_path / "run")) == 3
+
+
+def test_differences_between_headers():
+    assert differences(HEADER, HEADER) == []
+    changed = {
+        **HEADER,
+        "calculator": HEADER["calculator"] | {"weights_sha256": "cd" * 32},
+        "engine": HEADER["engine"] | {"temperature": 300.0},
+        "system": HEADER["system"] | {"numbers": [6, 6, 7, 1, 1, 1, 1, 1, 1]},
+    }
+    assert differences(HEADER, changed) == [
+        f"calculator.weights_sha256: recorded '{'ab' * 32}', now '{'cd' * 32}'",
+        "engine.temperature: recorded nothing, now 300.0",
+        "system.numbers[2]: recorded 8, now 7",
+    ]
+
+
+def test_other_settings_cannot_continue_a_record(tmp_path):
+    write_run(tmp_path / "run", 10, 5)
+    writer = RunWriter(tmp_path / "run", RecordSettings(pair_dtype="float64"))
+    with pytest.raises(RecordError, match=r"pair_dtype \(recorded with float32, now float64\)"):
+        writer.resume(latest_checkpoint(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"frame_every": 0}, "frame_every must be a whole number above 0, got 0"),
+        ({"retain": 2.5}, "retain must be a whole number above 0, got 2.5"),
+        ({"seconds_per_part": float("nan")}, "seconds_per_part must be a positive number, got nan"),
+        ({"trajectory_dtype": "int8"}, "trajectory_dtype must be one of float16, float32, float64"),
+        ({"rows_per_part": None}, "rows_per_part must be a whole number above 0, got None"),
+    ],
+)
+def test_unusable_settings(arguments, message):
+    with pytest.raises(RecordError, match=message):
+        RecordSettings(**arguments)
