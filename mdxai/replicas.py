@@ -22,6 +22,7 @@ from mdxai.calculators import CalculatorError
 from mdxai.engines.schnetpack_engine import ReplicaReader, SchNetPackEngine
 from mdxai.frame import Frame
 from mdxai.monitor import Cost, InstabilityWarning, Monitor
+from mdxai.record import RecordSettings
 from mdxai.thresholds import THRESHOLDS, Threshold
 from mdxai.verdict import Verdict
 
@@ -65,6 +66,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         on_unstable: "warn" (default), "ignore", "drop": hold the atoms of the unstable replica
             where they are, at rest, and finish its record, while the others go on as if nothing had
             happened; "halt": end the simulation after this step by `UnstableReplica`.
+        record: what each run keeps, in which precision, and how often it is written.
         context: entries for each run.toml.
 
     Attributes:
@@ -86,11 +88,14 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         thresholds: Sequence[Threshold] = THRESHOLDS,
         expected: Sequence[str] = (),
         on_unstable: Reaction = "warn",
+        record: RecordSettings | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if attribute_every < 0:
-            raise ValueError(f"attribute_every must be 0 or positive, got {attribute_every}")
+        if not (attribute_every >= 0 and attribute_every == int(attribute_every)):
+            raise ValueError(
+                f"attribute_every must be 0 or a positive whole number, got {attribute_every}"
+            )
         if on_unstable not in REACTIONS:
             raise ValueError(f"on_unstable must be one of {REACTIONS}, got {on_unstable!r}")
         self.path = None if path is None else Path(path)
@@ -98,7 +103,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         self._attribute_every, self._gamma = attribute_every, gamma
         self._make: Callable[..., Monitor] = partial(
             Monitor, attribute_every=attribute_every, gamma=gamma, thresholds=tuple(thresholds),
-            expected=expected, context=context,
+            expected=expected, record=record, context=context,
         )  # fmt: skip
         self._on_unstable = on_unstable
         self._attributor: AutomaticAttributor | None = None

@@ -84,7 +84,7 @@ def test_nothing_changes_and_every_verdict_is_that_of_its_record(network, tmp_pa
         assert mdxai.judge(run) == verdict
         assert verdict.n_frames == 23
         assert monitor.monitors[k].cost.n_attributions == 5
-        rows = run.frames(["step", "time_fs", "potential_energy_eV"]).to_pydict()
+        rows = run.frames_table(["step", "time_fs", "potential_energy_eV"]).to_pydict()
         assert rows["step"] == list(range(23))
         np.testing.assert_allclose(rows["time_fs"], 0.5 * np.arange(23))
         energies = [state["energy"][k, 0, 0].item() for state in watched.trace]
@@ -152,7 +152,7 @@ def test_batched_explanations_equal_single_ones(network, tmp_path):
         np.testing.assert_array_equal(batched.pairs.i, single.pairs.i)
         np.testing.assert_allclose(batched.two_body, single.two_body, atol=2e-5)
         np.testing.assert_allclose(batched.by_body_order, single.by_body_order, atol=2e-4)
-        recorded = mdxai.open_run(tmp_path / f"replica-0{k}").pairs().to_pydict()
+        recorded = mdxai.open_run(tmp_path / f"replica-0{k}").pairs_table().to_pydict()
         last = np.array(recorded["step"]) == 2
         np.testing.assert_allclose(
             np.array(recorded["two_body_eV"])[last], batched.two_body, rtol=1e-6
@@ -175,7 +175,7 @@ def test_a_dropped_replica_is_held_and_the_others_do_not_notice(network, tmp_pat
     assert mdxai.judge(run) == monitor.verdicts["replica-02"]
     assert run.verdict["stability"] == "unstable"
     assert run.verdict["interrupted_by"] == monitor.dropped[BAD]
-    n_seen = len(run.frames(["step"]))
+    n_seen = len(run.frames_table(["step"]))
     assert 1 < n_seen < 21
     held = [state["positions"][BAD] for state in broken.trace[n_seen - 2 :]]
     assert all(torch.equal(held[0], later) for later in held)
@@ -219,7 +219,7 @@ def test_halt_ends_the_step_properly(network, tmp_path):
     assert len(tracer.trace) == steps
     for k in range(N_REPLICAS):
         run = mdxai.open_run(tmp_path / f"replica-0{k}")
-        assert len(run.frames(["step"])) == steps + 1
+        assert len(run.frames_table(["step"])) == steps + 1
         assert "UnstableReplica" in run.verdict["interrupted_by"]
 
 
