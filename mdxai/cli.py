@@ -230,6 +230,124 @@ def _progress(silent: bool, steps: int, label: str) -> Iterator[Callable[[Monito
 
 @app.command()
 @_clean_exit
+def replay(
+    calculator: Annotated[
+        str, typer.Argument(help="Name, folder or file of a network; or as for `mdxai check`.")
+    ],
+    trajectory: Annotated[
+        str,
+        typer.Argument(
+            help="File that ASE reads, or MDAnalysis with --topology; a run directory; or "
+            "imd://host:port of a running LAMMPS, GROMACS or NAMD."
+        ),
+    ],
+    topology: Annotated[
+        Path | None, typer.Option(help="File that MDAnalysis reads, with elements or masses.")
+    ] = None,
+    timestep: Annotated[
+        float | None, typer.Option(help="Time between frames of the file, fs; default: its own.")
+    ] = None,
+    start: Annotated[int, typer.Option(help="First frame, from 0.")] = 0,
+    stop: Annotated[int | None, typer.Option(help="Frame to stop before.")] = None,
+    step: Annotated[int, typer.Option(help="Take one frame in so many.")] = 1,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out velocities, forces or energy of the file. Repeatable."),
+    ] = None,
+    ensemble: Annotated[
+        str | None, typer.Option(help="nve, nvt or langevin, where the file does not say.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the thermostat, K, where the file does not say.")
+    ] = None,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute", help="Compute energies and forces even where the file has them."
+        ),
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes that compute and explain.")] = 1,
+    attribute_every: Annotated[
+        int, typer.Option(min=0, help="Explain one frame in so many; 0 for none.")
+    ] = 10,
+    gamma: Annotated[float, typer.Option(help="γ of the attribution rule.")] = 0.1,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to write. Default: runs/replay, replay-2, …")
+    ] = None,
+    thresholds: Annotated[Path | None, typer.Option(help="TOML that changes them.")] = None,
+    expect: Annotated[
+        list[str] | None, typer.Option(help="Bond that may break and form. Repeatable.")
+    ] = None,
+    halt: Annotated[bool, typer.Option("--halt", help="End where it is unstable.")] = False,
+    arg: Annotated[
+        list[str] | None, typer.Option(help="key=value for an imported calculator; repeatable.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Load a pickled model, which may run any code.")
+    ] = False,
+    energy_unit: Annotated[str | None, typer.Option(help="Of a pickled model.")] = None,
+    length_unit: Annotated[str | None, typer.Option(help="Of a pickled model.")] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a trajectory that exists, or a live stream; exit codes as those of `mdxai run`."""
+    with _loading(quiet or as_json):
+        from mdxai import replay as replaying
+        from mdxai.check import calculator_factory
+        from mdxai.engines import Selection
+        from mdxai.record import refuse_other_run
+        from mdxai.report import run_figure
+        from mdxai.thresholds import THRESHOLDS, load_thresholds
+
+    out = out or _unused(Path("runs/replay"))
+    refuse_other_run(out)
+    selection = Selection(start, stop, step, timestep, tuple(without or ()))
+    made = replaying.conditions(ensemble, temperature)
+    limits = load_thresholds(thresholds) if thresholds else THRESHOLDS
+    make = calculator_factory(
+        calculator, arg or (),
+        {"dtype": dtype, "device": device, "trust_pickle": trust_pickle,
+         "energy_unit": energy_unit, "length_unit": length_unit},
+    )  # fmt: skip
+    with nullcontext() if quiet or as_json else errors.status("replaying") as status:
+        monitor = replaying.replay(
+            make(), trajectory, out, topology=topology, selection=selection, made=made,
+            recompute=recompute, workers=workers, attribute_every=attribute_every, gamma=gamma,
+            thresholds=limits, expected=tuple(expect or ()), halt=halt,
+            progress=None if status is None
+            else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
+            context={"command": shlex.join(sys.argv)},
+        )  # fmt: skip
+    _save_figure(run_figure, out)
+    _print_run(monitor, out, quiet, as_json)
+    raise typer.Exit(_exit_code(str(monitor.verdict.stability)))
+
+
+@app.command()
+@_clean_exit
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    out: Annotated[
+        Path, typer.Argument(help="File; its extension names the format: .xtc, .extxyz, .h5md, …")
+    ],
+    start: Annotated[int | None, typer.Option(help="First frame.")] = None,
+    stop: Annotated[int | None, typer.Option(help="Frame to stop before.")] = None,
+    step: Annotated[int | None, typer.Option(help="Take one frame in so many.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the frames of a run for other programs; .extxyz with energies, forces, deviations."""
+    with _loading(quiet):
+        from mdxai.export import export as write_frames
+
+    n_frames = write_frames(run, out, start=start, stop=stop, step=step)
+    if not quiet:
+        print(f"{n_frames} frames in {out}")
+
+
+@app.command()
+@_clean_exit
 def attribute(
     calculator: Annotated[str, typer.Argument(help="Name, folder or file of a calculator.")],
     structure: Annotated[

@@ -143,20 +143,34 @@ class Monitor:
         begin = time.perf_counter()
         self._take(self._engine.frame(), begin)
 
-    def take(self, frame: Frame, attribution: Attribution | None = None) -> None:
+    def take(
+        self, frame: Frame, attribution: Attribution | None = None, *, explain: bool = True
+    ) -> None:
         """Take in one frame, with its explanation where the caller has made it already.
 
         For engines that hand out frames in batches; ASE's call the monitor itself.
-        """
-        self._take(frame, time.perf_counter(), attribution)
 
-    def _take(self, frame: Frame, begin: float, attribution: Attribution | None = None) -> None:
+        Args:
+            frame: the present instant.
+            attribution: its explanation.
+            explain: whether the monitor explains a frame itself that comes without, when it is due.
+        """
+        self._take(frame, time.perf_counter(), attribution, explain=explain)
+
+    def _take(
+        self,
+        frame: Frame,
+        begin: float,
+        attribution: Attribution | None = None,
+        *,
+        explain: bool = True,
+    ) -> None:
         if frame.step == self.last_step:  # attached twice, or called by hand
             return
         self.last_step = frame.step
         if self._principles is None:
             self._start(frame, begin)
-        self._observe(frame, attribution)
+        self._observe(frame, attribution, explain)
         end = time.perf_counter()
         self.cost.monitor += end - begin
         self.cost.total = end - self._started
@@ -174,6 +188,7 @@ class Monitor:
             bath_energy=self._engine.bath_energy,
             random_bath=engine.random_bath,
             expected=self._expected,
+            missing=engine.missing,
         )
         unavailable |= self._prepare_attribution(first)
         if self._attributor is not None:
@@ -222,9 +237,12 @@ class Monitor:
             self.profile = BinnedMoments(self._channels.names, self._engine.calculator.card.cutoff)
         return {}
 
-    def _observe(self, frame: Frame, given: Attribution | None) -> None:
+    def _observe(self, frame: Frame, given: Attribution | None, explain: bool) -> None:
         assert self._principles is not None
-        attribution = self._explain(frame) if given is None else self._keep(given)
+        if given is None:
+            attribution = self._explain(frame) if explain else None
+        else:
+            attribution = self._keep(given)
         due = {
             "free": True,
             "attribution": attribution is not None,

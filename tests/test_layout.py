@@ -14,8 +14,8 @@ import mdxai
 PACKAGE = Path(mdxai.__file__).parent
 ORDER = (
     "frame", "calculators", "attribution", "statistics", "principles", "record", "thresholds",
-    "verdict", "check", "engines", "monitor", "replicas", "simulation", "report", "demo", "cli",
-    "testing",
+    "verdict", "check", "engines", "monitor", "replicas", "simulation", "replay", "analysis",
+    "export", "report", "demo", "cli", "testing",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

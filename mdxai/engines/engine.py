@@ -13,7 +13,9 @@ class EngineDescription:
     """name: class of the dynamics. timestep: fs. temperature: of the thermostat, K, or None.
     conserves_energy: whether nothing but the forces changes the velocities. random_bath: whether a
     thermostat pushes each atom at random. parameters: what else the engine states about itself, in
-    its own units.
+    its own units. missing: what its frames cannot tell, with the reason: "velocities", "forces",
+    "energy", "steps" (frames are further apart than one) or "ensemble" (nobody knows which
+    thermostat there was).
     """
 
     name: str
@@ -22,6 +24,7 @@ class EngineDescription:
     conserves_energy: bool
     random_bath: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

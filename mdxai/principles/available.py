@@ -56,6 +56,22 @@ from mdxai.principles.structure import (
 
 Makers = dict[str, Callable[[], Principle]]
 
+# What a law needs of frames; a trajectory may lack it, or not say.
+_MOVES = ("velocities", "ensemble")
+NEEDS: dict[str, tuple[str, ...]] = {
+    Temperature.name: _MOVES,
+    KineticSpread.name: _MOVES,
+    FlyingIceCube.name: _MOVES,
+    ModeTemperature.name: _MOVES,
+    ElementTemperature.name: _MOVES,
+    Momentum.name: _MOVES,
+    AngularMomentum.name: _MOVES,
+    NetForce.name: ("forces",),
+    NetTorque.name: ("forces",),
+    ForceSpike.name: ("forces",),
+    ForceBeyondTraining.name: ("forces",),
+}
+
 LEARNED = tuple(
     law.name
     for law in (
@@ -75,6 +91,7 @@ def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
     random_bath: bool = False,
     reference: Sequence[Frame] = (),
     expected: Sequence[str] = (),
+    missing: Mapping[str, str] | None = None,
 ) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles that can be checked from `first` on, and why the others cannot.
 
@@ -88,23 +105,28 @@ def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
         reference: frames of a sound trajectory; bond lengths and distances are compared with these
             rather than with the start of the run.
         expected: bonds that may break and form, such as "C1-O2" or "O-H".
+        missing: what the frames cannot tell (see `EngineDescription`), with reasons.
 
     Raises:
         ExpectationError: for a pattern that makes no sense.
     """
+    missing = missing or {}
     makers = {
         **_structure(first, card, reference, ExpectedBonds(expected, first)),
-        **_forces(first, card),
+        **_forces(first, card, missing),
         **_momentum(first, conserves_energy),
         **_equipartition(first, bath, random_bath),
     }
-    principles, unavailable = _made(makers)
-    try:
-        principles += _energy(first, conserves_energy, bath_energy)
-    except PrincipleUnavailable as reason:
-        names = (EnergyConservation.name, EnergyDrift.name, EnergyJump.name)
-        unavailable |= dict.fromkeys(names, str(reason))
-    return principles, unavailable | _partly_unavailable(principles, card)
+    lacking = {
+        law: missing[what]
+        for law, needs in NEEDS.items()
+        for what in reversed(needs)
+        if what in missing
+    }
+    principles, unavailable = _made({k: v for k, v in makers.items() if k not in lacking})
+    laws, reasons = _energy(first, conserves_energy, bath_energy, missing)
+    principles += laws
+    return principles, lacking | unavailable | reasons | _partly_unavailable(principles, card)
 
 
 def learned_principles(first: Frame, cutoff: float) -> tuple[list[Principle], dict[str, str]]:
@@ -170,10 +192,11 @@ def _structure(
     }
 
 
-def _forces(first: Frame, card: Card | None) -> Makers:
-    missing_energy = not np.isfinite(first.energy) and np.isfinite(first.forces).all()
+def _forces(first: Frame, card: Card | None, missing: Mapping[str, str]) -> Makers:
+    without = not np.isfinite(first.energy) and np.isfinite(first.forces).all()
+    has_energy = not (without or "energy" in missing)
     return {
-        NonFinite.name: lambda: NonFinite(has_energy=not missing_energy),
+        NonFinite.name: lambda: NonFinite(has_energy=has_energy, absent=tuple(missing)),
         ForceSpike.name: ForceSpike,
         ForceBeyondTraining.name: lambda: ForceBeyondTraining(card.forces_max if card else None),
     }
@@ -199,13 +222,35 @@ def _equipartition(first: Frame, bath: Callable[[], float | None], random_bath: 
 
 
 def _energy(
-    first: Frame, conserves_energy: bool, bath_energy: Callable[[], float | None]
-) -> list[Principle]:
-    defect = StepDefect(first)
+    first: Frame,
+    conserves_energy: bool,
+    bath_energy: Callable[[], float | None],
+    missing: Mapping[str, str],
+) -> tuple[list[Principle], dict[str, str]]:
+    """Return the laws of energy; the sum of what single steps create needs every step."""
+    counts_heat = conserves_energy or bath_energy() is not None
+    sums = ("energy", "velocities") if counts_heat else ("energy", "forces", "steps")
+    lacking = {
+        EnergyConservation.name: sums,
+        EnergyDrift.name: sums,
+        EnergyJump.name: ("energy", "forces", "steps"),
+    }
+    reasons = {
+        law: next(missing[what] for what in needs if what in missing)
+        for law, needs in lacking.items()
+        if set(needs) & set(missing)
+    }
+    try:
+        defect = StepDefect(first)
+    except PrincipleUnavailable as reason:
+        return [], dict.fromkeys(lacking, str(reason)) | reasons
     conserved = ConservedEnergy(
         defect, first, thermostatted=not conserves_energy, bath_energy=bath_energy
     )
-    return [EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect)]
+    laws: list[Principle] = [
+        EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect),
+    ]  # fmt: skip
+    return [law for law in laws if law.name not in reasons], reasons
 
 
 def _partly_unavailable(principles: list[Principle], card: Card | None) -> dict[str, str]:

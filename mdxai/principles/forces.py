@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
@@ -18,14 +19,16 @@ class NonFinite:
 
     Args:
         has_energy: whether the calculator provides energies; a missing one does not count.
+        absent: of "velocities" and "forces", what the frames never hold; it does not count.
     """
 
     name = "non_finite"
     unit = "values"
     cost: Cost = "free"
 
-    def __init__(self, *, has_energy: bool = True) -> None:
+    def __init__(self, *, has_energy: bool = True, absent: Collection[str] = ()) -> None:
         self._has_energy = has_energy
+        self._names = [n for n in ("positions", "velocities", "forces") if n not in absent]
         self._sound = Deviation(self.name, self.unit, 0.0)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
@@ -33,7 +36,7 @@ class NonFinite:
         # Sums are finite when all are, save for an overflow, which the count then settles.
         if math.isfinite(scalars) and glance(frame).finite:
             return self._sound
-        arrays = (frame.positions, frame.velocities, frame.forces)
+        arrays = [getattr(frame, name) for name in self._names]
         bad = sum(~np.isfinite(array).all(axis=1) for array in arrays)
         count = sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays)
         count += not np.isfinite(frame.time)

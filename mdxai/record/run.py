@@ -35,7 +35,7 @@ class Run:
     Nothing is locked or mapped, so the run may still be going on: every call sees what is there at
     that moment. Each part is compared with the hash in its name before it is first read.
 
-    `len` is the number of frames that `frames` yields.
+    It has no `len`: MDAnalysis would take it for a list of files.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], system: System) -> None:
@@ -181,7 +181,9 @@ class Run:
 
         return dataset(self)
 
-    def __len__(self) -> int:
+    @property
+    def n_frames(self) -> int:
+        """Number of frames that `frames` yields, at this moment."""
         self._places = self._index()
         return _total(self._places)
 
@@ -213,7 +215,7 @@ class Run:
         """
         if step is not None and step <= 0:
             raise RecordError(f"frames are read forwards: step must be positive, got {step}")
-        rows = range(*slice(start, stop, step).indices(len(self)))
+        rows = range(*slice(start, stop, step).indices(self.n_frames))
         return self._frames(rows, self._places)
 
     def _frames(self, rows: range, places: list[Place]) -> Iterator[Frame]:
@@ -305,9 +307,13 @@ def _after(table: pa.Table, step: int) -> pa.Table:
 def open_run(path: str | os.PathLike[str]) -> Run:
     """Open a run directory for reading, finished or not.
 
+    From then on MDAnalysis knows the format: `MDAnalysis.Universe(run)`.
+
     Raises:
         RecordError: when there is no run, or one of another schema, or run.toml is damaged.
     """
+    import mdxai.record.universe  # noqa: F401 (registers the format with MDAnalysis)
+
     folder = Path(path)
     header = read_header(folder)
     return Run(folder, header, _system(folder, header))

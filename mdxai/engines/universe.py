@@ -1,0 +1,219 @@
+"""MDAnalysis trajectories as frames: files with a topology, universes, live streams (IMD)."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from ase import units
+from ase.data import atomic_masses, atomic_numbers
+
+from mdxai.engines.trajectories import Selection, Trajectory, TrajectoryError, checked
+from mdxai.frame import Floats, Frame, Ints
+
+KJ_PER_MOL = units.kJ / units.mol  # eV
+FS_PER_PS = 1000.0
+STREAM = "imd://"
+MASS_TOLERANCE = 0.1  # amu; hydrogen and deuterium differ by 1
+
+
+def read_universe(source: str, topology: str | None, selection: Selection) -> Trajectory:
+    """Open a trajectory that MDAnalysis reads, or a live stream "imd://host:port".
+
+    Raises:
+        TrajectoryError: when MDAnalysis cannot read it, or no topology tells the elements.
+    """
+    import MDAnalysis
+
+    live = source.startswith(STREAM)
+    if live and topology is None:
+        raise TrajectoryError(
+            f"{source} sends no elements; give a topology that MDAnalysis reads (--topology)"
+        )
+    if live:
+        _need_imd()
+    files = (source,) if topology is None else (topology, source)
+    with _quiet(), _own_signals():
+        try:
+            universe = MDAnalysis.Universe(*files)
+        except Exception as error:  # MDAnalysis' readers raise whatever their formats do
+            words = " ".join(str(error).split())
+            raise TrajectoryError(f"MDAnalysis cannot open {source}: {words}") from error
+    return from_universe(universe, selection, source)
+
+
+def _need_imd() -> None:
+    try:
+        import imdclient  # noqa: F401
+    except ImportError as error:
+        raise TrajectoryError("a live stream needs imdclient: pip install 'mdxai[imd]'") from error
+
+
+def from_universe(universe: Any, selection: Selection, source: str = "") -> Trajectory:
+    """Follow the trajectory of an MDAnalysis universe.
+
+    Time is taken where its reader knows it; where it only guesses 1 ps, it counts as not stated.
+
+    Raises:
+        TrajectoryError: when elements cannot be told.
+    """
+    reader = universe.trajectory
+    live = not _seekable(reader)
+    if live and selection.start:
+        raise TrajectoryError(f"a live stream has no frame {selection.start} to start from")
+    counts = "step" in reader.ts.data
+    frames = _frames(universe, FrameMaker(universe), selection)
+    n_frames = None
+    if not live:
+        n_frames = len(range(len(reader))[selection.start : selection.stop : selection.step])
+    return Trajectory(
+        source or str(reader.filename), checked(frames, selection), n_frames, counts_steps=counts,
+        parameters={"format": str(reader.format), "live": live},
+    )  # fmt: skip
+
+
+def _seekable(reader: Any) -> bool:
+    from MDAnalysis.coordinates.base import StreamReaderBase
+
+    return not isinstance(reader, StreamReaderBase)
+
+
+def _frames(universe: Any, maker: FrameMaker, selection: Selection) -> Iterator[Frame]:
+    reader = universe.trajectory
+    wanted = slice(selection.start, selection.stop, selection.step)
+    if not _seekable(reader):
+        wanted = slice(None, None, selection.step if selection.step > 1 else None)
+    try:
+        for ts in reader[wanted]:
+            if selection.stop is not None and ts.frame >= selection.stop:
+                break
+            yield maker.frame(ts, selection)
+    except (OSError, ValueError, EOFError) as error:
+        if isinstance(error, TrajectoryError):
+            raise
+        raise TrajectoryError(f"{reader.filename} cannot be read on: {error}") from error
+    finally:
+        if not _seekable(reader):
+            reader.close()  # tells the engine that nobody listens any more
+
+
+class FrameMaker:
+    """Turns timesteps of MDAnalysis into frames, in units of mdxai.
+
+    Args:
+        atoms: a universe or a group of its atoms.
+
+    Raises:
+        TrajectoryError: when elements cannot be told.
+    """
+
+    def __init__(self, atoms: Any) -> None:
+        group = getattr(atoms, "atoms", atoms)
+        self._indices = group.indices
+        self.numbers = elements_of(group)
+        self.masses = _masses(group, self.numbers)
+        reader = group.universe.trajectory
+        known = {"time", "dt"} & set(reader.ts.data)
+        self._knows_time = bool(known) or callable(getattr(reader, "_get_dt", None))
+        self._energies = _ENERGIES.get(str(reader.format))
+
+    def frame(self, ts: Any, selection: Selection | None = None) -> Frame:
+        """Return a timestep as a frame; what it lacks is NaN.
+
+        Raises:
+            TrajectoryError: when nothing tells the time.
+        """
+        step = ts.data.get("step")
+        time = FS_PER_PS * float(ts.time) if self._knows_time else None
+        selection = selection or Selection(timestep=None if self._knows_time else 1.0)
+        step, time = selection.instant(ts.frame, None if step is None else int(step), time)
+        periodic = ts.dimensions is not None and bool(np.all(ts.dimensions[:3] > 0))
+        return Frame(
+            step=step,
+            time=time,
+            numbers=self.numbers.copy(),
+            masses=self.masses.copy(),
+            positions=ts.positions[self._indices].astype(np.float64),
+            velocities=self._vectors(ts, "velocities") / FS_PER_PS,
+            forces=self._vectors(ts, "forces") * KJ_PER_MOL,
+            energy=self._energy(ts),
+            cell=_cell(ts) if periodic else np.zeros((3, 3)),
+            pbc=np.full(3, periodic),
+        )
+
+    def _vectors(self, ts: Any, name: str) -> Floats:
+        if not getattr(ts, f"has_{name}"):
+            return np.full((len(self._indices), 3), np.nan)
+        vectors: Floats = getattr(ts, name)[self._indices].astype(np.float64)
+        return vectors
+
+    def _energy(self, ts: Any) -> float:
+        name, unit = self._energies or ("", 1.0)
+        return float(ts.data.get(name, np.nan)) * unit
+
+
+# Which readers give the potential energy, under which name, in units of eV.
+_ENERGIES = {"IMD": ("potential_energy", KJ_PER_MOL), "MDXAI": ("potential_energy_eV", 1.0)}
+
+
+def _cell(ts: Any) -> Floats:
+    exact = ts.data.get("cell_ang")  # lengths and angles round, and turn the cell
+    cell = ts.triclinic_dimensions if exact is None else exact
+    return np.array(cell, dtype=np.float64)
+
+
+def elements_of(group: Any) -> Ints:
+    """Return atomic numbers: from the elements that a topology names, else from its masses.
+
+    Not from types or names: "CA" is calcium to one and carbon to another force field. Masses that
+    MDAnalysis guessed from these follow its own rules for them.
+
+    Raises:
+        TrajectoryError: when neither tells.
+    """
+    labels = [str(label).strip().capitalize() for label in getattr(group, "elements", ())]
+    numbers = np.array([atomic_numbers.get(label, 0) for label in labels], dtype=np.int64)
+    return numbers if len(numbers) and numbers.all() else _from_masses(group)
+
+
+def _from_masses(group: Any) -> Ints:
+    masses = np.asarray(getattr(group, "masses", np.zeros(len(group))), dtype=np.float64)
+    off = np.abs(atomic_masses[None, 1:] - masses[:, None])
+    if not (off.min(axis=1) <= MASS_TOLERANCE).all():
+        worst = int(np.flatnonzero(~(off.min(axis=1) <= MASS_TOLERANCE))[0])
+        raise TrajectoryError(
+            f"nothing tells which element atom {worst} is; give a topology with elements, such as "
+            "a PDB file, or set them: universe.add_TopologyAttr('elements', [...])"
+        )
+    nearest: Ints = (off.argmin(axis=1) + 1).astype(np.int64)
+    return nearest
+
+
+def _masses(group: Any, numbers: Ints) -> Floats:
+    masses = np.asarray(getattr(group, "masses", np.zeros(len(group))), dtype=np.float64)
+    standard: Floats = atomic_masses[numbers].astype(np.float64)
+    return np.where(masses > 0, masses, standard)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what MDAnalysis says about files that lack what we do not need."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"MDAnalysis\..*")
+        yield
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Give back the signal handlers that the IMD client takes over."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)

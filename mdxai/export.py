@@ -1,0 +1,127 @@
+"""Writing a run in formats that other programs read."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from ase.io.trajectory import TrajectoryWriter
+
+from mdxai.frame import Frame
+from mdxai.record import Run, open_run
+
+THROUGH_ASE = (".xyz", ".extxyz", ".traj")
+
+
+class ExportError(ValueError):
+    """A run that cannot be written as asked."""
+
+
+def export(
+    run: Run | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    start: int | None = None,
+    stop: int | None = None,
+    step: int | None = None,
+) -> int:
+    """Write recorded frames in the format that the extension of `out` names; return how many.
+
+    Extended XYZ (.extxyz, .xyz) and .traj through ASE, with energies, forces, velocities and, in
+    `info`, step, time_fs and every deviation ("deviation_bond"); any other through the writer that
+    MDAnalysis has for it. The file appears whole or not at all.
+
+    Args:
+        run: a run or its directory.
+        out: file to write; must not exist.
+        start: first frame, as in a slice.
+        stop: frame to stop before.
+        step: take every so-manieth frame.
+
+    Raises:
+        ExportError: when the file exists, no writer is known, or it cannot be written.
+        RecordError: when the run cannot be read.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    path, chosen = Path(out), slice(start, stop, step)
+    if path.exists():
+        raise ExportError(f"{path} exists already; choose another name, or remove it first")
+    if step is not None and step < 1:
+        raise ExportError(f"step must be positive, got {step}")
+    n_frames = len(range(run.n_frames)[chosen])
+    if not n_frames:
+        raise ExportError(f"no frame was selected: {run.path} holds {run.n_frames}")
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        if path.suffix.lower() in THROUGH_ASE:
+            _through_ase(run, temporary, chosen)
+        else:
+            _through_mdanalysis(run, temporary, chosen)
+        temporary.replace(path)
+    except (OSError, TypeError, ValueError) as error:
+        if isinstance(error, ExportError) or type(error).__module__.startswith("mdxai."):
+            raise
+        raise ExportError(f"{path} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return n_frames
+
+
+def atoms_of(run: Run, chosen: slice) -> Iterator[Atoms]:
+    """Yield frames of a run as ASE atoms that hold energy, forces, velocities and deviations."""
+    found, names = run.to_dataframe(), list(run.deviations)
+    values = found[names].to_numpy(dtype=np.float64)
+    rows = {int(step): row for row, step in enumerate(found["step"])}
+    missing = run.header.get("engine", {}).get("missing", {})
+    for frame in run.frames(chosen.start, chosen.stop, chosen.step):
+        row = rows.get(frame.step)
+        known: dict[str, float] = (
+            {} if row is None else dict(zip(names, values[row].tolist(), strict=True))
+        )
+        yield _one(frame, {k: v for k, v in known.items() if np.isfinite(v)}, missing)
+
+
+def _one(frame: Frame, deviations: dict[str, float], missing: dict[str, Any]) -> Atoms:
+    atoms = Atoms(
+        frame.numbers, frame.positions, masses=frame.masses, cell=frame.cell, pbc=frame.pbc,
+        info={"step": frame.step, "time_fs": frame.time,
+              **{f"deviation_{name}": value for name, value in deviations.items()}},
+    )  # fmt: skip
+    if "velocities" not in missing:
+        atoms.set_velocities(frame.velocities / units.fs)
+    held: dict[str, Any] = {"energy": frame.energy, "forces": frame.forces}
+    atoms.calc = SinglePointCalculator(
+        atoms, **{name: v for name, v in held.items() if not np.isnan(v).all()}
+    )
+    return atoms
+
+
+def _through_ase(run: Run, out: Path, chosen: slice) -> None:
+    """Write frame by frame, so that memory does not grow with the run."""
+    if out.suffix.lower() == ".traj":
+        with TrajectoryWriter(str(out)) as file:
+            for atoms in atoms_of(run, chosen):
+                file.write(atoms)
+        return
+    for atoms in atoms_of(run, chosen):
+        write(str(out), atoms, format="extxyz", append=True)
+
+
+def _through_mdanalysis(run: Run, out: Path, chosen: slice) -> None:
+    import MDAnalysis
+
+    universe = MDAnalysis.Universe(run)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"MDAnalysis\..*")
+        spacing = universe.trajectory.dt * (chosen.step or 1)
+        extra = {"dt": spacing} if out.suffix.lower() == ".dcd" else {}  # it holds no times
+        with MDAnalysis.Writer(str(out), n_atoms=len(universe.atoms), **extra) as writer:
+            for _ in universe.trajectory[chosen]:
+                writer.write(universe.atoms)

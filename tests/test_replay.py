@@ -1,0 +1,308 @@
+"""Replayed trajectories are judged as live ones; what they cannot tell is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import MDAnalysis
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import molecule
+from ase.io import read, write
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+import mdxai
+from mdxai.engines import Conditions, Selection, TrajectoryError
+from mdxai.frame import Frame
+from mdxai.monitor import Monitor
+from mdxai.replay import ReplayError, conditions, open_trajectory, replay
+
+STEPS = 60
+LANGEVIN = Conditions(500.0, random_bath=True)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """A run whose stretched O–H bond breaks the rules, as mdxai and as ASE record it."""
+    folder = tmp_path_factory.mktemp("live")
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = mdxai.load_calculator("schnet-ethanol")
+    rng = np.random.default_rng(1)
+    thermalize_momenta(atoms, temperature_K=500, rng=rng)
+    atoms.positions[8] += 0.45
+    dynamics = Langevin(
+        atoms, 0.5 * units.fs, temperature_K=500, friction=0.01 / units.fs, rng=rng, fixcm=False,
+        trajectory=str(folder / "md.traj"),
+    )  # fmt: skip
+    images = []
+
+    def keep():
+        copy = atoms.copy()
+        copy.info = {"step": dynamics.nsteps, "time_fs": dynamics.get_time() / units.fs}
+        copy.calc = atoms.calc.__class__(atoms.calc.potential)
+        copy.calc.results = dict(atoms.calc.results)
+        copy.calc.atoms = copy.copy()
+        images.append(copy)
+
+    with Monitor(dynamics, folder / "run", on_unstable="ignore") as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.attach(keep, interval=1)
+        dynamics.run(STEPS)
+    write(folder / "md.extxyz", images, format="extxyz")
+    return folder, monitor
+
+
+def deviations(path):
+    run = mdxai.open_run(path)
+    return run.to_dataframe().set_index("step")[list(run.deviations)]
+
+
+def assert_same(replayed, monitor, tolerance):
+    found, expected = replayed.verdict, monitor.verdict
+    assert found.stability == expected.stability
+    assert found.onset_fs == pytest.approx(expected.onset_fs)
+    assert [f.principle for f in found.findings] == [f.principle for f in expected.findings]
+    for a, b in zip(found.findings, expected.findings, strict=True):
+        assert (a.severity, a.atoms) == (b.severity, b.atoms)
+        assert a.time_fs == pytest.approx(b.time_fs)
+        assert a.value == pytest.approx(b.value, rel=tolerance)
+    assert set(found.unavailable) == set(expected.unavailable)
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance", "made"),
+    [("md.traj", 1e-6, None), ("md.extxyz", 1e-4, LANGEVIN), ("run", 1e-3, None)],
+)
+def test_a_replayed_run_is_judged_as_it_was_live(live, tmp_path, name, tolerance, made):
+    folder, monitor = live
+    assert monitor.verdict.onset_fs is not None
+    replayed = replay("schnet-ethanol", folder / name, tmp_path / "out", made=made)
+    assert_same(replayed, monitor, tolerance)
+    ours, theirs = deviations(tmp_path / "out"), deviations(folder / "run")
+    assert list(ours.columns) == list(theirs.columns)
+    assert (ours.index == theirs.index).all()
+    assert (ours.isna() == theirs.isna()).all().all()
+    # Energies of a record in single precision: eV per atom to 1e-7 of hundreds, and their sums.
+    atol = 1e-5 if name != "run" else 0.1
+    np.testing.assert_allclose(
+        ours.fillna(0.0), theirs.fillna(0.0), rtol=100 * tolerance, atol=atol
+    )
+    pairs = [mdxai.open_run(p).pairs_table() for p in (tmp_path / "out", folder / "run")]
+    assert pairs[0]["step"].equals(pairs[1]["step"])
+    np.testing.assert_allclose(*(p["two_body_eV"].to_numpy() for p in pairs), atol=1e-3)
+
+
+def test_mdanalysis_formats_are_replayed_with_a_topology(live, tmp_path):
+    folder, monitor = live
+    universe = MDAnalysis.Universe(mdxai.open_run(folder / "run"))
+    universe.atoms.write(str(tmp_path / "top.xyz"))
+    universe.atoms.write(str(tmp_path / "md.trr"), frames="all")
+    with pytest.raises(TrajectoryError, match="need a topology"):
+        open_trajectory(tmp_path / "md.trr")
+    replayed = replay(
+        "schnet-ethanol", tmp_path / "md.trr", topology=tmp_path / "top.xyz", made=LANGEVIN
+    )
+    # TRR has no energies, so energies and forces are computed.
+    assert replayed.verdict.onset_fs == pytest.approx(monitor.verdict.onset_fs)
+    assert replayed.verdict.stability == monitor.verdict.stability
+    assert replayed.verdict.n_frames == STEPS + 1
+
+
+def test_what_a_file_lacks_is_said_and_the_rest_is_checked(live, tmp_path):
+    folder, monitor = live
+    bare = [Atoms(a.numbers, a.positions) for a in read(folder / "md.traj", ":")]
+    write(tmp_path / "bare.xyz", bare, format="xyz")
+    with pytest.raises(TrajectoryError, match=r"how far apart.*timestep"):
+        replay("schnet-ethanol", tmp_path / "bare.xyz")
+    replayed = replay(
+        "schnet-ethanol", tmp_path / "bare.xyz", tmp_path / "out",
+        selection=Selection(timestep=0.5), made=LANGEVIN,
+    )  # fmt: skip
+    verdict = replayed.verdict
+    assert verdict.unavailable["temperature"] == "the trajectory holds no velocities"
+    assert verdict.onset_fs == pytest.approx(monitor.verdict.onset_fs)
+    assert "non_finite" not in {f.principle for f in verdict.findings}
+    engine = mdxai.open_run(tmp_path / "out").header["engine"]
+    assert engine["energies"] == "computed" if "energies" in engine else True
+    assert engine["parameters"]["energies"] == "computed"
+    ours, theirs = deviations(tmp_path / "out"), deviations(folder / "run")
+    np.testing.assert_allclose(ours["bond"], theirs["bond"], atol=1e-6)
+    np.testing.assert_allclose(ours["energy"], theirs["energy"], atol=0.05)
+
+
+def test_sparse_frames_do_not_pretend_to_count_energy(live):
+    folder, _ = live
+    replayed = replay("schnet-ethanol", folder / "md.traj", selection=Selection(step=10))
+    assert replayed.verdict.n_frames == STEPS // 10 + 1
+    reason = replayed.verdict.unavailable["energy"]
+    assert reason.startswith("frames are 5 fs apart")
+    assert replayed.verdict.unavailable["energy_jump"] == reason
+
+
+def test_an_unknown_thermostat_is_asked_for(live):
+    folder, _ = live
+    verdict = replay("schnet-ethanol", folder / "md.extxyz").verdict
+    assert "--temperature" in verdict.unavailable["temperature"]
+    assert "energy" not in verdict.unavailable  # the work of the forces needs no thermostat
+
+
+def test_energy_is_conserved_without_a_thermostat_at_any_spacing():
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = mdxai.load_calculator("schnet-ethanol")
+    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(2))
+    dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+    frames = []
+    dynamics.attach(
+        lambda: frames.append(Frame.from_atoms(
+            atoms, step=dynamics.nsteps, time=dynamics.get_time() / units.fs)), 5,
+    )  # fmt: skip
+    dynamics.run(40)
+    verdict = replay("schnet-ethanol", frames, made=conditions("nve", None)).verdict
+    assert {"energy", "momentum"}.isdisjoint(verdict.unavailable)
+    assert not verdict.findings
+    kicked = [replace(f, velocities=f.velocities * (3 if k > 4 else 1))
+              for k, f in enumerate(frames)]  # fmt: skip
+    broken = replay("schnet-ethanol", kicked, made=conditions("nve", None)).verdict
+    assert {"energy", "momentum"} & {f.principle for f in broken.findings}
+
+
+def test_nan_in_a_trajectory_is_unstable_from_then_on(live):
+    folder, _ = live
+    frames = list(open_trajectory(folder / "run").frames)
+    poisoned = frames[20].positions.copy()
+    poisoned[3] = np.nan
+    frames[20] = replace(frames[20], positions=poisoned)
+    verdict = replay("schnet-ethanol", frames[15:30], recompute=True).verdict
+    (finding,) = (f for f in verdict.findings if f.principle == "non_finite")
+    assert finding.time_fs == frames[20].time
+
+
+def test_halting_ends_the_replay(live):
+    folder, monitor = live
+    replayed = replay("schnet-ethanol", folder / "md.traj", halt=True)
+    assert replayed.verdict.onset_fs == pytest.approx(monitor.verdict.onset_fs)
+    assert replayed.verdict.n_frames < STEPS + 1
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_record(live, tmp_path):
+    folder, _ = live
+    for workers in (1, 2):
+        replay("schnet-ethanol", folder / "md.traj", tmp_path / str(workers), workers=workers,
+               recompute=True, attribute_every=2)  # fmt: skip
+    one, two = (mdxai.open_run(tmp_path / name) for name in ("1", "2"))
+    assert one.frames_table().equals(two.frames_table())
+    assert one.pairs_table().equals(two.pairs_table())
+
+
+def test_calculators_that_cannot_travel_are_refused(live):
+    folder, _ = live
+
+    class Local(mdxai.load_calculator("schnet-ethanol").__class__):
+        pass
+
+    calculator = Local(mdxai.load_calculator("schnet-ethanol").potential)
+    with pytest.raises(ReplayError, match="cannot be sent to other processes"):
+        replay(calculator, folder / "md.traj", workers=2)
+
+
+def jump_back(frames):
+    return [frames[3], frames[2]]
+
+
+def other_atoms(frames):
+    return [frames[0], replace(frames[1], numbers=frames[1].numbers[::-1].copy())]
+
+
+def no_velocities(frames):
+    return [frames[0], replace(frames[1], velocities=np.full((9, 3), np.nan))]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (jump_back, "time does not go on"),
+        (other_atoms, "holds other atoms"),
+        (no_velocities, "has no velocities"),
+        (lambda frames: [], "holds no frames"),
+        (lambda frames: ["H2O"], "expected frames or ASE atoms"),
+    ],
+)
+def test_unusable_frames(live, change, message):
+    frames = list(open_trajectory(live[0] / "run", selection=Selection(stop=5)).frames)
+    with pytest.raises(TrajectoryError, match=message):
+        replay("schnet-ethanol", change(frames))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Selection(step=0), "step must be positive"),
+        (lambda: Selection(start=-1), "start must be 0 or positive"),
+        (lambda: Selection(timestep=0.0), "timestep must be positive"),
+        (lambda: Selection(without=("mass",)), "without takes"),
+        (lambda: conditions("nve", 300.0), "goes without a temperature"),
+        (lambda: conditions("langevin", None), "goes with a temperature"),
+        (lambda: conditions("npt", 300.0), "must be one of nve"),
+        (lambda: conditions("nvt", float("nan")), "temperature must be positive"),
+        (lambda: replay("schnet-ethanol", [], workers=0), "workers must be positive"),
+        (lambda: open_trajectory("nowhere.traj"), "there is no file"),
+        (lambda: open_trajectory("imd://localhost:1"), "sends no elements"),
+    ],
+)
+def test_bad_input_is_one_clear_error(make, message):
+    with pytest.raises((TrajectoryError, ReplayError), match=message):
+        make()
+
+
+def test_damaged_files(tmp_path, live):
+    whole = (live[0] / "md.traj").read_bytes()
+    for name, content in (("a.traj", whole[: len(whole) // 2]), ("b.traj", b"nonsense"),
+                          ("c.extxyz", b"9\nno lattice\nC 0 0\n")):  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TrajectoryError):
+            list(open_trajectory(tmp_path / name, selection=Selection(timestep=1.0)).frames)
+
+
+def test_real_ab_initio_frames(shared_data):
+    data = np.load(shared_data / "rmd17" / "rmd17_ethanol.npz")
+    order = np.argsort(data["old_index"])[:40]
+    kcal = units.kcal / units.mol
+    scale = 1.0 if np.abs(data["F"]).max() < 50 else kcal
+    frames = []
+    for row in order:
+        atoms = Atoms(data["z"], data["R"][row])
+        frame = Frame.from_atoms(
+            atoms, step=int(data["old_index"][row]), time=0.5 * float(data["old_index"][row])
+        )
+        frames.append(replace(
+            frame, velocities=np.full((9, 3), np.nan),
+            forces=scale * data["F"][row].astype(float), energy=scale * float(data["E"][row]),
+        ))  # fmt: skip
+    verdict = replay("painn-ethanol", frames).verdict
+    assert verdict.stability == "stable", verdict
+    assert verdict.unavailable["flying_ice_cube"] == "the trajectory holds no velocities"
+    assert "apart" in verdict.unavailable["energy"]
+
+
+def test_real_water(shared_data):
+    data = np.load(shared_data / "water" / "water64_pbe0ts_dpmd.npz")
+    frames = []
+    for k in range(3):
+        atoms = Atoms(data["z"], data["R"][k], cell=data["cell"][k], pbc=True)
+        frame = replace(
+            Frame.from_atoms(atoms, step=100 * k, time=50.0 * k),
+            velocities=np.full((192, 3), np.nan),
+            forces=data["F"][k].astype(float), energy=float(data["E"][k]),
+        )  # fmt: skip
+        frames.append(frame)
+    monitor = replay("painn-ethanol", frames, attribute_every=2)
+    assert monitor.verdict.n_frames == 3
+    assert monitor.cost.n_attributions == 2
+    assert monitor.last_attribution.pairs.distances.max() <= 5.0
+    largest = max(np.linalg.norm(f.forces.sum(axis=0)) for f in frames)  # the data's own
+    (finding,) = (f for f in monitor.verdict.findings if f.principle == "net_force")
+    assert finding.worst == pytest.approx(largest)
