@@ -24,9 +24,11 @@ if TYPE_CHECKING:
         load_calculator,
         load_property,
     )
+    from mdxai.engines.schnetpack_calculator import ReplicaCalculator
     from mdxai.frame import Frame, Pairs
     from mdxai.monitor import InstabilityWarning, Monitor, UnstableTrajectory
     from mdxai.record import RecordError, Run, open_run
+    from mdxai.replicas import ReplicaMonitor, UnstableReplica
     from mdxai.thresholds import load_thresholds
     from mdxai.verdict import Verdict, judge
 
@@ -38,7 +40,10 @@ _HOME = {
     "Monitor": "mdxai.monitor",
     "Pairs": "mdxai.frame",
     "RecordError": "mdxai.record",
+    "ReplicaCalculator": "mdxai.engines.schnetpack_calculator",
+    "ReplicaMonitor": "mdxai.replicas",
     "Run": "mdxai.record",
+    "UnstableReplica": "mdxai.replicas",
     "UnstableTrajectory": "mdxai.monitor",
     "Verdict": "mdxai.verdict",
     "attributor": "mdxai.attribution",
@@ -58,7 +63,10 @@ __all__ = [
     "Monitor",
     "Pairs",
     "RecordError",
+    "ReplicaCalculator",
+    "ReplicaMonitor",
     "Run",
+    "UnstableReplica",
     "UnstableTrajectory",
     "Verdict",
     "attributor",

@@ -15,6 +15,7 @@ from ase.md.md import MolecularDynamics
 
 from mdxai.attribution import Attribution
 from mdxai.blackbox import BlackBox
+from mdxai.calculators import CalculatorError
 from mdxai.engines import AseEngine, Engine, Restartable
 from mdxai.frame import Frame
 from mdxai.interruption import Interruption
@@ -298,7 +299,10 @@ class Monitor:
         if explain is None or not due or not np.isfinite(frame.positions).all():
             return None
         begin = time.perf_counter()
-        attribution = self._keep(explain.attribute(frame))
+        try:
+            attribution = self._keep(explain.attribute(frame))
+        except CalculatorError:  # such as atoms on top of each other: other laws speak of that
+            return None
         self.cost.attribution += time.perf_counter() - begin
         return attribution
 

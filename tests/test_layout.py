@@ -15,8 +15,8 @@ PACKAGE = Path(mdxai.__file__).parent
 ORDER = (
     "frame", "state", "calculators", "attribution", "statistics", "principles", "record",
     "thresholds", "verdict", "check", "engines", "overhead", "blackbox", "interruption",
-    "preparation", "monitor", "simulation", "labelling", "replay", "analysis", "export", "report",
-    "demo", "cli", "testing",
+    "preparation", "monitor", "replicas", "simulation", "labelling", "replay", "analysis", "export",
+    "report", "demo", "cli", "testing",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

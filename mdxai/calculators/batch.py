@@ -1,0 +1,145 @@
+"""A network evaluated for many systems at once, as molecular dynamics of replicas wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mdxai.calculators.card import CalculatorError
+from mdxai.calculators.compiled import compiled_or_eager, traced
+from mdxai.calculators.edges import Edges, NeighbourEdges, VerletList
+from mdxai.calculators.energies import atom_energies_of
+from mdxai.calculators.potential import ALL_PAIRS_LIMIT, TRACE_AFTER, NetworkPotential
+from mdxai.calculators.replica_pairs import ReplicaPairs
+from mdxai.frame import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Systems:
+    """Systems one after the other.
+
+    numbers: (n_atoms,) of all. starts: (n_systems + 1,) first atom of each, and the end. positions:
+    (n_atoms, 3) Å. cells: (n_systems, 3, 3) Å. pbc: (n_systems, 3).
+    """
+
+    numbers: Ints
+    starts: Ints
+    positions: Floats
+    cells: Floats
+    pbc: Bools
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, k: int) -> tuple[Ints, Floats, Floats, Bools]:
+        """Return numbers, positions, cell and pbc of one."""
+        mine = slice(self.starts[k], self.starts[k + 1])
+        return self.numbers[mine], self.positions[mine], self.cells[k], self.pbc[k]
+
+
+class BatchPotential:
+    """Evaluates a network for systems that do not see each other, in one pass.
+
+    Args:
+        potential: gives weights, units, dtype and device; it is only read.
+    """
+
+    def __init__(self, potential: NetworkPotential) -> None:
+        self._potential = NetworkPotential(
+            potential.network, potential.card, dtype=potential.dtype, device=potential.device
+        )
+        self._compile = potential.compile
+        self._atom_energies = atom_energies_of(potential.network)
+        self._known: tuple[Ints, Ints] | None = None
+
+    def predict(self, systems: Systems) -> tuple[Floats, Floats]:
+        """Return energies (n_systems,) in eV, offsets included, and forces (n_atoms, 3) in eV/Å.
+
+        A system with positions that are not finite gets NaN; the others do not notice.
+
+        Raises:
+            CalculatorError: on first sight of these atoms, naming the system that the network
+                cannot take.
+        """
+        known = self._known
+        if known is None or not (
+            np.array_equal(known[0], systems.numbers) and np.array_equal(known[1], systems.starts)
+        ):
+            self._prepare(systems)
+        finite_atoms = np.isfinite(systems.positions).all(1)
+        finite = np.logical_and.reduceat(finite_atoms, systems.starts[:-1])
+        edges, vectors = self._edges(systems, finite)
+        energies, gradient = self._evaluation(edges)(self._potential._scaled(vectors))
+        card = self._potential.card
+        slopes = gradient.cpu().numpy().astype(np.float64) * (card.energy_unit / card.length_unit)
+        atomic = energies.cpu().numpy().astype(np.float64) * card.energy_unit
+        total = np.add.reduceat(atomic + card.offset_per_atom, systems.starts[:-1])
+        forces = edges.pull(slopes)
+        total[~finite] = np.nan
+        forces[np.repeat(~finite, np.diff(systems.starts))] = np.nan
+        return total, forces
+
+    def _prepare(self, systems: Systems) -> None:
+        for k in range(len(systems)):
+            try:
+                self._potential._prepare(*systems[k])
+            except CalculatorError as error:
+                raise CalculatorError(f"system {k} of {len(systems)}: {error}") from error
+        device, sizes = self._potential.device, np.diff(systems.starts)
+        alike = (sizes == sizes[0]).all() and sizes[0] <= ALL_PAIRS_LIMIT
+        self._pairs: ReplicaPairs | None = None
+        if alike and not systems.pbc.any():
+            self._pairs = ReplicaPairs(len(systems), int(sizes[0]), device)
+        self._lists = [VerletList(self._potential.cutoff) for _ in sizes]
+        self._numbers = torch.tensor(systems.numbers, device=device)
+        self._fixed: Callable[..., tuple[Tensor, ...]] | None = None
+        self._n_evaluations = 0
+        self._known = systems.numbers.copy(), systems.starts.copy()
+
+    def _edges(self, systems: Systems, finite: Bools) -> tuple[Edges, Floats]:
+        """Return edges and vectors (n_half, 3), Å; those of systems that are not finite are free of
+        NaN and mean nothing.
+        """
+        if self._pairs is not None:
+            vectors = self._pairs.vectors(systems.positions)
+            if not finite.all():
+                vectors[~np.repeat(finite, len(vectors) // len(finite))] = 1.0
+            return self._pairs, vectors
+        parts = [
+            self._lists[k].find(*systems[k][1:], self._potential.device)
+            for k in range(len(systems))
+            if finite[k]
+        ]
+        shifts = systems.starts[:-1][finite]
+        none = [np.empty(0, dtype=np.int64)]
+        together = NeighbourEdges(
+            np.concatenate([e.first + s for (e, _), s in zip(parts, shifts, strict=True)] or none),
+            np.concatenate([e.second + s for (e, _), s in zip(parts, shifts, strict=True)] or none),
+            len(systems.numbers),
+            self._potential.device,
+        )
+        return together, np.concatenate([v for _, v in parts] or [np.empty((0, 3))])
+
+    def _evaluation(self, edges: Edges) -> Callable[..., tuple[Tensor, ...]]:
+        def eager(vectors: Tensor) -> tuple[Tensor, ...]:
+            vectors = vectors.detach().requires_grad_()
+            with torch.enable_grad():
+                energies, _ = self._atom_energies(
+                    self._potential.network, self._numbers, edges, vectors
+                )
+                (gradient,) = torch.autograd.grad(energies.sum(), vectors)
+            return energies.detach(), gradient
+
+        if edges is not self._pairs:
+            return eager
+        self._n_evaluations += 1
+        if self._fixed is None and (self._compile or self._n_evaluations > TRACE_AFTER):
+            example = torch.ones(
+                len(edges.first), 3, dtype=self._potential.dtype, device=self._potential.device
+            )
+            self._fixed = (compiled_or_eager if self._compile else traced)(eager, [example])
+        return self._fixed or eager

@@ -1,0 +1,182 @@
+"""SchNetPack's molecular dynamics of many replicas as a source of frames, one engine per replica.
+
+schnetpack counts in kJ/mol, nm and Da, and time in nm·√(Da·mol/kJ), which is 1 ps; its factors to
+ASE's units are read from `schnetpack.units` each time, so a changed unit system works too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import units as ase_units
+from schnetpack import units as spk_units
+from schnetpack.md.integrators import VelocityVerlet
+from schnetpack.md.simulation_hooks import (
+    BasicTensorboardLogger,
+    Checkpoint,
+    FileLogger,
+    GLEThermostat,
+    LangevinThermostat,
+    ThermostatHook,
+    WrapPositions,
+)
+
+from mdxai.engines.engine import EngineDescription
+from mdxai.frame import Floats, Frame
+
+ONLY_WATCH = (BasicTensorboardLogger, Checkpoint, FileLogger, WrapPositions)
+
+
+class ReplicaReader:
+    """Reads the systems of a simulator, all in one copy; never starts an evaluation.
+
+    A system is one molecule of one replica. They are numbered replica by replica, and within a
+    replica molecule by molecule.
+
+    Args:
+        simulator: a schnetpack.md.Simulator whose system is loaded.
+        watching: hooks that are known to change nothing, besides those of schnetpack.
+
+    Raises:
+        ValueError: for a ring polymer, whose replicas are beads of one system.
+    """
+
+    def __init__(self, simulator: Any, watching: tuple[type, ...] = ()) -> None:
+        if simulator.integrator.ring_polymer:
+            raise ValueError(
+                f"{type(simulator.integrator).__name__} couples the replicas by springs: they are "
+                "beads of one ring polymer, and the laws that mdxai checks hold for independent "
+                "replicas; use schnetpack's VelocityVerlet"
+            )
+        self.simulator = simulator
+        self._watching = watching
+        system = simulator.system
+        self.n_molecules = int(system.n_molecules)
+        ends = np.cumsum(system.n_atoms.cpu().numpy())
+        self._atoms = [slice(end - n, end) for end, n in zip(ends, system.n_atoms, strict=True)]
+        self._numbers = system.atom_types.cpu().numpy().astype(np.int64)
+        self._masses = _float64(system.masses)[0, :, 0] * spk_units.mass
+        self.stop_requested = False
+
+    def __len__(self) -> int:
+        return int(self.simulator.system.n_replicas) * self.n_molecules
+
+    def atoms_of(self, k: int) -> tuple[int, slice]:
+        """Return the replica of system k and its atoms within it."""
+        replica, m = divmod(k, self.n_molecules)
+        return replica, self._atoms[m]
+
+    @property
+    def timestep(self) -> float:
+        """Of the integrator, fs."""
+        return float(self.simulator.integrator.time_step * spk_units.time / ase_units.fs)
+
+    @property
+    def thermostats(self) -> list[Any]:
+        """The hooks that hold a temperature."""
+        return [h for h in self.simulator.simulator_hooks if hasattr(h, "temperature_bath")]
+
+    def conserves_energy(self) -> bool:
+        """Return whether nothing but the forces changes the velocities, as far as is known."""
+        others = [
+            hook
+            for hook in self.simulator.simulator_hooks
+            if not isinstance(hook, ONLY_WATCH + self._watching)
+        ]
+        return type(self.simulator.integrator) is VelocityVerlet and not others
+
+    def frames(self, step: int) -> list[Frame]:
+        """Return the present instant of every system, as MD step `step`."""
+        simulator, system = self.simulator, self.simulator.system
+        length, energy_unit = spk_units.length, spk_units.energy
+        positions = _float64(system.positions) * length
+        momenta = _float64(system.momenta) * (spk_units.mass * length / spk_units.time)
+        velocities = momenta * (ase_units.fs / self._masses[:, None])
+        forces = _float64(system.forces) * (energy_unit / length)
+        energies = np.full((len(positions), self.n_molecules), np.nan)
+        if getattr(simulator.calculator, "energy_key", None) is not None:
+            energies = _float64(system.energy)[..., 0] * energy_unit
+        cells, pbc = _float64(system.cells) * length, system.pbc[0].cpu().numpy().astype(bool)
+        time = step * self.timestep
+        frames = []
+        for k in range(len(self)):
+            replica, mine = self.atoms_of(k)
+            m = k % self.n_molecules
+            frames.append(
+                Frame(
+                    step=step,
+                    time=time,
+                    numbers=self._numbers[mine],
+                    masses=self._masses[mine],
+                    positions=positions[replica, mine],
+                    velocities=velocities[replica, mine],
+                    forces=forces[replica, mine],
+                    energy=float(energies[replica, m]),
+                    cell=cells[replica, m],
+                    pbc=pbc[m],
+                )
+            )
+        return frames
+
+
+class SchNetPackEngine:
+    """One replica of a schnetpack simulation.
+
+    Args:
+        reader: of the simulation.
+        index: which system.
+        calculator: the ASE calculator of the same network, for explanations; None: no explanation.
+    """
+
+    def __init__(self, reader: ReplicaReader, index: int, calculator: Any = None) -> None:
+        self._reader, self._index = reader, index
+        self._calculator = calculator
+
+    @property
+    def calculator(self) -> Any:
+        return self._calculator
+
+    def frame(self) -> Frame:
+        """Return the present instant; between steps, as the simulator counts them."""
+        return self._reader.frames(int(self._reader.simulator.step))[self._index]
+
+    def temperature(self) -> float | None:
+        """Return the thermostat's temperature, K, or None without a thermostat."""
+        thermostats = self._reader.thermostats
+        return float(thermostats[0].temperature_bath) if thermostats else None
+
+    def bath_energy(self) -> None:
+        """Return None: schnetpack's thermostats do not count the heat they give."""
+
+    def stop(self) -> None:
+        """Ask for the end of the simulation of all replicas; a ReplicaMonitor sees to it."""
+        self._reader.stop_requested = True
+
+    def describe(self) -> EngineDescription:
+        """Return what the engine is and what it simulates."""
+        reader, thermostats = self._reader, self._reader.thermostats
+        replica, molecule = divmod(self._index, reader.n_molecules)
+        parameters = {
+            "engine": "schnetpack.md",
+            "replica": replica,
+            "molecule": molecule,
+            "n_replicas": len(reader) // reader.n_molecules,
+            "n_molecules": reader.n_molecules,
+            "hooks": ", ".join(type(h).__name__ for h in reader.simulator.simulator_hooks),
+        }
+        if thermostats and isinstance(thermostats[0], ThermostatHook):
+            parameters["time_constant_fs"] = float(thermostats[0].time_constant) / spk_units.fs
+        return EngineDescription(
+            name=type(reader.simulator.integrator).__name__,
+            timestep=reader.timestep,
+            temperature=self.temperature(),
+            conserves_energy=reader.conserves_energy(),
+            random_bath=any(isinstance(t, LangevinThermostat | GLEThermostat) for t in thermostats),
+            parameters=parameters,
+        )
+
+
+def _float64(tensor: Any) -> Floats:
+    """Return a copy, so that what a frame holds does not move with the system."""
+    return np.array(tensor.detach().cpu().numpy(), dtype=np.float64)

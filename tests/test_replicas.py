@@ -1,0 +1,330 @@
+"""schnetpack's MD of many replicas: read rightly, left alone, judged one by one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ase import units
+from ase.build import molecule
+from schnetpack.md import MaxwellBoltzmannInit, Simulator, System
+from schnetpack.md.calculators import SchNetPackCalculator
+from schnetpack.md.integrators import RingPolymer, VelocityVerlet
+from schnetpack.md.neighborlist_md import NeighborListMD
+from schnetpack.md.simulation_hooks import LangevinThermostat, SimulationHook
+from schnetpack.transform import ASENeighborList
+
+import mdxai
+from mdxai.calculators import CalculatorError, NetworkCalculator
+from mdxai.engines import Engine
+from mdxai.engines.schnetpack_engine import ReplicaReader, SchNetPackEngine
+from mdxai.frame import Frame
+from mdxai.monitor import InstabilityWarning
+
+from .conftest import random_positions, random_potential
+
+pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+
+N_REPLICAS, BAD = 4, 2
+
+
+@pytest.fixture(scope="module")
+def network():
+    return mdxai.load_calculator("schnet-ethanol")
+
+
+class Tracer(SimulationHook):
+    """Notes the state after every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.trace = []
+
+    def on_step_finalize(self, simulator):
+        system = simulator.system
+        names = ("positions", "momenta", "forces", "energy")
+        self.trace.append({n: getattr(system, n).clone() for n in names})
+
+
+def simulation(network, *hooks, exploding=False, molecules=None, dtype=torch.float32, **how):
+    """Return a simulator of a Langevin run, always from the same start and seed."""
+    torch.manual_seed(7)
+    system = System()
+    molecules = molecules or [molecule("CH3CH2OH")]
+    system.load_molecules(molecules, n_replicas=how.pop("n_replicas", N_REPLICAS))
+    system.to(dtype)
+    MaxwellBoltzmannInit(300.0).initialize_system(system)
+    if exploding:
+        system.momenta[BAD] *= 30.0
+    return Simulator(
+        system, VelocityVerlet(0.5), mdxai.ReplicaCalculator(network),
+        simulator_hooks=[LangevinThermostat(300.0, 100.0), *hooks], progress=False, **how,
+    )  # fmt: skip
+
+
+def test_nothing_changes_and_every_verdict_is_that_of_its_record(network, tmp_path):
+    plain, watched = Tracer(), Tracer()
+    bare = simulation(network, plain)
+    bare.simulate(22)
+    monitor = mdxai.ReplicaMonitor(tmp_path, attribute_every=5)
+    simulator = simulation(network, watched, monitor)
+    with monitor:
+        simulator.simulate(12)
+        simulator.simulate(10)
+    # The second call evaluates the present instant once more; so does schnetpack without us.
+    assert simulator.calculator.n_calls == bare.calculator.n_calls + 1
+    for one, other in zip(plain.trace, watched.trace, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert list(monitor.verdicts) == [f"replica-0{k}" for k in range(N_REPLICAS)]
+    for k, (name, verdict) in enumerate(monitor.verdicts.items()):
+        run = mdxai.open_run(tmp_path / name)
+        assert mdxai.judge(run) == verdict
+        assert verdict.n_frames == 23
+        assert monitor.monitors[k].cost.n_attributions == 5
+        rows = run.frames_table(["step", "time_fs", "potential_energy_eV"]).to_pydict()
+        assert rows["step"] == list(range(23))
+        np.testing.assert_allclose(rows["time_fs"], 0.5 * np.arange(23))
+        energies = [state["energy"][k, 0, 0].item() for state in watched.trace]
+        np.testing.assert_allclose(
+            rows["potential_energy_eV"][1:], np.array(energies) * units.kJ / units.mol, rtol=1e-12
+        )
+
+
+def test_frames_are_what_ase_sees():
+    potential = random_potential("PaiNN", seed=3)
+    network = NetworkCalculator(potential)
+    molecules = [molecule("CH3CH2OH"), molecule("H2O")]
+    simulator = simulation(network, molecules=molecules, n_replicas=2, dtype=torch.float64)
+    simulator.simulate(3)
+    system = simulator.system
+    frames = ReplicaReader(simulator).frames(3)
+    seen = system.get_ase_atoms()
+    assert len(frames) == len(seen) == 4
+    for k, (frame, atoms) in enumerate(zip(frames, seen, strict=True)):
+        replica, mine = k // 2, np.flatnonzero(system.index_m.numpy() == k % 2)
+        # schnetpack's own unit of velocity: nm/ps, as kJ/mol = Da·nm²/ps².
+        velocities = system.velocities[replica, mine].numpy()
+        atoms.set_velocities(velocities * units.nm / (1000.0 * units.fs))
+        atoms.set_masses(system.masses[0, mine, 0].numpy())
+        atoms.calc = network
+        atoms.get_forces()
+        expected = Frame.from_atoms(atoms)
+        for name in ("numbers", "masses", "positions", "velocities", "forces", "cell", "pbc"):
+            ours, theirs = getattr(frame, name), getattr(expected, name)
+            np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-10)
+        assert frame.energy == pytest.approx(expected.energy, rel=1e-10)
+        assert frame.temperature == pytest.approx(expected.temperature, rel=1e-7)
+        inner = system.temperature[replica, k % 2, 0].item()
+        assert frame.temperature == pytest.approx(inner, rel=1e-5)  # two sets of constants
+        assert frame.time == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+def test_batched_evaluation_equals_single_ones(kind):
+    """Molecules of one size, of several sizes, stretched beyond the cutoff, and periodic."""
+    network = NetworkCalculator(random_potential(kind, seed=5))
+    methanol, water = molecule("CH3OH"), molecule("H2O")
+    wide = molecule("CH3OH")
+    wide.positions = random_positions(6, seed=2, spread=3.0)
+    box = molecule("H2O")
+    box.set_cell([3.1, 3.3, 3.0])
+    box.pbc = True
+    for molecules in ([methanol, wide], [methanol, water], [water, box]):
+        simulator = simulation(network, molecules=molecules, n_replicas=3, dtype=torch.float64)
+        simulator.simulate(1)
+        for frame in ReplicaReader(simulator).frames(1):
+            energy, forces = network.potential.evaluate(frame)
+            assert frame.energy == pytest.approx(energy, abs=1e-9)
+            np.testing.assert_allclose(frame.forces, forces, atol=1e-9)
+
+
+def test_batched_explanations_equal_single_ones(network, tmp_path):
+    monitor = mdxai.ReplicaMonitor(tmp_path, attribute_every=2, on_unstable="ignore")
+    simulator = simulation(network, monitor)
+    with monitor:
+        simulator.simulate(2)
+    explain = mdxai.attributor(network)
+    for k, frame in enumerate(ReplicaReader(simulator).frames(2)):
+        single, batched = explain.attribute(frame), monitor.monitors[k].last_attribution
+        np.testing.assert_array_equal(batched.pairs.i, single.pairs.i)
+        np.testing.assert_allclose(batched.two_body, single.two_body, atol=2e-5)
+        np.testing.assert_allclose(batched.by_body_order, single.by_body_order, atol=2e-4)
+        recorded = mdxai.open_run(tmp_path / f"replica-0{k}").pairs_table().to_pydict()
+        last = np.array(recorded["step"]) == 2
+        np.testing.assert_allclose(
+            np.array(recorded["two_body_eV"])[last], batched.two_body, rtol=1e-6
+        )
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
+def test_a_dropped_replica_is_held_and_the_others_do_not_notice(network, tmp_path):
+    sound, broken = Tracer(), Tracer()
+    simulation(network, sound).simulate(20)
+    monitor = mdxai.ReplicaMonitor(tmp_path, attribute_every=5, on_unstable="drop")
+    simulator = simulation(network, monitor, broken, exploding=True)
+    with monitor, pytest.warns(InstabilityWarning, match="replica-02 dropped"):
+        simulator.simulate(20)
+    assert list(monitor.dropped) == [BAD]
+    others = [k for k in range(N_REPLICAS) if k != BAD]
+    for one, other in zip(sound.trace, broken.trace, strict=True):
+        assert all(torch.equal(one[name][others], other[name][others]) for name in one)
+    run = mdxai.open_run(tmp_path / "replica-02")
+    assert mdxai.judge(run) == monitor.verdicts["replica-02"]
+    assert run.verdict["stability"] == "unstable"
+    assert run.verdict["interrupted_by"] == monitor.dropped[BAD]
+    n_seen = len(run.frames_table(["step"]))
+    assert 1 < n_seen < 21
+    held = [state["positions"][BAD] for state in broken.trace[n_seen - 2 :]]
+    assert all(torch.equal(held[0], later) for later in held)
+    assert not broken.trace[-1]["momenta"][BAD].any()
+    for k in others:
+        assert monitor.verdicts[f"replica-0{k}"].n_frames == 21
+        assert monitor.verdicts[f"replica-0{k}"].stability != "unstable"
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
+def test_nan_in_one_replica_stays_there(network):
+    """Even before anything is dropped: the batch is evaluated molecule by molecule."""
+    clean, spoiled = Tracer(), Tracer()
+    simulation(network, clean).simulate(4)
+    simulator = simulation(network, spoiled)
+    simulator.simulate(1)
+    simulator.system.positions[BAD, 3] = np.nan
+    simulator.simulate(3)
+    others = [k for k in range(N_REPLICAS) if k != BAD]
+    last, expected = spoiled.trace[-1], clean.trace[-1]
+    assert torch.equal(last["positions"][others], expected["positions"][others])
+    assert last["forces"][BAD].isnan().all()
+    monitor = mdxai.ReplicaMonitor(on_unstable="drop")
+    simulator = simulation(network, monitor)
+    with monitor:
+        simulator.simulate(1)
+        simulator.system.positions[BAD, 3] = np.nan
+        with pytest.warns(InstabilityWarning, match="non_finite"):
+            simulator.simulate(2)
+    assert simulator.system.positions.isfinite().all()  # the last finite ones
+
+
+def test_halt_ends_the_step_properly(network, tmp_path):
+    monitor = mdxai.ReplicaMonitor(tmp_path, attribute_every=0, on_unstable="halt")
+    tracer = Tracer()
+    simulator = simulation(network, monitor, tracer, exploding=True)
+    with pytest.raises(mdxai.UnstableReplica, match="replica-02"), monitor:
+        simulator.simulate(200)
+    steps = simulator.step
+    assert 0 < steps < 200
+    assert len(tracer.trace) == steps
+    for k in range(N_REPLICAS):
+        run = mdxai.open_run(tmp_path / f"replica-0{k}")
+        assert len(run.frames_table(["step"])) == steps + 1
+        assert "UnstableReplica" in run.verdict["interrupted_by"]
+
+
+def test_records_are_finished_without_a_with_block(network, tmp_path):
+    monitor = mdxai.ReplicaMonitor(tmp_path, attribute_every=0)
+    simulator = simulation(network, monitor, n_replicas=2)
+    simulator.simulate(2)
+    assert mdxai.open_run(tmp_path / "replica-01").verdict["n_frames"] == 3
+    with pytest.raises(ValueError, match="finished"):
+        simulator.simulate(1)
+    with pytest.raises(mdxai.RecordError, match="already holds a run"):
+        simulation(network, mdxai.ReplicaMonitor(tmp_path), n_replicas=2).simulate(1)
+
+
+def test_engine_says_what_it_is(network):
+    monitor = mdxai.ReplicaMonitor(attribute_every=0)
+    simulator = simulation(network, monitor)
+    engine = SchNetPackEngine(ReplicaReader(simulator, (mdxai.ReplicaMonitor,)), 1, network)
+    assert isinstance(engine, Engine)
+    stated = engine.describe()
+    assert stated.timestep == pytest.approx(0.5)
+    assert stated.temperature == engine.temperature() == pytest.approx(300.0)
+    assert stated.random_bath
+    assert not stated.conserves_energy
+    assert stated.parameters["replica"] == 1
+    assert stated.parameters["time_constant_fs"] == pytest.approx(100.0)
+    assert engine.bath_energy() is None
+    simulator.simulator_hooks = torch.nn.ModuleList([monitor])
+    assert engine.describe().conserves_energy
+    assert engine.temperature() is None
+
+
+def test_another_calculator_is_followed_without_explanations(network):
+    class Silent(mdxai.ReplicaCalculator):
+        """Gives no energy, and is not known to mdxai."""
+
+        def __init__(self, calculator):
+            super().__init__(calculator)
+            self.energy_key = None
+            del self.ase_calculator
+
+    monitor = mdxai.ReplicaMonitor()
+    simulator = simulation(network, monitor)
+    simulator.calculator = Silent(network)
+    simulator.simulate(2)
+    assert all("attribution" in v.unavailable for v in monitor.verdicts.values())
+    assert np.isnan(ReplicaReader(simulator).frames(2)[0].energy)
+
+
+def test_schnetpack_gives_the_same_forces(tmp_path):
+    """schnetpack's own MD calculator, with its own units and neighbour lists, in the same state."""
+    potential = random_potential("SchNet", seed=4)
+    torch.save(potential.network, tmp_path / "model")
+    theirs = SchNetPackCalculator(
+        str(tmp_path / "model"), "forces", "eV", "Angstrom",
+        NeighborListMD(potential.cutoff, 0.5, ASENeighborList), energy_key="energy",
+    )  # fmt: skip
+    network = NetworkCalculator(potential)
+    monitor = mdxai.ReplicaMonitor(calculator=network, attribute_every=1, on_unstable="ignore")
+    simulator = simulation(network, monitor, dtype=torch.float64)
+    simulator.calculator, ours = theirs, simulator.calculator
+    simulator.simulate(2)
+    assert all("attribution" not in v.unavailable for v in monitor.verdicts.values())
+    assert all(m.cost.n_attributions == 3 for m in monitor.monitors)
+    seen = ReplicaReader(simulator).frames(2)
+    ours.calculate(simulator.system)
+    for one, other in zip(seen, ReplicaReader(simulator).frames(2), strict=True):
+        np.testing.assert_allclose(one.forces, other.forces, atol=1e-9)
+        assert one.energy == pytest.approx(other.energy, abs=1e-9)
+
+
+def test_constant_energy_is_recognised(network):
+    monitor = mdxai.ReplicaMonitor(attribute_every=0)
+    simulator = simulation(network, monitor, n_replicas=2)
+    simulator.simulator_hooks = torch.nn.ModuleList([monitor])
+    with monitor:
+        simulator.simulate(60)
+    for verdict in monitor.verdicts.values():
+        assert verdict.stability == "stable"
+        assert not {"momentum", "energy"} & set(verdict.unavailable)
+
+
+def test_bad_input_is_refused(network):
+    with pytest.raises(ValueError, match="on_unstable"):
+        mdxai.ReplicaMonitor(on_unstable="explode")
+    with pytest.raises(ValueError, match="attribute_every"):
+        mdxai.ReplicaMonitor(attribute_every=-1)
+    with pytest.raises(CalculatorError, match="load_calculator"):
+        mdxai.ReplicaCalculator("schnet-ethanol")
+    simulator = simulation(network, mdxai.ReplicaMonitor())
+    simulator.integrator = RingPolymer(0.5, N_REPLICAS, 300.0)
+    with pytest.raises(ValueError, match="ring polymer"):
+        simulator.simulate(1)
+    simulator = simulation(network)
+    last = LangevinThermostat(300.0, 100.0)
+    simulator.simulator_hooks = torch.nn.ModuleList(
+        [mdxai.ReplicaMonitor(on_unstable="drop"), last]
+    )
+    with pytest.raises(ValueError, match="after LangevinThermostat"):
+        simulator.simulate(1)
+    with pytest.raises(CalculatorError, match=r"system 1 of .* N"):
+        simulation(network, molecules=[molecule("CH3OH"), molecule("NH3")]).simulate(1)
+
+
+def test_import_of_mdxai_stays_light():
+    lines = "import sys, mdxai; assert 'ReplicaMonitor' in dir(mdxai); "
+    lines += "assert not {'torch', 'schnetpack'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", lines], check=True)
