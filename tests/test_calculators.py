@@ -199,7 +199,13 @@ def test_published_models_load_and_are_accurate(shared_data):
     assert np.mean(errors) < 0.010  # eV/Å; published: 7.2 to 8.1 meV/Å
 
 
-@pytest.mark.parametrize("name", sorted(mdxai.list_calculators()))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name.endswith("-ethanol") else pytest.mark.slow)
+        for name in sorted(mdxai.list_calculators())
+    ],
+)
 def test_card_states_what_was_measured(name, shared_data):
     """A card's test error is remeasured on a part of its test split."""
     calculator = mdxai.load_calculator(name)

@@ -247,7 +247,9 @@ def test_a_spike_is_caught_when_it_happens():
     assert times["bond"] is None
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if "painn" in n else ()) for n in SOUND]
+)
 def test_altered_networks_break_the_laws_of_decay(name):
     faults = ("sound", "rising_decay", "short_sight", "large_biases")
     verdicts = explained(ethanol(), name, 200, faults)

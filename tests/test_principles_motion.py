@@ -427,3 +427,12 @@ def test_every_looks_when_due():
     assert [every.due(t) for t in (0.0, 0.5, 1.9, 2.0, 3.0, 1.0, np.nan, 0.0)] == [
         True, False, False, True, False, True, True, True,
     ]  # fmt: skip
+
+
+def test_a_run_that_starts_broken_can_be_judged():
+    atoms = molecule("CH3CH2OH")
+    atoms.positions[3, 1] = np.nan
+    frame = Frame.from_atoms(atoms)
+    principles, _ = principles_for(frame)
+    deviations = {p.name: p.deviate(frame, None) for p in principles}
+    assert not deviations["non_finite"].value <= 0

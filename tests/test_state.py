@@ -238,6 +238,7 @@ def test_every_law_goes_on_as_if_never_stopped(make):
     assert len(said) >= (25 if learned else 7)
 
 
+@pytest.mark.slow
 def test_probes_go_on_as_if_never_stopped():
     dynamics = ethanol("schnet-ethanol")
     seen = frames_of(dynamics, 3)

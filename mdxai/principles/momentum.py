@@ -21,7 +21,10 @@ def rotations_of(frame: Frame) -> int:
     """Return how many ways a system can turn: 0 (periodic or one atom), 2 (linear) or 3."""
     if frame.pbc.any() or frame.n_atoms < 2:
         return 0
-    moments = np.linalg.eigvalsh(glance(frame).rigid.inertia)
+    inertia = glance(frame).rigid.inertia
+    if not np.isfinite(inertia).all():  # a run that starts broken; other laws speak of that
+        return 3
+    moments = np.linalg.eigvalsh(inertia)
     return 3 if moments[0] > 1e-4 * moments[-1] else 2
 
 

@@ -25,6 +25,9 @@ METALS = frozenset(
 def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
     """Return the bonds i < j of a frame: closer than 1.25 times the sum of ASE's covalent radii."""
     atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+    if not np.isfinite(frame.positions).all():
+        nothing = np.empty(0, dtype=np.int64)
+        return nothing, nothing
     i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.25))
     keep = i < j
     return i[keep].astype(np.int64), j[keep].astype(np.int64)

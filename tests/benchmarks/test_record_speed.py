@@ -1,6 +1,6 @@
 """What recording costs: per frame, while a part is written, on disk, and in memory.
 
-python3 -m uv run pytest -m benchmark -s tests/benchmarks/test_record_speed.py
+python3 -m uv run pytest -m benchmark -n 0 -s tests/benchmarks/test_record_speed.py
 """
 
 from __future__ import annotations

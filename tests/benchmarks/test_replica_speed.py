@@ -1,6 +1,6 @@
 """Many replicas in one batch, monitored, against as many single runs; ratios, in one process.
 
-python3 -m uv run pytest -m benchmark -s tests/benchmarks/test_replica_speed.py
+python3 -m uv run pytest -m benchmark -n 0 -s tests/benchmarks/test_replica_speed.py
 """
 
 from __future__ import annotations

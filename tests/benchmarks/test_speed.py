@@ -1,6 +1,6 @@
 """Costs as ratios, in one process on one thread, minimum of repeats.
 
-python3 -m uv run pytest -m benchmark -s tests/benchmarks
+python3 -m uv run pytest -m benchmark -n 0 -s tests/benchmarks
 """
 
 from __future__ import annotations

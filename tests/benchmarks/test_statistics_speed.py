@@ -1,6 +1,6 @@
 """Statistics against other libraries: ratios in one process, minimum of interleaved repeats.
 
-python3 -m uv run pytest -m benchmark -s tests/benchmarks/test_statistics_speed.py
+python3 -m uv run pytest -m benchmark -n 0 -s tests/benchmarks/test_statistics_speed.py
 """
 
 from __future__ import annotations
