@@ -136,7 +136,9 @@ def learned_verdict(calculator, frames):
     return court.verdict()
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if "painn" in n else ()) for n in SOUND]
+)
 def test_explanations_of_altered_networks_break_what_they_must(name):
     frames = explained_frames(name)
     for alter, caught in (ALTERED["sound"], ALTERED["decay held from 1.6 Å"]):

@@ -114,7 +114,8 @@ def test_analyses_work_on_a_run(universe):
     np.testing.assert_array_equal(serial, parallel)
 
 
-@pytest.mark.parametrize("first", ["MDAnalysis", pytest.param("mdxai", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["MDAnalysis", "mdxai"])
 def test_it_works_in_a_fresh_interpreter_in_any_order(run, first):
     code = (
         f"import {first}, mdxai\n"
