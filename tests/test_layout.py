@@ -15,9 +15,8 @@ PACKAGE = Path(mdxai.__file__).parent
 ORDER = (
     "frame", "state", "calculators", "attribution", "statistics", "principles", "record",
     "thresholds", "verdict", "check", "engines", "overhead", "blackbox", "interruption",
-    "early_warning", "preparation", "monitor", "replicas", "simulation", "labelling", "replay", "analysis", "export",
-    "association", "study",
-    "report", "demo", "cli", "testing",
+    "early_warning", "preparation", "monitor", "replicas", "simulation", "labelling", "replay",
+    "analysis", "export", "association", "study", "report", "demo", "cli", "testing",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
