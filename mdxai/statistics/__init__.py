@@ -29,7 +29,7 @@ from mdxai.statistics.sequential import (
     make_detector,
     robust_baseline,
 )
-from mdxai.statistics.windows import BinChange, Change, Profile, Window
+from mdxai.statistics.windows import BinChange, Change, Profile, Window, z_scores
 
 __all__ = [
     "AtomPairChannels",
@@ -62,4 +62,5 @@ __all__ = [
     "make_detector",
     "robust_baseline",
     "update_in_threads",
+    "z_scores",
 ]
