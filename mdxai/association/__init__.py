@@ -1,5 +1,17 @@
-"""How deviations go with instability, over many runs."""
+"""How deviations go with instability, over many runs; how early detectors warn of it."""
 
+from mdxai.association.alarms import Watching, with_profiles
+from mdxai.association.calibrating import calibrate
+from mdxai.association.lead_summary import advantage, summarise
+from mdxai.association.lead_times import lead_times
 from mdxai.association.outcome import Outcome
 
-__all__ = ["Outcome"]
+__all__ = [
+    "Outcome",
+    "Watching",
+    "advantage",
+    "calibrate",
+    "lead_times",
+    "summarise",
+    "with_profiles",
+]

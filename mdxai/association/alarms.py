@@ -106,20 +106,20 @@ class AnyAlarm:
     @property
     def start(self) -> Floats:
         """(n_runs,) fs from which on the run was watched."""
-        start: Floats = np.min([part.start for part in self.parts], axis=0)
+        start: Floats = np.array([part.start for part in self.parts]).min(axis=0)
         return start
 
     @property
     def peaks(self) -> Floats:
         """Largest level of each run, (n_runs,)."""
         levels = [p.peaks / s for p, s in zip(self.parts, self.scales, strict=True)]
-        peaks: Floats = np.max(levels, axis=0)
+        peaks: Floats = np.array(levels).max(axis=0)
         return peaks
 
     def at(self, threshold: float) -> Floats:
         """Return the time of the first alarm of each run, (n_runs,) fs; inf without one."""
         times = [p.at(threshold * s) for p, s in zip(self.parts, self.scales, strict=True)]
-        first: Floats = np.min(times, axis=0)
+        first: Floats = np.array(times).min(axis=0)
         return first
 
 
@@ -215,8 +215,8 @@ class Streams:
         name, parameters = self._watching.detectors[label]
         times, z = self._standardised(level)
         detector = make_detector(name, len(z), parameters)
-        running = np.full(len(z), -np.inf)
-        paths = np.empty(z.shape)
+        running: Floats = np.full(len(z), -np.inf)
+        paths: Floats = np.empty(z.shape)
         for n, column in enumerate(z.T):
             running = np.fmax(running, np.where(np.isnan(column), -np.inf, detector.update(column)))
             paths[:, n] = running
@@ -238,7 +238,8 @@ class Streams:
 
 
 def _records(times: Floats, z: Floats, paths: Floats) -> Alarms:
-    new = np.diff(paths, axis=1, prepend=-np.inf) > 0
+    before = np.concatenate([np.full((len(z), 1), -np.inf), paths[:, :-1]], axis=1)
+    new = paths > before
     n_records = max(1, int(new.sum(axis=1).max()))
     levels, when = (np.full((len(z), n_records), np.inf) for _ in range(2))
     for k, row in enumerate(new):

@@ -9,10 +9,22 @@ from mdxai.early_warning.calibration import (
     Watch,
 )
 from mdxai.early_warning.profiles import ProfileChange, ProfileSettings
+from mdxai.early_warning.watching import (
+    PLAIN,
+    PROFILES,
+    EarlyWarning,
+    EarlyWarningIssued,
+    EarlyWarnings,
+)
 
 __all__ = [
+    "PLAIN",
+    "PROFILES",
     "Calibration",
     "CalibrationError",
+    "EarlyWarning",
+    "EarlyWarningIssued",
+    "EarlyWarnings",
     "History",
     "Level",
     "ProfileChange",

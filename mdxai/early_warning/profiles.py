@@ -55,7 +55,9 @@ def bin_means(
     place: Ints = (distances[keep] / width).astype(np.int64) * n_channels + channels[keep]
     occupied, place, count = np.unique(place, return_inverse=True, return_counts=True)
     means: Floats = np.bincount(place, weights=values[keep], minlength=len(count)) / count
-    return occupied % n_channels, (occupied // n_channels + 0.5) * width, means
+    channel: Ints = (occupied % n_channels).astype(np.int64)
+    centers: Floats = (occupied // n_channels).astype(np.float64) * width + width / 2
+    return channel, centers, means
 
 
 class ProfileChange:
