@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mdxai.record import Repair
 
 EXIT_STABLE, EXIT_BAD_INPUT, EXIT_UNSTABLE, EXIT_INCONCLUSIVE = 0, 2, 3, 4
-EXIT_STOPPED, EXIT_HALTED = 5, 6
+EXIT_STOPPED, EXIT_HALTED, EXIT_INCOMPLETE = 5, 6, 7
 
 app = typer.Typer(
     name="mdxai",
@@ -721,6 +721,72 @@ def label(
         print(_json({"out": str(out), "frames": count}))
     elif not quiet:
         print(f"{count} frames in {out}")
+
+
+@app.command()
+@_clean_exit
+def study(
+    recipe: Annotated[Path, typer.Argument(help="Study recipe (TOML), such as runs/quick.toml.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the labelled data and model files it names.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the study. Default: runs/NAME of the recipe.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask scheduler, or slurm. Default: this machine."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes, or jobs. Default: one per CPU.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train and run many models, and compare what broke. The same command again goes on.
+
+    Exit code 7 when some models or runs failed; the page says which.
+    """
+    silent = quiet or as_json
+    with _loading(silent):
+        from mdxai.study import Places, StudyRecipe, analyse, work
+        from mdxai.study.scheduler import workers as dask_workers
+
+    plan = StudyRecipe.load(recipe)
+    folder = (out or Path("runs") / plan.name).absolute()
+    places = Places(folder, None if data is None else data.absolute())
+    with dask_workers(scheduler, workers) as client, _study_progress(silent) as report:
+        progress = work(client, plan, places, report)
+    page = analyse(plan, places, progress.failed)
+    if as_json:
+        print(_json({"page": str(page), "done": progress.done, "failed": progress.failed}))
+    elif not quiet:
+        print(f"page: {page}")
+    for name, reason in progress.failed.items():
+        errors.print(f"[bold red]failed:[/] {_escape(f'{name}: {reason}')}", soft_wrap=True)
+    if progress.failed:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+@contextmanager
+def _study_progress(silent: bool) -> Iterator[Callable[[Any], None]]:
+    """Show one bar for a whole study."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=errors, disable=silent) as bar:
+        task = bar.add_task("runs", total=None)
+
+        def report(progress: Any) -> None:
+            failed = f", {len(progress.failed)} failed" if progress.failed else ""
+            bar.update(
+                task, total=progress.total, completed=progress.done,
+                description=f"{progress.last or 'runs'}{failed}",
+            )  # fmt: skip
+
+        yield report
 
 
 @app.command()

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdxai.calculators.batch import BatchPotential, Systems
-from mdxai.frame import Floats
+from mdxai.frame import Floats, Ints
 from mdxai.record import Run, open_run
 from mdxai.study.models import Places, load
 from mdxai.study.recipe import Candidate, StudyRecipe
@@ -70,14 +70,14 @@ def _spread(run: Run, potentials: Sequence[BatchPotential]) -> tuple[list[int], 
     return steps, np.concatenate(spreads) if spreads else np.empty(0)
 
 
-def _stacks(run: Run) -> Iterator[tuple[Floats, list[int], Floats]]:
+def _stacks(run: Run) -> Iterator[tuple[Ints, list[int], Floats]]:
     frames = list(run.frames())
     for start in range(0, len(frames), BATCH):
         some = frames[start : start + BATCH]
         yield some[0].numbers, [f.step for f in some], np.stack([f.positions for f in some])
 
 
-def _forces(potential: BatchPotential, numbers: Floats, positions: Floats) -> Floats:
+def _forces(potential: BatchPotential, numbers: Ints, positions: Floats) -> Floats:
     n, n_atoms = positions.shape[:2]
     _, forces = potential.predict(
         Systems(

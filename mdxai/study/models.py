@@ -80,7 +80,7 @@ def provide(candidate: Candidate, recipe: StudyRecipe, places: Places) -> str:
 
 def _training(candidate: Candidate, molecule: Molecule, data: Path) -> Recipe:
     given = dict(candidate.training or {})
-    network = {k: given.pop(k) for k in ("n_atom_basis", "n_rbf") if k in given}
+    network: dict[str, Any] = {k: given.pop(k) for k in ("n_atom_basis", "n_rbf") if k in given}
     seed = int(given["seed"])
     network |= {
         "type": given.pop("type"),

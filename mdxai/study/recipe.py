@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -233,7 +234,9 @@ def _check_simulation(simulation: Simulation) -> None:
         )
     for name in ("duration_ps", "timestep", "time_constant"):
         if not _positive([getattr(simulation, name)]):
-            raise StudyError(f"{name} must be positive, got {getattr(simulation, name)!r}")
+            raise StudyError(
+                f"{name} must be positive and finite, got {getattr(simulation, name)!r}"
+            )
     for name in ("replicas", "record_every", "attribute_every", "seed"):
         value = getattr(simulation, name)
         if not (_positive([value]) and isinstance(value, int)):
@@ -247,5 +250,5 @@ def _check_simulation(simulation: Simulation) -> None:
 
 def _positive(values: Sequence[Any]) -> bool:
     return isinstance(values, list | tuple) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in values
+        isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < math.inf for v in values
     )

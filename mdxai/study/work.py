@@ -58,13 +58,14 @@ def work(
 
 
 def _submit_batches(client: Any, recipe: StudyRecipe, places: Places) -> dict[Any, str]:
+    """Submit what is missing: every model's hottest batch before anybody's second."""
     names = {}
-    for rank, candidate in enumerate(recipe.candidates):
-        todo = [b for b in batches(recipe, candidate) if not is_done(b, places)]
+    for candidate in recipe.candidates:
+        todo = [(k, b) for k, b in enumerate(batches(recipe, candidate)) if not is_done(b, places)]
         if not todo:
             continue
-        model = client.submit(provide, candidate, recipe, places, pure=False, priority=-rank)
-        for batch in todo:
+        model = client.submit(provide, candidate, recipe, places, pure=False)
+        for rank, batch in todo:
             future = client.submit(
                 _run_after, model, batch, recipe, places, pure=False, priority=-rank
             )

@@ -1,0 +1,208 @@
+"""Studies: recipes, batches of runs, failures, workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import mdxai
+from mdxai.study import Places, StudyError, StudyRecipe
+from mdxai.study.batch import Batch, batches, is_done, run_batch, set_aside
+from mdxai.study.committee import SPREAD, committees, measure_spread
+from mdxai.study.work import work
+
+RECIPE = """
+[simulation]
+temperatures = [300.0, 900.0]
+replicas = 2
+duration_ps = 0.02
+compile = false
+
+[molecules.ethanol]
+structure = "CH3CH2OH"
+
+[[load]]
+molecule = "ethanol"
+committee = "weak"
+calculators = ["schnet-ethanol-weak", "painn-ethanol-weak"]
+"""
+
+
+def recipe_from(text, tmp_path, name="tiny"):
+    path = tmp_path / f"{name}.toml"
+    path.write_text(text)
+    return StudyRecipe.load(path)
+
+
+def test_a_grid_of_models_is_every_combination(tmp_path):
+    recipe = recipe_from(
+        RECIPE.replace('structure = "CH3CH2OH"', 'data = "e.npz"')
+        + """
+[training]
+n_atom_basis = 32
+[[train]]
+molecule = "ethanol"
+type = ["SchNet", "PaiNN"]
+n_train = [50, 950]
+cutoff = [3, 5.5]
+n_interactions = 2
+seed = [1, 2]
+""",
+        tmp_path,
+    )
+    trained = [c for c in recipe.candidates if c.training]
+    assert len(trained) == 2 * 2 * 2 * 2
+    assert len({c.name for c in trained}) == len(trained)
+    chosen = next(c for c in trained if c.name == "painn-ethanol-50-c5.5-b2-s2")
+    assert chosen.training["cutoff"] == 5.5
+    assert chosen.training["n_atom_basis"] == 32
+    assert [c.source for c in recipe.candidates[:2]] == [
+        "schnet-ethanol-weak", "painn-ethanol-weak",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("replicas = 2", "replicas = 0", "replicas must be a whole number above 0, got 0"),
+        ("replicas = 2", "replica = 2", "has no 'replica'; it takes"),
+        ("[300.0, 900.0]", "[300.0, nan]", "temperatures must be a list of positive numbers"),
+        ("[300.0, 900.0]", "[]", "temperatures must be"),
+        ("duration_ps = 0.02", "duration_ps = inf", "duration_ps must be positive and finite"),
+        ("duration_ps = 0.02", "attribute_every = 7", "must be a multiple of record_every"),
+        ('molecule = "ethanol"', 'molecule = "water"', "none of the molecules ethanol"),
+        ('"painn-ethanol-weak"', '"x/schnet-ethanol-weak"', "two models are called"),
+        ('structure = "CH3CH2OH"', "", "needs either data or a structure"),
+        ("[[load]]", "[[fetch]]", "has no 'fetch'"),
+        ("[simulation]", "[[simulation]]", "must be a table"),
+        ("[[load]]", "[load", "is not a study recipe"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(old, new, message, tmp_path):
+    with pytest.raises(StudyError, match=message.replace("[", r"\[")):
+        recipe_from(RECIPE.replace(old, new, 1), tmp_path)
+
+
+def test_training_needs_labelled_data(tmp_path):
+    train = '[[train]]\nmolecule="ethanol"\ntype="SchNet"\nn_train=50\ncutoff=5\nn_interactions=2'
+    with pytest.raises(StudyError, match="is to be trained, but ethanol has no data"):
+        recipe_from(RECIPE + train, tmp_path)
+    with pytest.raises(StudyError, match="lacks cutoff"):
+        recipe_from(RECIPE + train.replace("cutoff=5\n", ""), tmp_path)
+
+
+def positions_of(folder):
+    return np.array([f.positions for f in mdxai.open_run(folder).frames()])
+
+
+def test_batches_are_made_once_and_again_from_the_same_seeds(tmp_path):
+    recipe = recipe_from(RECIPE, tmp_path)
+    candidate = recipe.candidates[0]
+    batch = batches(recipe, candidate)[0]
+    assert batch == Batch(candidate, 900.0)  # the hottest first
+    places = Places(tmp_path / "study")
+    run_batch(batch, recipe, places)
+    folder = places.runs(candidate, 900.0)
+    first = positions_of(folder / "replica-01")
+    written = (folder / "batch.json").stat().st_mtime_ns
+    run_batch(batch, recipe, places)
+    assert (folder / "batch.json").stat().st_mtime_ns == written
+    (folder / "batch.json").unlink()  # as if the worker had been killed before the end
+    assert not is_done(batch, places)
+    run_batch(batch, recipe, places)
+    assert positions_of(folder / "replica-01").tobytes() == first.tobytes()
+    assert positions_of(folder / "replica-00").tobytes() != first.tobytes()
+    aside = folder.with_name("900K.interrupted-1")
+    assert positions_of(aside / "replica-01").tobytes() == first.tobytes()  # nothing is lost
+    assert set_aside(tmp_path / "nothing") is None
+
+
+def test_the_committee_spread_is_that_of_its_members_one_by_one(tmp_path):
+    recipe = recipe_from(RECIPE, tmp_path)
+    places = Places(tmp_path / "study")
+    candidate = recipe.candidates[0]
+    run_batch(Batch(candidate, 300.0), recipe, places)
+    (committee,) = committees(recipe)
+    measure_spread(committee, candidate, recipe, places)
+    import pyarrow.parquet as pq
+    from ase import Atoms
+
+    run = mdxai.open_run(places.runs(candidate, 300.0) / "replica-00")
+    table = pq.read_table(run.path / SPREAD)
+    frames = list(run.frames())
+    assert table["step"].to_pylist() == [f.step for f in frames]
+    forces = []
+    for member in committee.members:
+        atoms = Atoms(frames[-1].numbers, frames[-1].positions)
+        atoms.calc = mdxai.load_calculator(member.source)
+        forces.append(atoms.get_forces())
+    by_hand = np.sqrt(np.var(forces, axis=0).sum(axis=1)).max()
+    assert table["committee_spread"][-1].as_py() == pytest.approx(by_hand, rel=1e-4)
+
+
+class InlineClient:
+    """Runs what is submitted at once, so that the order of work can be tested without Dask."""
+
+    def submit(self, function, *args, pure, priority=0):
+        from concurrent.futures import Future
+
+        future = Future()
+        future.release = lambda: None
+        args = [a.result() if isinstance(a, Future) and not a.exception() else a for a in args]
+        try:
+            for a in args:
+                if isinstance(a, Future):
+                    raise a.exception()
+            future.set_result(function(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_a_model_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("distributed.as_completed", iter)
+    text = RECIPE.replace('"schnet-ethanol-weak"', '"no-such-model"').replace(
+        "[300.0, 900.0]", "[300]"
+    )
+    recipe = recipe_from(text.replace('committee = "weak"', ""), tmp_path)
+    places = Places(tmp_path / "study")
+    seen = []
+    progress = work(InlineClient(), recipe, places, lambda p: seen.append(p.done))
+    assert list(progress.failed) == ["no-such-model at 300 K"]
+    assert "there is no calculator 'no-such-model'" in progress.failed["no-such-model at 300 K"]
+    assert (progress.done, progress.total) == (1, 2)
+    assert is_done(Batch(recipe.candidates[1], 300), places)
+    assert work(InlineClient(), recipe, places).done == 1  # what is done is skipped
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_only_the_batch_it_held(tmp_path):
+    from mdxai.study.scheduler import workers
+
+    recipe = recipe_from(RECIPE.replace("duration_ps = 0.02", "duration_ps = 1.0"), tmp_path)
+    places = Places(tmp_path / "study")
+    killed = []
+
+    def kill(client):
+        while not list(places.out.glob("runs/*/*/replica-00/run.toml")):
+            time.sleep(0.2)
+        pids = list(client.run(os.getpid).values())
+        os.kill(pids[0], signal.SIGKILL)
+        killed.append(pids[0])
+
+    with workers(n=2) as client:
+        thread = threading.Thread(target=kill, args=(client,))
+        thread.start()
+        progress = work(client, recipe, places)
+        thread.join()
+    assert killed
+    assert not progress.failed
+    assert progress.done == progress.total
+    assert all(is_done(b, places) for c in recipe.candidates for b in batches(recipe, c))
+    aside = list(places.out.glob("runs/*/*.interrupted-*"))
+    assert len(aside) == 1  # of four batches
