@@ -93,6 +93,15 @@ Thresholds = Annotated[
 ]
 
 
+EarlyWarningFile = Annotated[
+    Path | None, typer.Option(help="Calibration of early warnings (TOML); see `lead-times`.")
+]
+AlarmsPerNs = Annotated[
+    float | None,
+    typer.Option(help="False alarms per ns of these. Default: the lowest that the file has."),
+]
+
+
 @app.command()
 @_clean_exit
 def run(
@@ -142,6 +151,8 @@ def run(
         float | None,
         typer.Option(help="Share of the wall time for the monitor: it explains more rarely."),
     ] = None,
+    early_warning: EarlyWarningFile = None,
+    alarms_per_ns: AlarmsPerNs = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
@@ -172,6 +183,7 @@ def run(
         10 * interval if attribute_every is None else attribute_every, gamma,
         seed, halt, None if thresholds is None else str(thresholds), tuple(expect or ()),
         blackbox, max_overhead, checkpoint_steps, checkpoint_seconds,
+        None if early_warning is None else str(early_warning), alarms_per_ns,
     )  # fmt: skip
     out = out or _unused(Path("runs/run"))
     if resume and is_finished(out):
@@ -238,6 +250,8 @@ def _print_run(monitor: Monitor, out: Path, quiet: bool, as_json: bool) -> None:
     elif not quiet:
         console = Console(highlight=False)
         console.print(_escape(str(monitor.verdict)), soft_wrap=True)
+        for warning in monitor.warnings:
+            console.print(f"  {_escape(str(warning))}", soft_wrap=True)
         console.print(
             f"monitoring took {monitor.cost.share:.0%} of the run; record and figure in {out}",
             soft_wrap=True,
@@ -341,6 +355,8 @@ def replay(
         list[str] | None, typer.Option(help="Bond that may break and form. Repeatable.")
     ] = None,
     halt: Annotated[bool, typer.Option("--halt", help="End where it is unstable.")] = False,
+    early_warning: EarlyWarningFile = None,
+    alarms_per_ns: AlarmsPerNs = None,
     arg: Annotated[
         list[str] | None, typer.Option(help="key=value for an imported calculator; repeatable.")
     ] = None,
@@ -358,6 +374,7 @@ def replay(
     with _loading(quiet or as_json):
         from mdxai import replay as replaying
         from mdxai.check import calculator_factory
+        from mdxai.early_warning import load_calibration
         from mdxai.engines import Selection
         from mdxai.record import refuse_other_run
         from mdxai.report import run_figure
@@ -378,6 +395,7 @@ def replay(
             make(), trajectory, out, topology=topology, selection=selection, made=made,
             recompute=recompute, workers=workers, attribute_every=attribute_every, gamma=gamma,
             thresholds=limits, expected=tuple(expect or ()), halt=halt,
+            early_warning=early_warning and load_calibration(early_warning, alarms_per_ns),
             progress=None if status is None
             else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
             context={"command": shlex.join(sys.argv)},

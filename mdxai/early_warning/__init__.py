@@ -7,6 +7,7 @@ from mdxai.early_warning.calibration import (
     Level,
     Rate,
     Watch,
+    load_calibration,
 )
 from mdxai.early_warning.profiles import ProfileChange, ProfileSettings
 from mdxai.early_warning.watching import (
@@ -31,4 +32,5 @@ __all__ = [
     "ProfileSettings",
     "Rate",
     "Watch",
+    "load_calibration",
 ]

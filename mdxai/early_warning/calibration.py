@@ -153,10 +153,14 @@ class Calibration:
         watches = tuple(replace(watch, levels=(watch.levels[k],)) for watch in self.watches)
         return replace(self, watches=watches, rates=(self.rates[k],))
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of its content."""
-        return hashlib.sha256(self.text().encode()).hexdigest()
+    def summary(self) -> dict[str, Any]:
+        """Return what run.toml says of it."""
+        return {
+            "alarms_per_ns": self.rates[0].alarms_per_ns,
+            "watched": [f"{watch.series}, {watch.detector}" for watch in self.watches],
+            "made_from": self.made_from,
+            "sha256": hashlib.sha256(self.text().encode()).hexdigest(),
+        }
 
     def text(self) -> str:
         """Return the content of its file."""
@@ -237,3 +241,19 @@ def _require_sound(watch: Watch, rates: list[float]) -> None:
         make_detector(watch.detector, 1, watch.parameters)
     except StatisticsError as error:
         raise CalibrationError(f"{where}: {error}") from error
+
+
+def load_calibration(
+    given: Calibration | str | os.PathLike[str], alarms_per_ns: float | None = None
+) -> Calibration:
+    """Return a calibration, read from a file where it is none already.
+
+    Args:
+        given: calibration or TOML file.
+        alarms_per_ns: rate of false alarms; by default the lowest that it has.
+
+    Raises:
+        CalibrationError: for a file that is none, or a rate that it does not support.
+    """
+    found = given if isinstance(given, Calibration) else Calibration.load(given)
+    return found.at(found.rates[0].alarms_per_ns if alarms_per_ns is None else alarms_per_ns)

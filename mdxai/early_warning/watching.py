@@ -67,7 +67,8 @@ class EarlyWarning:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON; what is not finite is null."""
-        return _finite(asdict(self) | {"text": str(self)})
+        plain: dict[str, Any] = _finite(asdict(self) | {"text": str(self)})
+        return plain
 
     def __str__(self) -> str:
         where = f", atoms {', '.join(map(str, self.atoms))}" if self.atoms else ""
@@ -156,13 +157,14 @@ class EarlyWarnings:
             return []
         self._read(frame, deviations, attribution)
         z = self._baseline.update(frame.time, self._values)
+        z[frame.time < self._silent_until - 1e-6] = np.nan
         taken = ~np.isnan(z)
         if not taken.any():
             return []
         statistic = np.empty(len(z))
         for places, detector in self._detectors:
             statistic[places] = detector.update(z[places])
-        alarm = taken & (statistic > self._threshold) & (frame.time >= self._silent_until)
+        alarm = taken & (statistic > self._threshold)
         if not alarm.any():
             return []
         found = [
