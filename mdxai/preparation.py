@@ -107,8 +107,8 @@ def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
     ready.unavailable |= _not_judged(ready.principles, ready.thresholds)
     if choices.early_warning is not None:
         cutoff = None if ready.profile is None else calculator.card.cutoff
-        measured = {p.name for p in ready.principles}
-        ready.early = EarlyWarnings(choices.early_warning, first, measured, cutoff)
+        costs = {p.name: p.cost for p in ready.principles}
+        ready.early = EarlyWarnings(choices.early_warning, first, costs, cutoff)
         ready.unavailable |= {
             f"early warning by {name}": why for name, why in ready.early.unavailable.items()
         }

@@ -69,7 +69,7 @@ def attribution_of(frame, moved=0.0):
 def watched(made, frames=2000, moves_at=1500, cutoff=5.0):
     """Feed a run whose law rises, and whose C–C relevance grows, at a step; return all there is."""
     rng = np.random.default_rng(1)
-    early = EarlyWarnings(made, frame_at(0), {"law", "other"}, cutoff)
+    early = EarlyWarnings(made, frame_at(0), {"law": "free", "other": "free"}, cutoff)
     values = rng.normal(5.0, 2.0, size=frames) + 8.0 * (np.arange(frames) >= moves_at)
     found = []
     for step in range(frames):
@@ -120,7 +120,7 @@ def test_a_changed_profile_names_its_bins_and_atoms():
     assert found[0].bins[0].after - found[0].bins[0].before == pytest.approx(0.5, abs=0.1)
     assert set(found[0].atoms) <= {0, 1}
     assert "most in C-C at 1." in str(found[0])
-    without = EarlyWarnings(made, frame_at(0), set(), None)
+    without = EarlyWarnings(made, frame_at(0), {}, None)
     assert without.unavailable == {"profile_rms": "frames are not explained"}
     assert without.see(frame_at(0), {}, None) == []
     assert early.unavailable == {}
@@ -130,7 +130,7 @@ def test_profiles_live_are_those_of_outcomes():
     """The same profile from an attribution and from bins' means as an outcome holds them."""
     made = calibration(Watch("profile_peak", "shewhart", 10.0, location=0.0, scale=1.0),
                        threshold=1e3)  # fmt: skip
-    early = EarlyWarnings(made, frame_at(0), set(), 5.0)
+    early = EarlyWarnings(made, frame_at(0), {}, 5.0)
     times, series, live = [], {}, []
     for step in range(0, 1000, 10):
         frame = frame_at(step)
@@ -143,8 +143,8 @@ def test_profiles_live_are_those_of_outcomes():
             mine = [abs(s) for n, s in zip(names, explained.strengths, strict=True) if n == name]
             series.setdefault(name, {})[len(times)] = np.mean(mine)
         times.append(frame.time)
-        early.see(frame, {}, explained)
-        live.append(early._values[0])
+        fresh = early._profiles(frame, explained)
+        live.append(fresh.get("profile_peak", np.nan))
     columns = {name: np.array([cells.get(n, np.nan) for n in range(len(times))])
                for name, cells in series.items()}  # fmt: skip
     outcome = Outcome("r", "m", "A", 1.0, 500.0, False, np.array(times), columns)
@@ -158,7 +158,7 @@ def test_a_run_in_which_nothing_changes_is_warned_of_as_rarely_as_calibrated():
     """Alarms of a long run are a renewal process: the watch starts afresh after each."""
     watch = Watch("law", "cusum", 1.0, location=0.0, scale=1.0)
     made = calibration(watch, threshold=2.5, baseline=10.0)
-    early = EarlyWarnings(made, frame_at(0), {"law"}, None)
+    early = EarlyWarnings(made, frame_at(0), {"law": "free"}, None)
     rng = np.random.default_rng(4)
     times = []
     for step in range(9000):
@@ -192,10 +192,10 @@ def test_watching_goes_on_from_a_checkpoint():
             found += early.see(frame, {"law": law}, explained)
         return [w.as_dict() for w in found]
 
-    whole = EarlyWarnings(made, frame_at(0), {"law"}, 5.0)
+    whole = EarlyWarnings(made, frame_at(0), {"law": "free"}, 5.0)
     feed(whole, range(700))
     state = decode(encode(snapshot({"early": whole})))
-    again = EarlyWarnings(made, frame_at(0), {"law"}, 5.0)
+    again = EarlyWarnings(made, frame_at(0), {"law": "free"}, 5.0)
     again = restore({"early": again}, state)["early"]
     expected = feed(whole, range(700, 1500))
     assert feed(again, range(700, 1500)) == expected

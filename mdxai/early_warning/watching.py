@@ -107,6 +107,62 @@ PLAIN: Mapping[str, Callable[[Frame], float]] = {
 }
 
 
+class _Group:
+    """Watches whose values are looked at in the same rhythm.
+
+    Args:
+        calibration: of the watches.
+        watches: that come at the same times.
+    """
+
+    _not_state = ("watches", "_threshold", "_every", "_hold")
+
+    def __init__(self, calibration: Calibration, watches: list[Watch]) -> None:
+        self.watches = watches
+        self._every, self._hold = watches[0].every_fs, calibration.baseline_fs
+        self._threshold: Floats = np.array([w.level.threshold for w in watches])
+        self._due = -math.inf
+        self._silent_until: Floats = np.full(len(watches), -np.inf)
+        every, location, scale = (
+            np.array([getattr(watch, name) for watch in watches], dtype=np.float64)
+            for name in ("every_fs", "location", "scale")
+        )
+        self.baseline = Baseline(calibration.baseline_fs, every, location, scale)
+        self._detectors = _detectors(watches)
+
+    def due(self, time: float) -> bool:
+        """Whether values at this time (fs) are looked at."""
+        return time >= self._due - 1e-6
+
+    def update(self, time: float, given: list[float]) -> list[tuple[int, float]]:
+        """Take in a value per watch, NaN where there is none; return alarms with their statistic.
+
+        A watch that has given alarm starts afresh, as at the beginning of a run.
+        """
+        if all(map(math.isnan, given)):
+            return []
+        self._due = time + self._every
+        z = self.baseline.update(time, np.array(given))
+        z[time < self._silent_until - 1e-6] = np.nan
+        taken = ~np.isnan(z)
+        if not taken.any():
+            return []
+        statistic: Floats = np.empty(len(z))
+        for places, detector in self._detectors:
+            statistic[places] = detector.update(z[places])
+        alarm = taken & (statistic > self._threshold)
+        return [(int(k), float(statistic[k])) for k in np.flatnonzero(alarm)]
+
+    def restart(self, time: float, watches: list[int]) -> None:
+        """Start some watches afresh: with a new baseline, or, where given, silent for as long."""
+        chosen: Bools = np.zeros(len(self.watches), dtype=np.bool_)
+        chosen[watches] = True
+        self.baseline.restart(chosen)
+        self._silent_until[chosen] = time + self._hold
+        for places, detector in self._detectors:
+            detector.restart(chosen[places])
+
+
 class EarlyWarnings:
     """Watches one run; its memory does not grow.
 
@@ -117,35 +173,30 @@ class EarlyWarnings:
     Args:
         calibration: what is watched; of several rates the lowest counts.
         first: first frame.
-        measured: principles that the run measures.
+        measured: what each principle of the run costs, by name.
         cutoff: of the calculator, Å; None where frames are not explained.
 
     Attributes:
-        calibration: as given.
         unavailable: series that are not watched, with the reason.
         issued: the last 100 warnings.
     """
 
-    _not_state = ("calibration", "unavailable", "_watches", "_plain", "_threshold", "_channels")
+    _not_state = ("unavailable", "_channels", "_plain")
 
     def __init__(
-        self, calibration: Calibration, first: Frame, measured: set[str], cutoff: float | None
-    ) -> None:
-        self.calibration = calibration
+        self, calibration: Calibration, first: Frame, measured: Mapping[str, str],
+        cutoff: float | None,
+    ) -> None:  # fmt: skip
         self.unavailable = _missing(calibration, first, measured, cutoff)
-        self._watches = [w for w in calibration.watches if w.series not in self.unavailable]
         self.issued: deque[EarlyWarning] = deque(maxlen=KEPT)
-        n = len(self._watches)
-        self._plain = [(k, PLAIN[w.series]) for k, w in enumerate(self._watches)
-                       if w.series in PLAIN and w.series not in measured]  # fmt: skip
-        self._threshold: Floats = np.array([w.level.threshold for w in self._watches])
-        self._values: Floats = np.full(n, np.nan)
-        self._silent_until: Floats = np.full(n, -np.inf)
-        self._baseline = _baseline(calibration, self._watches)
-        self._detectors = _grouped(self._watches)
+        watches = [w for w in calibration.watches if w.series not in self.unavailable]
+        self._plain = {w.series for w in watches if w.series in PLAIN} - set(measured)
+        self._groups: dict[str, list[_Group]] = {"free": [], "attribution": []}
+        for key, members in _rhythms(watches, measured).items():
+            self._groups[key[0]].append(_Group(calibration, members))
         self._channels = ElementPairChannels(first.numbers)
         self._profile: ProfileChange | None = None
-        if cutoff is not None and any(w.series in PROFILES for w in self._watches):
+        if cutoff is not None and any(w.series in PROFILES for w in watches):
             self._profile = ProfileChange(self._channels.names, cutoff, calibration.profile)
 
     def see(
@@ -153,55 +204,50 @@ class EarlyWarnings:
         attribution: Attribution | None,
     ) -> list[EarlyWarning]:  # fmt: skip
         """Take in one frame; return the warnings that it gives rise to."""
-        if self._baseline is None:
-            return []
-        self._read(frame, deviations, attribution)
-        z = self._baseline.update(frame.time, self._values)
-        z[frame.time < self._silent_until - 1e-6] = np.nan
-        taken = ~np.isnan(z)
-        if not taken.any():
-            return []
-        statistic = np.empty(len(z))
-        for places, detector in self._detectors:
-            statistic[places] = detector.update(z[places])
-        alarm = taken & (statistic > self._threshold)
-        if not alarm.any():
-            return []
-        found = [
-            self._warning(int(k), float(statistic[k]), frame, deviations, attribution)
-            for k in np.flatnonzero(alarm)
-        ]
-        self._restart(alarm, frame.time)
+        profile = {} if attribution is None else self._profiles(frame, attribution)
+        found: list[EarlyWarning] = []
+        for kind, groups in self._groups.items():
+            if kind == "attribution" and attribution is None:
+                continue
+            for group in groups:
+                if not group.due(frame.time):
+                    continue
+                values = [self._value(w.series, frame, deviations, profile) for w in group.watches]
+                alarms = group.update(frame.time, values)
+                if alarms:
+                    instant = (frame, deviations, attribution)
+                    found += [self._warning(group, alarm, values, instant) for alarm in alarms]
+                    group.restart(frame.time, [k for k, _ in alarms])
         self.issued += found
         return found
 
-    def _read(
-        self, frame: Frame, deviations: Mapping[str, Deviation | None],
-        attribution: Attribution | None,
-    ) -> None:  # fmt: skip
-        values = self._values
-        values[:] = [
-            math.nan if (d := deviations.get(watch.series)) is None else d.value
-            for watch in self._watches
-        ]
-        for k, measure in self._plain:
-            values[k] = measure(frame)
-        if self._profile is not None and attribution is not None:
-            pairs = attribution.pairs
-            channels = self._channels.of(pairs.i, pairs.j)
-            if self._profile.add_pairs(
-                frame.time, channels, pairs.distances, np.abs(attribution.strengths)
-            ):
-                found = {"profile_rms": self._profile.rms, "profile_peak": self._profile.peak}
-                for k, watch in enumerate(self._watches):
-                    values[k] = found.get(watch.series, values[k])
+    def _value(
+        self, series: str, frame: Frame, deviations: Mapping[str, Deviation | None],
+        profile: Mapping[str, float],
+    ) -> float:  # fmt: skip
+        deviation = deviations.get(series)
+        if deviation is not None:
+            return deviation.value
+        if series in self._plain:
+            return PLAIN[series](frame)
+        return profile.get(series, math.nan)
+
+    def _profiles(self, frame: Frame, attribution: Attribution) -> dict[str, float]:
+        """Return how far the profile has moved, where that is new."""
+        if self._profile is None:
+            return {}
+        pairs = attribution.pairs
+        channels = self._channels.of(pairs.i, pairs.j)
+        strengths = np.abs(attribution.strengths)
+        if not self._profile.add_pairs(frame.time, channels, pairs.distances, strengths):
+            return {}
+        return dict(zip(PROFILES, (self._profile.rms, self._profile.peak), strict=True))
 
     def _warning(
-        self, k: int, statistic: float, frame: Frame,
-        deviations: Mapping[str, Deviation | None], attribution: Attribution | None,
-    ) -> EarlyWarning:  # fmt: skip
-        assert self._baseline is not None
-        watch, level = self._watches[k], self._watches[k].level
+        self, group: _Group, alarm: tuple[int, float], values: list[float], instant: Instant
+    ) -> EarlyWarning:
+        (k, statistic), (frame, deviations, attribution) = alarm, instant
+        watch, level = group.watches[k], group.watches[k].level
         deviation = deviations.get(watch.series)
         atoms = () if deviation is None else deviation.atoms
         bins: tuple[BinChange, ...] = ()
@@ -210,8 +256,8 @@ class EarlyWarnings:
             atoms = self._atoms_in(bins, attribution)
         return EarlyWarning(
             frame.step, frame.time, watch.series, watch.detector, statistic, level.threshold,
-            float(self._values[k]), float(self._baseline.location[k]),
-            float(self._baseline.scale[k]), atoms, bins, level.alarms_per_ns, level.history,
+            values[k], float(group.baseline.location[k]), float(group.baseline.scale[k]), atoms,
+            bins, level.alarms_per_ns, level.history,
         )  # fmt: skip
 
     def _atoms_in(
@@ -226,16 +272,12 @@ class EarlyWarnings:
         atoms = np.unique(np.concatenate([pairs.i[here], pairs.j[here]]))
         return tuple(atoms.tolist())
 
-    def _restart(self, watches: Bools, time: float) -> None:
-        assert self._baseline is not None
-        self._baseline.restart(watches)
-        self._silent_until[watches] = time + self.calibration.baseline_fs
-        for places, detector in self._detectors:
-            detector.restart(watches[places])
+
+Instant = tuple[Frame, Mapping[str, Deviation | None], Attribution | None]
 
 
 def _missing(
-    calibration: Calibration, first: Frame, measured: set[str], cutoff: float | None
+    calibration: Calibration, first: Frame, measured: Mapping[str, str], cutoff: float | None
 ) -> dict[str, str]:
     """Return the series of a calibration that this run does not have, with reasons."""
     found = {}
@@ -248,17 +290,19 @@ def _missing(
     return found
 
 
-def _baseline(calibration: Calibration, watches: list[Watch]) -> Baseline | None:
-    if not watches:
-        return None
-    every, location, scale = (
-        np.array([getattr(watch, name) for watch in watches], dtype=np.float64)
-        for name in ("every_fs", "location", "scale")
-    )
-    return Baseline(calibration.baseline_fs, every, location, scale)
+def _rhythms(
+    watches: list[Watch], measured: Mapping[str, str]
+) -> dict[tuple[str, float], list[Watch]]:
+    """Return watches that come together: every so many fs, with explanations or without."""
+    found: dict[tuple[str, float], list[Watch]] = {}
+    for watch in watches:
+        explained = watch.series in PROFILES or measured.get(watch.series) == "attribution"
+        key = ("attribution" if explained else "free", watch.every_fs)
+        found.setdefault(key, []).append(watch)
+    return found
 
 
-def _grouped(watches: list[Watch]) -> list[tuple[Any, Detector]]:
+def _detectors(watches: list[Watch]) -> list[tuple[Any, Detector]]:
     """Return detectors with the places of the watches that each serves."""
     groups: dict[str, list[int]] = {}
     for k, watch in enumerate(watches):
