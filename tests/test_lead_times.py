@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import poisson
+from typer.testing import CliRunner
 
+from mdxai import association
 from mdxai.association import (
     Outcome,
     Watching,
@@ -20,6 +24,7 @@ from mdxai.association import (
 from mdxai.association.alarms import AnyAlarm, Streams, poisson_upper, threshold_for, watched_ns
 from mdxai.association.lead_summary import chance, resampled
 from mdxai.association.lead_times import kind_of
+from mdxai.cli import app
 from mdxai.early_warning import Calibration, CalibrationError, ProfileChange, ProfileSettings
 from mdxai.statistics import Baseline, make_detector
 
@@ -230,6 +235,34 @@ def test_a_calibration_keeps_to_the_rate_together_and_tells_what_happened(runs, 
         again.at(9.0)
     best = calibrate(runs, (20.0,), kinds=KINDS)
     assert "drift" in {w.series for w in best.watches}
+
+
+def test_the_command_line_writes_tables_figures_and_a_calibration(runs, tmp_path, monkeypatch):
+    renamed = [
+        replace(o, series={"temperature": o.series["temperature"], "decay_rise": o.series["drift"]})
+        for o in runs
+    ]
+    monkeypatch.setattr(association, "load_outcomes", lambda paths: renamed, raising=False)
+    command = ["lead-times", "runs", "--out", str(tmp_path / "out"), "--alarms-per-ns", "20"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "best principle" in result.stdout
+    for name in ("calibration.toml", "by_model.csv", "by_molecule.csv", "by_model.png",
+                 "by_molecule.png", "by_model_runs.parquet"):  # fmt: skip
+        assert (tmp_path / "out" / name).stat().st_size > 0
+    made = Calibration.load(tmp_path / "out" / "calibration.toml")
+    assert "decay_rise" in {w.series for w in made.watches}
+    assert "96 runs of 8 models, A, B" in made.made_from
+    table = pd.read_csv(tmp_path / "out" / "by_model.csv")
+    assert len(table) == table.groupby(["series", "detector"]).ngroups
+    one = [o for o in renamed if o.molecule == "A"]
+    monkeypatch.setattr(association, "load_outcomes", lambda paths: one, raising=False)
+    result = CliRunner().invoke(app, [*command, "--json"])
+    content = json.loads(result.stdout)
+    assert "need runs of two at least" in content["left_out"]["molecule"]
+    assert {row["series"] for row in content["best"]} >= {"best principle", "best plain"}
+    refused = CliRunner().invoke(app, [*command[:-1], "1"])
+    assert (refused.exit_code, "do not support 1 false alarms" in refused.stderr) == (2, True)
 
 
 def binned(seed, shift):

@@ -2,15 +2,18 @@
 
 from mdxai.association.alarms import Watching, with_profiles
 from mdxai.association.calibrating import calibrate
+from mdxai.association.comparison import Comparison, compare_detectors
 from mdxai.association.lead_summary import advantage, summarise
 from mdxai.association.lead_times import lead_times
 from mdxai.association.outcome import Outcome
 
 __all__ = [
+    "Comparison",
     "Outcome",
     "Watching",
     "advantage",
     "calibrate",
+    "compare_detectors",
     "lead_times",
     "summarise",
     "with_profiles",
