@@ -16,6 +16,12 @@ from ase.md.md import MolecularDynamics
 from mdxai.attribution import Attribution
 from mdxai.blackbox import BlackBox
 from mdxai.calculators import CalculatorError
+from mdxai.early_warning import (
+    Calibration,
+    EarlyWarning,
+    EarlyWarningIssued,
+    load_calibration,
+)
 from mdxai.engines import AseEngine, Engine, Restartable
 from mdxai.frame import Frame
 from mdxai.interruption import Interruption
@@ -37,6 +43,7 @@ from mdxai.thresholds import THRESHOLDS, Threshold, require_known
 from mdxai.verdict import Court, Verdict
 
 Reaction = Literal["ignore", "warn", "halt", "raise"] | Callable[[Verdict], None]
+Hearing = Literal["ignore", "warn"] | Callable[[EarlyWarning], None]
 
 
 class InstabilityWarning(UserWarning):
@@ -86,6 +93,10 @@ class Monitor:
             steps between are held too, from the second frame on.
         max_overhead: share of the wall time that the monitor may take: explanations and probes
             become rarer to keep to it. Which frames are explained then depends on the clock.
+        early_warning: calibration of early warnings, or its file: which series are watched, and
+            the rate of false alarms (the lowest that it has; `Calibration.at` chooses another).
+        on_warning: "warn" (default): EarlyWarningIssued, "ignore", or a function that is given
+            each early warning.
         record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
 
@@ -107,6 +118,8 @@ class Monitor:
         on_unstable: Reaction = "warn",
         blackbox: int = 50,
         max_overhead: float | None = None,
+        early_warning: Calibration | str | os.PathLike[str] | None = None,
+        on_warning: Hearing = "warn",
         record: RecordSettings | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
@@ -119,18 +132,23 @@ class Monitor:
             wanted,
             blackbox,
             max_overhead,
+            None if early_warning is None else load_calibration(early_warning),
         )
         if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt", "raise")):
             raise ValueError(
                 "on_unstable must be 'ignore', 'warn', 'halt', 'raise' or a function, got "
                 f"{on_unstable!r}"
             )
+        if not (callable(on_warning) or on_warning in ("ignore", "warn")):
+            raise ValueError(
+                f"on_warning must be 'ignore', 'warn' or a function, got {on_warning!r}"
+            )
         self._engine = dynamics if isinstance(dynamics, Engine) else AseEngine(dynamics)
         self._writer: RunWriter | None = None
         if path is not None:
             self._writer = RunWriter(path, record)
             refuse_other_run(self._writer.path)
-        self._on_unstable = on_unstable
+        self._on_unstable, self._on_warning = on_unstable, on_warning
         self._context = dict(context or {})
         self._court = Court()
         self._ready: Prepared | None = None
@@ -141,6 +159,7 @@ class Monitor:
         self._interruption = Interruption()
         self.cost = Cost()
         self._overhead = Overhead(max_overhead, self.cost)
+        self._news: list[EarlyWarning] = []
         self.last_step: int | None = None
         self.last_attribution: Attribution | None = None
 
@@ -181,6 +200,12 @@ class Monitor:
     def verdict(self) -> Verdict:
         """The judgement of what has been seen so far."""
         return self._court.verdict()
+
+    @property
+    def warnings(self) -> tuple[EarlyWarning, ...]:
+        """Early warnings so far, the last 100; the record holds all, as events."""
+        early = None if self._ready is None else self._ready.early
+        return () if early is None else tuple(early.issued)
 
     @property
     def profile(self) -> BinnedMoments | None:
@@ -236,6 +261,8 @@ class Monitor:
         self.last_step = frame.step
         deviations = self._observe(frame, attribution, explain)
         self._box.see(frame, deviations)
+        if self._news:
+            self._announce(frame)
         if self._court.unstable and not self._reacted:
             self._reacted = True
             self._react(frame)
@@ -290,7 +317,20 @@ class Monitor:
             self._writer.add_frame(frame, deviations)
             if attribution is not None:
                 self._writer.add_attribution(frame, attribution)
+        if self._ready.early is not None:
+            self._news = self._ready.early.see(frame, deviations, attribution)
         return deviations
+
+    def _announce(self, frame: Frame) -> None:
+        """Record early warnings, and tell whoever listens."""
+        news, self._news = self._news, []
+        for warning in news:
+            if self._writer is not None:
+                self._writer.add_event(frame.step, frame.time, "warning", warning.as_dict())
+            if callable(self._on_warning):
+                self._on_warning(warning)
+            elif self._on_warning == "warn":
+                warnings.warn(str(warning), EarlyWarningIssued, stacklevel=4)
 
     def _explain(self, frame: Frame) -> Attribution | None:
         assert self._ready is not None
@@ -364,7 +404,8 @@ class Monitor:
 
     def _parts(self) -> dict[str, Any]:
         assert self._ready is not None
-        return {
+        early = self._ready.early
+        return ({} if early is None else {"early": early}) | {
             "principles": self._ready.principles,
             "profile": self._ready.profile,
             "court": self._court,
@@ -418,6 +459,8 @@ class Monitor:
                 "halted_by": self._halted_by,
                 "cost": self.cost.as_dict(),
             }
+            if self._choices.early_warning is not None:
+                content["warnings"] = [warning.as_dict() for warning in self.warnings]
             # After an error the engine may be in the middle of a step.
             state = self._state() if interrupted_by is None and self._at_rest() else None
             self._writer.finish(content, self.profile, state)

@@ -20,6 +20,7 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_mom
 from ase.md.verlet import VelocityVerlet
 
 from mdxai.calculators.potential import check_structure
+from mdxai.early_warning import load_calibration
 from mdxai.monitor import Monitor
 from mdxai.record import RecordError, RecordSettings, differences
 from mdxai.record.restart import checkpoint_of
@@ -42,7 +43,8 @@ class RunSettings:
     thresholds: file that changes the shipped ones. expected: bonds that may break and form.
     blackbox: steps held in full for the moment of a violation. max_overhead: the monitor's share of
     the wall time, or None. checkpoint_steps, checkpoint_seconds: between checkpoints; None leaves
-    it to the writing of parts.
+    it to the writing of parts. early_warning: file of a calibration of early warnings.
+    alarms_per_ns: rate of false alarms of these; None for the lowest that it has.
     """
 
     temperature: float = 300.0
@@ -61,6 +63,8 @@ class RunSettings:
     max_overhead: float | None = None
     checkpoint_steps: int | None = None
     checkpoint_seconds: float | None = None
+    early_warning: str | None = None
+    alarms_per_ns: float | None = None
 
     def __post_init__(self) -> None:
         """Check every setting.
@@ -82,6 +86,11 @@ class RunSettings:
         if self.ensemble not in ENSEMBLES:
             raise SettingsError(
                 f"ensemble must be one of {', '.join(ENSEMBLES)}, got {self.ensemble!r}"
+            )
+        if self.alarms_per_ns is not None and self.early_warning is None:
+            raise SettingsError(
+                "alarms_per_ns is a rate of early warnings, which need early_warning: a file of "
+                "their calibration"
             )
         if self.attribute_every % self.interval:
             raise SettingsError(
@@ -195,6 +204,10 @@ def _monitor(
         "on_unstable": "halt" if settings.halt else "ignore",
         "blackbox": settings.blackbox,
         "max_overhead": settings.max_overhead,
+        "early_warning": None
+        if settings.early_warning is None
+        else load_calibration(settings.early_warning, settings.alarms_per_ns),
+        "on_warning": "ignore",
         "record": RecordSettings(
             checkpoint_steps=settings.checkpoint_steps,
             checkpoint_seconds=settings.checkpoint_seconds,
