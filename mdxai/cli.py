@@ -153,6 +153,16 @@ def run(
     ] = None,
     early_warning: EarlyWarningFile = None,
     alarms_per_ns: AlarmsPerNs = None,
+    rollback: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="When unstable, go back to a good checkpoint with another seed, at most so often.",
+        ),
+    ] = 0,
+    rollback_timestep: Annotated[
+        float, typer.Option(help="Factor on the timestep at each rollback, such as 0.5.")
+    ] = 1.0,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
@@ -175,6 +185,7 @@ def run(
         from mdxai.calculators import load_calculator
         from mdxai.record import refuse_other_run
         from mdxai.record.restart import is_finished
+        from mdxai.record.rollbacks import may_roll_back
         from mdxai.report import run_figure
         from mdxai.simulation import RunSettings, read_structure, simulate
 
@@ -183,10 +194,11 @@ def run(
         10 * interval if attribute_every is None else attribute_every, gamma,
         seed, halt, None if thresholds is None else str(thresholds), tuple(expect or ()),
         blackbox, max_overhead, checkpoint_steps, checkpoint_seconds,
-        None if early_warning is None else str(early_warning), alarms_per_ns,
+        None if early_warning is None else str(early_warning), alarms_per_ns, rollback,
+        rollback_timestep,
     )  # fmt: skip
     out = out or _unused(Path("runs/run"))
-    if resume and is_finished(out):
+    if resume and is_finished(out) and not may_roll_back(out, rollback):
         _print_finished(out, quiet, as_json)
     if not resume:
         refuse_other_run(out)

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -36,7 +37,9 @@ from mdxai.record import (
     differences,
     refuse_other_run,
 )
+from mdxai.record.checkpoint import checkpoint_path, read_checkpoint
 from mdxai.record.restart import checkpoint_of, give_up_start
+from mdxai.record.rollbacks import Rollback, is_pending, n_rollbacks, plan_rollback, rollbacks_of
 from mdxai.state import restore, snapshot
 from mdxai.statistics import BinnedMoments
 from mdxai.thresholds import THRESHOLDS, Threshold, require_known
@@ -154,6 +157,7 @@ class Monitor:
         self._ready: Prepared | None = None
         self._reacted = self._finished = self._looks_between = False
         self._halted_by: str | None = None
+        self._rollbacks: list[Rollback] = []
         self._started = 0.0
         self._box = BlackBox(blackbox)
         self._interruption = Interruption()
@@ -195,6 +199,63 @@ class Monitor:
         monitor._writer = RunWriter(path, record)
         monitor._continue(checkpoint)
         return monitor
+
+    @classmethod
+    def rollback(
+        cls,
+        dynamics: MolecularDynamics | Engine,
+        path: str | os.PathLike[str],
+        *,
+        margin: float = 100.0,
+        changes: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Return a monitor that takes an unstable run back, to go on with these other dynamics.
+
+            dyn = Langevin(atoms, 0.25 * units.fs, ..., rng=np.random.default_rng(2))
+            with mdxai.Monitor.rollback(dyn, "runs/ethanol", on_unstable="halt") as monitor:
+                dyn.attach(monitor, interval=1)
+                dyn.run(20_000)
+
+        Positions, velocities, step count and time, the record and all that the monitor has learned
+        are those of the last good checkpoint; timestep, bath and random numbers those of
+        `dynamics`. What was recorded after it is put aside, not deleted. The rollback is an event,
+        and stands in rollbacks.json and verdict.json.
+
+        Args:
+            dynamics: made as for the first start, with a smaller timestep or another seed.
+            path: run directory of a run whose verdict is unstable.
+            margin: fs that should lie between the checkpoint and the onset; where none is so old,
+                the oldest from before the onset is taken.
+            changes: what is different now, for the record.
+            **arguments: the others of Monitor, as for the first start.
+
+        Raises:
+            RecordError: when the run cannot be taken back, with the reason.
+            StateError: when the checkpoint is one of other atoms.
+        """
+        folder = Path(path)
+        plan = plan_rollback(folder, margin, dict(changes or {}))
+        record = arguments.pop("record", None)
+        monitor = cls(dynamics, None, **arguments)
+        monitor._writer = RunWriter(path, record)
+        monitor._continue(read_checkpoint(checkpoint_path(folder, plan.to_step)), branch=True)
+        return monitor
+
+    @property
+    def rollbacks(self) -> tuple[Rollback, ...]:
+        """How often, and why, this run was taken back to an earlier checkpoint."""
+        return tuple(self._rollbacks)
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the last instant that was taken in, beyond those that come due.
+
+        Raises:
+            RecordError: without a record, and when the file system refuses.
+        """
+        if self._writer is None or self.last_step is None:
+            raise RecordError("a checkpoint needs a run directory and a frame taken in")
+        self._writer.commit(self.last_step, self._state())
 
     @property
     def verdict(self) -> Verdict:
@@ -398,6 +459,8 @@ class Monitor:
             "engine": self._engine.state(),
             "monitor": snapshot(self._parts()),
             "first": snapshot(ready.first),
+            "n_rollbacks": len(self._rollbacks),
+            "described": snapshot(asdict(self._engine.describe())),
             "blackbox": self._box.state(),
             "explain": explain.state() if explain is not None and hasattr(explain, "state") else {},
         }
@@ -415,8 +478,12 @@ class Monitor:
             "halted_by": self._halted_by,
         }
 
-    def _continue(self, checkpoint: Checkpoint) -> None:
+    def _continue(self, checkpoint: Checkpoint, *, branch: bool = False) -> None:
         """Go on from a checkpoint: monitor, engine and record.
+
+        Args:
+            checkpoint: of this run.
+            branch: take from it where the atoms are, not how they move on.
 
         Raises:
             RecordError: when the run cannot be continued like this, with what is different.
@@ -425,9 +492,17 @@ class Monitor:
         folder, state = self._writer.path, checkpoint.state
         if not isinstance(self._engine, Restartable):
             raise RecordError(f"{type(self._engine).__name__} cannot be resumed")
+        if branch:
+            _refuse_to_branch(self._engine)
         self._ready = prepare(self._engine, restore(None, state["first"]), self._choices)
         header = header_of(self._engine, self._ready, self._choices, self._context)
-        changed = differences(checkpoint.header, header)
+        rollbacks = rollbacks_of(folder)
+        if not branch and is_pending(folder, rollbacks):
+            raise RecordError(
+                f"{folder} was being rolled back when it was ended; use Monitor.rollback, or "
+                "`mdxai run --rollback`, once more"
+            )
+        changed = differences(_expected(checkpoint, header, branch), header)
         if changed:
             raise RecordError(
                 f"{folder} cannot be continued like this:\n  " + "\n  ".join(changed)
@@ -441,10 +516,25 @@ class Monitor:
         self._box.restore(state["blackbox"])
         if state["explain"] and self._ready.explain is not None:
             self._ready.explain.restore(state["explain"])  # type: ignore[attr-defined]
-        self._engine.restore(state["engine"])
+        if branch:
+            self._engine.branch(state["engine"])  # type: ignore[attr-defined]
+        else:
+            self._engine.restore(state["engine"])
         self._writer.resume(checkpoint)
+        self._rollbacks = rollbacks
         self.cost.resumed_at.append(checkpoint.step)
         self._started = time.perf_counter() - self.cost.total
+        if branch:
+            self._tell_rollbacks(n_rollbacks(checkpoint))
+            self.checkpoint()  # from here on the rollback is not pending
+
+    def _tell_rollbacks(self, n_told: int) -> None:
+        """Record as events what the record, taken back to a checkpoint, does not know of."""
+        assert self._writer is not None
+        assert self.last_step is not None
+        for number, rollback in enumerate(self._rollbacks[n_told:], start=n_told + 1):
+            content = {"number": number, **rollback.as_dict()}
+            self._writer.add_event(self.last_step, rollback.to_time_fs, "rollback", content)
 
     def finish(self, interrupted_by: str | None = None) -> None:
         """Write what is left and the verdict. Leaving the `with` block calls this.
@@ -459,6 +549,8 @@ class Monitor:
                 "halted_by": self._halted_by,
                 "cost": self.cost.as_dict(),
             }
+            if self._rollbacks:
+                content["rollbacks"] = [rollback.as_dict() for rollback in self._rollbacks]
             if self._choices.early_warning is not None:
                 content["warnings"] = [warning.as_dict() for warning in self.warnings]
             # After an error the engine may be in the middle of a step.
@@ -488,3 +580,30 @@ class Monitor:
                 raise
         finally:
             self._interruption.release()
+
+
+def _refuse_to_branch(engine: Engine) -> None:
+    if not hasattr(engine, "branch"):
+        raise RecordError(f"{type(engine).__name__} cannot be rolled back")
+    if engine.temperature() is not None and engine.bath_energy() is not None:
+        raise RecordError(
+            f"{engine.describe().name} counts the heat of its bath from its own start, so energies "
+            "before and after a rollback could not be compared; use Langevin"
+        )
+
+
+def _expected(checkpoint: Checkpoint, header: Mapping[str, Any], branch: bool) -> dict[str, Any]:
+    """Return the header that a run which goes on from a checkpoint must have.
+
+    Raises:
+        RecordError: for a rollback to another kind of dynamics.
+    """
+    expected = dict(checkpoint.header)
+    if branch:
+        old, new = checkpoint.header["engine"], header["engine"]
+        if old["name"] != new["name"]:
+            raise RecordError(f"a rollback goes on with {old['name']}, got {new['name']}")
+        expected["engine"] = new
+    elif n_rollbacks(checkpoint):
+        expected["engine"] = restore(None, checkpoint.state["described"])
+    return expected
