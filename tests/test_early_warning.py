@@ -178,6 +178,20 @@ def test_a_run_in_which_nothing_changes_is_warned_of_as_rarely_as_calibrated():
     assert len(early.issued) == 100
 
 
+def test_values_that_come_too_rarely_are_told_of_once():
+    made = calibration(Watch("law", "cusum", 2.0), Watch("other", "cusum", 5.0), threshold=50.0)
+    early = EarlyWarnings(made, frame_at(0), {"law": "free", "other": "free"}, None)
+    law = Deviation("law", "eV", 1.0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for step in range(0, 200, 10):  # every 5 fs
+            early.see(frame_at(step), {"law": law, "other": law}, None)
+    (message,) = told
+    assert "law: a value every 5 fs, the calibration is made for one every 2" in str(
+        message.message
+    )
+
+
 def test_watching_goes_on_from_a_checkpoint():
     watches = (Watch("law", "ewma", 1.0), Watch("profile_rms", "shewhart", 10.0),
                Watch("law", "page_hinkley", 2.0), Watch("temperature_K", "cusum", 0.5))  # fmt: skip

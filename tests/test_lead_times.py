@@ -152,6 +152,19 @@ def test_chance_is_what_random_alarms_do():
     assert found["chance_median_fs"] == pytest.approx(np.median(leads[leads > 0]), rel=0.02)
 
 
+def test_null_gives_unstable_runs_the_alarms_of_stable_ones(rows, table):
+    part = rows[(rows["series"] == "noise") & (rows["detector"] == "ewma")]
+    part = part[part["alarms_per_ns"] == RATE].reset_index(drop=True)
+    leads = []
+    for _, broken in part[part["unstable"]].iterrows():
+        for _, sound in part[~part["unstable"]].iterrows():
+            alarm = broken["start_fs"] + sound["alarm_fs"] - sound["start_fs"]
+            leads.append(broken["end_fs"] - alarm if alarm < broken["end_fs"] else 0.0)
+    found = table.loc[(RATE, "noise", "ewma")]
+    assert found["null_mean_lead_fs"] == pytest.approx(np.mean(leads))
+    assert found["null_detected"] == pytest.approx(np.mean(np.array(leads) > 0))
+
+
 def test_weights_resample_models_whole():
     weights = resampled(["a", "a", "b", "c"], 200, 0)
     assert (weights[0] == 1).all()
