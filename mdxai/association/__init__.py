@@ -6,8 +6,16 @@ from mdxai.association.comparison import Comparison, compare_detectors
 from mdxai.association.lead_summary import advantage, summarise
 from mdxai.association.lead_times import lead_times
 from mdxai.association.outcome import Outcome
+from mdxai.association.outcomes import (
+    AssociationError,
+    AssociationWarning,
+    load_outcomes,
+    read_outcomes,
+)
 
 __all__ = [
+    "AssociationError",
+    "AssociationWarning",
     "Comparison",
     "Outcome",
     "Watching",
@@ -15,6 +23,8 @@ __all__ = [
     "calibrate",
     "compare_detectors",
     "lead_times",
+    "load_outcomes",
+    "read_outcomes",
     "summarise",
     "with_profiles",
 ]
