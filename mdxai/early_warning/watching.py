@@ -107,7 +107,7 @@ def _force_norm(frame: Frame) -> float:
 
 
 PLAIN: Mapping[str, Callable[[Frame], float]] = {
-    "temperature_K": _temperature,
+    "kinetic_temperature": _temperature,
     "force_norm": _force_norm,
 }
 
