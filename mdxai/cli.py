@@ -777,7 +777,7 @@ def lead_times(
 
     watching = Watching(baseline, profile=ProfileSettings(baseline, min(200.0, baseline)))
     with nullcontext() if quiet or as_json else errors.status("comparing detectors"):
-        outcomes = load_outcomes(runs)
+        outcomes = load_outcomes(runs, bin_width=watching.profile.bin_ang)
         found = compare_detectors(outcomes, alarms_per_ns or RATES, watching)
     written = found.write(out)
     for split, table in found.tables.items():
@@ -809,7 +809,7 @@ def _print_lead_times(table: Any) -> None:
     simple = (
         single
         & (table["detector"] == "shewhart")
-        & table["series"].isin(["bond", "temperature", "temperature_K", "force_norm"])
+        & table["series"].isin(["bond", "temperature", "kinetic_temperature", "force_norm"])
     )
     for row in table[(table["detector"] == "as chosen") | simple].to_dict("records"):
         low, high = row["mean_lead_fs_low"], row["mean_lead_fs_high"]

@@ -46,7 +46,7 @@ def calibration(*watches, threshold=3.0, baseline=100.0, profile=None):
     levels = (Level(10.0, threshold, HISTORY), Level(20.0, threshold / 2, HISTORY))
     return Calibration(
         tuple(replace(watch, levels=levels) for watch in watches), rates, baseline,
-        profile or ProfileSettings(100.0, 50.0), "made up",
+        profile or ProfileSettings(100.0, 50.0, bin_ang=0.1), "made up",
     )  # fmt: skip
 
 
@@ -178,9 +178,27 @@ def test_a_run_in_which_nothing_changes_is_warned_of_as_rarely_as_calibrated():
     assert len(early.issued) == 100
 
 
+def test_values_that_come_too_rarely_are_told_of_once():
+    made = calibration(Watch("law", "cusum", 2.0), Watch("other", "cusum", 5.0), threshold=50.0)
+    early = EarlyWarnings(made, frame_at(0), {"law": "free", "other": "free"}, None)
+    law = Deviation("law", "eV", 1.0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for step in range(0, 200, 10):  # every 5 fs
+            early.see(frame_at(step), {"law": law, "other": law}, None)
+    (message,) = told
+    assert "law: a value every 5 fs, the calibration is made for one every 2" in str(
+        message.message
+    )
+
+
 def test_watching_goes_on_from_a_checkpoint():
-    watches = (Watch("law", "ewma", 1.0), Watch("profile_rms", "shewhart", 10.0),
-               Watch("law", "page_hinkley", 2.0), Watch("temperature_K", "cusum", 0.5))  # fmt: skip
+    watches = (
+        Watch("law", "ewma", 1.0),
+        Watch("profile_rms", "shewhart", 10.0),
+        Watch("law", "page_hinkley", 2.0),
+        Watch("kinetic_temperature", "cusum", 0.5),
+    )
     made = calibration(*watches, threshold=1.5)
 
     def feed(early, steps):
@@ -199,7 +217,7 @@ def test_watching_goes_on_from_a_checkpoint():
     again = restore({"early": again}, state)["early"]
     expected = feed(whole, range(700, 1500))
     assert feed(again, range(700, 1500)) == expected
-    assert {w["principle"] for w in expected} >= {"law", "temperature_K"}
+    assert {w["principle"] for w in expected} >= {"law", "kinetic_temperature"}
     assert list(again.issued) == list(whole.issued)
 
 

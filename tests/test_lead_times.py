@@ -152,6 +152,19 @@ def test_chance_is_what_random_alarms_do():
     assert found["chance_median_fs"] == pytest.approx(np.median(leads[leads > 0]), rel=0.02)
 
 
+def test_null_gives_unstable_runs_the_alarms_of_stable_ones(rows, table):
+    part = rows[(rows["series"] == "noise") & (rows["detector"] == "ewma")]
+    part = part[part["alarms_per_ns"] == RATE].reset_index(drop=True)
+    leads = []
+    for _, broken in part[part["unstable"]].iterrows():
+        for _, sound in part[~part["unstable"]].iterrows():
+            alarm = broken["start_fs"] + sound["alarm_fs"] - sound["start_fs"]
+            leads.append(broken["end_fs"] - alarm if alarm < broken["end_fs"] else 0.0)
+    found = table.loc[(RATE, "noise", "ewma")]
+    assert found["null_mean_lead_fs"] == pytest.approx(np.mean(leads))
+    assert found["null_detected"] == pytest.approx(np.mean(np.array(leads) > 0))
+
+
 def test_weights_resample_models_whole():
     weights = resampled(["a", "a", "b", "c"], 200, 0)
     assert (weights[0] == 1).all()
@@ -242,7 +255,7 @@ def test_the_command_line_writes_tables_figures_and_a_calibration(runs, tmp_path
         replace(o, series={"temperature": o.series["temperature"], "decay_rise": o.series["drift"]})
         for o in runs
     ]
-    monkeypatch.setattr(association, "load_outcomes", lambda paths: renamed, raising=False)
+    monkeypatch.setattr(association, "load_outcomes", lambda paths, bin_width: renamed)
     command = ["lead-times", "runs", "--out", str(tmp_path / "out"), "--alarms-per-ns", "20"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
@@ -256,7 +269,7 @@ def test_the_command_line_writes_tables_figures_and_a_calibration(runs, tmp_path
     table = pd.read_csv(tmp_path / "out" / "by_model.csv")
     assert len(table) == table.groupby(["series", "detector"]).ngroups
     one = [o for o in renamed if o.molecule == "A"]
-    monkeypatch.setattr(association, "load_outcomes", lambda paths: one, raising=False)
+    monkeypatch.setattr(association, "load_outcomes", lambda paths, bin_width: one)
     result = CliRunner().invoke(app, [*command, "--json"])
     content = json.loads(result.stdout)
     assert "need runs of two at least" in content["left_out"]["molecule"]
@@ -280,7 +293,7 @@ def binned(seed, shift):
 
 
 def test_profiles_of_outcomes_show_where_they_changed():
-    still, moved = with_profiles([binned(1, 0.0), binned(1, 2.0)])
+    still, moved = with_profiles([binned(1, 0.0), binned(1, 2.0)], ProfileSettings(bin_ang=0.1))
     assert set(moved.series) == {"law", "profile_rms", "profile_peak"}
     known = ~np.isnan(moved.series["profile_rms"])
     spacing = np.diff(moved.times[known])
@@ -295,6 +308,8 @@ def test_profiles_of_outcomes_show_where_they_changed():
         moved.series["profile_peak"][late].mean() > 3.0 > still.series["profile_peak"][late].mean()
     )
     assert still.series["profile_rms"][late].mean() < 1.5 < moved.series["profile_rms"][late].mean()
+    with pytest.raises(CalibrationError, match=r"no centres of bins of 0\.25 Å"):
+        with_profiles([binned(1, 0.0)])
     assert [kind_of(n) for n in ("profile_rms", "decay_rise", "bond", "C-H 1.15 Å")] == [
         "profile", "principle", "plain", "profile"
     ]  # fmt: skip
@@ -302,7 +317,9 @@ def test_profiles_of_outcomes_show_where_they_changed():
 
 def test_profile_change_of_pairs_is_that_of_their_bin_means():
     rng = np.random.default_rng(3)
-    pairs, means = (ProfileChange(("a", "b"), 3.0, ProfileSettings(200.0, 100.0)) for _ in range(2))
+    pairs, means = (
+        ProfileChange(("a", "b"), 3.0, ProfileSettings(200.0, 100.0, bin_ang=0.1)) for _ in range(2)
+    )
     for n in range(80):
         channels = rng.integers(-1, 2, size=200)
         distances, values = rng.uniform(0.5, 2.9, size=200), rng.normal(3.0, 1.0, size=200)

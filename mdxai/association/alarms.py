@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -11,12 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from mdxai.association.outcome import Outcome
+from mdxai.association.series import bin_of
 from mdxai.early_warning import CalibrationError, ProfileChange, ProfileSettings, Rate
 from mdxai.frame import Bools, Floats
 from mdxai.statistics import make_detector, robust_baseline
 from mdxai.statistics.sequential import standardised
 
-BIN_NAME = re.compile(r"([A-Z][a-z]?-[A-Z][a-z]?) (\d+(?:\.\d+)?) Å")
 PROFILES = ("profile_rms", "profile_peak")
 FS_PER_NS = 1e6
 LEAST = 1.0  # a threshold within the usual spread would be none
@@ -277,18 +276,26 @@ def with_profiles(
 
     They are made from series such as "C-H 1.05 Å", the mean relevance of an element pair at a
     distance; see `early_warning.ProfileChange`.
+
+    Raises:
+        CalibrationError: where the bins are not those of the settings.
     """
     return [_with_profile(outcome, settings or ProfileSettings()) for outcome in outcomes]
 
 
 def _with_profile(outcome: Outcome, settings: ProfileSettings) -> Outcome:
-    bins = {name: found for name in outcome.series if (found := BIN_NAME.fullmatch(name))}
+    bins = {name: found for name in outcome.series if (found := bin_of(name))}
     rest = {name: values for name, values in outcome.series.items() if name not in bins}
     if not bins:
         return replace(outcome, series=rest)
-    names = sorted({found[1] for found in bins.values()})
-    channels = np.array([names.index(found[1]) for found in bins.values()])
-    centers = np.array([float(found[2]) for found in bins.values()])
+    names = sorted({pair for pair, _ in bins.values()})
+    channels = np.array([names.index(pair) for pair, _ in bins.values()])
+    centers = np.array([center for _, center in bins.values()])
+    if not np.all(np.abs(centers / settings.bin_ang % 1 - 0.5) < 1e-3):
+        raise CalibrationError(
+            f"{outcome.run} has bins at {centers.min():g} Å, which are no centres of bins of "
+            f"{settings.bin_ang:g} Å; read it with that bin_width, or change ProfileSettings"
+        )
     rows = np.array([outcome.series[name] for name in bins]).T
     change = ProfileChange(names, float(centers.max()), settings)
     found_rms, found_peak = (np.full(len(outcome.times), np.nan) for _ in range(2))

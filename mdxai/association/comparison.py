@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from mdxai.association.alarms import Watching
+from mdxai.association.alarms import Watching, with_profiles
 from mdxai.association.calibrating import calibrate
 from mdxai.association.lead_summary import summarise
 from mdxai.association.lead_times import Split, lead_times
@@ -72,6 +72,8 @@ def compare_detectors(
     Raises:
         CalibrationError: without two models, unstable runs, or a rate that is supported.
     """
+    watching = watching or Watching()
+    outcomes = with_profiles(outcomes, watching.profile)
     rows: dict[str, pd.DataFrame] = {}
     left_out: dict[str, str] = {}
     for split in get_args(Split):

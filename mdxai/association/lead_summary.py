@@ -37,7 +37,9 @@ def summarise(
         lower_fs, median_fs, upper_fs: quartiles over those detected; missed_at_start: runs
         that broke before they were watched; false_per_ns: alarms in stable runs per time watched,
         held out; chance_detected, chance_mean_lead_fs, chance_median_fs: the same for alarms at
-        random times, at the rate asked for or the one found, whichever is higher.
+        random times, at the rate asked for or the one found, whichever is higher; null_detected,
+        null_mean_lead_fs: the same had each unstable run the alarm of a stable one, over all pairs
+        of these, which also allows for alarms that are more frequent early on.
     """
     import pandas as pd
 
@@ -74,7 +76,8 @@ def _summary(part: pd.DataFrame, over: str, n_samples: int, seed: int) -> dict[s
         result[name] = float(_quantile(leads, (leads > 0)[None, :].astype(float), q)[0])
     spans = _watched_spans(part)[unstable]
     result["missed_at_start"] = int((spans <= 0).sum())
-    return result | chance(spans, max(rate, float(np.nan_to_num(found["false_per_ns"][0]))))
+    rate = max(rate, float(np.nan_to_num(found["false_per_ns"][0])))
+    return result | chance(spans, rate) | as_in_stable_runs(spans, _delays(part)[~unstable])
 
 
 def _false_alarms(part: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -90,6 +93,28 @@ def _watched_spans(part: pd.DataFrame) -> Floats:
     """Return the time from the beginning of watching to the end, fs; 0 where it never began."""
     spans: Floats = np.nan_to_num(part["end_fs"].to_numpy() - part["start_fs"].to_numpy())
     return np.maximum(spans, 0.0)
+
+
+def _delays(part: pd.DataFrame) -> Floats:
+    """Return the time from the beginning of watching to the alarm, fs; inf without one."""
+    delays = (part["alarm_fs"] - part["start_fs"]).to_numpy()
+    found: Floats = np.where(np.isnan(delays), np.inf, delays)
+    return found
+
+
+def as_in_stable_runs(spans: Floats, delays: Floats) -> dict[str, float]:
+    """Return what the alarms of stable runs would have done in unstable ones.
+
+    Args:
+        spans: (n_unstable,) fs from the beginning of watching to the onset.
+        delays: (n_stable,) fs from the beginning of watching to the alarm, inf without one.
+    """
+    if not (len(spans) and len(delays)):
+        return {"null_detected": np.nan, "null_mean_lead_fs": np.nan}
+    leads = np.maximum(spans[:, None] - delays[None, :], 0.0)
+    return {
+        "null_detected": float(np.mean(leads > 0)), "null_mean_lead_fs": float(leads.mean())
+    }  # fmt: skip
 
 
 def resampled(groups: Sequence[Any] | np.ndarray[Any, Any], n_samples: int, seed: int) -> Floats:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mdxai.association.alarms import (
-    BIN_NAME,
     PROFILES,
     AnyAlarm,
     FirstAlarms,
@@ -23,6 +22,7 @@ from mdxai.association.alarms import (
     with_profiles,
 )
 from mdxai.association.outcome import Outcome
+from mdxai.association.series import bin_of
 from mdxai.early_warning import CalibrationError
 from mdxai.frame import Bools, Floats
 from mdxai.principles import LEARNED
@@ -40,7 +40,7 @@ def kind_of(series: str) -> str:
 
     Laws of the motion count as plain: they take part in the definition of the onset.
     """
-    if series in PROFILES or BIN_NAME.fullmatch(series):
+    if series in PROFILES or bin_of(series):
         return "profile"
     return "principle" if series in LEARNED else "plain"
 

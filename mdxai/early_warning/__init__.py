@@ -13,6 +13,7 @@ from mdxai.early_warning.profiles import ProfileChange, ProfileSettings
 from mdxai.early_warning.watching import (
     PLAIN,
     PROFILES,
+    CalibrationMismatch,
     EarlyWarning,
     EarlyWarningIssued,
     EarlyWarnings,
@@ -23,6 +24,7 @@ __all__ = [
     "PROFILES",
     "Calibration",
     "CalibrationError",
+    "CalibrationMismatch",
     "EarlyWarning",
     "EarlyWarningIssued",
     "EarlyWarnings",

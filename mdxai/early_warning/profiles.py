@@ -29,7 +29,7 @@ class ProfileSettings:
     reference_fs: float = 500.0
     window_fs: float = 200.0
     n_blocks: int = 5
-    bin_ang: float = 0.1
+    bin_ang: float = 0.25
 
     def __post_init__(self) -> None:
         if not (0 < self.window_fs <= self.reference_fs < math.inf and 0 < self.bin_ang < 10):

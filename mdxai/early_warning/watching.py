@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +28,10 @@ LABELS = {
 
 class EarlyWarningIssued(UserWarning):
     """A detector says that a monitored run behaves as it did not before."""
+
+
+class CalibrationMismatch(UserWarning):
+    """Values come more rarely than in the runs that the thresholds come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ def _force_norm(frame: Frame) -> float:
 
 
 PLAIN: Mapping[str, Callable[[Frame], float]] = {
-    "temperature_K": _temperature,
+    "kinetic_temperature": _temperature,
     "force_norm": _force_norm,
 }
 
@@ -121,7 +126,8 @@ class _Group:
         self.watches = watches
         self._every, self._hold = watches[0].every_fs, calibration.baseline_fs
         self._threshold: Floats = np.array([w.level.threshold for w in watches])
-        self._due = -math.inf
+        self._due = self._last = -math.inf
+        self._compared = False
         self._silent_until: Floats = np.full(len(watches), -np.inf)
         every, location, scale = (
             np.array([getattr(watch, name) for watch in watches], dtype=np.float64)
@@ -141,6 +147,7 @@ class _Group:
         """
         if all(map(math.isnan, given)):
             return []
+        self._compare(time)
         self._due = time + self._every
         z = self.baseline.update(time, np.array(given))
         z[time < self._silent_until - 1e-6] = np.nan
@@ -152,6 +159,22 @@ class _Group:
             statistic[places] = detector.update(z[places])
         alarm = taken & (statistic > self._threshold)
         return [(int(k), float(statistic[k])) for k in np.flatnonzero(alarm)]
+
+    def _compare(self, time: float) -> None:
+        """Warn, once, where values come more rarely than the thresholds are made for."""
+        gap, self._last = time - self._last, time
+        if math.isinf(gap) or self._compared:
+            return
+        self._compared = True
+        if not (gap <= 1.5 * self._every):
+            names = ", ".join(watch.series for watch in self.watches)
+            warnings.warn(
+                f"{names}: a value every {gap:g} fs, the calibration is made for one every "
+                f"{self._every:g} fs; early warnings will come later, at another rate of false "
+                "alarms. Look, and explain, as often as in the reference runs",
+                CalibrationMismatch,
+                stacklevel=8,
+            )
 
     def restart(self, time: float, watches: list[int]) -> None:
         """Start some watches afresh: with a new baseline, or, where given, silent for as long."""

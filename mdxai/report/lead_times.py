@@ -55,7 +55,10 @@ def _plot(ax: Axes, table: pd.DataFrame, by: str) -> None:
             label=str(name).replace("_", " "),
         )  # fmt: skip
         ax.plot(part["alarms_per_ns"], part["chance_mean_lead_fs"], color=colour, ls="--", lw=0.8)
+    rates = sorted(set(table["alarms_per_ns"]))
     ax.set_xscale("log")
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.minorticks_off()
     ax.set_xlabel("false alarms per ns (calibrated)", color=INK)
     ax.set_ylim(bottom=0)
     if not table.empty:
