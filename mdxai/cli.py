@@ -184,10 +184,11 @@ def run(
     with _loading(quiet or as_json):
         from mdxai.calculators import load_calculator
         from mdxai.record import refuse_other_run
-        from mdxai.record.restart import is_finished
+        from mdxai.record.restart import is_finished, steps_done
         from mdxai.record.rollbacks import may_roll_back
         from mdxai.report import run_figure
         from mdxai.simulation import RunSettings, read_structure, simulate
+        from mdxai.simulation import refuse_other_run as refuse_other_settings
 
     settings = RunSettings(
         temperature, timestep, steps, ensemble.value, friction, interval,
@@ -198,8 +199,6 @@ def run(
         rollback_timestep,
     )  # fmt: skip
     out = out or _unused(Path("runs/run"))
-    if resume and is_finished(out) and not may_roll_back(out, rollback):
-        _print_finished(out, quiet, as_json)
     if not resume:
         refuse_other_run(out)
     atoms = read_structure(structure)
@@ -207,6 +206,12 @@ def run(
         calculator, dtype=dtype, device=device, compile=compile, trust_pickle=trust_pickle,
         energy_unit=energy_unit, length_unit=length_unit,
     )  # fmt: skip
+    if resume and is_finished(out):
+        done = steps_done(out)
+        refuse_other_settings(out, potential, atoms, settings, done)
+        ended = done is None or done >= steps or _halted(out)
+        if ended and not may_roll_back(out, rollback):
+            _print_finished(out, quiet, as_json)
     with _progress(quiet or as_json, steps, calculator) as progress, _signals_noted():
         monitor = simulate(
             potential, atoms, settings, out, resume=resume,
@@ -234,6 +239,12 @@ def _signals_noted() -> Iterator[None]:
         yield
 
 
+def _halted(out: Path) -> bool:
+    from mdxai.record import open_run
+
+    return open_run(out).verdict.get("halted_by") is not None
+
+
 def _print_finished(out: Path, quiet: bool, as_json: bool) -> None:
     """Say that a run is finished, with its verdict, and exit with the code of that."""
     from mdxai.record import open_run
@@ -246,14 +257,19 @@ def _print_finished(out: Path, quiet: bool, as_json: bool) -> None:
         Console(highlight=False).print(
             _escape(f"{out} is finished: {verdict['stability']}{reason}"), soft_wrap=True
         )
-    halted = verdict.get("halted_by") is not None
-    raise typer.Exit(EXIT_HALTED if halted else _exit_code(verdict["stability"]))
+    raise typer.Exit(EXIT_HALTED if _halted(out) else _exit_code(verdict["stability"]))
 
 
 def _save_figure(draw: Callable[..., Any], out: Path) -> None:
     from mdxai.record import open_run
 
-    draw(open_run(out)).savefig(out / "figure.png", dpi=120)
+    try:
+        draw(open_run(out)).savefig(out / "figure.png", dpi=120)
+    except OSError as error:
+        errors.print(
+            f"the record is complete, but {out}/figure.png cannot be written: "
+            f"{error.strerror or error}", soft_wrap=True,
+        )  # fmt: skip
 
 
 def _print_run(monitor: Monitor, out: Path, quiet: bool, as_json: bool) -> None:
@@ -382,7 +398,10 @@ def replay(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a trajectory that exists, or a live stream; exit codes as those of `mdxai run`."""
+    """Check a trajectory that exists, or a live stream.
+
+    Exit code 0: stable, 2: bad input, 3: unstable, 4: nothing to judge, 6: unstable and halted.
+    """
     with _loading(quiet or as_json):
         from mdxai import replay as replaying
         from mdxai.check import calculator_factory
@@ -414,6 +433,8 @@ def replay(
         )  # fmt: skip
     _save_figure(run_figure, out)
     _print_run(monitor, out, quiet, as_json)
+    if monitor.halted_by is not None:
+        raise typer.Exit(EXIT_HALTED)
     raise typer.Exit(_exit_code(str(monitor.verdict.stability)))
 
 

@@ -27,7 +27,15 @@ from mdxai.engines import AseEngine, Engine, Restartable
 from mdxai.frame import Frame
 from mdxai.interruption import Interruption
 from mdxai.overhead import Cost, Overhead
-from mdxai.preparation import Choices, Prepared, header_of, measured, prepare
+from mdxai.preparation import (
+    ChoiceError,
+    Choices,
+    Prepared,
+    header_of,
+    measured,
+    prepare,
+    system_of,
+)
 from mdxai.principles import Deviation
 from mdxai.record import (
     Checkpoint,
@@ -38,7 +46,8 @@ from mdxai.record import (
     refuse_other_run,
 )
 from mdxai.record.checkpoint import checkpoint_path, read_checkpoint
-from mdxai.record.restart import checkpoint_of, give_up_start
+from mdxai.record.header import refuse_unstorable
+from mdxai.record.restart import checkpoint_of, give_up_start, refuse_start
 from mdxai.record.rollbacks import Rollback, is_pending, n_rollbacks, plan_rollback, rollbacks_of
 from mdxai.state import restore, snapshot
 from mdxai.statistics import BinnedMoments
@@ -89,8 +98,9 @@ class Monitor:
         thresholds: what deviations count; `mdxai.load_thresholds` reads a file of changes.
         expected: reactions that are wanted: bonds that may break and form, such as "C1-O2" (atoms
             numbered from 0) or "O-H" (elements).
-        on_unstable: "warn" (default), "ignore", "halt" (end the run after this step), "raise"
-            (UnstableTrajectory), or a function that is given the verdict. Called once.
+        on_unstable: "warn" (default), "ignore", "halt" (end the run after this step; told to run
+            again, it ends at the next frame), "raise" (UnstableTrajectory), or a function that is
+            given the verdict. Called once.
         blackbox: number of the last steps held in full detail, and written, explained, when the
             run becomes unstable; 0 for none. Where the monitor sees only every n-th step, the
             steps between are held too, from the second frame on.
@@ -105,7 +115,7 @@ class Monitor:
 
     Raises:
         RecordError: when `path` already holds a run.
-        TypeError, ValueError: for unusable arguments.
+        TypeError, ValueError: for unusable arguments (`ChoiceError` and those of each module).
     """
 
     def __init__(  # noqa: PLR0913 (every choice of a user's one line)
@@ -138,7 +148,7 @@ class Monitor:
             None if early_warning is None else load_calibration(early_warning),
         )
         if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt", "raise")):
-            raise ValueError(
+            raise ChoiceError(
                 "on_unstable must be 'ignore', 'warn', 'halt', 'raise' or a function, got "
                 f"{on_unstable!r}"
             )
@@ -152,10 +162,11 @@ class Monitor:
             self._writer = RunWriter(path, record)
             refuse_other_run(self._writer.path)
         self._on_unstable, self._on_warning = on_unstable, on_warning
+        refuse_unstorable(context or {})
         self._context = dict(context or {})
         self._court = Court()
         self._ready: Prepared | None = None
-        self._reacted = self._finished = self._looks_between = False
+        self._reacted = self._finished = self._looks_between = self._takes_over = False
         self._halted_by: str | None = None
         self._rollbacks: list[Rollback] = []
         self._started = 0.0
@@ -178,7 +189,8 @@ class Monitor:
                 dyn.attach(monitor, interval=1)
                 dyn.run(20_000 - dyn.nsteps)
 
-        Where there is no checkpoint yet, the run starts afresh: the same script serves both.
+        Where there is no checkpoint yet, the run starts afresh: the same script serves both. What
+        was recorded without one is put aside at the first frame, if it was the same run.
 
         Args:
             dynamics: made as for the first start.
@@ -191,13 +203,14 @@ class Monitor:
         """
         folder = Path(path)
         checkpoint = checkpoint_of(folder)
-        if checkpoint is None:
-            give_up_start(folder)
-            return cls(dynamics, path, **arguments)
         record = arguments.pop("record", None)
         monitor = cls(dynamics, None, **arguments)
         monitor._writer = RunWriter(path, record)
-        monitor._continue(checkpoint)
+        if checkpoint is None:
+            refuse_start(folder)
+            monitor._takes_over = True
+        else:
+            monitor._continue(checkpoint)
         return monitor
 
     @classmethod
@@ -339,6 +352,8 @@ class Monitor:
         self._court = Court(self._ready.thresholds, self._ready.unavailable)
         if self._writer is not None:
             header = header_of(self._engine, self._ready, self._choices, self._context)
+            if self._takes_over:
+                give_up_start(self._writer.path, header)
             self._writer.start(header, self._ready.principles)
 
     def _look_between(self) -> None:
@@ -444,7 +459,8 @@ class Monitor:
     def _save(self, step: int) -> None:
         """Commit what has gathered where it is due, and whenever the run is asked to stop."""
         stopped = self._interruption.name is not None
-        if stopped:
+        halted = self._halted_by is not None and self._on_unstable == "halt"
+        if stopped or halted:  # also when the dynamics are told to run once more
             self._engine.stop()
         if self._writer is not None and (stopped or self._writer.due(step)):
             self._writer.commit(step, self._state())
@@ -476,6 +492,7 @@ class Monitor:
             "last_step": self.last_step,
             "reacted": self._reacted,
             "halted_by": self._halted_by,
+            "looks_between": self._looks_between,
         }
 
     def _continue(self, checkpoint: Checkpoint, *, branch: bool = False) -> None:
@@ -502,6 +519,8 @@ class Monitor:
                 f"{folder} was being rolled back when it was ended; use Monitor.rollback, or "
                 "`mdxai run --rollback`, once more"
             )
+        # The first frame is the recorded one: what drives the atoms now is what counts.
+        header["system"] |= system_of(self._engine.frame())
         changed = differences(_expected(checkpoint, header, branch), header)
         if changed:
             raise RecordError(
@@ -514,6 +533,8 @@ class Monitor:
         self.last_step, self._reacted = parts["last_step"], parts["reacted"]
         self._halted_by = parts["halted_by"]
         self._box.restore(state["blackbox"])
+        if parts["looks_between"]:
+            self._look_between()
         if state["explain"] and self._ready.explain is not None:
             self._ready.explain.restore(state["explain"])  # type: ignore[attr-defined]
         if branch:
@@ -554,15 +575,17 @@ class Monitor:
             if self._choices.early_warning is not None:
                 content["warnings"] = [warning.as_dict() for warning in self.warnings]
             # After an error the engine may be in the middle of a step.
-            state = self._state() if interrupted_by is None and self._at_rest() else None
-            self._writer.finish(content, self.profile, state)
+            state = self._state() if interrupted_by is None else None
+            step = None if state is None else self._engine.frame().step
+            self._writer.finish(content, self.profile, state, step)
         self._finished = True
 
-    def _at_rest(self) -> bool:
-        """Whether the engine can be restarted and is where the last frame was taken in."""
-        return isinstance(self._engine, Restartable) and self._engine.frame().step == self.last_step
-
     def __enter__(self) -> Self:
+        if self._finished:
+            raise ChoiceError(
+                "this monitor is finished and sees no more frames; make another one, or go on with "
+                "its record: Monitor.resume(dynamics, path)"
+            )
         if self._writer is not None:
             self._interruption.catch()
         return self

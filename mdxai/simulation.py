@@ -22,8 +22,9 @@ from ase.md.verlet import VelocityVerlet
 from mdxai.calculators.potential import check_structure
 from mdxai.early_warning import load_calibration
 from mdxai.monitor import Monitor
+from mdxai.preparation import describe_calculator
 from mdxai.record import RecordError, RecordSettings, differences
-from mdxai.record.restart import checkpoint_of
+from mdxai.record.restart import recorded_header, steps_done
 from mdxai.record.rollbacks import Rollback, is_pending, rollbacks_of
 from mdxai.thresholds import THRESHOLDS, load_thresholds
 
@@ -195,8 +196,8 @@ def simulate(  # noqa: PLR0913 (one argument per part of a run)
         out: run directory, or None for no record.
         progress: called with the monitor every 20 steps.
         context: further entries for run.toml.
-        resume: go on with the run in `out`, up to the same number of steps; where it has no
-            checkpoint yet, start it.
+        resume: go on with the run in `out`, up to the same number of steps or more; where it has
+            no checkpoint yet, start it.
 
     Raises:
         CalculatorError: for a structure the calculator cannot take.
@@ -207,12 +208,12 @@ def simulate(  # noqa: PLR0913 (one argument per part of a run)
         check_structure(card, atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     if settings.rollback and out is None:
         raise SettingsError("a rollback needs a record to go back to: give a run directory")
-    given = {"settings": asdict(settings), "structure_sha256": _fingerprint(atoms)}
-    context = given | (context or {})
+    context = _identity(atoms, settings) | (context or {})
     start = "new"
     if resume and out is not None:
-        _refuse_other_settings(Path(out), given)
-        start = "rollback" if is_pending(Path(out), rollbacks_of(Path(out))) else "resume"
+        folder = Path(out)
+        refuse_other_run(folder, calculator, atoms, settings, steps_done(folder))
+        start = "rollback" if is_pending(folder, rollbacks_of(folder)) else "resume"
     while True:
         system = atoms.copy()
         system.calc = calculator
@@ -242,7 +243,7 @@ def _stretch(
         if progress is not None:
             dynamics.attach(progress, 20, monitor)
         if monitor.halted_by is None:
-            if settings.rollback and start == "new":
+            if settings.rollback and monitor.last_step is None:
                 system.get_forces()  # which the first step needs anyway
                 monitor()
                 monitor.checkpoint()  # for a run that breaks before the first that comes due
@@ -304,15 +305,36 @@ def _fingerprint(atoms: Atoms) -> str:
     return digest.hexdigest()
 
 
-def _refuse_other_settings(folder: Path, given: dict[str, Any]) -> None:
-    checkpoint = checkpoint_of(folder)
-    if checkpoint is None:
+def refuse_other_run(
+    folder: Path, calculator: Any, atoms: Atoms, settings: RunSettings, steps: int | None
+) -> None:
+    """Check that a recorded run is the one that is to be resumed; more steps are fine.
+
+    Args:
+        folder: run directory.
+        calculator: of the run to resume.
+        atoms: its start structure.
+        settings: its settings.
+        steps: MD steps done; None where there is no checkpoint.
+
+    Raises:
+        RecordError: with what is different.
+    """
+    header = recorded_header(folder)
+    if header is None:
         return
-    recorded = checkpoint.header.get("context", {})
-    old = {key: recorded.get(key, {}) for key in given}
-    changed = [line.removeprefix("parameters.") for line in differences(
-        {"parameters": old}, {"parameters": given}
-    ) if not line.startswith(_MAY_CHANGE)]  # fmt: skip
+    given = _identity(atoms, settings)
+    recorded = header.get("context", {})
+    changed = differences(
+        {"parameters": {key: recorded.get(key, {}) for key in given},
+         "calculator": header.get("calculator", {})},
+        {"parameters": given, "calculator": describe_calculator(calculator)},
+    )  # fmt: skip
+    changed = [
+        line.removeprefix("parameters.") for line in changed if not line.startswith(_MAY_CHANGE)
+    ]
+    if steps is not None and settings.steps < steps and not rollbacks_of(folder):
+        changed.append(f"settings.steps: {steps} are done, now {settings.steps} are asked for")
     if changed:
         raise RecordError(
             f"{folder} cannot be continued with other settings:\n  " + "\n  ".join(changed)
@@ -320,4 +342,10 @@ def _refuse_other_settings(folder: Path, given: dict[str, Any]) -> None:
         )  # fmt: skip
 
 
-_MAY_CHANGE = tuple(f"parameters.settings.checkpoint_{unit}:" for unit in ("steps", "seconds"))
+def _identity(atoms: Atoms, settings: RunSettings) -> dict[str, Any]:
+    return {"settings": asdict(settings), "structure_sha256": _fingerprint(atoms)}
+
+
+_MAY_CHANGE = tuple(
+    f"parameters.settings.{name}:" for name in ("steps", "checkpoint_steps", "checkpoint_seconds")
+)

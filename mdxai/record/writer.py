@@ -49,11 +49,16 @@ class RunWriter:
     Args:
         path: directory; created by `start`, so that a run which fails to start leaves nothing.
         settings: what is kept, and how often it is written.
+
+    Raises:
+        RecordError: for settings of another kind.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], settings: RecordSettings | None = None
     ) -> None:
+        if settings is not None and not isinstance(settings, RecordSettings):
+            raise RecordError(f"record must be RecordSettings(...) or None, got {settings!r}")
         self.path = Path(path)
         self.settings = settings or RecordSettings()
         self.open = False
@@ -296,7 +301,7 @@ class RunWriter:
             self._parts["trajectory"] = retain_last(
                 self.path, self._parts["trajectory"], self.settings.retain
             )
-        if profile is not None:
+        if profile is not None and profile.count.any():
             write_part(self.path, "profile", [_profile_table(profile, self._seen)])
         write_verdict(self.path, {**verdict, "parts": self._names_of_parts()})
         self.close()
