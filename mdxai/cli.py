@@ -868,14 +868,14 @@ def study(
     """
     silent = quiet or as_json
     with _loading(silent):
-        from mdxai.study import Places, StudyRecipe, analyse, work
+        from mdxai.study import Places, StudyRecipe, analyse, run_study
         from mdxai.study.scheduler import workers as dask_workers
 
     plan = StudyRecipe.load(recipe)
     folder = (out or Path("runs") / plan.name).absolute()
     places = Places(folder, None if data is None else data.absolute())
     with dask_workers(scheduler, workers) as client, _study_progress(silent) as report:
-        progress = work(client, plan, places, report)
+        progress = run_study(client, plan, places, report)
     page = analyse(plan, places, progress.failed)
     if as_json:
         print(_json({"page": str(page), "done": progress.done, "failed": progress.failed}))

@@ -14,7 +14,7 @@ import mdxai
 from mdxai.study import Places, StudyError, StudyRecipe
 from mdxai.study.batch import Batch, batches, is_done, run_batch, set_aside
 from mdxai.study.committee import SPREAD, committees, measure_spread
-from mdxai.study.work import work
+from mdxai.study.work import run_study
 
 RECIPE = """
 [simulation]
@@ -172,12 +172,12 @@ def test_a_model_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     recipe = recipe_from(text.replace('committee = "weak"', ""), tmp_path)
     places = Places(tmp_path / "study")
     seen = []
-    progress = work(InlineClient(), recipe, places, lambda p: seen.append(p.done))
+    progress = run_study(InlineClient(), recipe, places, lambda p: seen.append(p.done))
     assert list(progress.failed) == ["no-such-model at 300 K"]
     assert "there is no calculator 'no-such-model'" in progress.failed["no-such-model at 300 K"]
     assert (progress.done, progress.total) == (1, 2)
     assert is_done(Batch(recipe.candidates[1], 300), places)
-    assert work(InlineClient(), recipe, places).done == 1  # what is done is skipped
+    assert run_study(InlineClient(), recipe, places).done == 1  # what is done is skipped
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_a_killed_worker_costs_only_the_batch_it_held(tmp_path):
     with workers(n=2) as client:
         thread = threading.Thread(target=kill, args=(client,))
         thread.start()
-        progress = work(client, recipe, places)
+        progress = run_study(client, recipe, places)
         thread.join()
     assert killed
     assert not progress.failed

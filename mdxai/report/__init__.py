@@ -3,6 +3,7 @@
 from mdxai.report.figures import run_figure
 from mdxai.report.lead_times import lead_time_figure
 from mdxai.report.pictures import draw_body_orders, draw_decay, draw_dimers, draw_molecule
+from mdxai.report.stability import stability_figure
 
 __all__ = [
     "draw_body_orders",
@@ -11,4 +12,5 @@ __all__ = [
     "draw_molecule",
     "lead_time_figure",
     "run_figure",
+    "stability_figure",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from mdxai.study.batch import Batch, batches, is_done, run_batch
 from mdxai.study.committee import Committee, committees, measure_spread
 from mdxai.study.models import Places, provide
-from mdxai.study.recipe import Candidate, StudyError, StudyRecipe
+from mdxai.study.recipe import Candidate, StudyRecipe
 
 Report = Callable[["Progress"], None]
 
@@ -31,7 +31,7 @@ class Progress:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def work(
+def run_study(
     client: Any, recipe: StudyRecipe, places: Places, report: Report = lambda _: None
 ) -> Progress:
     """Train and run what a study still lacks, on the workers of a Dask client.
@@ -111,6 +111,3 @@ def _follow(client: Any, names: dict[Any, str], progress: Progress, report: Repo
             progress.failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         future.release()
         report(progress)
-
-
-__all__ = ["Progress", "StudyError", "work"]
