@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         load_calculator,
         load_property,
     )
+    from mdxai.early_warning import Calibration, EarlyWarning, EarlyWarningIssued
     from mdxai.engines.schnetpack_calculator import ReplicaCalculator
     from mdxai.frame import Frame, Pairs
     from mdxai.monitor import InstabilityWarning, Monitor, UnstableTrajectory
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 _HOME = {
     "Attribution": "mdxai.attribution",
     "CalculatorError": "mdxai.calculators",
+    "Calibration": "mdxai.early_warning",
+    "EarlyWarning": "mdxai.early_warning",
+    "EarlyWarningIssued": "mdxai.early_warning",
     "Frame": "mdxai.frame",
     "InstabilityWarning": "mdxai.monitor",
     "Monitor": "mdxai.monitor",
@@ -58,6 +62,9 @@ _HOME = {
 __all__ = [
     "Attribution",
     "CalculatorError",
+    "Calibration",
+    "EarlyWarning",
+    "EarlyWarningIssued",
     "Frame",
     "InstabilityWarning",
     "Monitor",

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -16,6 +17,12 @@ from ase.md.md import MolecularDynamics
 from mdxai.attribution import Attribution
 from mdxai.blackbox import BlackBox
 from mdxai.calculators import CalculatorError
+from mdxai.early_warning import (
+    Calibration,
+    EarlyWarning,
+    EarlyWarningIssued,
+    load_calibration,
+)
 from mdxai.engines import AseEngine, Engine, Restartable
 from mdxai.frame import Frame
 from mdxai.interruption import Interruption
@@ -38,14 +45,17 @@ from mdxai.record import (
     differences,
     refuse_other_run,
 )
+from mdxai.record.checkpoint import checkpoint_path, read_checkpoint
 from mdxai.record.header import refuse_unstorable
 from mdxai.record.restart import checkpoint_of, give_up_start, refuse_start
+from mdxai.record.rollbacks import Rollback, is_pending, n_rollbacks, plan_rollback, rollbacks_of
 from mdxai.state import restore, snapshot
 from mdxai.statistics import BinnedMoments
 from mdxai.thresholds import THRESHOLDS, Threshold, require_known
 from mdxai.verdict import Court, Verdict
 
 Reaction = Literal["ignore", "warn", "halt", "raise"] | Callable[[Verdict], None]
+Hearing = Literal["ignore", "warn"] | Callable[[EarlyWarning], None]
 
 
 class InstabilityWarning(UserWarning):
@@ -96,6 +106,10 @@ class Monitor:
             steps between are held too, from the second frame on.
         max_overhead: share of the wall time that the monitor may take: explanations and probes
             become rarer to keep to it. Which frames are explained then depends on the clock.
+        early_warning: calibration of early warnings, or its file: which series are watched, and
+            the rate of false alarms (the lowest that it has; `Calibration.at` chooses another).
+        on_warning: "warn" (default): EarlyWarningIssued, "ignore", or a function that is given
+            each early warning.
         record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
 
@@ -117,6 +131,8 @@ class Monitor:
         on_unstable: Reaction = "warn",
         blackbox: int = 50,
         max_overhead: float | None = None,
+        early_warning: Calibration | str | os.PathLike[str] | None = None,
+        on_warning: Hearing = "warn",
         record: RecordSettings | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
@@ -129,29 +145,36 @@ class Monitor:
             wanted,
             blackbox,
             max_overhead,
+            None if early_warning is None else load_calibration(early_warning),
         )
         if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt", "raise")):
             raise ChoiceError(
                 "on_unstable must be 'ignore', 'warn', 'halt', 'raise' or a function, got "
                 f"{on_unstable!r}"
             )
+        if not (callable(on_warning) or on_warning in ("ignore", "warn")):
+            raise ValueError(
+                f"on_warning must be 'ignore', 'warn' or a function, got {on_warning!r}"
+            )
         self._engine = dynamics if isinstance(dynamics, Engine) else AseEngine(dynamics)
         self._writer: RunWriter | None = None
         if path is not None:
             self._writer = RunWriter(path, record)
             refuse_other_run(self._writer.path)
-        self._on_unstable = on_unstable
+        self._on_unstable, self._on_warning = on_unstable, on_warning
         refuse_unstorable(context or {})
         self._context = dict(context or {})
         self._court = Court()
         self._ready: Prepared | None = None
         self._reacted = self._finished = self._looks_between = self._takes_over = False
         self._halted_by: str | None = None
+        self._rollbacks: list[Rollback] = []
         self._started = 0.0
         self._box = BlackBox(blackbox)
         self._interruption = Interruption()
         self.cost = Cost()
         self._overhead = Overhead(max_overhead, self.cost)
+        self._news: list[EarlyWarning] = []
         self.last_step: int | None = None
         self.last_attribution: Attribution | None = None
 
@@ -190,10 +213,73 @@ class Monitor:
             monitor._continue(checkpoint)
         return monitor
 
+    @classmethod
+    def rollback(
+        cls,
+        dynamics: MolecularDynamics | Engine,
+        path: str | os.PathLike[str],
+        *,
+        margin: float = 100.0,
+        changes: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Return a monitor that takes an unstable run back, to go on with these other dynamics.
+
+            dyn = Langevin(atoms, 0.25 * units.fs, ..., rng=np.random.default_rng(2))
+            with mdxai.Monitor.rollback(dyn, "runs/ethanol", on_unstable="halt") as monitor:
+                dyn.attach(monitor, interval=1)
+                dyn.run(20_000)
+
+        Positions, velocities, step count and time, the record and all that the monitor has learned
+        are those of the last good checkpoint; timestep, bath and random numbers those of
+        `dynamics`. What was recorded after it is put aside, not deleted. The rollback is an event,
+        and stands in rollbacks.json and verdict.json.
+
+        Args:
+            dynamics: made as for the first start, with a smaller timestep or another seed.
+            path: run directory of a run whose verdict is unstable.
+            margin: fs that should lie between the checkpoint and the onset; where none is so old,
+                the oldest from before the onset is taken.
+            changes: what is different now, for the record.
+            **arguments: the others of Monitor, as for the first start.
+
+        Raises:
+            RecordError: when the run cannot be taken back, with the reason.
+            StateError: when the checkpoint is one of other atoms.
+        """
+        folder = Path(path)
+        plan = plan_rollback(folder, margin, dict(changes or {}))
+        record = arguments.pop("record", None)
+        monitor = cls(dynamics, None, **arguments)
+        monitor._writer = RunWriter(path, record)
+        monitor._continue(read_checkpoint(checkpoint_path(folder, plan.to_step)), branch=True)
+        return monitor
+
+    @property
+    def rollbacks(self) -> tuple[Rollback, ...]:
+        """How often, and why, this run was taken back to an earlier checkpoint."""
+        return tuple(self._rollbacks)
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the last instant that was taken in, beyond those that come due.
+
+        Raises:
+            RecordError: without a record, and when the file system refuses.
+        """
+        if self._writer is None or self.last_step is None:
+            raise RecordError("a checkpoint needs a run directory and a frame taken in")
+        self._writer.commit(self.last_step, self._state())
+
     @property
     def verdict(self) -> Verdict:
         """The judgement of what has been seen so far."""
         return self._court.verdict()
+
+    @property
+    def warnings(self) -> tuple[EarlyWarning, ...]:
+        """Early warnings so far, the last 100; the record holds all, as events."""
+        early = None if self._ready is None else self._ready.early
+        return () if early is None else tuple(early.issued)
 
     @property
     def profile(self) -> BinnedMoments | None:
@@ -249,6 +335,8 @@ class Monitor:
         self.last_step = frame.step
         deviations = self._observe(frame, attribution, explain)
         self._box.see(frame, deviations)
+        if self._news:
+            self._announce(frame)
         if self._court.unstable and not self._reacted:
             self._reacted = True
             self._react(frame)
@@ -305,7 +393,20 @@ class Monitor:
             self._writer.add_frame(frame, deviations)
             if attribution is not None:
                 self._writer.add_attribution(frame, attribution)
+        if self._ready.early is not None:
+            self._news = self._ready.early.see(frame, deviations, attribution)
         return deviations
+
+    def _announce(self, frame: Frame) -> None:
+        """Record early warnings, and tell whoever listens."""
+        news, self._news = self._news, []
+        for warning in news:
+            if self._writer is not None:
+                self._writer.add_event(frame.step, frame.time, "warning", warning.as_dict())
+            if callable(self._on_warning):
+                self._on_warning(warning)
+            elif self._on_warning == "warn":
+                warnings.warn(str(warning), EarlyWarningIssued, stacklevel=4)
 
     def _explain(self, frame: Frame) -> Attribution | None:
         assert self._ready is not None
@@ -374,13 +475,16 @@ class Monitor:
             "engine": self._engine.state(),
             "monitor": snapshot(self._parts()),
             "first": snapshot(ready.first),
+            "n_rollbacks": len(self._rollbacks),
+            "described": snapshot(asdict(self._engine.describe())),
             "blackbox": self._box.state(),
             "explain": explain.state() if explain is not None and hasattr(explain, "state") else {},
         }
 
     def _parts(self) -> dict[str, Any]:
         assert self._ready is not None
-        return {
+        early = self._ready.early
+        return ({} if early is None else {"early": early}) | {
             "principles": self._ready.principles,
             "profile": self._ready.profile,
             "court": self._court,
@@ -391,8 +495,12 @@ class Monitor:
             "looks_between": self._looks_between,
         }
 
-    def _continue(self, checkpoint: Checkpoint) -> None:
+    def _continue(self, checkpoint: Checkpoint, *, branch: bool = False) -> None:
         """Go on from a checkpoint: monitor, engine and record.
+
+        Args:
+            checkpoint: of this run.
+            branch: take from it where the atoms are, not how they move on.
 
         Raises:
             RecordError: when the run cannot be continued like this, with what is different.
@@ -401,11 +509,19 @@ class Monitor:
         folder, state = self._writer.path, checkpoint.state
         if not isinstance(self._engine, Restartable):
             raise RecordError(f"{type(self._engine).__name__} cannot be resumed")
+        if branch:
+            _refuse_to_branch(self._engine)
         self._ready = prepare(self._engine, restore(None, state["first"]), self._choices)
         header = header_of(self._engine, self._ready, self._choices, self._context)
         # The first frame is the recorded one: what drives the atoms now is what counts.
         header["system"] |= system_of(self._engine.frame())
-        changed = differences(checkpoint.header, header)
+        rollbacks = rollbacks_of(folder)
+        if not branch and is_pending(folder, rollbacks):
+            raise RecordError(
+                f"{folder} was being rolled back when it was ended; use Monitor.rollback, or "
+                "`mdxai run --rollback`, once more"
+            )
+        changed = differences(_expected(checkpoint, header, branch), header)
         if changed:
             raise RecordError(
                 f"{folder} cannot be continued like this:\n  " + "\n  ".join(changed)
@@ -421,10 +537,25 @@ class Monitor:
             self._look_between()
         if state["explain"] and self._ready.explain is not None:
             self._ready.explain.restore(state["explain"])  # type: ignore[attr-defined]
-        self._engine.restore(state["engine"])
+        if branch:
+            self._engine.branch(state["engine"])  # type: ignore[attr-defined]
+        else:
+            self._engine.restore(state["engine"])
         self._writer.resume(checkpoint)
+        self._rollbacks = rollbacks
         self.cost.resumed_at.append(checkpoint.step)
         self._started = time.perf_counter() - self.cost.total
+        if branch:
+            self._tell_rollbacks(n_rollbacks(checkpoint))
+            self.checkpoint()  # from here on the rollback is not pending
+
+    def _tell_rollbacks(self, n_told: int) -> None:
+        """Record as events what the record, taken back to a checkpoint, does not know of."""
+        assert self._writer is not None
+        assert self.last_step is not None
+        for number, rollback in enumerate(self._rollbacks[n_told:], start=n_told + 1):
+            content = {"number": number, **rollback.as_dict()}
+            self._writer.add_event(self.last_step, rollback.to_time_fs, "rollback", content)
 
     def finish(self, interrupted_by: str | None = None) -> None:
         """Write what is left and the verdict. Leaving the `with` block calls this.
@@ -439,6 +570,10 @@ class Monitor:
                 "halted_by": self._halted_by,
                 "cost": self.cost.as_dict(),
             }
+            if self._rollbacks:
+                content["rollbacks"] = [rollback.as_dict() for rollback in self._rollbacks]
+            if self._choices.early_warning is not None:
+                content["warnings"] = [warning.as_dict() for warning in self.warnings]
             # After an error the engine may be in the middle of a step.
             state = self._state() if interrupted_by is None else None
             step = None if state is None else self._engine.frame().step
@@ -468,3 +603,30 @@ class Monitor:
                 raise
         finally:
             self._interruption.release()
+
+
+def _refuse_to_branch(engine: Engine) -> None:
+    if not hasattr(engine, "branch"):
+        raise RecordError(f"{type(engine).__name__} cannot be rolled back")
+    if engine.temperature() is not None and engine.bath_energy() is not None:
+        raise RecordError(
+            f"{engine.describe().name} counts the heat of its bath from its own start, so energies "
+            "before and after a rollback could not be compared; use Langevin"
+        )
+
+
+def _expected(checkpoint: Checkpoint, header: Mapping[str, Any], branch: bool) -> dict[str, Any]:
+    """Return the header that a run which goes on from a checkpoint must have.
+
+    Raises:
+        RecordError: for a rollback to another kind of dynamics.
+    """
+    expected = dict(checkpoint.header)
+    if branch:
+        old, new = checkpoint.header["engine"], header["engine"]
+        if old["name"] != new["name"]:
+            raise RecordError(f"a rollback goes on with {old['name']}, got {new['name']}")
+        expected["engine"] = new
+    elif n_rollbacks(checkpoint):
+        expected["engine"] = restore(None, checkpoint.state["described"])
+    return expected

@@ -11,6 +11,7 @@ import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
 from mdxai.calculators import CalculatorError, twin_of
+from mdxai.early_warning import Calibration, EarlyWarnings
 from mdxai.engines import Engine
 from mdxai.frame import Frame
 from mdxai.principles import (
@@ -45,6 +46,7 @@ class Choices:
     expected: Sequence[str] = ()
     blackbox: int = 50
     max_overhead: float | None = None
+    early_warning: Calibration | None = None
 
     def __post_init__(self) -> None:
         for name in ("attribute_every", "probe_every", "blackbox"):
@@ -67,6 +69,7 @@ class Prepared:
         unavailable: laws that cannot be checked, with reasons.
         explain: explains frames, where that is possible.
         channels, profile: statistics of explanations, where there are pairs.
+        early: detectors of early warnings, where asked for.
     """
 
     first: Frame
@@ -76,6 +79,7 @@ class Prepared:
     explain: Attributor | None = None
     channels: ElementPairChannels | None = None
     profile: BinnedMoments | None = None
+    early: EarlyWarnings | None = None
 
 
 def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
@@ -106,6 +110,13 @@ def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
         given = {t.principle for t in ready.thresholds}
         ready.thresholds += tuple(t for t in PROBE_THRESHOLDS if t.principle not in given)
     ready.unavailable |= _not_judged(ready.principles, ready.thresholds)
+    if choices.early_warning is not None:
+        cutoff = None if ready.profile is None else calculator.card.cutoff
+        costs = {p.name: p.cost for p in ready.principles}
+        ready.early = EarlyWarnings(choices.early_warning, first, costs, cutoff)
+        ready.unavailable |= {
+            f"early warning by {name}": why for name, why in ready.early.unavailable.items()
+        }
     return ready
 
 
@@ -155,7 +166,7 @@ def header_of(
     engine: Engine, ready: Prepared, choices: Choices, context: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what run.toml says of a run."""
-    first = ready.first
+    first, early = ready.first, choices.early_warning
     doubt = getattr(engine, "doubt", lambda: None)()
     return {
         "calculator": describe_calculator(engine.calculator),
@@ -163,7 +174,8 @@ def header_of(
         "system": system_of(first) | {"cell_ang": first.cell.tolist()},
         "parameters": {"attribute_every": choices.attribute_every, "gamma": choices.gamma,
                        "probe_every": choices.probe_every, "expected": list(choices.expected),
-                       "max_overhead": choices.max_overhead},
+                       "max_overhead": choices.max_overhead,
+                       "early_warning": None if early is None else early.summary()},
         "thresholds": {t.principle: asdict(t) for t in ready.thresholds},
         "unavailable": ready.unavailable,
         "restart": "exact" if doubt is None else doubt,

@@ -23,8 +23,8 @@ class Outcome:
         unstable: whether it ended by instability.
         times: (n_frames,) fs from the first frame on, all before `end` where it is unstable.
         series: (n_frames,) values per name, NaN where not measured at that frame: deviations by
-            principle; relevance by element pair and distance bin, such as "C-H 1.05 Å"; plain
-            predictors such as "temperature" and "force_norm".
+            principle; relevance by element pair and distance bin, such as "C-H 1.125 Å", the bin's
+            centre; plain predictors such as "kinetic_temperature" and "force_norm".
         traits: numbers that belong to the whole run, such as the model's test errors.
     """
 

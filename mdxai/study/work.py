@@ -59,17 +59,22 @@ def work(
 
 def _submit_batches(client: Any, recipe: StudyRecipe, places: Places) -> dict[Any, str]:
     """Submit what is missing: every model's hottest batch before anybody's second."""
+    todo = [
+        (rank, batch)
+        for candidate in recipe.candidates
+        for rank, batch in enumerate(batches(recipe, candidate))
+        if not is_done(batch, places)
+    ]
+    models: dict[str, Any] = {}
     names = {}
-    for candidate in recipe.candidates:
-        todo = [(k, b) for k, b in enumerate(batches(recipe, candidate)) if not is_done(b, places)]
-        if not todo:
-            continue
-        model = client.submit(provide, candidate, recipe, places, pure=False)
-        for rank, batch in todo:
-            future = client.submit(
-                _run_after, model, batch, recipe, places, pure=False, priority=-rank
-            )
-            names[future] = batch.name
+    for rank, batch in sorted(todo, key=lambda item: item[0]):
+        candidate = batch.candidate
+        if candidate.name not in models:
+            models[candidate.name] = client.submit(provide, candidate, recipe, places, pure=False)
+        future = client.submit(
+            _run_after, models[candidate.name], batch, recipe, places, pure=False, priority=-rank
+        )
+        names[future] = batch.name
     return names
 
 

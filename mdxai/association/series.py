@@ -1,0 +1,129 @@
+"""What a run measured over time: deviations, plain predictors, relevance per pair and distance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ase.data import chemical_symbols
+
+from mdxai.calculators.card import pair_key
+from mdxai.frame import Floats, Ints
+from mdxai.record import Run
+
+SPREAD = "committee.parquet"  # beside the run: step, committee_spread (eV/Å)
+PLAIN = ("kinetic_temperature", "force_norm", "contact", "committee_spread")
+BIN_NAME = re.compile(r"^([A-Z][a-z]?-[A-Z][a-z]?) (\d+(?:\.\d+)?) Å$")
+PAIR_COLUMNS = ("step", "i", "j", "distance_ang")
+
+
+def bin_name(pair: str, centre: float) -> str:
+    """Return how relevance of an element pair in a distance bin is called, "C-H 1.125 Å"."""
+    return f"{pair} {centre:g} Å"
+
+
+def bin_of(name: str) -> tuple[str, float] | None:
+    """Return element pair and centre of the bin (Å), or None for another series."""
+    found = BIN_NAME.match(name)
+    return (found[1], float(found[2])) if found else None
+
+
+def series_of(run: Run, width: float) -> tuple[Floats, dict[str, Floats]]:
+    """Return the times of the recorded frames (fs) and everything that was measured at them.
+
+    Every series is (n_frames,), NaN where it was not measured at that frame, or not finite:
+    deviations by principle; "kinetic_temperature", K; "force_norm", the largest norm of a force on
+    an atom, eV/Å; "committee_spread", eV/Å, where it was measured; and the mean of |two-body
+    relevance| (|flow| where that was recorded) over the recorded pairs of two elements in a bin of
+    distances, eV, named as by `bin_name`.
+
+    Args:
+        run: opened run.
+        width: of distance bins, Å; they start at 0.
+
+    Raises:
+        RecordError: when no frame was recorded, or a part is damaged.
+    """
+    table = run.frames_table(["step", "time_fs", "temperature_K", *run.deviations])
+    steps = table["step"].to_numpy()
+    found = {name: _floats(table[name]) for name in run.deviations}
+    found["kinetic_temperature"] = _floats(table["temperature_K"])
+    found["force_norm"] = _at(steps, *_largest_forces(run))
+    if (run.path / SPREAD).is_file():
+        spread = pq.read_table(run.path / SPREAD)
+        found["committee_spread"] = _at(
+            steps, spread["step"].to_numpy(), _floats(spread["committee_spread"])
+        )
+    return table["time_fs"].to_numpy(), found | _relevance(run, steps, width)
+
+
+def _floats(column: pa.ChunkedArray) -> Floats:
+    values = np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def _at(steps: Ints, measured: Ints, values: Floats) -> Floats:
+    """Return values that were measured at some steps, at the steps of the frames."""
+    series = np.full(len(steps), np.nan)
+    _, here, there = np.intersect1d(steps, measured, assume_unique=True, return_indices=True)
+    series[here] = values[there]
+    return series
+
+
+def _largest_forces(run: Run) -> tuple[Ints, Floats]:
+    steps, norms = [np.empty(0, dtype=np.int64)], [np.empty(0)]
+    for table in run.tables("trajectory", ["step", "forces"]):
+        flat = table["forces"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        forces = flat.reshape(table.num_rows, -1, 3).astype(np.float64)
+        steps.append(table["step"].to_numpy())
+        norms.append(np.sqrt((forces**2).sum(axis=-1)).max(axis=-1))
+    largest = np.concatenate(norms)
+    largest[~np.isfinite(largest)] = np.nan
+    return np.concatenate(steps), largest
+
+
+def _relevance(run: Run, steps: Ints, width: float) -> dict[str, Floats]:
+    """Sum |relevance| and count pairs per frame and cell, a row group at a time."""
+    numbers = np.asarray(run.header["system"]["numbers"])
+    names, channel_of = _channels(numbers)
+    sums: dict[str, Floats] = {}
+    counts: dict[str, Floats] = {}
+    for table in run.tables("pairs"):
+        measure = next(name for name in table.column_names if name.endswith("_eV"))
+        step, i, j, distance = (table[name].to_numpy() for name in PAIR_COLUMNS)
+        strength = np.abs(table[measure].to_numpy().astype(np.float64))
+        frame = np.searchsorted(steps, step)
+        known = (frame < len(steps)) & np.isfinite(strength) & np.isfinite(distance)
+        known[known] = steps[frame[known]] == step[known]
+        frame, strength, distance = frame[known], strength[known], distance[known]
+        place = np.floor(distance / width).astype(np.int64)
+        channel = channel_of[i[known], j[known]]
+        for c, b in np.unique(np.stack([channel, place]), axis=1).T:
+            here = (channel == c) & (place == b)
+            name = bin_name(names[c], (b + 0.5) * width)
+            _add(sums, name, frame[here], strength[here], len(steps))
+            _add(counts, name, frame[here], np.ones(here.sum()), len(steps))
+    return {name: _ratio(sums[name], counts[name]) for name in sorted(sums)}
+
+
+def _add(into: dict[str, Floats], name: str, frame: Ints, values: Floats, n: int) -> None:
+    into[name] = into.get(name, np.zeros(n)) + np.bincount(frame, values, minlength=n)
+
+
+def _ratio(total: Floats, count: Floats) -> Floats:
+    mean: Floats = np.full(len(total), np.nan)
+    return np.divide(total, count, out=mean, where=count > 0)
+
+
+def _channels(numbers: Ints) -> tuple[Sequence[str], Ints]:
+    """Return the names of element pairs, and the index of that of atoms i and j, (n, n)."""
+    kinds, index = np.unique(numbers, return_inverse=True)
+    symbols = [chemical_symbols[z] for z in kinds]
+    keys = [[pair_key(a, b) for b in symbols] for a in symbols]
+    names = sorted({key for row in keys for key in row})
+    lookup = np.array([[names.index(key) for key in row] for row in keys])
+    return names, lookup[index[:, None], index]
