@@ -206,7 +206,7 @@ def run(
         calculator, dtype=dtype, device=device, compile=compile, trust_pickle=trust_pickle,
         energy_unit=energy_unit, length_unit=length_unit,
     )  # fmt: skip
-    if resume and is_finished(out):
+    if resume and is_finished(out) and not may_roll_back(out, rollback):
         done = steps_done(out)
         refuse_other_settings(out, potential, atoms, settings, done)
         ended = done is None or done >= steps or _halted(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 import warnings
@@ -355,6 +356,7 @@ class Monitor:
             if self._takes_over:
                 give_up_start(self._writer.path, header)
             self._writer.start(header, self._ready.principles)
+            atexit.register(self._finish_late)
 
     def _look_between(self) -> None:
         """From now on hold the steps between monitored frames for the black box."""
@@ -542,6 +544,7 @@ class Monitor:
         else:
             self._engine.restore(state["engine"])
         self._writer.resume(checkpoint)
+        atexit.register(self._finish_late)
         self._rollbacks = rollbacks
         self.cost.resumed_at.append(checkpoint.step)
         self._started = time.perf_counter() - self.cost.total
@@ -578,7 +581,12 @@ class Monitor:
             state = self._state() if interrupted_by is None else None
             step = None if state is None else self._engine.frame().step
             self._writer.finish(content, self.profile, state, step)
+        atexit.unregister(self._finish_late)
         self._finished = True
+
+    def _finish_late(self) -> None:
+        """Finish the record of a script that ends without having left a `with` block."""
+        self.finish("the script ended before the monitor was finished")
 
     def __enter__(self) -> Self:
         if self._finished:

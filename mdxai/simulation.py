@@ -333,7 +333,8 @@ def refuse_other_run(
     changed = [
         line.removeprefix("parameters.") for line in changed if not line.startswith(_MAY_CHANGE)
     ]
-    if steps is not None and settings.steps < steps and not rollbacks_of(folder):
+    rolled_back = bool(rollbacks_of(folder))  # to a smaller timestep, which takes more steps
+    if steps is not None and settings.steps < steps and not rolled_back:
         changed.append(f"settings.steps: {steps} are done, now {settings.steps} are asked for")
     if changed:
         raise RecordError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -432,3 +434,28 @@ def test_threads_leave_signals_alone(tmp_path):
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_script_without_a_with_block_loses_nothing(tmp_path):
+    """The monitor finishes its record when the interpreter goes."""
+    path = tmp_path / "run"
+    script = f"""
+import mdxai, numpy as np
+from ase import units
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.md.verlet import VelocityVerlet
+atoms = molecule("CH3CH2OH")
+atoms.calc = EMT()
+dyn = VelocityVerlet(atoms, 0.5 * units.fs)
+dyn.attach(mdxai.Monitor(dyn, {str(path)!r}, attribute_every=0))
+dyn.run(30)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    run = mdxai.open_run(path)
+    assert run.n_frames == 31
+    assert "before the monitor was finished" in run.verdict["interrupted_by"]

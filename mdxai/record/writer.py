@@ -227,7 +227,10 @@ class RunWriter:
         self._gathered = self._spare or Gathered(self._names, self.settings)
         self._spare = None
         self._committed, self._waiting_since = step, time.monotonic()
-        self._future = self._thread.submit(self._work)
+        try:
+            self._future = self._thread.submit(self._work)
+        except RuntimeError:  # the interpreter is on its way out and starts no thread any more
+            self._work()
 
     def _raise_failure(self) -> None:
         if self._future is not None and self._future.done():
