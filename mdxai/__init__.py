@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mdxai.association import Association, associate
     from mdxai.attribution import Attribution, attributor
     from mdxai.calculators import (
         CalculatorError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mdxai.verdict import Verdict, judge
 
 _HOME = {
+    "Association": "mdxai.association",
     "Attribution": "mdxai.attribution",
     "CalculatorError": "mdxai.calculators",
     "Frame": "mdxai.frame",
@@ -46,6 +48,7 @@ _HOME = {
     "UnstableReplica": "mdxai.replicas",
     "UnstableTrajectory": "mdxai.monitor",
     "Verdict": "mdxai.verdict",
+    "associate": "mdxai.association",
     "attributor": "mdxai.attribution",
     "judge": "mdxai.verdict",
     "list_calculators": "mdxai.calculators",
@@ -56,6 +59,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Association",
     "Attribution",
     "CalculatorError",
     "Frame",
@@ -69,6 +73,7 @@ __all__ = [
     "UnstableReplica",
     "UnstableTrajectory",
     "Verdict",
+    "associate",
     "attributor",
     "judge",
     "list_calculators",
