@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mdxai.association import Association, associate
     from mdxai.attribution import Attribution, attributor
     from mdxai.calculators import (
         CalculatorError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mdxai.verdict import Verdict, judge
 
 _HOME = {
+    "Association": "mdxai.association",
     "Attribution": "mdxai.attribution",
     "CalculatorError": "mdxai.calculators",
     "Calibration": "mdxai.early_warning",
@@ -50,6 +52,7 @@ _HOME = {
     "UnstableReplica": "mdxai.replicas",
     "UnstableTrajectory": "mdxai.monitor",
     "Verdict": "mdxai.verdict",
+    "associate": "mdxai.association",
     "attributor": "mdxai.attribution",
     "judge": "mdxai.verdict",
     "list_calculators": "mdxai.calculators",
@@ -60,6 +63,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Association",
     "Attribution",
     "CalculatorError",
     "Calibration",
@@ -76,6 +80,7 @@ __all__ = [
     "UnstableReplica",
     "UnstableTrajectory",
     "Verdict",
+    "associate",
     "attributor",
     "judge",
     "list_calculators",
