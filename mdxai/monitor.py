@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +48,7 @@ from mdxai.record import (
     refuse_other_run,
 )
 from mdxai.record.checkpoint import checkpoint_path, read_checkpoint
+from mdxai.record.claim import DirectoryTakenOver, refuse_other_writer
 from mdxai.record.header import refuse_unstorable
 from mdxai.record.restart import checkpoint_of, give_up_start, refuse_start
 from mdxai.record.rollbacks import Rollback, is_pending, n_rollbacks, plan_rollback, rollbacks_of
@@ -203,6 +205,7 @@ class Monitor:
             StateError: when the checkpoint does not fit these dynamics.
         """
         folder = Path(path)
+        refuse_other_writer(folder)
         checkpoint = checkpoint_of(folder)
         record = arguments.pop("record", None)
         monitor = cls(dynamics, None, **arguments)
@@ -249,6 +252,7 @@ class Monitor:
             StateError: when the checkpoint is one of other atoms.
         """
         folder = Path(path)
+        refuse_other_writer(folder)
         plan = plan_rollback(folder, margin, dict(changes or {}))
         record = arguments.pop("record", None)
         monitor = cls(dynamics, None, **arguments)
@@ -586,7 +590,8 @@ class Monitor:
 
     def _finish_late(self) -> None:
         """Finish the record of a script that ends without having left a `with` block."""
-        self.finish("the script ended before the monitor was finished")
+        with suppress(DirectoryTakenOver):  # another monitor has gone on with the run
+            self.finish("the script ended before the monitor was finished")
 
     def __enter__(self) -> Self:
         if self._finished:

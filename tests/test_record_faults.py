@@ -64,9 +64,17 @@ class Faulty(files.FileSystem):
         self._spend()
         super().rename(old, new)
 
+    def link(self, old, new):
+        self._spend()
+        super().link(old, new)
+
     def remove(self, path):
         self._spend()
         super().remove(path)
+
+    def touch(self, path):
+        self._spend()
+        super().touch(path)
 
     def sync_folder(self, path):
         self._spend()

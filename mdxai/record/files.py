@@ -41,8 +41,22 @@ class FileSystem:
     def rename(self, old: Path, new: Path) -> None:
         old.replace(new)
 
+    def link(self, old: Path, new: Path) -> None:
+        """Give a file a name that no other has yet; where there are no links, nearly at once."""
+        try:
+            os.link(old, new)
+        except FileExistsError:
+            raise
+        except OSError:
+            if new.exists():
+                raise FileExistsError(new) from None
+            self.rename(old, new)
+
     def remove(self, path: Path) -> None:
         path.unlink()
+
+    def touch(self, path: Path) -> None:
+        os.utime(path)
 
     def sync_folder(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
@@ -101,15 +115,19 @@ class DurableFile:
     def flush(self) -> None:
         """Nothing is held back."""
 
-    def settle(self, name: str) -> Path:
-        """Give the file its name, durably."""
+    def settle(self, name: str, *, new: bool = False) -> Path:
+        """Give the file its name, durably; with `new`, a FileExistsError where it is taken."""
         assert self._descriptor is not None
         assert self._temporary is not None
         path = self._folder / name
         system.sync(self._descriptor)
         descriptor, self._descriptor = self._descriptor, None
         system.close(descriptor)
-        system.rename(self._temporary, path)
+        if new:
+            system.link(self._temporary, path)
+            self._temporary.unlink(missing_ok=True)
+        else:
+            system.rename(self._temporary, path)
         self._temporary = None
         system.sync_folder(self._folder)
         return path
@@ -125,16 +143,24 @@ class DurableFile:
         self._descriptor = self._temporary = None
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, new: bool = False) -> None:
     """Make `path` appear with `content`, complete and durable, or leave what was there.
 
+    Args:
+        path: of the file.
+        content: all of it.
+        new: whether a file that is there is an error.
+
     Raises:
+        FileExistsError: with `new`, where there is one.
         RecordError: when the file system refuses.
     """
     try:
         with DurableFile(path.parent) as file:
             file.write(content)
-            file.settle(path.name)
+            file.settle(path.name, new=new)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -219,6 +245,20 @@ def put_aside(path: Path) -> Path:
     except OSError as error:
         raise cannot_write(aside, error) from error
     return aside
+
+
+def touch(path: Path) -> None:
+    """Set the time of a file to now; one that is gone is fine.
+
+    Raises:
+        RecordError: when the file system refuses.
+    """
+    try:
+        system.touch(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def hash_of(path: Path) -> str:

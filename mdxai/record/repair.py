@@ -18,6 +18,7 @@ from mdxai.record.checkpoint import (
     read_checkpoint,
     refuse_missing_parts,
 )
+from mdxai.record.claim import WRITER
 from mdxai.record.files import (
     ASIDE,
     TEMPORARY,
@@ -134,6 +135,8 @@ def _state_of(folder: Path, name: str) -> FileState:
 
 def _checked(folder: Path, name: str) -> FileState:
     path = folder / name
+    if name == WRITER:
+        return FileState(name, UNFINISHED, detail="a process is writing, or was killed")
     if name.endswith(TEMPORARY):
         return FileState(name, UNFINISHED, detail="what a killed run was writing")
     if name == HEADER:

@@ -18,6 +18,7 @@ from mdxai.attribution import Attribution
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle
 from mdxai.record.checkpoint import Checkpoint, snapshot, write_checkpoint
+from mdxai.record.claim import Claim, DirectoryTakenOver
 from mdxai.record.columns import Gathered, event_text
 from mdxai.record.files import RecordError, make_folder
 from mdxai.record.header import SCHEMA, versions, without_none, write_header, write_verdict
@@ -62,6 +63,8 @@ class RunWriter:
         self.path = Path(path)
         self.settings = settings or RecordSettings()
         self.open = False
+        self._claim = Claim(self.path)
+        self._lost: DirectoryTakenOver | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._future: Future[None] | None = None
 
@@ -69,7 +72,8 @@ class RunWriter:
         """Create the directory with its run.toml.
 
         Raises:
-            RecordError: when the directory holds a run or cannot be created.
+            RecordError: when the directory holds a run or cannot be created, or another process
+                writes to it.
         """
         refuse_other_run(self.path)
         try:
@@ -79,6 +83,7 @@ class RunWriter:
                 f"cannot create the run directory {self.path}: {error.strerror or error}; choose "
                 "another directory"
             ) from error
+        self._claim.take()
         content = {
             "schema": SCHEMA,
             **header,
@@ -100,7 +105,12 @@ class RunWriter:
                 other settings, or when the file system refuses.
         """
         self._forget()
-        header, parts = rewind(self.path, checkpoint, self.settings)
+        self._claim.take()
+        try:
+            header, parts = rewind(self.path, checkpoint, self.settings)
+        except RecordError:
+            self._claim.release()
+            raise
         self._begin(header)
         self._parts |= parts
         self._last |= checkpoint.last
@@ -233,14 +243,21 @@ class RunWriter:
             self._work()
 
     def _raise_failure(self) -> None:
+        if self._lost is not None:
+            raise self._lost
         if self._future is not None and self._future.done():
             self._wait()
 
     def _wait(self) -> None:
-        """Wait for the commit in flight; raise what it met, once."""
+        """Wait for the commit in flight; raise what it met, once. A lost directory stays lost."""
         future, self._future = self._future, None
-        if future is not None:
-            future.result()
+        try:
+            if future is not None:
+                future.result()
+        except DirectoryTakenOver as lost:
+            self._lost = lost
+            self.close()
+            raise
 
     def _work(self) -> None:
         """Write what is queued; on an error it stays queued. Runs in the writer thread."""
@@ -252,11 +269,13 @@ class RunWriter:
             self._tidy()
 
     def _write(self, batch: _Batch) -> None:
+        self._claim.confirm()
         for kind, columns in batch.rows.columns().items():
             part, _ = write_part(self.path, kind, [columns.table()])
             self._parts[kind].append(part)
             columns.clear()
         if batch.state is not None:
+            self._claim.confirm()
             parts = self._names_of_parts()
             checkpoint = Checkpoint(batch.step, {}, self._header, parts, batch.last, batch.n_events)
             write_checkpoint(self.path, checkpoint, batch.state)
@@ -298,6 +317,7 @@ class RunWriter:
             self._future.exception()  # what failed is queued still, and tried again
         self._hand_over(self._seen if step is None else step, taken)
         self._wait()
+        self._claim.confirm()
         for kind, parts in self._parts.items():
             self._parts[kind] = merge_all(self.path, parts)
         if self.settings.retain is not None:
@@ -319,6 +339,7 @@ class RunWriter:
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
+        self._claim.release()
         self._wait()
 
 

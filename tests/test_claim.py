@@ -1,0 +1,131 @@
+"""One writer per run directory: who may go on, who is refused, who finds out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from mdxai.record import RecordError, RecordSettings, RunWriter, latest_checkpoint, open_run, repair
+from mdxai.record.claim import (
+    SILENT_SECONDS,
+    WRITER,
+    Claim,
+    DirectoryTakenOver,
+    refuse_other_writer,
+)
+
+from .synthetic_run import HEADER, LAWS, add_step, state_at
+from .test_record import assert_complete
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Id of a process that has taken `tmp_path / "run"`; a fork, since importing takes seconds."""
+    path = tmp_path / "run"
+    path.mkdir()
+    number = os.fork()
+    if number == 0:
+        try:
+            Claim(path).take()
+            time.sleep(600)
+        finally:
+            os._exit(1)
+    while not (path / WRITER).exists():
+        time.sleep(0.01)
+    yield number
+    os.kill(number, signal.SIGKILL)
+    os.waitpid(number, 0)
+
+
+def begun(path, steps=14):
+    """Return an open writer that has committed `steps` steps."""
+    writer = RunWriter(path, RecordSettings())
+    writer.start(HEADER, LAWS)
+    for step in range(steps):
+        add_step(writer, step)
+    writer.commit(steps - 1, state_at(steps - 1))
+    writer._wait()
+    return writer
+
+
+def test_a_living_process_is_respected_and_a_killed_one_is_not(tmp_path, holder):
+    path = tmp_path / "run"
+    for attempt in (Claim(path).take, lambda: RunWriter(path).start(HEADER, LAWS)):
+        with pytest.raises(RecordError, match=rf"being written by process {holder} on"):
+            attempt()
+    assert [entry.name for entry in path.iterdir()] == [WRITER]
+    os.kill(holder, signal.SIGKILL)
+    os.waitid(os.P_PID, holder, os.WEXITED | os.WNOWAIT)
+    refuse_other_writer(path)  # dead, though its parent has not taken note of it yet
+    begun(path).finish({}, None)
+    assert_complete(path, 14)
+    assert not (path / WRITER).exists()
+
+
+def test_a_number_that_was_used_again_is_another_process(tmp_path, holder):
+    token = tmp_path / "run" / WRITER
+    content = json.loads(token.read_text())
+    assert content["pid"] == holder
+    token.write_text(json.dumps(content | {"born": content["born"] - 1}))
+    refuse_other_writer(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", ['{"id": "1", "host": "elsewhere", "pid": 1, "born": 1}', "{"])
+def test_a_writer_elsewhere_counts_as_dead_once_it_has_been_silent(tmp_path, content):
+    token = tmp_path / WRITER
+    token.write_text(content)
+    with pytest.raises(RecordError, match=r"being written by .* wait \d+ s if it has ended"):
+        refuse_other_writer(tmp_path)
+    long_ago = time.time() - SILENT_SECONDS - 60
+    os.utime(token, (long_ago, long_ago))
+    refuse_other_writer(tmp_path)
+
+
+def test_whoever_has_lost_the_directory_stops_before_it_writes(tmp_path):
+    path = tmp_path / "run"
+    first = begun(path)
+    second = RunWriter(path, RecordSettings())  # of the same process, as in a notebook
+    second.resume(latest_checkpoint(path))
+    for step in range(14, 20):
+        add_step(first, step)
+        add_step(second, step)
+    before = sorted(path.iterdir())
+    first.commit(19, state_at(19))
+    with pytest.raises(DirectoryTakenOver, match="was taken over by process"):
+        first.finish({}, None)
+    assert sorted(path.iterdir()) == before
+    assert not first.open
+    with pytest.raises(DirectoryTakenOver):
+        add_step(first, 20)
+    assert not repair(path).files[-1].name.startswith("verdict")
+    second.finish({}, None)
+    assert_complete(path, 20)
+
+
+def test_every_commit_shows_life(tmp_path):
+    path = tmp_path / "run"
+    writer = begun(path)
+    os.utime(path / WRITER, (0, 0))
+    add_step(writer, 14)
+    writer.commit(14, state_at(14))
+    writer._wait()
+    assert (path / WRITER).stat().st_mtime > time.time() - 600
+    (path / WRITER).unlink()  # as another one does that has gone on with the run to its end
+    with pytest.raises(DirectoryTakenOver, match="writer is gone"):
+        writer.finish({}, None)
+    assert not (path / WRITER).exists()
+    assert open_run(path).frames_table().num_rows == 15
+
+
+def test_a_holder_that_is_done_leaves_nothing(tmp_path):
+    claim = Claim(tmp_path)
+    claim.take()
+    claim.confirm()
+    claim.release()
+    assert not list(tmp_path.iterdir())
