@@ -51,7 +51,14 @@ from mdxai.record.checkpoint import checkpoint_path, read_checkpoint
 from mdxai.record.claim import DirectoryTakenOver, refuse_other_writer
 from mdxai.record.header import refuse_unstorable
 from mdxai.record.restart import checkpoint_of, give_up_start, refuse_start
-from mdxai.record.rollbacks import Rollback, is_pending, n_rollbacks, plan_rollback, rollbacks_of
+from mdxai.record.rollbacks import (
+    Rollback,
+    aside_folder,
+    is_pending,
+    n_rollbacks,
+    plan_rollback,
+    rollbacks_of,
+)
 from mdxai.state import restore, snapshot
 from mdxai.statistics import BinnedMoments
 from mdxai.thresholds import THRESHOLDS, Threshold, require_known
@@ -547,7 +554,7 @@ class Monitor:
             self._engine.branch(state["engine"])  # type: ignore[attr-defined]
         else:
             self._engine.restore(state["engine"])
-        self._writer.resume(checkpoint)
+        self._writer.resume(checkpoint, aside_folder(len(rollbacks)) if branch else None)
         atexit.register(self._finish_late)
         self._rollbacks = rollbacks
         self.cost.resumed_at.append(checkpoint.step)

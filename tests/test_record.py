@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -27,6 +28,7 @@ from mdxai.record import (
     write_checkpoint,
 )
 from mdxai.record.checkpoint import decode, encode
+from mdxai.record.files import put_aside
 
 from .synthetic_run import (
     HEADER,
@@ -172,11 +174,47 @@ def test_a_run_on_the_way_can_be_taken_back(tmp_path):
             writer.commit(step, state_at(step))
     writer.commit(29)
     writer.resume(latest_checkpoint(tmp_path / "run"))
+    assert list((tmp_path / "run").glob("*.orphan"))
     for step in range(13, 40):
         add_step(writer, step)
     writer.finish({}, None)
     assert_complete(tmp_path / "run", 40)
-    assert list((tmp_path / "run").glob("*.orphan"))
+    assert not list((tmp_path / "run").glob("*.orphan"))  # repeated, row by row
+
+
+@pytest.mark.parametrize("kind", ["frames", "trajectory", "pairs", "events"])
+def test_what_a_resumed_run_did_not_repeat_is_kept(tmp_path, kind):
+    """A run that goes on otherwise keeps what it was before; other leftovers go."""
+    path = tmp_path / "run"
+    write_run(path, 30, 10, finish=False)
+    writer = RunWriter(path, RecordSettings())
+    writer.resume(read_checkpoint(list_checkpoints(path)[0]))
+    change = {
+        "frames": lambda frame: replace(frame, energy=1.0),
+        "trajectory": lambda frame: replace(frame, forces=frame.forces + 1.0),
+        "pairs": lambda frame: replace(frame, positions=frame.positions + frame.positions**2),
+        "events": lambda frame: frame,
+    }[kind]
+    for step in range(10, 30):
+        frame = change(frame_at(step)) if step == 25 else frame_at(step)
+        writer.add_frame(frame, deviations_at(step))
+        if step % 5 == 0:
+            writer.add_attribution(frame, attribution_of(frame))
+        if step % 9 == 4:
+            writer.add_event(step, frame.time, "other" if kind == "events" else "fourth",
+                             {"step": step, "all": np.arange(2)})  # fmt: skip
+    writer.finish({}, None)
+    changed = {"frames": {"frames", "trajectory"}, "pairs": {"pairs", "trajectory"}}
+    left = {p.name.partition("-")[0] for p in path.glob("*.orphan")}
+    assert left == changed.get(kind, {kind})
+
+
+def test_what_is_put_aside_twice_under_one_name_is_kept_twice(tmp_path):
+    for content in ("one", "two", "two"):
+        (tmp_path / "blackbox-7.extxyz").write_text(content)
+        put_aside(tmp_path / "blackbox-7.extxyz")
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"blackbox-7.extxyz.orphan": "one", "blackbox-7.extxyz.2.orphan": "two"}
 
 
 def test_retention_keeps_the_last_frames(tmp_path):

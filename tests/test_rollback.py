@@ -12,7 +12,7 @@ from ase.build import molecule
 
 import mdxai
 from mdxai.monitor import Monitor
-from mdxai.record import RecordError, list_checkpoints, read_checkpoint
+from mdxai.record import RecordError, list_checkpoints, read_checkpoint, repair
 from mdxai.record.rollbacks import HISTORY, is_pending, rollbacks_of
 from mdxai.simulation import RunSettings, SettingsError, make_dynamics, simulate
 
@@ -70,7 +70,15 @@ def test_a_rollback_is_on_record_and_nothing_is_deleted(rolled_back):
     assert told[-1]["to_time_fs"] < told[-1]["onset_fs"]
     assert told[-1]["reason"]
     assert mdxai.open_run(path).verdict["rollbacks"][-1]["reason"] == told[-1]["reason"]
-    assert list(path.glob("verdict.json.orphan*")) or list(path.glob("*.orphan*"))
+    for number, rollback in enumerate(monitor.rollbacks, start=1):
+        given_up = mdxai.open_run(path / f"rolled-back-{number}")
+        assert given_up.verdict["onset_fs"] == rollback.onset_fs
+        steps = [frame.step for frame in given_up.frames()]
+        assert steps[-1] == rollback.from_step
+        assert {*range(rollback.to_step + 1, steps[-1] + 1)} <= {*steps}
+        assert list(given_up.path.glob("blackbox-*.extxyz"))
+    assert not list(path.glob("*.orphan"))
+    assert repair(path).whole
 
 
 def test_after_so_many_rollbacks_the_verdict_stands(tmp_path):

@@ -116,7 +116,12 @@ def _runs_below(path: Path) -> list[Path]:
         return [path]
     headers = sorted(path.rglob("run.toml")) if path.is_dir() else []
     folders = [header.parent for header in headers]
-    runs = [f for f in folders if SET_ASIDE not in str(f.relative_to(path))]
+    runs = [
+        f
+        for f in folders
+        if SET_ASIDE not in str(f.relative_to(path))
+        and not any(parent in folders for parent in f.parents)  # what a rollback gave up
+    ]
     if not runs:
         raise AssociationError(
             f"{path} holds no run: expected a run directory, with a run.toml, or a folder of such"

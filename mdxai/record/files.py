@@ -232,18 +232,34 @@ def remove(path: Path) -> None:
         raise cannot_write(path, error) from error
 
 
-def put_aside(path: Path) -> Path:
-    """Rename a file so that no reader takes it for a part of the record; return its new path.
+def put_aside(path: Path, into: Path | None = None) -> Path:
+    """Move a file to where no reader takes it for a part of the record; return its new path.
+
+    It gets the ending `ASIDE`, with a number where another file has that name already; what has
+    the same content is the same file, and of verdicts the last one is kept.
+
+    Args:
+        path: the file.
+        into: a folder that it goes to under its own name instead.
 
     Raises:
         RecordError: when the file system refuses.
     """
-    aside = path.with_name(path.name + ASIDE)
+    aside = _free_name(path) if into is None else into / path.name
     try:
         system.rename(path, aside)
-        system.sync_folder(path.parent)
+        for folder in {path.parent, aside.parent}:
+            system.sync_folder(folder)
     except OSError as error:
         raise cannot_write(aside, error) from error
+    return aside
+
+
+def _free_name(path: Path) -> Path:
+    aside, number = path.with_name(path.name + ASIDE), 1
+    while aside.exists() and path.suffix != ".json" and hash_of(aside) != hash_of(path):
+        number += 1
+        aside = path.with_name(f"{path.name}.{number}{ASIDE}")
     return aside
 
 

@@ -11,8 +11,7 @@ from mdxai.record.checkpoint import Checkpoint, latest_checkpoint, list_checkpoi
 from mdxai.record.files import ASIDE, RecordError, RecordWarning, put_aside
 from mdxai.record.header import HEADER, VERDICT, differences, read_header, read_verdict
 from mdxai.record.parts import Part
-
-BLACK_BOX = "blackbox-"
+from mdxai.record.rewind import BLACK_BOX
 
 
 def checkpoint_of(folder: Path) -> Checkpoint | None:

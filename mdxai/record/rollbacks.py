@@ -89,6 +89,11 @@ def plan_rollback(folder: Path, margin: float, changes: Mapping[str, Any]) -> Ro
     return rollback
 
 
+def aside_folder(number: int) -> str:
+    """Return the name of the folder that holds what rollback `number` (from 1) gave up."""
+    return f"rolled-back-{number}"
+
+
 def is_pending(folder: Path, rollbacks: list[Rollback]) -> bool:
     """Whether the last rollback was noted and no checkpoint has been written since."""
     if not rollbacks:

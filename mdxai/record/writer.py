@@ -22,6 +22,7 @@ from mdxai.record.claim import Claim, DirectoryTakenOver
 from mdxai.record.columns import Gathered, event_text
 from mdxai.record.files import RecordError, make_folder
 from mdxai.record.header import SCHEMA, versions, without_none, write_header, write_verdict
+from mdxai.record.leftovers import drop_repeated
 from mdxai.record.parts import Part, write_part
 from mdxai.record.rewind import rewind
 from mdxai.record.settings import RecordSettings
@@ -95,10 +96,14 @@ class RunWriter:
         write_header(self.path, self._header)
         self.open = True
 
-    def resume(self, checkpoint: Checkpoint) -> None:
+    def resume(self, checkpoint: Checkpoint, into: str | None = None) -> None:
         """Reopen the directory at a checkpoint; what was recorded after it is put aside.
 
         A writer that is open forgets what it has gathered.
+
+        Args:
+            checkpoint: what to go back to.
+            into: name of a folder in the directory for what is put aside.
 
         Raises:
             RecordError: when the record lacks what the checkpoint builds on, when it was kept with
@@ -107,7 +112,8 @@ class RunWriter:
         self._forget()
         self._claim.take()
         try:
-            header, parts = rewind(self.path, checkpoint, self.settings)
+            aside = None if into is None else self.path / into
+            header, parts = rewind(self.path, checkpoint, self.settings, aside)
         except RecordError:
             self._claim.release()
             raise
@@ -327,6 +333,7 @@ class RunWriter:
         if profile is not None and profile.count.any():
             write_part(self.path, "profile", [_profile_table(profile, self._seen)])
         write_verdict(self.path, {**verdict, "parts": self._names_of_parts()})
+        drop_repeated(self.path, retained=self.settings.retain is not None)
         self.close()
 
     def close(self) -> None:
