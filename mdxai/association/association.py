@@ -149,6 +149,7 @@ def _outcomes(runs: Any, chosen: AssociationSettings) -> tuple[list[Outcome], di
 def _compare(
     outcomes: Sequence[Outcome], left_out: dict[str, str], chosen: AssociationSettings
 ) -> Association:
+    outcomes = sorted(outcomes, key=lambda o: (o.molecule, o.temperature, o.model, o.run))
     chosen = AssociationSettings(
         **asdict(chosen)
         | {"landmark": chosen.landmark_of(outcomes), "horizon": chosen.horizon_of(outcomes)}

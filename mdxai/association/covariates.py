@@ -61,6 +61,24 @@ def lagged(outcomes: Sequence[Outcome], name: str, sets: RiskSets, lag: float) -
     return found
 
 
+def everywhere(outcomes: Sequence[Outcome], name: str, sets: RiskSets, lag: float) -> Floats:
+    """Return the value that every run has, or would have, at every onset, (n_runs, n_sets).
+
+    As `lagged`, but also after a run has ended, when it keeps its last value, and before its first,
+    when it has that. NaN for runs without any value.
+    """
+    times = sets.time[sets.first] - lag
+    found = np.full((len(outcomes), len(times)), np.nan)
+    for k, outcome in enumerate(outcomes):
+        if name in outcome.traits:
+            found[k] = outcome.traits[name]
+        elif name in outcome.series and np.isfinite(outcome.series[name]).any():
+            values = outcome.series[name][np.isfinite(outcome.series[name])]
+            found[k] = last_values(outcome, name, times)
+            found[k, np.isnan(found[k])] = values[0]
+    return found
+
+
 def last_values(outcome: Outcome, name: str, times: Floats) -> Floats:
     """Return the last value of a series measured at or before each time (fs), NaN without any."""
     values = outcome.series[name]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from mdxai.association.series import bin_of
 
@@ -43,7 +44,7 @@ def survival_figure(table: pd.DataFrame) -> Figure:
         table: of `mdxai.association.survival.kaplan_meier`.
     """
     groups = list(table["group"].unique())
-    figure = Figure(figsize=(8, 4.2 + 0.24 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(8, 4.2 + 0.5 * len(groups)), layout="constrained")
     top, below = figure.subplots(
         2, 1, sharex=True, height_ratios=(1, 0.05 + 0.06 * len(groups))
     )  # fmt: skip
@@ -52,7 +53,7 @@ def survival_figure(table: pd.DataFrame) -> Figure:
         _draw_survival(top, table[table["group"] == group], COLOURS[k % len(COLOURS)], end)
     top.set_ylabel("share of runs still stable", color=INK)
     top.set_ylim(0, 1.03)
-    top.legend(frameon=False, fontsize=8, loc="lower left")
+    figure.legend(frameon=False, fontsize=8, loc="outside upper left")
     top.set_title("Time to instability (Kaplan–Meier, 95 % intervals)", fontsize=10, loc="left")
     _draw_at_risk(below, table, groups, end)
     for ax in (top, below):
@@ -103,7 +104,9 @@ def forest_figure(table: pd.DataFrame) -> Figure:
     usable = table[table["hazard_ratio"].notna() & (table["problem"] == "")]
     relevance = usable[usable["kind"] == "relevance"].sort_values("p").head(SHOWN // 3)
     others = usable[usable["kind"] != "relevance"].sort_values("p").head(SHOWN)
-    shown = pd.concat([others, relevance]).sort_values(["kind", "hazard_ratio"])
+    shown = pd.concat([others, relevance]).sort_values(
+        ["kind", "hazard_ratio"], ascending=[False, True]
+    )
     figure = Figure(figsize=(8.5, 1.3 + 0.24 * max(len(shown), 1)), layout="constrained")
     ax = figure.subplots()
     for k, row in enumerate(shown.itertuples()):
@@ -119,6 +122,8 @@ def forest_figure(table: pd.DataFrame) -> Figure:
     ax.set_ylim(-0.7, len(shown) - 0.3)
     ax.axvline(1, color=INK, lw=0.8, ls=":")
     ax.set_xscale("log")
+    for axis_ticks in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+        axis_ticks(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     ax.set_xlabel("hazard ratio per standard deviation (95 %, bootstrap over models)", color=INK)
     ax.set_title("right: onsets / models with an onset", fontsize=8, loc="right", color=INK)
     ax.spines[["top", "right"]].set_visible(False)

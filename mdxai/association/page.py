@@ -29,7 +29,7 @@ TITLES = {
 def page_of(association: Association, figures: list[str]) -> str:
     """Return the page in Markdown; figures are `NAME.png` beside it."""
     settings = association.settings
-    parts = ["# Deviations and instability", "", _headline(association), ""]
+    parts = ["# Deviations and instability", "", headline(association), ""]
     parts += [f"- {note}" for note in association.notes]
     for name in figures:
         parts += ["", f"![{CAPTIONS[name]}]({name}.png)"]
@@ -37,8 +37,8 @@ def page_of(association: Association, figures: list[str]) -> str:
     parts += [_log_rank_line(row) for row in _rows(association.log_rank)]
     parts += ["", f"## Hazard ratios, deviations {settings.lag:g} fs before the onset", "",
               "Cox regression with time-dependent values, within molecule and temperature, per "
-              "standard deviation. Interval: 95 %, models resampled with all their runs. p: signs "
-              "of whole models' score contributions flipped. q: Benjamini–Hochberg in the kind.",
+              "standard deviation. Interval: 95 %, models resampled with all their runs. p: "
+              "deviations of whole models exchanged. q: Benjamini–Hochberg in the kind.",
               ""]  # fmt: skip
     parts += _by_kind(association.hazard_ratios, _hazard_line)
     if len(association.landmark):
@@ -48,11 +48,16 @@ def page_of(association: Association, figures: list[str]) -> str:
                   "Interval: models resampled. p: models exchanged as a whole, runs of a model "
                   "shuffled among themselves.", ""]  # fmt: skip
         parts += _by_kind(association.landmark, _landmark_line)
-        parts += ["", "## Beyond the plain predictors", "", _added_headline(association), ""]
+        parts += ["", "## Beyond the plain predictors", "", added_headline(association), ""]
         parts += _by_kind(association.added, _added_line)
-    parts += ["", "## How early", "",
-              "AUROC at each lag between the run that breaks and those of its molecule and "
-              "temperature still followed then; models resampled. All: lags.csv.", ""]
+    parts += [
+        "",
+        "## How early",
+        "",
+        "AUROC at each lag between the run that breaks and those of its molecule and "
+        "temperature still followed then; models resampled. All: lags.csv.",
+        "",
+    ]
     parts += _lag_lines(association)
     parts += ["", "Tables: " + ", ".join(f"{name}.csv" for name in _TABLES) + ".", ""]
     return "\n".join(parts)
@@ -65,7 +70,8 @@ def _rows(table: pd.DataFrame) -> list[Any]:
     return list(table.itertuples(index=False))
 
 
-def _headline(association: Association) -> str:
+def headline(association: Association) -> str:
+    """Return how many runs, models and onsets there are, and how they were resampled."""
     outcomes, settings = association.outcomes, association.settings
     broken = [o for o in outcomes if o.unstable]
     return (
@@ -136,7 +142,8 @@ def _landmark_line(row: Any) -> str:
     )
 
 
-def _added_headline(association: Association) -> str:
+def added_headline(association: Association) -> str:
+    """Return whether anything adds to the plain predictors; \"nothing\" is an answer."""
     table = association.added
     judged = table[table["adds"] != "not judged"]
     if not len(judged):
@@ -179,3 +186,33 @@ def _lag_lines(association: Association) -> list[str]:
         if cells:
             lines.append(f"- {name}: {cells}")
     return lines or ["- no onset has a value that early"]
+
+
+HEADINGS = (
+    "predictor", "kind", "hazard ratio per SD", "p", "q", "onsets", "runs", "models",
+    "landmark concordance", "held-out gain", "adds",
+)  # fmt: skip
+
+
+def summary_cells(association: Association) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the headings and cells of the main table; relevance only where it is surest."""
+    table = association.summary
+    relevance = table[table["kind"] == "relevance"].head(TOP)
+    table = pd.concat([table[table["kind"] != "relevance"], relevance])
+    table = table.sort_values("kind", key=lambda kind: kind.map(ORDER), kind="stable")
+    return HEADINGS, [_cells(row) for row in _rows(table)]
+
+
+def _cells(row: Any) -> tuple[str, ...]:
+    concordance = gain = adds = ""
+    if hasattr(row, "concordance") and not np.isnan(row.concordance):
+        concordance = span(row.concordance, row.concordance_lower, row.concordance_upper)
+    if hasattr(row, "gain") and not np.isnan(row.gain):
+        gain, adds = span(row.gain, row.gain_lower, row.gain_upper), str(row.adds)
+    ratio = row.problem
+    if not np.isnan(row.hazard_ratio) and not row.problem:
+        ratio = span(row.hazard_ratio, row.lower, row.upper)
+    return (
+        row.predictor, row.kind, ratio, _p(row.p), _p(row.q), str(row.events), str(row.runs),
+        f"{row.models} ({row.models_with_event} with onset)", concordance, gain, adds,
+    )  # fmt: skip

@@ -25,6 +25,8 @@ from mdxai.association.settings import AssociationSettings
 from mdxai.association.survival import endings, with_q
 from mdxai.frame import Bools, Floats, Ints
 
+STATISTICS = ("concordance", "auroc", "spearman")
+
 
 @dataclass(frozen=True, slots=True)
 class Landmark:
@@ -217,13 +219,14 @@ def _row(landmark: Landmark, name: str, settings: AssociationSettings) -> dict[s
     values = landmark_means(landmark.outcomes, name, landmark.window)
     have = np.isfinite(values)
     some, x = landmark.take(have), values[have]
+    empty = [f"{c}{e}" for c in STATISTICS for e in ("", "_lower", "_upper", "_p")]
     row: dict[str, Any] = {
         "runs": len(x), "unstable": int(some.unstable.sum()),
         "models": len(set(some.cluster.tolist())),
         "models_with_event": len(set(some.cluster[some.unstable].tolist())),
     }  # fmt: skip
     if row["runs"] < 3 or np.ptp(x) == 0:
-        return {**row, **dict.fromkeys(("concordance", "auroc", "spearman", "p"), np.nan)}
+        return row | dict.fromkeys((*empty, "p"), np.nan)
     rng = np.random.default_rng(settings.seed)
     several = row["models"] > 1
     counts = drawn(some.cluster, settings.resamples, rng)

@@ -10,8 +10,6 @@ import numpy as np
 from mdxai.association.outcome import Outcome
 from mdxai.frame import Floats, Ints
 
-EXACT = 12  # clusters up to which all patterns of signs are tried
-
 
 def clusters(outcomes: Sequence[Outcome]) -> Ints:
     """Return the index of each run's model, (n_runs,)."""
@@ -59,30 +57,35 @@ def permuted_runs(cluster: Ints, stratum: Ints, n: int, rng: np.random.Generator
         n: number of rearrangements.
         rng: random generator.
     """
-    cells: dict[tuple[int, int], Ints] = {
-        (c, s): np.flatnonzero((cluster == c) & (stratum == s))
-        for c, s in set(zip(cluster.tolist(), stratum.tolist(), strict=True))
-    }
-    alike = defaultdict(list)
-    for c in np.unique(cluster).tolist():
-        alike[tuple(sorted(s for k, s in cells if k == c))].append(c)
     found = np.empty((n, len(cluster)), dtype=np.int64)
-    for p in range(n):
-        donor: dict[int, int] = {}
-        for members in alike.values():
-            donor |= dict(zip(members, rng.permutation(members).tolist(), strict=True))
-        for (c, s), runs in cells.items():
-            given = rng.permutation(cells[donor[c], s])
-            found[p, runs] = np.resize(given, len(runs))
+    for members in _alike(cluster, stratum):
+        places = np.tile(np.arange(len(members)), (n, 1))
+        donor = rng.permuted(places, axis=1)  # (n, n_members)
+        for s in np.unique(stratum[cluster == members[0]]):
+            cells = [np.flatnonzero((cluster == c) & (stratum == s)) for c in members]
+            most = max(map(len, cells))
+            given = np.stack(
+                [
+                    np.resize(rng.permuted(np.tile(cell, (n, 1)), axis=1).T, (most, n)).T
+                    for cell in cells
+                ]
+            )  # (n_members, n, most); np.resize repeats whole rows of the transposed array
+            for k, cell in enumerate(cells):
+                found[:, cell] = given[donor[:, k], np.arange(n), : len(cell)]
     return found
+
+
+def _alike(cluster: Ints, stratum: Ints) -> list[list[int]]:
+    """Return the models that have runs in the same strata, group by group."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for c in np.unique(cluster).tolist():
+        groups[tuple(np.unique(stratum[cluster == c]).tolist())].append(c)
+    return list(groups.values())
 
 
 def n_exchangeable(cluster: Ints, stratum: Ints) -> int:
     """Return how many models can change places with another one."""
-    kinds: dict[tuple[int, ...], int] = defaultdict(int)
-    for c in np.unique(cluster):
-        kinds[tuple(np.unique(stratum[cluster == c]).tolist())] += 1
-    return sum(count for count in kinds.values() if count > 1)
+    return sum(len(group) for group in _alike(cluster, stratum) if len(group) > 1)
 
 
 def p_value(observed: float, permuted: Floats) -> float:
@@ -91,24 +94,3 @@ def p_value(observed: float, permuted: Floats) -> float:
     if np.isnan(observed) or not len(usable):
         return np.nan
     return float((1 + np.sum(usable >= observed - 1e-12)) / (1 + len(usable)))
-
-
-def sign_flip_p(scores: Floats, n: int, rng: np.random.Generator) -> float:
-    """Return the p-value of Σ scores = 0 when the sign of each cluster's score is arbitrary.
-
-    Sign-flipping of score contributions (Hemerik, Goeman and Finos 2020), a cluster at a time; all
-    2^C patterns for up to 12 clusters.
-
-    Args:
-        scores: (n_clusters,) score contributions at β = 0; zeros take no part.
-        n: random patterns for more clusters.
-        rng: random generator.
-    """
-    u = scores[scores != 0]
-    if len(u) < 2:
-        return np.nan
-    if len(u) <= EXACT:
-        bits = (np.arange(2 ** len(u))[:, None] >> np.arange(len(u))) & 1
-        return float(np.mean(np.abs((1 - 2 * bits) @ u) >= abs(u.sum()) - 1e-12))
-    signs = rng.choice([-1.0, 1.0], size=(n, len(u)))
-    return p_value(abs(u.sum()), np.abs(signs @ u))

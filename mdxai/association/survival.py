@@ -10,17 +10,23 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mdxai.association.covariates import features, lagged, standardised
+from mdxai.association.covariates import everywhere, features, lagged, standardised
 from mdxai.association.cox import (
     CoxFit,
     RiskSets,
     clustered_errors,
-    contributions,
     fit_cox,
     resampled_coefficients,
 )
 from mdxai.association.outcome import Outcome
-from mdxai.association.resampling import clusters, drawn, interval, p_value, sign_flip_p, strata
+from mdxai.association.resampling import (
+    clusters,
+    drawn,
+    interval,
+    p_value,
+    permuted_runs,
+    strata,
+)
 from mdxai.association.settings import AssociationSettings, lifelines_module
 from mdxai.frame import Bools, Floats, Ints
 
@@ -31,7 +37,8 @@ BESIDE = (
 
 def endings(outcomes: Sequence[Outcome]) -> tuple[Floats, Bools]:
     """Return the times followed, fs, and whether they ended by instability, each (n_runs,)."""
-    return np.array([o.end for o in outcomes]), np.array([o.unstable for o in outcomes])
+    end = np.array([o.end for o in outcomes], dtype=np.float64)
+    return end, np.array([o.unstable for o in outcomes], dtype=np.bool_)
 
 
 def kaplan_meier(
@@ -45,14 +52,14 @@ def kaplan_meier(
 
     Args:
         outcomes: runs.
-        groups: (n_runs,) label of each run's group.
+        groups: (n_runs,) label of each run's group; rows keep the order of their first runs.
         settings: for resamples and seed.
     """
     lifelines_module()
     from lifelines import KaplanMeierFitter
 
     rows = []
-    for label in sorted(set(groups)):
+    for label in dict.fromkeys(groups):
         members = [o for o, g in zip(outcomes, groups, strict=True) if g == label]
         end, unstable = endings(members)
         fitted = KaplanMeierFitter().fit(end, unstable)
@@ -182,7 +189,8 @@ def hazard_ratios(outcomes: Sequence[Outcome], settings: AssociationSettings) ->
     those still followed; its standard deviation is over these values.
 
     hazard_ratio: lifelines' CoxTimeVaryingFitter (Efron's ties). lower, upper: 95 %, percentiles of
-    a bootstrap over models. p: sign flips of the models' score contributions. adjusted,
+    a bootstrap over models. p: of the score test, by exchanging the deviations of whole models
+    (`permuted_p`). adjusted,
     adjusted_lower, adjusted_upper: beside the plain predictors `BESIDE` that nearly all runs have;
     95 % by Lin and Wei's sandwich over models with t quantiles. q: Benjamini–Hochberg over all
     predictors of a kind. events_lost: onsets before anything was measured. problem: separation,
@@ -191,22 +199,21 @@ def hazard_ratios(outcomes: Sequence[Outcome], settings: AssociationSettings) ->
     end, unstable = endings(outcomes)
     sets = RiskSets.of(end, unstable, strata(outcomes))
     cluster = clusters(outcomes)
-    rng = np.random.default_rng(settings.seed)
-    counts = drawn(cluster, settings.resamples, rng)
+    counts = drawn(cluster, settings.resamples, np.random.default_rng(settings.seed))
     beside = {name: lagged(outcomes, name, sets, settings.lag) for name in BESIDE}
     rows = []
     for name, kind in features(outcomes).items():
         x = lagged(outcomes, name, sets, settings.lag)
-        row = _hazard_ratio(sets, x, cluster, counts, rng)
+        row = _hazard_ratio(sets, x, cluster, counts)
+        if row["models"] > 1 and row["sd"]:
+            row["p"] = permuted_p(outcomes, name, sets, settings)
         row |= _adjusted(sets, x, {k: v for k, v in beside.items() if k != name}, cluster)
         row["events_lost"] = int(unstable.sum()) - row["events"]
         rows.append({"predictor": name, "kind": kind} | row)
     return with_q(pd.DataFrame(rows), "p")
 
 
-def _hazard_ratio(
-    sets: RiskSets, x: Floats, cluster: Ints, counts: Floats, rng: np.random.Generator
-) -> dict[str, Any]:
+def _hazard_ratio(sets: RiskSets, x: Floats, cluster: Ints, counts: Floats) -> dict[str, Any]:
     kept = sets.kept(np.isfinite(x))
     some = sets.select(np.isfinite(x))
     z, spread = standardised(x[kept])
@@ -221,12 +228,7 @@ def _hazard_ratio(
         return row | {"problem": "no onset with a value to compare" if not len(z) else "constant"}
     coefficient, problem = cox_by_lifelines(some, z[:, None])
     row |= {"hazard_ratio": float(np.exp(coefficient)), "problem": problem}
-    if row["models"] < 2:
-        return row
-    row["p"] = sign_flip_p(
-        contributions(some, z[:, None], np.zeros(1), cluster)[:, 0], counts.shape[0], rng
-    )
-    if problem:
+    if row["models"] < 2 or problem:
         return row
     fitted = fit_cox(some, z[:, None])
     error = max(1 / np.sqrt(fitted.information[0, 0]),
@@ -234,6 +236,49 @@ def _hazard_ratio(
     betas = resampled_coefficients(some, z, (coefficient, error), cluster, counts)
     low, high = interval(betas)
     return row | {"lower": float(np.exp(low)), "upper": float(np.exp(high))}
+
+
+def permuted_p(
+    outcomes: Sequence[Outcome], name: str, sets: RiskSets, settings: AssociationSettings
+) -> float:
+    """Return the p-value of Cox's score test of a lagged series, by exchanging whole models.
+
+    Every run is given the series of another one, as by `permuted_runs`. Where that ended earlier it
+    keeps its last value, so the test is conservative for deviations that drift.
+
+    Args:
+        outcomes: runs.
+        name: of a series or trait.
+        sets: risk sets of these runs.
+        settings: for lag, resamples and seed.
+    """
+    values = everywhere(outcomes, name, sets, settings.lag)
+    known = np.isfinite(values).all(axis=1) if len(sets.first) else np.zeros(len(outcomes), bool)
+    own = np.isfinite(lagged(outcomes, name, sets, settings.lag))
+    some, index = sets.select(own), sets.set_of_row[sets.kept(own)]
+    order = np.flatnonzero(known)
+    cluster, stratum = clusters(outcomes)[order], strata(outcomes)[order]
+    moved = permuted_runs(
+        cluster, stratum, settings.resamples, np.random.default_rng(settings.seed)
+    )
+    place = np.searchsorted(order, some.run)
+    statistics = [score_statistic(some, values[some.run, index])]
+    statistics += [score_statistic(some, values[order[row[place]], index]) for row in moved]
+    return p_value(statistics[0], np.array(statistics[1:]))
+
+
+def score_statistic(sets: RiskSets, x: Floats) -> float:
+    """Return U²/I of one covariate at β = 0: (Σ_events (x − x̄))² / Σ_events var(x).
+
+    Args:
+        sets: risk sets.
+        x: (n_rows,).
+    """
+    size, deaths = sets.sums(np.ones(len(x))), sets.sums(sets.event.astype(float))
+    mean = sets.sums(x) / size
+    score = x[sets.event].sum() - deaths @ mean
+    information = deaths @ (sets.sums(x * x) / size - mean**2)
+    return float(score**2 / information) if information > 1e-12 * (x @ x) else np.nan
 
 
 def cox_by_lifelines(sets: RiskSets, x: Floats) -> tuple[float, str]:
