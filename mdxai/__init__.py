@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         load_calculator,
         load_property,
     )
+    from mdxai.early_warning import Calibration, EarlyWarning, EarlyWarningIssued
     from mdxai.engines.schnetpack_calculator import ReplicaCalculator
     from mdxai.frame import Frame, Pairs
     from mdxai.monitor import InstabilityWarning, Monitor, UnstableTrajectory
@@ -37,6 +38,9 @@ _HOME = {
     "Association": "mdxai.association",
     "Attribution": "mdxai.attribution",
     "CalculatorError": "mdxai.calculators",
+    "Calibration": "mdxai.early_warning",
+    "EarlyWarning": "mdxai.early_warning",
+    "EarlyWarningIssued": "mdxai.early_warning",
     "Frame": "mdxai.frame",
     "InstabilityWarning": "mdxai.monitor",
     "Monitor": "mdxai.monitor",
@@ -62,6 +66,9 @@ __all__ = [
     "Association",
     "Attribution",
     "CalculatorError",
+    "Calibration",
+    "EarlyWarning",
+    "EarlyWarningIssued",
     "Frame",
     "InstabilityWarning",
     "Monitor",

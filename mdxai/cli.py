@@ -94,6 +94,15 @@ Thresholds = Annotated[
 ]
 
 
+EarlyWarningFile = Annotated[
+    Path | None, typer.Option(help="Calibration of early warnings (TOML); see `lead-times`.")
+]
+AlarmsPerNs = Annotated[
+    float | None,
+    typer.Option(help="False alarms per ns of these. Default: the lowest that the file has."),
+]
+
+
 @app.command()
 @_clean_exit
 def run(
@@ -143,6 +152,18 @@ def run(
         float | None,
         typer.Option(help="Share of the wall time for the monitor: it explains more rarely."),
     ] = None,
+    early_warning: EarlyWarningFile = None,
+    alarms_per_ns: AlarmsPerNs = None,
+    rollback: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="When unstable, go back to a good checkpoint with another seed, at most so often.",
+        ),
+    ] = 0,
+    rollback_timestep: Annotated[
+        float, typer.Option(help="Factor on the timestep at each rollback, such as 0.5.")
+    ] = 1.0,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
@@ -164,19 +185,21 @@ def run(
     with _loading(quiet or as_json):
         from mdxai.calculators import load_calculator
         from mdxai.record import refuse_other_run
-        from mdxai.record.restart import is_finished
+        from mdxai.record.restart import is_finished, steps_done
+        from mdxai.record.rollbacks import may_roll_back
         from mdxai.report import run_figure
         from mdxai.simulation import RunSettings, read_structure, simulate
+        from mdxai.simulation import refuse_other_run as refuse_other_settings
 
     settings = RunSettings(
         temperature, timestep, steps, ensemble.value, friction, interval,
         10 * interval if attribute_every is None else attribute_every, gamma,
         seed, halt, None if thresholds is None else str(thresholds), tuple(expect or ()),
         blackbox, max_overhead, checkpoint_steps, checkpoint_seconds,
+        None if early_warning is None else str(early_warning), alarms_per_ns, rollback,
+        rollback_timestep,
     )  # fmt: skip
     out = out or _unused(Path("runs/run"))
-    if resume and is_finished(out):
-        _print_finished(out, quiet, as_json)
     if not resume:
         refuse_other_run(out)
     atoms = read_structure(structure)
@@ -184,6 +207,12 @@ def run(
         calculator, dtype=dtype, device=device, compile=compile, trust_pickle=trust_pickle,
         energy_unit=energy_unit, length_unit=length_unit,
     )  # fmt: skip
+    if resume and is_finished(out) and not may_roll_back(out, rollback):
+        done = steps_done(out)
+        refuse_other_settings(out, potential, atoms, settings, done)
+        ended = done is None or done >= steps or _halted(out)
+        if ended and not may_roll_back(out, rollback):
+            _print_finished(out, quiet, as_json)
     with _progress(quiet or as_json, steps, calculator) as progress, _signals_noted():
         monitor = simulate(
             potential, atoms, settings, out, resume=resume,
@@ -211,6 +240,12 @@ def _signals_noted() -> Iterator[None]:
         yield
 
 
+def _halted(out: Path) -> bool:
+    from mdxai.record import open_run
+
+    return open_run(out).verdict.get("halted_by") is not None
+
+
 def _print_finished(out: Path, quiet: bool, as_json: bool) -> None:
     """Say that a run is finished, with its verdict, and exit with the code of that."""
     from mdxai.record import open_run
@@ -223,14 +258,19 @@ def _print_finished(out: Path, quiet: bool, as_json: bool) -> None:
         Console(highlight=False).print(
             _escape(f"{out} is finished: {verdict['stability']}{reason}"), soft_wrap=True
         )
-    halted = verdict.get("halted_by") is not None
-    raise typer.Exit(EXIT_HALTED if halted else _exit_code(verdict["stability"]))
+    raise typer.Exit(EXIT_HALTED if _halted(out) else _exit_code(verdict["stability"]))
 
 
 def _save_figure(draw: Callable[..., Any], out: Path) -> None:
     from mdxai.record import open_run
 
-    draw(open_run(out)).savefig(out / "figure.png", dpi=120)
+    try:
+        draw(open_run(out)).savefig(out / "figure.png", dpi=120)
+    except OSError as error:
+        errors.print(
+            f"the record is complete, but {out}/figure.png cannot be written: "
+            f"{error.strerror or error}", soft_wrap=True,
+        )  # fmt: skip
 
 
 def _print_run(monitor: Monitor, out: Path, quiet: bool, as_json: bool) -> None:
@@ -239,6 +279,8 @@ def _print_run(monitor: Monitor, out: Path, quiet: bool, as_json: bool) -> None:
     elif not quiet:
         console = Console(highlight=False)
         console.print(_escape(str(monitor.verdict)), soft_wrap=True)
+        for warning in monitor.warnings:
+            console.print(f"  {_escape(str(warning))}", soft_wrap=True)
         console.print(
             f"monitoring took {monitor.cost.share:.0%} of the run; record and figure in {out}",
             soft_wrap=True,
@@ -342,6 +384,8 @@ def replay(
         list[str] | None, typer.Option(help="Bond that may break and form. Repeatable.")
     ] = None,
     halt: Annotated[bool, typer.Option("--halt", help="End where it is unstable.")] = False,
+    early_warning: EarlyWarningFile = None,
+    alarms_per_ns: AlarmsPerNs = None,
     arg: Annotated[
         list[str] | None, typer.Option(help="key=value for an imported calculator; repeatable.")
     ] = None,
@@ -355,10 +399,14 @@ def replay(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a trajectory that exists, or a live stream; exit codes as those of `mdxai run`."""
+    """Check a trajectory that exists, or a live stream.
+
+    Exit code 0: stable, 2: bad input, 3: unstable, 4: nothing to judge, 6: unstable and halted.
+    """
     with _loading(quiet or as_json):
         from mdxai import replay as replaying
         from mdxai.check import calculator_factory
+        from mdxai.early_warning import load_calibration
         from mdxai.engines import Selection
         from mdxai.record import refuse_other_run
         from mdxai.report import run_figure
@@ -379,12 +427,15 @@ def replay(
             make(), trajectory, out, topology=topology, selection=selection, made=made,
             recompute=recompute, workers=workers, attribute_every=attribute_every, gamma=gamma,
             thresholds=limits, expected=tuple(expect or ()), halt=halt,
+            early_warning=early_warning and load_calibration(early_warning, alarms_per_ns),
             progress=None if status is None
             else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
             context={"command": shlex.join(sys.argv)},
         )  # fmt: skip
     _save_figure(run_figure, out)
     _print_run(monitor, out, quiet, as_json)
+    if monitor.halted_by is not None:
+        raise typer.Exit(EXIT_HALTED)
     raise typer.Exit(_exit_code(str(monitor.verdict.stability)))
 
 
@@ -724,6 +775,74 @@ def label(
         print(f"{count} frames in {out}")
 
 
+@app.command(name="lead-times")
+@_clean_exit
+def lead_times(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figure and calibration.toml.")],
+    alarms_per_ns: Annotated[
+        list[float] | None,
+        typer.Option(help="False alarms per ns; repeatable. Default: 5, 10, 20, 50."),
+    ] = None,
+    baseline: Annotated[
+        float, typer.Option(help="Beginning of each run that teaches what is usual, fs.")
+    ] = 500.0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare how early detectors warn of a break, held out, and calibrate the best of them."""
+    with _loading(quiet or as_json):
+        from mdxai.association import Watching, compare_detectors, load_outcomes
+        from mdxai.association.comparison import RATES
+        from mdxai.early_warning import ProfileSettings
+        from mdxai.report import lead_time_figure
+
+    watching = Watching(baseline, profile=ProfileSettings(baseline, min(200.0, baseline)))
+    with nullcontext() if quiet or as_json else errors.status("comparing detectors"):
+        outcomes = load_outcomes(runs, bin_width=watching.profile.bin_ang)
+        found = compare_detectors(outcomes, alarms_per_ns or RATES, watching)
+    written = found.write(out)
+    for split, table in found.tables.items():
+        written.append(out / f"by_{split}.png")
+        lead_time_figure(table, f"held out by {split}").savefig(written[-1], dpi=120)
+    if as_json:
+        headline = found.tables["model"].query("detector == 'as chosen'").to_dict("records")
+        print(_json({"files": list(map(str, written)), "left_out": found.left_out,
+                     "best": [_null(row) for row in headline]}))  # fmt: skip
+    elif not quiet:
+        _print_lead_times(found.tables["model"])
+        for split, why in found.left_out.items():
+            errors.print(_escape(f"not held out by {split}: {why}"), soft_wrap=True)
+        print(f"tables, figures and calibration in {out}")
+
+
+def _null(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and isnan(v) else v for k, v in row.items()}
+
+
+def _print_lead_times(table: Any) -> None:
+    from rich.table import Table
+
+    shown = Table(title="Held out by model; mean lead time in fs, 0 where missed")
+    for heading in ("alarms/ns", "series", "detector", "detected", "mean lead", "95 %", "by chance",
+                    "false/ns"):  # fmt: skip
+        shown.add_column(heading, no_wrap=True)
+    single = ~table["series"].str.match("any |best ")
+    simple = (
+        single
+        & (table["detector"] == "shewhart")
+        & table["series"].isin(["bond", "temperature", "kinetic_temperature", "force_norm"])
+    )
+    for row in table[(table["detector"] == "as chosen") | simple].to_dict("records"):
+        low, high = row["mean_lead_fs_low"], row["mean_lead_fs_high"]
+        shown.add_row(
+            f"{row['alarms_per_ns']:g}", row["series"], row["detector"], f"{row['detected']:.0%}",
+            f"{row['mean_lead_fs']:.0f}", f"{low:.0f} to {high:.0f}",
+            f"{row['chance_mean_lead_fs']:.0f}", f"{row['false_per_ns']:.3g}",
+        )  # fmt: skip
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(shown)
+
+
 @app.command()
 @_clean_exit
 def associate(
@@ -813,14 +932,14 @@ def study(
     """
     silent = quiet or as_json
     with _loading(silent):
-        from mdxai.study import Places, StudyRecipe, analyse, work
+        from mdxai.study import Places, StudyRecipe, analyse, run_study
         from mdxai.study.scheduler import workers as dask_workers
 
     plan = StudyRecipe.load(recipe)
     folder = (out or Path("runs") / plan.name).absolute()
     places = Places(folder, None if data is None else data.absolute())
     with dask_workers(scheduler, workers) as client, _study_progress(silent) as report:
-        progress = work(client, plan, places, report)
+        progress = run_study(client, plan, places, report)
     page = analyse(plan, places, progress.failed)
     if as_json:
         print(_json({"page": str(page), "done": progress.done, "failed": progress.failed}))

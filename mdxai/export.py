@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def export(
     n_frames = len(range(run.n_frames)[chosen])
     if not n_frames:
         raise ExportError(f"no frame was selected: {run.path} holds {run.n_frames}")
+    if not path.parent.is_dir():
+        raise ExportError(f"{path} cannot be written: there is no directory {path.parent}")
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         if path.suffix.lower() in THROUGH_ASE:
@@ -70,7 +73,8 @@ def export(
             raise
         raise ExportError(f"{path} cannot be written: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only directory, which the error above is about
+            temporary.unlink(missing_ok=True)
     return n_frames
 
 

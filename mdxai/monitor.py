@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -16,11 +18,25 @@ from ase.md.md import MolecularDynamics
 from mdxai.attribution import Attribution
 from mdxai.blackbox import BlackBox
 from mdxai.calculators import CalculatorError
+from mdxai.early_warning import (
+    Calibration,
+    EarlyWarning,
+    EarlyWarningIssued,
+    load_calibration,
+)
 from mdxai.engines import AseEngine, Engine, Restartable
 from mdxai.frame import Frame
 from mdxai.interruption import Interruption
 from mdxai.overhead import Cost, Overhead
-from mdxai.preparation import Choices, Prepared, header_of, measured, prepare
+from mdxai.preparation import (
+    ChoiceError,
+    Choices,
+    Prepared,
+    header_of,
+    measured,
+    prepare,
+    system_of,
+)
 from mdxai.principles import Deviation
 from mdxai.record import (
     Checkpoint,
@@ -30,13 +46,17 @@ from mdxai.record import (
     differences,
     refuse_other_run,
 )
-from mdxai.record.restart import checkpoint_of, give_up_start
+from mdxai.record.checkpoint import checkpoint_path, read_checkpoint
+from mdxai.record.header import refuse_unstorable
+from mdxai.record.restart import checkpoint_of, give_up_start, refuse_start
+from mdxai.record.rollbacks import Rollback, is_pending, n_rollbacks, plan_rollback, rollbacks_of
 from mdxai.state import restore, snapshot
 from mdxai.statistics import BinnedMoments
 from mdxai.thresholds import THRESHOLDS, Threshold, require_known
 from mdxai.verdict import Court, Verdict
 
 Reaction = Literal["ignore", "warn", "halt", "raise"] | Callable[[Verdict], None]
+Hearing = Literal["ignore", "warn"] | Callable[[EarlyWarning], None]
 
 
 class InstabilityWarning(UserWarning):
@@ -79,19 +99,24 @@ class Monitor:
         thresholds: what deviations count; `mdxai.load_thresholds` reads a file of changes.
         expected: reactions that are wanted: bonds that may break and form, such as "C1-O2" (atoms
             numbered from 0) or "O-H" (elements).
-        on_unstable: "warn" (default), "ignore", "halt" (end the run after this step), "raise"
-            (UnstableTrajectory), or a function that is given the verdict. Called once.
+        on_unstable: "warn" (default), "ignore", "halt" (end the run after this step; told to run
+            again, it ends at the next frame), "raise" (UnstableTrajectory), or a function that is
+            given the verdict. Called once.
         blackbox: number of the last steps held in full detail, and written, explained, when the
             run becomes unstable; 0 for none. Where the monitor sees only every n-th step, the
             steps between are held too, from the second frame on.
         max_overhead: share of the wall time that the monitor may take: explanations and probes
             become rarer to keep to it. Which frames are explained then depends on the clock.
+        early_warning: calibration of early warnings, or its file: which series are watched, and
+            the rate of false alarms (the lowest that it has; `Calibration.at` chooses another).
+        on_warning: "warn" (default): EarlyWarningIssued, "ignore", or a function that is given
+            each early warning.
         record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
 
     Raises:
         RecordError: when `path` already holds a run.
-        TypeError, ValueError: for unusable arguments.
+        TypeError, ValueError: for unusable arguments (`ChoiceError` and those of each module).
     """
 
     def __init__(  # noqa: PLR0913 (every choice of a user's one line)
@@ -107,6 +132,8 @@ class Monitor:
         on_unstable: Reaction = "warn",
         blackbox: int = 50,
         max_overhead: float | None = None,
+        early_warning: Calibration | str | os.PathLike[str] | None = None,
+        on_warning: Hearing = "warn",
         record: RecordSettings | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
@@ -119,28 +146,36 @@ class Monitor:
             wanted,
             blackbox,
             max_overhead,
+            None if early_warning is None else load_calibration(early_warning),
         )
         if not (callable(on_unstable) or on_unstable in ("ignore", "warn", "halt", "raise")):
-            raise ValueError(
+            raise ChoiceError(
                 "on_unstable must be 'ignore', 'warn', 'halt', 'raise' or a function, got "
                 f"{on_unstable!r}"
+            )
+        if not (callable(on_warning) or on_warning in ("ignore", "warn")):
+            raise ValueError(
+                f"on_warning must be 'ignore', 'warn' or a function, got {on_warning!r}"
             )
         self._engine = dynamics if isinstance(dynamics, Engine) else AseEngine(dynamics)
         self._writer: RunWriter | None = None
         if path is not None:
             self._writer = RunWriter(path, record)
             refuse_other_run(self._writer.path)
-        self._on_unstable = on_unstable
+        self._on_unstable, self._on_warning = on_unstable, on_warning
+        refuse_unstorable(context or {})
         self._context = dict(context or {})
         self._court = Court()
         self._ready: Prepared | None = None
-        self._reacted = self._finished = self._looks_between = False
+        self._reacted = self._finished = self._looks_between = self._takes_over = False
         self._halted_by: str | None = None
+        self._rollbacks: list[Rollback] = []
         self._started = 0.0
         self._box = BlackBox(blackbox)
         self._interruption = Interruption()
         self.cost = Cost()
         self._overhead = Overhead(max_overhead, self.cost)
+        self._news: list[EarlyWarning] = []
         self.last_step: int | None = None
         self.last_attribution: Attribution | None = None
 
@@ -155,7 +190,8 @@ class Monitor:
                 dyn.attach(monitor, interval=1)
                 dyn.run(20_000 - dyn.nsteps)
 
-        Where there is no checkpoint yet, the run starts afresh: the same script serves both.
+        Where there is no checkpoint yet, the run starts afresh: the same script serves both. What
+        was recorded without one is put aside at the first frame, if it was the same run.
 
         Args:
             dynamics: made as for the first start.
@@ -168,19 +204,83 @@ class Monitor:
         """
         folder = Path(path)
         checkpoint = checkpoint_of(folder)
-        if checkpoint is None:
-            give_up_start(folder)
-            return cls(dynamics, path, **arguments)
         record = arguments.pop("record", None)
         monitor = cls(dynamics, None, **arguments)
         monitor._writer = RunWriter(path, record)
-        monitor._continue(checkpoint)
+        if checkpoint is None:
+            refuse_start(folder)
+            monitor._takes_over = True
+        else:
+            monitor._continue(checkpoint)
         return monitor
+
+    @classmethod
+    def rollback(
+        cls,
+        dynamics: MolecularDynamics | Engine,
+        path: str | os.PathLike[str],
+        *,
+        margin: float = 100.0,
+        changes: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Return a monitor that takes an unstable run back, to go on with these other dynamics.
+
+            dyn = Langevin(atoms, 0.25 * units.fs, ..., rng=np.random.default_rng(2))
+            with mdxai.Monitor.rollback(dyn, "runs/ethanol", on_unstable="halt") as monitor:
+                dyn.attach(monitor, interval=1)
+                dyn.run(20_000)
+
+        Positions, velocities, step count and time, the record and all that the monitor has learned
+        are those of the last good checkpoint; timestep, bath and random numbers those of
+        `dynamics`. What was recorded after it is put aside, not deleted. The rollback is an event,
+        and stands in rollbacks.json and verdict.json.
+
+        Args:
+            dynamics: made as for the first start, with a smaller timestep or another seed.
+            path: run directory of a run whose verdict is unstable.
+            margin: fs that should lie between the checkpoint and the onset; where none is so old,
+                the oldest from before the onset is taken.
+            changes: what is different now, for the record.
+            **arguments: the others of Monitor, as for the first start.
+
+        Raises:
+            RecordError: when the run cannot be taken back, with the reason.
+            StateError: when the checkpoint is one of other atoms.
+        """
+        folder = Path(path)
+        plan = plan_rollback(folder, margin, dict(changes or {}))
+        record = arguments.pop("record", None)
+        monitor = cls(dynamics, None, **arguments)
+        monitor._writer = RunWriter(path, record)
+        monitor._continue(read_checkpoint(checkpoint_path(folder, plan.to_step)), branch=True)
+        return monitor
+
+    @property
+    def rollbacks(self) -> tuple[Rollback, ...]:
+        """How often, and why, this run was taken back to an earlier checkpoint."""
+        return tuple(self._rollbacks)
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the last instant that was taken in, beyond those that come due.
+
+        Raises:
+            RecordError: without a record, and when the file system refuses.
+        """
+        if self._writer is None or self.last_step is None:
+            raise RecordError("a checkpoint needs a run directory and a frame taken in")
+        self._writer.commit(self.last_step, self._state())
 
     @property
     def verdict(self) -> Verdict:
         """The judgement of what has been seen so far."""
         return self._court.verdict()
+
+    @property
+    def warnings(self) -> tuple[EarlyWarning, ...]:
+        """Early warnings so far, the last 100; the record holds all, as events."""
+        early = None if self._ready is None else self._ready.early
+        return () if early is None else tuple(early.issued)
 
     @property
     def profile(self) -> BinnedMoments | None:
@@ -236,6 +336,8 @@ class Monitor:
         self.last_step = frame.step
         deviations = self._observe(frame, attribution, explain)
         self._box.see(frame, deviations)
+        if self._news:
+            self._announce(frame)
         if self._court.unstable and not self._reacted:
             self._reacted = True
             self._react(frame)
@@ -251,7 +353,10 @@ class Monitor:
         self._court = Court(self._ready.thresholds, self._ready.unavailable)
         if self._writer is not None:
             header = header_of(self._engine, self._ready, self._choices, self._context)
+            if self._takes_over:
+                give_up_start(self._writer.path, header)
             self._writer.start(header, self._ready.principles)
+            atexit.register(self._finish_late)
 
     def _look_between(self) -> None:
         """From now on hold the steps between monitored frames for the black box."""
@@ -290,7 +395,20 @@ class Monitor:
             self._writer.add_frame(frame, deviations)
             if attribution is not None:
                 self._writer.add_attribution(frame, attribution)
+        if self._ready.early is not None:
+            self._news = self._ready.early.see(frame, deviations, attribution)
         return deviations
+
+    def _announce(self, frame: Frame) -> None:
+        """Record early warnings, and tell whoever listens."""
+        news, self._news = self._news, []
+        for warning in news:
+            if self._writer is not None:
+                self._writer.add_event(frame.step, frame.time, "warning", warning.as_dict())
+            if callable(self._on_warning):
+                self._on_warning(warning)
+            elif self._on_warning == "warn":
+                warnings.warn(str(warning), EarlyWarningIssued, stacklevel=4)
 
     def _explain(self, frame: Frame) -> Attribution | None:
         assert self._ready is not None
@@ -343,7 +461,8 @@ class Monitor:
     def _save(self, step: int) -> None:
         """Commit what has gathered where it is due, and whenever the run is asked to stop."""
         stopped = self._interruption.name is not None
-        if stopped:
+        halted = self._halted_by is not None and self._on_unstable == "halt"
+        if stopped or halted:  # also when the dynamics are told to run once more
             self._engine.stop()
         if self._writer is not None and (stopped or self._writer.due(step)):
             self._writer.commit(step, self._state())
@@ -358,13 +477,16 @@ class Monitor:
             "engine": self._engine.state(),
             "monitor": snapshot(self._parts()),
             "first": snapshot(ready.first),
+            "n_rollbacks": len(self._rollbacks),
+            "described": snapshot(asdict(self._engine.describe())),
             "blackbox": self._box.state(),
             "explain": explain.state() if explain is not None and hasattr(explain, "state") else {},
         }
 
     def _parts(self) -> dict[str, Any]:
         assert self._ready is not None
-        return {
+        early = self._ready.early
+        return ({} if early is None else {"early": early}) | {
             "principles": self._ready.principles,
             "profile": self._ready.profile,
             "court": self._court,
@@ -372,10 +494,15 @@ class Monitor:
             "last_step": self.last_step,
             "reacted": self._reacted,
             "halted_by": self._halted_by,
+            "looks_between": self._looks_between,
         }
 
-    def _continue(self, checkpoint: Checkpoint) -> None:
+    def _continue(self, checkpoint: Checkpoint, *, branch: bool = False) -> None:
         """Go on from a checkpoint: monitor, engine and record.
+
+        Args:
+            checkpoint: of this run.
+            branch: take from it where the atoms are, not how they move on.
 
         Raises:
             RecordError: when the run cannot be continued like this, with what is different.
@@ -384,9 +511,19 @@ class Monitor:
         folder, state = self._writer.path, checkpoint.state
         if not isinstance(self._engine, Restartable):
             raise RecordError(f"{type(self._engine).__name__} cannot be resumed")
+        if branch:
+            _refuse_to_branch(self._engine)
         self._ready = prepare(self._engine, restore(None, state["first"]), self._choices)
         header = header_of(self._engine, self._ready, self._choices, self._context)
-        changed = differences(checkpoint.header, header)
+        rollbacks = rollbacks_of(folder)
+        if not branch and is_pending(folder, rollbacks):
+            raise RecordError(
+                f"{folder} was being rolled back when it was ended; use Monitor.rollback, or "
+                "`mdxai run --rollback`, once more"
+            )
+        # The first frame is the recorded one: what drives the atoms now is what counts.
+        header["system"] |= system_of(self._engine.frame())
+        changed = differences(_expected(checkpoint, header, branch), header)
         if changed:
             raise RecordError(
                 f"{folder} cannot be continued like this:\n  " + "\n  ".join(changed)
@@ -398,12 +535,30 @@ class Monitor:
         self.last_step, self._reacted = parts["last_step"], parts["reacted"]
         self._halted_by = parts["halted_by"]
         self._box.restore(state["blackbox"])
+        if parts["looks_between"]:
+            self._look_between()
         if state["explain"] and self._ready.explain is not None:
             self._ready.explain.restore(state["explain"])  # type: ignore[attr-defined]
-        self._engine.restore(state["engine"])
+        if branch:
+            self._engine.branch(state["engine"])  # type: ignore[attr-defined]
+        else:
+            self._engine.restore(state["engine"])
         self._writer.resume(checkpoint)
+        atexit.register(self._finish_late)
+        self._rollbacks = rollbacks
         self.cost.resumed_at.append(checkpoint.step)
         self._started = time.perf_counter() - self.cost.total
+        if branch:
+            self._tell_rollbacks(n_rollbacks(checkpoint))
+            self.checkpoint()  # from here on the rollback is not pending
+
+    def _tell_rollbacks(self, n_told: int) -> None:
+        """Record as events what the record, taken back to a checkpoint, does not know of."""
+        assert self._writer is not None
+        assert self.last_step is not None
+        for number, rollback in enumerate(self._rollbacks[n_told:], start=n_told + 1):
+            content = {"number": number, **rollback.as_dict()}
+            self._writer.add_event(self.last_step, rollback.to_time_fs, "rollback", content)
 
     def finish(self, interrupted_by: str | None = None) -> None:
         """Write what is left and the verdict. Leaving the `with` block calls this.
@@ -418,16 +573,27 @@ class Monitor:
                 "halted_by": self._halted_by,
                 "cost": self.cost.as_dict(),
             }
+            if self._rollbacks:
+                content["rollbacks"] = [rollback.as_dict() for rollback in self._rollbacks]
+            if self._choices.early_warning is not None:
+                content["warnings"] = [warning.as_dict() for warning in self.warnings]
             # After an error the engine may be in the middle of a step.
-            state = self._state() if interrupted_by is None and self._at_rest() else None
-            self._writer.finish(content, self.profile, state)
+            state = self._state() if interrupted_by is None else None
+            step = None if state is None else self._engine.frame().step
+            self._writer.finish(content, self.profile, state, step)
+        atexit.unregister(self._finish_late)
         self._finished = True
 
-    def _at_rest(self) -> bool:
-        """Whether the engine can be restarted and is where the last frame was taken in."""
-        return isinstance(self._engine, Restartable) and self._engine.frame().step == self.last_step
+    def _finish_late(self) -> None:
+        """Finish the record of a script that ends without having left a `with` block."""
+        self.finish("the script ended before the monitor was finished")
 
     def __enter__(self) -> Self:
+        if self._finished:
+            raise ChoiceError(
+                "this monitor is finished and sees no more frames; make another one, or go on with "
+                "its record: Monitor.resume(dynamics, path)"
+            )
         if self._writer is not None:
             self._interruption.catch()
         return self
@@ -445,3 +611,30 @@ class Monitor:
                 raise
         finally:
             self._interruption.release()
+
+
+def _refuse_to_branch(engine: Engine) -> None:
+    if not hasattr(engine, "branch"):
+        raise RecordError(f"{type(engine).__name__} cannot be rolled back")
+    if engine.temperature() is not None and engine.bath_energy() is not None:
+        raise RecordError(
+            f"{engine.describe().name} counts the heat of its bath from its own start, so energies "
+            "before and after a rollback could not be compared; use Langevin"
+        )
+
+
+def _expected(checkpoint: Checkpoint, header: Mapping[str, Any], branch: bool) -> dict[str, Any]:
+    """Return the header that a run which goes on from a checkpoint must have.
+
+    Raises:
+        RecordError: for a rollback to another kind of dynamics.
+    """
+    expected = dict(checkpoint.header)
+    if branch:
+        old, new = checkpoint.header["engine"], header["engine"]
+        if old["name"] != new["name"]:
+            raise RecordError(f"a rollback goes on with {old['name']}, got {new['name']}")
+        expected["engine"] = new
+    elif n_rollbacks(checkpoint):
+        expected["engine"] = restore(None, checkpoint.state["described"])
+    return expected

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
 from mdxai.calculators import CalculatorError, twin_of
+from mdxai.early_warning import Calibration, EarlyWarnings
 from mdxai.engines import Engine
 from mdxai.frame import Frame
 from mdxai.principles import (
@@ -25,12 +27,16 @@ from mdxai.statistics import BinnedMoments, ElementPairChannels
 from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
 
 
+class ChoiceError(ValueError):
+    """Arguments of a monitor that make no sense."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choices:
     """What a monitor is to check and explain; see `Monitor`.
 
     Raises:
-        ValueError: for negative intervals.
+        ChoiceError: naming the choice, what was given and what was expected.
     """
 
     attribute_every: int = 10
@@ -40,15 +46,16 @@ class Choices:
     expected: Sequence[str] = ()
     blackbox: int = 50
     max_overhead: float | None = None
+    early_warning: Calibration | None = None
 
     def __post_init__(self) -> None:
         for name in ("attribute_every", "probe_every", "blackbox"):
             steps = getattr(self, name)
-            if not (steps >= 0 and steps == int(steps)):
-                raise ValueError(f"{name} must be 0 or a positive whole number, got {steps}")
+            if not (isinstance(steps, int | np.integer) and steps >= 0):
+                raise ChoiceError(f"{name} must be 0 or a positive whole number, got {steps!r}")
         most = self.max_overhead
-        if most is not None and not 0 < most < 1:
-            raise ValueError(f"max_overhead must be between 0 and 1, or None, got {most}")
+        if most is not None and not (isinstance(most, Real) and 0 < most < 1):
+            raise ChoiceError(f"max_overhead must be between 0 and 1, or None, got {most!r}")
 
 
 @dataclass(slots=True)
@@ -62,6 +69,7 @@ class Prepared:
         unavailable: laws that cannot be checked, with reasons.
         explain: explains frames, where that is possible.
         channels, profile: statistics of explanations, where there are pairs.
+        early: detectors of early warnings, where asked for.
     """
 
     first: Frame
@@ -71,6 +79,7 @@ class Prepared:
     explain: Attributor | None = None
     channels: ElementPairChannels | None = None
     profile: BinnedMoments | None = None
+    early: EarlyWarnings | None = None
 
 
 def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
@@ -101,6 +110,13 @@ def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
         given = {t.principle for t in ready.thresholds}
         ready.thresholds += tuple(t for t in PROBE_THRESHOLDS if t.principle not in given)
     ready.unavailable |= _not_judged(ready.principles, ready.thresholds)
+    if choices.early_warning is not None:
+        cutoff = None if ready.profile is None else calculator.card.cutoff
+        costs = {p.name: p.cost for p in ready.principles}
+        ready.early = EarlyWarnings(choices.early_warning, first, costs, cutoff)
+        ready.unavailable |= {
+            f"early warning by {name}": why for name, why in ready.early.unavailable.items()
+        }
     return ready
 
 
@@ -150,17 +166,16 @@ def header_of(
     engine: Engine, ready: Prepared, choices: Choices, context: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what run.toml says of a run."""
-    first = ready.first
+    first, early = ready.first, choices.early_warning
     doubt = getattr(engine, "doubt", lambda: None)()
     return {
-        "calculator": _describe_calculator(engine.calculator),
+        "calculator": describe_calculator(engine.calculator),
         "engine": asdict(engine.describe()),
-        "system": {"numbers": first.numbers.tolist(), "masses_amu": first.masses.tolist(),
-                   "cell_ang": first.cell.tolist(), "pbc": first.pbc.tolist(),
-                   "n_constrained": first.n_constrained},
+        "system": system_of(first) | {"cell_ang": first.cell.tolist()},
         "parameters": {"attribute_every": choices.attribute_every, "gamma": choices.gamma,
                        "probe_every": choices.probe_every, "expected": list(choices.expected),
-                       "max_overhead": choices.max_overhead},
+                       "max_overhead": choices.max_overhead,
+                       "early_warning": None if early is None else early.summary()},
         "thresholds": {t.principle: asdict(t) for t in ready.thresholds},
         "unavailable": ready.unavailable,
         "restart": "exact" if doubt is None else doubt,
@@ -168,7 +183,18 @@ def header_of(
     }  # fmt: skip
 
 
-def _describe_calculator(calculator: Any) -> dict[str, Any]:
+def system_of(frame: Frame) -> dict[str, Any]:
+    """Return what run.toml says of a system and no run changes."""
+    return {
+        "numbers": frame.numbers.tolist(),
+        "masses_amu": frame.masses.tolist(),
+        "pbc": frame.pbc.tolist(),
+        "n_constrained": frame.n_constrained,
+    }
+
+
+def describe_calculator(calculator: Any) -> dict[str, Any]:
+    """Return what run.toml says of a calculator: what a resumed run must have the same."""
     card = getattr(calculator, "card", None)
     if card is None:
         stated = dict(getattr(calculator, "parameters", None) or {})
@@ -178,6 +204,19 @@ def _describe_calculator(calculator: Any) -> dict[str, Any]:
     return {
         "name": card.name,
         "weights_sha256": card.weights_sha256,
+        **_evaluation(calculator),
         "network": dict(card.network),
         "distances": {pair: list(span) for pair, span in card.distances.items()},
+    }
+
+
+def _evaluation(calculator: Any) -> dict[str, Any]:
+    """Return what the rounding of a network's sums depends on."""
+    potential = getattr(calculator, "potential", None)
+    if potential is None:
+        return {}
+    return {
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        "device": str(potential.device.type),
+        "compiled": bool(potential.compile),
     }

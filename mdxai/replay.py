@@ -19,6 +19,7 @@ import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, attributor
 from mdxai.calculators import CalculatorError, load_calculator, twin_of
+from mdxai.early_warning import Calibration
 from mdxai.engines import Conditions, Selection, Trajectory, TrajectoryEngine
 from mdxai.engines.trajectories import from_atoms, read_ase
 from mdxai.engines.universe import STREAM, from_universe, read_universe
@@ -120,6 +121,7 @@ def replay(  # noqa: PLR0913 (every choice of a user's one line)
     thresholds: Sequence[Threshold] = THRESHOLDS,
     expected: Sequence[str] = (),
     halt: bool = False,
+    early_warning: Calibration | str | os.PathLike[str] | None = None,
     progress: Callable[[Monitor], None] | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> Monitor:
@@ -143,6 +145,7 @@ def replay(  # noqa: PLR0913 (every choice of a user's one line)
         thresholds: what deviations count.
         expected: bonds that may break and form.
         halt: end the replay where the trajectory is unstable.
+        early_warning: as for `Monitor`.
         progress: called with the monitor every 20 frames.
         context: further entries for run.toml.
 
@@ -158,6 +161,7 @@ def replay(  # noqa: PLR0913 (every choice of a user's one line)
     monitor = Monitor(
         engine, out, attribute_every=attribute_every, gamma=gamma, thresholds=thresholds,
         expected=expected, on_unstable="halt" if halt else "ignore", context=context,
+        early_warning=early_warning, on_warning="ignore",
     )  # fmt: skip
     work = Work(calculator, engine.evaluates, gamma if attribute_every else None)
     size = 1 if trajectory.parameters.get("live") else _chunk_size(engine.first)

@@ -19,6 +19,12 @@ from schnetpack.md.simulation_hooks import BarostatHook, SimulationHook, Thermos
 from mdxai.attribution import Attribution, AttributionUnavailable, attributor
 from mdxai.attribution.attributor import AutomaticAttributor
 from mdxai.calculators import CalculatorError
+from mdxai.early_warning import (
+    Calibration,
+    EarlyWarning,
+    EarlyWarningIssued,
+    load_calibration,
+)
 from mdxai.engines.schnetpack_engine import ReplicaReader, SchNetPackEngine
 from mdxai.frame import Frame
 from mdxai.monitor import InstabilityWarning, Monitor
@@ -67,6 +73,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         on_unstable: "warn" (default), "ignore", "drop": hold the atoms of the unstable replica
             where they are, at rest, and finish its record, while the others go on as if nothing had
             happened; "halt": end the simulation after this step by `UnstableReplica`.
+        early_warning: as for `Monitor`; each replica is watched by itself.
         record: what each run keeps, in which precision, and how often it is written.
         context: entries for each run.toml.
 
@@ -89,6 +96,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         thresholds: Sequence[Threshold] = THRESHOLDS,
         expected: Sequence[str] = (),
         on_unstable: Reaction = "warn",
+        early_warning: Calibration | str | os.PathLike[str] | None = None,
         record: RecordSettings | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
@@ -105,6 +113,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         self._make: Callable[..., Monitor] = partial(
             Monitor, attribute_every=attribute_every, gamma=gamma, thresholds=tuple(thresholds),
             expected=expected, record=record, context=context,
+            early_warning=None if early_warning is None else load_calibration(early_warning),
         )  # fmt: skip
         self._on_unstable = on_unstable
         self._attributor: AutomaticAttributor | None = None
@@ -193,6 +202,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
                 SchNetPackEngine(reader, k, calculator),
                 None if self.path is None else self.path / name,
                 on_unstable="ignore" if self._on_unstable == "ignore" else partial(self._note, k),
+                on_warning=partial(_tell, name),
             )
         self._reader = reader
         self._finite = simulator.system.positions.clone()
@@ -295,6 +305,10 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         trace: TracebackType | None,
     ) -> None:
         self.finish(None if kind is None else f"{kind.__name__}: {error}".rstrip(": "))
+
+
+def _tell(name: str, warning: EarlyWarning) -> None:
+    warnings.warn(f"{name}: {warning}", EarlyWarningIssued, stacklevel=6)
 
 
 def _cause(verdict: Verdict) -> str:

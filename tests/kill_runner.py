@@ -3,17 +3,22 @@
     python -m tests.kill_runner FOLDER KILLS SEED STEPS
 
 One process imports everything and forks a child per attempt: importing takes longer than a run. It
-prints a JSON line: kills survived, how many while a file was being written, runs completed.
+prints a JSON line: kills survived, how many of them in the middle of a part, a merge and a
+checkpoint, runs completed. The child says in shared memory what it is at; it is stopped, asked and
+then killed, so that these numbers are certain.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +28,32 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
 import mdxai
+import mdxai.record.writer as writer_module
 from mdxai.monitor import Monitor
 from mdxai.record import RecordSettings
 
 RECORD = RecordSettings(checkpoint_steps=15, rows_per_part=13, keep_checkpoints=2)
+STAGES = {1: "part", 2: "merge", 3: "checkpoint"}
+STAGE = mmap.mmap(-1, 1)  # shared with the child
+
+
+def marked(function: Callable[..., Any], stage: int) -> Callable[..., Any]:
+    """Return the same function, which shows the parent that it is at work."""
+
+    def wrapped(*args: Any, **options: Any) -> Any:
+        STAGE[0] = stage
+        try:
+            return function(*args, **options)
+        finally:
+            STAGE[0] = 0
+
+    return wrapped
+
+
+def mark_stages() -> None:
+    """Let the writer show what it is at."""
+    for stage, name in ((1, "write_part"), (2, "merge_tail"), (3, "write_checkpoint")):
+        setattr(writer_module, name, marked(getattr(writer_module, name), stage))
 
 
 def run(path: Path, steps: int) -> None:
@@ -46,6 +73,7 @@ def run(path: Path, steps: int) -> None:
 
 def child(path: Path, steps: int) -> int:
     """Fork a process that runs; return its id."""
+    STAGE[0] = 0
     number = os.fork()
     if number == 0:
         code = 1
@@ -63,25 +91,30 @@ def ended(number: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if done else None
 
 
-def attempt(path: Path, steps: int, rng: np.random.Generator, longest: float) -> tuple[str, bool]:
-    """Run until the end or a kill; return "done", "killed" or "failed", and whether mid-file.
+def attempt(path: Path, steps: int, rng: np.random.Generator, longest: float) -> tuple[str, str]:
+    """Run until the end or a kill; return "done", "killed" or "failed", and where it was killed.
 
-    Every second attempt is killed when a file is being written, some of these after the first few
-    milliseconds of that: in parts, merges and checkpoints alike.
+    Two of three attempts are killed in the middle of a part, a merge or a checkpoint, some moments
+    after it was begun; the others at any instant.
     """
     number, begin = child(path, steps), time.monotonic()
     wait = rng.uniform(0, longest)
-    in_file = bool(rng.integers(2))
+    target = int(rng.integers(1, 4)) if rng.integers(3) else 0
     while True:
         code = ended(number)
         if code is not None:
-            return ("done" if code == 0 else "failed"), False
-        writing = in_file and time.monotonic() - begin > wait and any(path.glob(".*.tmp"))
-        if writing or (not in_file and time.monotonic() - begin > wait):
+            return ("done" if code == 0 else "failed"), ""
+        if time.monotonic() - begin > wait and (not target or STAGE[0] == target):
+            time.sleep(rng.uniform(0, 0.001) if target else 0)
+            os.kill(number, signal.SIGSTOP)
+            status = os.waitpid(number, os.WUNTRACED)[1]
+            if not os.WIFSTOPPED(status):  # it was faster
+                return ("done" if os.waitstatus_to_exitcode(status) == 0 else "failed"), ""
+            stage = STAGES.get(STAGE[0], "")
             os.kill(number, signal.SIGKILL)
-            killed = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) != 0
-            return ("killed" if killed else "done"), writing
-        time.sleep(0 if in_file else 0.001)
+            os.waitpid(number, 0)
+            return "killed", stage
+        time.sleep(0 if target else 0.001)
 
 
 def content(path: Path) -> list[object]:
@@ -98,17 +131,21 @@ def content(path: Path) -> list[object]:
 def main(folder: Path, kills: int, seed: int, steps: int) -> dict[str, object]:
     """Kill until there were that many kills and the last run reached its end."""
     rng = np.random.default_rng(seed)
+    mark_stages()
     begin = time.monotonic()
     assert os.waitstatus_to_exitcode(os.waitpid(child(folder / "whole", steps), 0)[1]) == 0
     longest = 0.6 * (time.monotonic() - begin)  # so that most attempts end in a kill
     want = repr(content(folder / "whole"))
-    counts = {"killed": 0, "in_file": 0, "done": 0, "failed": 0, "attempts": 0}
+    counts: dict[str, Any] = dict.fromkeys(
+        ("killed", "done", "failed", "attempts", *STAGES.values()), 0
+    )
     while counts["killed"] < kills or not counts["done"]:
         path = folder / f"run-{counts['done']}"
-        how, writing = attempt(path, steps, rng, longest)
+        how, stage = attempt(path, steps, rng, longest)
         counts["attempts"] += 1
         counts[how] += 1
-        counts["in_file"] += how == "killed" and writing
+        if stage:
+            counts[stage] += 1
         if how == "failed":
             break
         if how == "done" and repr(content(path)) != want:

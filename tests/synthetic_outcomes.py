@@ -1,77 +1,41 @@
-"""Runs with a known hazard: λ exp(β x(t) + frailty of the model), censored at a known time."""
+"""Labelled runs whose truth is known: a drift that begins a known time before the onset."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from mdxai.association import Outcome
 
-STEP = 10.0  # fs
+EVERY = 10.0  # fs
 
 
-@dataclass(frozen=True)
-class Law:
-    """How runs break. x = between·a + within·b(t), a per model, b an AR(1) of unit variance."""
+def outcomes(
+    n_models=8, per_model=12, *, begins=600.0, size=4.0, length=5000.0, seed=0, molecules=("A", "B")
+):
+    """Return runs of which half are unstable.
 
-    beta: float = 0.0
-    rate: float = 1 / 2000  # 1/fs
-    between: float = 0.6
-    within: float = 0.8
-    memory: float = 300.0  # fs
-    frailty: float = 0.0  # standard deviation over models of the log hazard
-    duration: float = 3000.0  # fs
-    delay: float = 0.0  # fs by which the hazard follows x
-
-
-def made_runs(
-    law: Law, seed: int, *, models: int = 12, replicas: int = 4, temperatures=(500.0,)
-) -> list[Outcome]:
+    Series "drift" rises by `size` standard deviations `begins` fs before the onset; "noise" does
+    nothing; "temperature" is a plain predictor that rises 150 fs before.
+    """
     rng = np.random.default_rng(seed)
-    runs = []
-    for m in range(models):
-        a, log_frailty = rng.normal(), law.frailty * rng.normal()
-        force_error = rng.normal()
-        for kelvin in temperatures:
-            for r in range(replicas):
-                x = law.between * a + law.within * _ar1(law, rng)
-                hot = np.log(kelvin / 500.0)
-                end, unstable = _break(law, x, log_frailty + 2 * hot, rng)
-                times = np.arange(len(x)) * STEP
-                before = times < end if unstable else times <= end
-                noise = {f"noise{k}": _ar1(law, rng)[before] for k in range(2)}
-                runs.append(
-                    Outcome(
-                        f"m{m}/{kelvin:g}K/{r}", f"m{m}", "C2H6O", kelvin, end, unstable,
-                        times[before],
-                        {"decay_rise": x[before], "force_norm": _ar1(law, rng)[before],
-                         "bond": np.abs(_ar1(law, rng))[before]} | noise,
-                        {"force_mae_mev_per_ang": force_error},
-                    )
-                )  # fmt: skip
-    return runs
-
-
-def _ar1(law: Law, rng: np.random.Generator) -> np.ndarray:
-    n = int(law.duration / STEP) + 1
-    keep = np.exp(-STEP / law.memory)
-    kicks = rng.normal(size=n) * np.sqrt(1 - keep**2)
-    values = np.empty(n)
-    values[0] = rng.normal()
-    for k in range(1, n):
-        values[k] = keep * values[k - 1] + kicks[k]
-    return values
-
-
-def _break(law: Law, x: np.ndarray, log_hazard: float, rng: np.random.Generator):
-    """Invert the cumulated hazard of a piecewise constant x: exact."""
-    shift = round(law.delay / STEP)
-    driving = np.concatenate([np.full(shift, x[0]), x[: len(x) - shift]])
-    hazard = law.rate * np.exp(law.beta * driving[:-1] + log_hazard)
-    cumulated = np.append(0.0, np.cumsum(hazard * STEP))
-    target = rng.exponential()
-    if target >= cumulated[-1]:
-        return law.duration, False
-    k = int(np.searchsorted(cumulated, target, side="right")) - 1
-    return k * STEP + float((target - cumulated[k]) / hazard[k]), True
+    found = []
+    for model in range(n_models):
+        for n in range(per_model):
+            unstable = n % 2 == 0
+            end = rng.uniform(1800.0, length) if unstable else length
+            times = np.arange(0.0, end, EVERY)
+            before = end - times
+            noise = rng.normal(size=(3, len(times)))
+            offset = rng.normal(scale=3.0)  # every run has a level of its own
+            series = {
+                "drift": offset + noise[0] + size * (unstable & (before <= begins)),
+                "noise": noise[1],
+                "temperature": 300 + 20 * (noise[2] + size * (unstable & (before <= 150.0))),
+            }
+            found.append(
+                Outcome(
+                    f"m{model}-{n}", f"m{model}", molecules[model % len(molecules)], 300.0,
+                    end, unstable, times, series,
+                )
+            )  # fmt: skip
+    return found

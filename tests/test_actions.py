@@ -20,6 +20,7 @@ from mdxai.engines import AseEngine
 from mdxai.labelling import farthest_first, frames_to_label
 from mdxai.monitor import InstabilityWarning, Monitor, UnstableTrajectory
 from mdxai.overhead import Cost, Overhead
+from mdxai.record import repair
 from mdxai.thresholds import THRESHOLDS
 
 # Bonds that stretch for 10 fs count as broken: a hot molecule gets there after 20 steps.
@@ -75,6 +76,22 @@ def test_the_black_box_holds_every_step_before_the_violation(tmp_path, interval)
     assert verdict["halted_by"] == monitor.halted_by == monitor.verdict.reason
 
 
+def test_repair_keeps_the_black_box_of_an_unstable_run(tmp_path):
+    path = tmp_path / "run"
+    watched(path, on_unstable="halt", blackbox=5)
+    box = next(path.glob("blackbox-*-pairs.parquet"))
+    report = repair(path)
+    assert report.whole
+    assert report.repaired is None
+    (path / "run.toml").unlink()
+    kept = repair(path, tmp_path / "kept").repaired
+    assert (kept / box.name).read_bytes() == box.read_bytes()
+    assert mdxai.open_run(kept).verdict["stability"] == "unstable"
+    box.write_bytes(box.read_bytes()[:-9])
+    damaged = repair(path, tmp_path / "again")
+    assert [f.name for f in damaged.files if f.state == "damaged"] == [box.name]
+
+
 def test_reactions(tmp_path):
     with pytest.raises(UnstableTrajectory) as caught:
         watched(tmp_path / "raise", on_unstable="raise")
@@ -88,6 +105,18 @@ def test_reactions(tmp_path):
     told = []
     watched(None, steps=60, on_unstable=told.append)
     assert len(told) == 1
+
+
+def test_a_halted_run_is_halted_again():
+    dynamics, _ = watched(None, on_unstable="halt")
+    halted = dynamics.nsteps
+    dynamics = hot()
+    with Monitor(dynamics, None, attribute_every=0, on_unstable="halt") as monitor:
+        dynamics.attach(monitor)
+        for _ in range(10):
+            dynamics.run(20)
+    assert monitor.halted_by
+    assert dynamics.nsteps <= halted + 10
 
 
 def test_a_black_box_comes_back(tmp_path):

@@ -38,7 +38,7 @@ from mdxai.association.survival import (
     permuted_p,
     score_statistic,
 )
-from tests.synthetic_outcomes import STEP, Law, made_runs
+from tests.synthetic_hazards import STEP, Law, made_runs
 
 FAST = AssociationSettings(lag=STEP, resamples=200)
 

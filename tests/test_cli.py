@@ -51,6 +51,33 @@ def test_the_same_command_resumes_or_says_that_it_is_finished(tmp_path):
     assert mdxai.open_run(out).frames_table().num_rows == 21
 
 
+def test_a_finished_run_is_compared_and_may_be_made_longer(tmp_path):
+    out, whole = tmp_path / "run", tmp_path / "whole"
+
+    def run(out, steps, calculator="schnet-ethanol", *more):
+        return invoke(
+            "run", calculator, ETHANOL, "--steps", steps, "--out", out, "--resume", "-q", *more
+        )
+
+    assert run(out, 10).exit_code == 0
+    other = run(out, 10, "painn-ethanol", "--gamma", 0.2)
+    assert other.exit_code == 2
+    assert "settings.gamma: recorded 0.1, now 0.2" in other.stderr
+    assert "calculator.name: recorded 'schnet-ethanol', now 'painn-ethanol'" in other.stderr
+    fewer = run(out, 5)
+    assert fewer.exit_code == 2
+    assert "settings.steps: 10 are done, now 5 are asked for" in fewer.stderr
+    assert run(out, 20).exit_code == run(out, 20).exit_code == run(whole, 20).exit_code == 0
+    assert mdxai.open_run(out).frames_table().equals(mdxai.open_run(whole).frames_table())
+
+
+def test_a_figure_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "run" / "figure.png").mkdir(parents=True)
+    result = invoke("run", "schnet-ethanol", ETHANOL, "--steps", 5, "--out", tmp_path / "run", "-q")
+    assert result.exit_code == 0, result.output
+    assert "figure.png cannot be written: Is a directory" in result.stderr
+
+
 def test_run_from_a_file_in_nve_as_json(tmp_path):
     write(tmp_path / "ethanol.xyz", molecule(ETHANOL))
     result = invoke(
@@ -67,16 +94,17 @@ def test_run_from_a_file_in_nve_as_json(tmp_path):
 def test_run_that_blows_up_is_halted_and_gives_frames_to_label(tmp_path):
     """A timestep far too long tears any molecule apart."""
     out = tmp_path / "run"
-    result = invoke(
+    command = (
         "run", "schnet-ethanol", ETHANOL, "--timestep", 5, "--steps", 200, "--temperature", 800,
         "--halt", "--out", out,
     )  # fmt: skip
+    result = invoke(*command)
     assert result.exit_code == 6
     assert "unstable" in result.stdout
     verdict = mdxai.open_run(out).verdict
     assert verdict["onset_fs"] > 0
     assert verdict["halted_by"].startswith(verdict["findings"][0]["principle"])
-    again = invoke("run", "schnet-ethanol", ETHANOL, "--halt", "--out", out, "--resume")
+    again = invoke(*command, "--resume")
     assert (again.exit_code, "is finished: unstable (halted by" in again.stdout) == (6, True)
     labels = tmp_path / "frames.xyz"
     assert invoke("label", out, "--out", labels, "--n", 3).exit_code == 0
@@ -143,6 +171,8 @@ def pickled(tmp_path):
         ),
         (lambda t: ["schnet-ethanol", ETHANOL, "--dtype", "int8"], "dtype 'int8' is not supported"),
         (lambda t: ["schnet-ethanol", ETHANOL, "--ensemble", "npt"], "'npt' is not one of"),
+        (lambda t: ["schnet-ethanol", ETHANOL, "--blackbox", -1], "blackbox must be 0 or"),
+        (lambda t: ["schnet-ethanol", ETHANOL, "--max-overhead", 2], "must be between 0 and 1"),
     ],
 )
 def test_bad_input_is_one_clear_error_and_leaves_nothing(tmp_path, arguments, message):

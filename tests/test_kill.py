@@ -30,4 +30,4 @@ def test_a_few_kills(tmp_path):
 def test_a_hundred_kills(tmp_path):
     result = survive(tmp_path, 100, 2, 400)
     assert result["killed"] >= 100
-    assert result["in_file"] >= 20
+    assert min(result[stage] for stage in ("part", "merge", "checkpoint")) >= 10

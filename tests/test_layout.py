@@ -16,7 +16,7 @@ ORDER = (
     "frame", "state", "calculators", "attribution", "statistics", "principles", "record",
     "thresholds", "verdict", "check", "engines", "overhead", "blackbox", "interruption",
     "early_warning", "preparation", "monitor", "replicas", "simulation", "labelling", "replay",
-    "analysis", "export", "association", "study", "report", "demo", "cli", "testing",
+    "analysis", "export", "association", "report", "study", "demo", "cli", "testing",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -232,6 +232,21 @@ def test_a_full_disk_is_a_clear_error_and_leaves_whole_parts(tmp_path, monkeypat
     assert len(steps) >= 10
 
 
+def test_a_run_in_which_no_pair_was_explained_is_finished_too(tmp_path):
+    """Atoms out of each other's reach, and a run that ends before an explanation is due."""
+    gas = Atoms("OHH", [[0, 0, 0], [20, 0, 0], [0, 20, 0]])
+    gas.calc = mdxai.load_calculator("schnet-ethanol")
+    later = start()[1]
+    later.run(1)
+    for name, dynamics in (("gas", VelocityVerlet(gas, 0.5 * units.fs)), ("later", later)):
+        with Monitor(dynamics, tmp_path / name, on_unstable="ignore") as monitor:
+            dynamics.attach(monitor)
+            dynamics.run(4)
+        run = mdxai.open_run(tmp_path / name)
+        assert run.verdict["n_frames"] == monitor.verdict.n_frames
+        assert run.profile_table().num_rows == 0
+
+
 def test_parts_are_plain_parquet(tmp_path):
     _, dynamics = start()
     with Monitor(dynamics, tmp_path / "run") as monitor:
@@ -279,11 +294,19 @@ def test_thermostats_state_their_temperature(make, temperature, conserves):
     [
         ({"attribute_every": -1}, "attribute_every must be 0 or a positive whole number, got -1"),
         ({"on_unstable": "explode"}, "'halt', 'raise' or a function, got 'explode'"),
+        ({"attribute_every": "10"}, "attribute_every must be 0 or .* whole number, got '10'"),
+        ({"blackbox": None}, "blackbox must be 0 or a positive whole number, got None"),
+        ({"max_overhead": "5 %"}, "max_overhead must be between 0 and 1, or None, got '5 %'"),
+        ({"record": {"retain": 5}}, r"record must be RecordSettings\(...\) or None, got {'retain'"),
+        ({"context": {"seed": RNG}}, "context is a mapping for run.toml, of text, numbers"),
+        ({"context": 5}, "context is a mapping for run.toml, of text, numbers"),
     ],
 )
-def test_unusable_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        Monitor(start()[1], None, **arguments)
+def test_unusable_arguments(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Monitor(start()[1], tmp_path / "run", **arguments)
+    assert type(caught.value).__module__.startswith("mdxai.")  # one line on the command line
+    assert not (tmp_path / "run").exists()
 
 
 def test_only_dynamics_can_be_monitored():

@@ -111,6 +111,24 @@ def test_mdanalysis_formats_are_replayed_with_a_topology(live, tmp_path):
     assert replayed.verdict.n_frames == STEPS + 1
 
 
+def test_frames_that_are_all_numbered_0_are_counted(live, tmp_path):
+    """As writers do that know no step; the time is the file's, or the one that is stated."""
+    universe = MDAnalysis.Universe(mdxai.open_run(live[0] / "run"))
+    with MDAnalysis.Writer(str(tmp_path / "md.xtc"), n_atoms=9) as writer:
+        for ts in universe.trajectory[:5]:
+            ts.data["step"] = 0
+            writer.write(universe.atoms)
+    universe.atoms.write(str(tmp_path / "top.xyz"))
+    for timestep, spacing in ((None, 0.5), (3.0, 3.0)):
+        opened = open_trajectory(
+            tmp_path / "md.xtc", tmp_path / "top.xyz", Selection(timestep=timestep)
+        )
+        frames = list(opened.frames)
+        assert [frame.step for frame in frames] == [0, 1, 2, 3, 4]
+        np.testing.assert_allclose([f.time for f in frames], spacing * np.arange(5), atol=1e-3)
+        assert not opened.counts_steps
+
+
 def test_what_a_file_lacks_is_said_and_the_rest_is_checked(live, tmp_path):
     folder, monitor = live
     bare = [Atoms(a.numbers, a.positions) for a in read(folder / "md.traj", ":")]
@@ -250,6 +268,7 @@ def test_unusable_frames(live, change, message):
         (lambda: conditions("nvt", float("nan")), "temperature must be positive"),
         (lambda: replay("schnet-ethanol", [], workers=0), "workers must be positive"),
         (lambda: open_trajectory("nowhere.traj"), "there is no file"),
+        (lambda: open_trajectory("nowhere.xtc", "top.pdb"), "there is no file"),
         (lambda: open_trajectory("imd://localhost:1"), "sends no elements"),
     ],
 )

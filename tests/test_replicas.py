@@ -208,6 +208,26 @@ def test_nan_in_one_replica_stays_there(network):
     assert simulator.system.positions.isfinite().all()  # the last finite ones
 
 
+@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
+def test_a_replica_that_starts_broken_is_dropped_and_the_others_go_on(network, tmp_path):
+    clean = Tracer()
+    simulation(network, clean).simulate(4)
+    tracer, monitor = Tracer(), mdxai.ReplicaMonitor(tmp_path, on_unstable="drop")
+    simulator = simulation(network, tracer, monitor)
+    positions = simulator.system.positions
+    positions[BAD, 3] = np.nan
+    with monitor, pytest.warns(InstabilityWarning, match="replica-02"):
+        simulator.simulate(4)
+    assert list(monitor.dropped) == [BAD]
+    others = [k for k in range(N_REPLICAS) if k != BAD]
+    assert torch.equal(tracer.trace[-1]["positions"][others], clean.trace[-1]["positions"][others])
+    assert mdxai.open_run(tmp_path / "replica-02").verdict["stability"] == "unstable"
+    simulator = simulation(network)
+    simulator.system.positions[BAD, 3] = simulator.system.positions[BAD, 4]
+    with pytest.raises(CalculatorError, match=r"system 2 of 4: atoms 3 \(H\) and 4 \(H\)"):
+        simulator.simulate(1)
+
+
 def test_halt_ends_the_step_properly(network, tmp_path):
     monitor = mdxai.ReplicaMonitor(tmp_path, attribute_every=0, on_unstable="halt")
     tracer = Tracer()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
 from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.md.andersen import Andersen
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
@@ -29,7 +33,7 @@ from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.engines import AseEngine, RestartWarning
 from mdxai.engines.ase_state import EXACT
 from mdxai.monitor import Monitor
-from mdxai.record import RecordError, RecordSettings, list_checkpoints
+from mdxai.record import RecordError, RecordSettings, RecordWarning, list_checkpoints
 from mdxai.record.checkpoint import decode, encode
 from mdxai.record.files import FileSystem
 from mdxai.state import StateError
@@ -227,11 +231,72 @@ def test_a_resumed_record_is_the_uninterrupted_one(tmp_path, uninterrupted, at):
         run()
     dynamics = make_ethanol()
     monitor = Monitor.resume(dynamics, path, attribute_every=5, **RECORD)
-    with monitor:
+    with warnings.catch_warnings(), monitor:
+        warnings.simplefilter("ignore", RecordWarning)  # before the first checkpoint
         dynamics.attach(monitor)
         dynamics.run(60 - dynamics.nsteps)
     assert content(path) == uninterrupted
     assert monitor.cost.resumed_at == ([] if at < 10 else [at // 10 * 10])
+
+
+def ended_early(path, **options):
+    """A run that an error ends before its first checkpoint; its parts are written."""
+
+    def fail():
+        raise KeyboardInterrupt
+
+    def run():
+        dynamics = make_ethanol()
+        with Monitor(dynamics, path, **options) as monitor:
+            dynamics.attach(monitor)
+            dynamics.attach(fail, interval=-4)  # once, at step 4
+            dynamics.run(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
+def names(path):
+    return sorted(entry.name for entry in path.iterdir())
+
+
+def test_another_run_without_a_checkpoint_is_left_alone(tmp_path):
+    path = tmp_path / "run"
+    ended_early(path, attribute_every=0)
+    before = names(path)
+    dynamics = make_ethanol()
+    with Monitor.resume(dynamics, path, attribute_every=0, gamma=0.2) as monitor:
+        dynamics.attach(monitor)
+        with pytest.raises(RecordError, match=r"another run.*\n  parameters.gamma: recorded 0.1"):
+            dynamics.run(1)
+    assert names(path) == before
+    dynamics = make_ethanol()
+    with Monitor.resume(dynamics, path, attribute_every=0) as monitor:
+        dynamics.attach(monitor)
+        with pytest.warns(RecordWarning, match="starts anew"):
+            dynamics.run(1)
+    assert {name.removesuffix(".orphan") for name in names(path)} > set(before)
+    assert mdxai.open_run(path).frames_table().num_rows == 2
+
+
+def test_what_is_no_run_or_has_lost_its_header_is_left_alone(tmp_path):
+    path = tmp_path / "run"
+    full_run(path, 12)
+    (path / "run.toml").unlink()
+    before = names(path)
+    with pytest.raises(RecordError, match=r"no run.toml; `mdxai repair .*` restores it"):
+        Monitor.resume(make_ethanol(), path, attribute_every=5, **RECORD)
+    for checkpoint in list_checkpoints(path):
+        checkpoint.unlink()
+        before.remove(checkpoint.name)
+    with pytest.raises(RecordError, match=r"neither run.toml nor a checkpoint"):
+        Monitor.resume(make_ethanol(), path, attribute_every=5, **RECORD)
+    assert names(path) == before
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.parquet").write_text("")
+    with pytest.raises(RecordError, match=r"mine.parquet, which is no part of a run"):
+        Monitor.resume(make_ethanol(), tmp_path / "data")
+    assert names(tmp_path / "data") == ["mine.parquet"]
 
 
 def test_a_finished_run_can_be_resumed_without_harm(tmp_path, uninterrupted):
@@ -245,6 +310,35 @@ def test_a_finished_run_can_be_resumed_without_harm(tmp_path, uninterrupted):
     assert content(path) == uninterrupted
 
 
+def test_a_finished_sparse_run_goes_on_from_its_last_step(tmp_path):
+    """Also between two monitored steps; the black box then misses none."""
+
+    def run(path, *stops):
+        for stop in stops:
+            dynamics = make_ethanol()
+            with Monitor.resume(dynamics, path, attribute_every=7) as monitor:
+                dynamics.attach(monitor, interval=7)
+                dynamics.run(stop - dynamics.nsteps)
+        return content(path), monitor._box.state()
+
+    whole, box = run(tmp_path / "whole", 40)
+    pieces, again = run(tmp_path / "pieces", 17, 40)
+    assert pieces[:-1] == whole[:-1]
+    assert pieces[-1]["findings"] == whole[-1]["findings"]
+    assert again["steps"].tolist() == box["steps"].tolist()
+    np.testing.assert_array_equal(again["positions"], box["positions"])
+
+
+def test_a_finished_monitor_is_not_used_again(tmp_path):
+    dynamics = make_ethanol()
+    monitor = Monitor(dynamics, tmp_path / "run")
+    with monitor:
+        dynamics.attach(monitor)
+        dynamics.run(1)
+    with pytest.raises(ValueError, match=r"finished.*Monitor.resume"), monitor:
+        pass
+
+
 def test_what_has_changed_is_shown(tmp_path):
     path = tmp_path / "run"
     full_run(path, 12)
@@ -255,6 +349,17 @@ def test_what_has_changed_is_shown(tmp_path):
         Monitor.resume(ENGINES[Langevin](atoms, 0.5 * units.fs), path, attribute_every=5)
     with pytest.raises(RecordError, match=r"engine.timestep: recorded 0.5, now 1"):
         Monitor.resume(ENGINES[Langevin](ethanol(), units.fs), path, attribute_every=5)
+    double = started(molecule("CH3CH2OH"), mdxai.load_calculator("schnet-ethanol", dtype="float64"))
+    with pytest.raises(RecordError, match=r"calculator.dtype: recorded 'float32', now 'float64'"):
+        Monitor.resume(ENGINES[Langevin](double, 0.5 * units.fs), path, attribute_every=5)
+    heavy = make_ethanol()
+    heavy.atoms.set_masses([12.0] * 9)
+    with pytest.raises(RecordError, match=r"system.masses_amu\[2\]: recorded 15.999, now 12.0"):
+        Monitor.resume(heavy, path, attribute_every=5)
+    held = make_ethanol()
+    held.atoms.set_constraint(FixAtoms([1]))
+    with pytest.raises(RecordError, match=r"constraints: recorded nothing, now \['FixAtoms"):
+        Monitor.resume(held, path, attribute_every=5)
     assert len(list_checkpoints(path)) > 0
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="is a file"):
@@ -329,3 +434,28 @@ def test_threads_leave_signals_alone(tmp_path):
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_script_without_a_with_block_loses_nothing(tmp_path):
+    """The monitor finishes its record when the interpreter goes."""
+    path = tmp_path / "run"
+    script = f"""
+import mdxai, numpy as np
+from ase import units
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.md.verlet import VelocityVerlet
+atoms = molecule("CH3CH2OH")
+atoms.calc = EMT()
+dyn = VelocityVerlet(atoms, 0.5 * units.fs)
+dyn.attach(mdxai.Monitor(dyn, {str(path)!r}, attribute_every=0))
+dyn.run(30)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    run = mdxai.open_run(path)
+    assert run.n_frames == 31
+    assert "before the monitor was finished" in run.verdict["interrupted_by"]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mdxai
-from mdxai.study import Places, StudyError, StudyRecipe
+from mdxai.study import Places, StudyError, StudyRecipe, analyse
 from mdxai.study.batch import Batch, batches, is_done, run_batch, set_aside
 from mdxai.study.committee import SPREAD, committees, measure_spread
-from mdxai.study.work import work
+from mdxai.study.work import run_study
 
 RECIPE = """
 [simulation]
@@ -172,12 +177,56 @@ def test_a_model_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     recipe = recipe_from(text.replace('committee = "weak"', ""), tmp_path)
     places = Places(tmp_path / "study")
     seen = []
-    progress = work(InlineClient(), recipe, places, lambda p: seen.append(p.done))
+    progress = run_study(InlineClient(), recipe, places, lambda p: seen.append(p.done))
     assert list(progress.failed) == ["no-such-model at 300 K"]
     assert "there is no calculator 'no-such-model'" in progress.failed["no-such-model at 300 K"]
     assert (progress.done, progress.total) == (1, 2)
     assert is_done(Batch(recipe.candidates[1], 300), places)
-    assert work(InlineClient(), recipe, places).done == 1  # what is done is skipped
+    assert run_study(InlineClient(), recipe, places).done == 1  # what is done is skipped
+
+
+def test_the_page_says_what_was_not_possible(tmp_path):
+    recipe = recipe_from(RECIPE.replace("[300.0, 900.0]", "[300.0]"), tmp_path)
+    places = Places(tmp_path / "study")
+    with pytest.raises(StudyError, match="holds no run"):
+        analyse(recipe, places, {})
+    run_batch(Batch(recipe.candidates[0], 300.0), recipe, places)
+    page = analyse(recipe, places, {"painn-ethanol-weak at 300 K": "OSError: no weights"})
+    text = page.read_text()
+    assert "2 of 4 runs of 1 of 2 models, 0 of them unstable" in text
+    assert "- painn-ethanol-weak at 300 K: OSError: no weights" in text
+    assert "- no association: " in text
+    assert "- no comparison of detectors: " in text
+    table = pd.read_csv(places.out / "runs.csv")
+    assert list(table["run"]) == ["replica-00", "replica-01"]
+    assert table["followed_fs"].tolist() == pytest.approx([20.0, 20.0])
+    assert (places.out / "stability.png").stat().st_size > 1000
+
+
+def test_an_unknown_entry_of_the_analysis_is_refused(tmp_path):
+    recipe = recipe_from(RECIPE + "[analysis]\nlagg = 5.0\n", tmp_path)
+    with pytest.raises(StudyError, match="has no 'lagg'; it takes"):
+        analyse(recipe, Places(tmp_path), {})
+
+
+@pytest.mark.slow
+def test_the_quick_study(tmp_path):
+    """One command, from a checkout without data; the same again finds everything done."""
+    root = Path(__file__).parents[1]
+    command = [
+        sys.executable, "-c", "from mdxai.cli import main; main()", "study",
+        str(root / "runs" / "quick.toml"), "--out", str(tmp_path / "quick"), "--json",
+    ]  # fmt: skip
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3000)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert (found["done"], found["failed"]) == (8, {})
+    page = (tmp_path / "quick" / "README.md").read_text()
+    assert "32 of 32 runs of 4 of 4 models" in page
+    assert "What is missing" not in page
+    assert (tmp_path / "quick" / "association" / "README.md").is_file()
+    assert (tmp_path / "quick" / "lead_times" / "calibration.toml").is_file()
 
 
 @pytest.mark.slow
@@ -198,7 +247,7 @@ def test_a_killed_worker_costs_only_the_batch_it_held(tmp_path):
     with workers(n=2) as client:
         thread = threading.Thread(target=kill, args=(client,))
         thread.start()
-        progress = work(client, recipe, places)
+        progress = run_study(client, recipe, places)
         thread.join()
     assert killed
     assert not progress.failed

@@ -85,8 +85,11 @@ class BatchPotential:
 
     def _prepare(self, systems: Systems) -> None:
         for k in range(len(systems)):
+            numbers, positions, cell, pbc = systems[k]
+            if not np.isfinite(positions).all():  # broken from the start: it gets NaN
+                positions = np.arange(len(positions), dtype=np.float64)[:, None] * np.ones(3)
             try:
-                self._potential._prepare(*systems[k])
+                self._potential._prepare(numbers, positions, cell, pbc)
             except CalculatorError as error:
                 raise CalculatorError(f"system {k} of {len(systems)}: {error}") from error
         device, sizes = self._potential.device, np.diff(systems.starts)

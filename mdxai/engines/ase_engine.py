@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from ase import units
 from ase.md.andersen import Andersen
 from ase.md.bussi import Bussi
@@ -18,6 +21,8 @@ from ase.md.verlet import VelocityVerlet
 from mdxai.engines.ase_state import doubt_of, put_atoms, put_state, state_of
 from mdxai.engines.engine import EngineDescription
 from mdxai.frame import Frame
+
+LONGEST_TEXT = 200  # characters of what is said of a constraint
 
 
 class AseEngine:
@@ -127,6 +132,8 @@ class AseEngine:
         name = stated.pop("md-type", type(self._dynamics).__name__)
         timestep = float(stated.pop("timestep", self._dynamics.dt)) / units.fs
         plain = (bool, int, float, str)
+        parameters = {key: v for key, v in stated.items() if isinstance(v, plain)}
+        held = [_constraint(constraint) for constraint in self._dynamics.atoms.constraints]
         return EngineDescription(
             name=name,
             timestep=timestep,
@@ -135,8 +142,21 @@ class AseEngine:
             conserves_energy=type(self._dynamics) is VelocityVerlet,
             random_bath=isinstance(self._dynamics, Andersen | Langevin | LangevinBAOAB)
             and self.temperature() is not None,
-            parameters={key: v for key, v in stated.items() if isinstance(v, plain)},
+            parameters=parameters | ({"constraints": held} if held else {}),
         )
+
+
+def _constraint(constraint: Any) -> str:
+    """Return what a constraint is, as text; of a long one, such as a thousand atoms, its hash."""
+    stated = constraint.todict() if hasattr(constraint, "todict") else {}
+    text = json.dumps(stated.get("kwargs", {}), default=_plain, sort_keys=True)
+    if len(text) > LONGEST_TEXT:
+        text = hashlib.sha256(text.encode()).hexdigest()
+    return f"{type(constraint).__name__} {text}"
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 def _temperature(dynamics: Any) -> float | None:

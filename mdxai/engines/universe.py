@@ -6,6 +6,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ def read_universe(source: str, topology: str | None, selection: Selection) -> Tr
     if live:
         _need_imd()
     files = (source,) if topology is None else (topology, source)
+    for name in files:
+        if not name.startswith(STREAM) and not Path(name).exists():
+            raise TrajectoryError(f"there is no file {name}")
     with _quiet(), _own_signals():
         try:
             universe = MDAnalysis.Universe(*files)
@@ -65,8 +69,8 @@ def from_universe(universe: Any, selection: Selection, source: str = "") -> Traj
     live = not _seekable(reader)
     if live and selection.start:
         raise TrajectoryError(f"a live stream has no frame {selection.start} to start from")
-    counts = "step" in reader.ts.data
-    frames = _frames(universe, FrameMaker(universe), selection)
+    counts = "step" in reader.ts.data and (live or _steps_ascend(reader))
+    frames = _frames(universe, FrameMaker(universe, counts_steps=counts), selection)
     n_frames = None
     if not live:
         n_frames = len(range(len(reader))[selection.start : selection.stop : selection.step])
@@ -74,6 +78,15 @@ def from_universe(universe: Any, selection: Selection, source: str = "") -> Traj
         source or str(reader.filename), checked(frames, selection), n_frames, counts_steps=counts,
         parameters={"format": str(reader.format), "live": live},
     )  # fmt: skip
+
+
+def _steps_ascend(reader: Any) -> bool:
+    """Whether the first two frames have different steps: some writers number all of them 0."""
+    if len(reader) < 2:
+        return True
+    first, second = (int(reader[n].data.get("step", n)) for n in (0, 1))
+    reader.rewind()
+    return second > first
 
 
 def _seekable(reader: Any) -> bool:
@@ -106,12 +119,14 @@ class FrameMaker:
 
     Args:
         atoms: a universe or a group of its atoms.
+        counts_steps: whether the steps that the file states are those of the MD.
 
     Raises:
         TrajectoryError: when elements cannot be told.
     """
 
-    def __init__(self, atoms: Any) -> None:
+    def __init__(self, atoms: Any, *, counts_steps: bool = True) -> None:
+        self._counts_steps = counts_steps
         group = getattr(atoms, "atoms", atoms)
         self._indices = group.indices
         self.numbers = elements_of(group)
@@ -127,7 +142,7 @@ class FrameMaker:
         Raises:
             TrajectoryError: when nothing tells the time.
         """
-        step = ts.data.get("step")
+        step = ts.data.get("step") if self._counts_steps else None
         time = FS_PER_PS * float(ts.time) if self._knows_time else None
         selection = selection or Selection(timestep=None if self._knows_time else 1.0)
         step, time = selection.instant(ts.frame, None if step is None else int(step), time)

@@ -36,6 +36,21 @@ def without_none(content: Any) -> Any:
     return content
 
 
+def refuse_unstorable(context: Any) -> None:
+    """Check what somebody wants to be noted in run.toml.
+
+    Raises:
+        RecordError: for what is no mapping, or holds what TOML does not.
+    """
+    try:
+        tomli_w.dumps(without_none(dict(context)))
+    except (TypeError, ValueError) as error:
+        raise RecordError(
+            "context is a mapping for run.toml, of text, numbers, and lists and mappings of these: "
+            f"{error}"
+        ) from error
+
+
 def write_header(folder: Path, content: Mapping[str, Any]) -> None:
     """Write run.toml, its hash in the last line.
 

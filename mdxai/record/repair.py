@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from mdxai.record.checkpoint import (
     Checkpoint,
@@ -27,10 +28,19 @@ from mdxai.record.files import (
     refusing_as_unwritable,
 )
 from mdxai.record.header import HEADER, VERDICT, read_header, read_verdict, write_header
-from mdxai.record.parts import Part, list_parts, read_groups, verify, without_covered
+from mdxai.record.parts import (
+    KINDS,
+    PARQUET_ERRORS,
+    Part,
+    list_parts,
+    read_groups,
+    verify,
+    without_covered,
+)
 
 WHOLE, DAMAGED, MISSING = "whole", "damaged", "missing"
 ORPHANED, COVERED, UNFINISHED = "orphaned", "covered", "unfinished"
+JUDGED = ("frames", "trajectory", "pairs", "events")  # what a verdict speaks of
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,12 @@ def _names(folder: Path) -> list[str]:
 
 def _is_record(name: str) -> bool:
     name = name.removesuffix(ASIDE)
-    return name.endswith(".parquet") or (name.startswith("checkpoint-") and name.endswith(".npz"))
+    return _is_part(name) or (name.startswith("checkpoint-") and name.endswith(".npz"))
+
+
+def _is_part(name: str, kinds: Sequence[str] = KINDS) -> bool:
+    """Whether a name is meant as that of a part: a black box and a user's own files are none."""
+    return name.endswith(".parquet") and name.startswith(tuple(f"{kind}-" for kind in kinds))
 
 
 def _state_of(folder: Path, name: str) -> FileState:
@@ -126,7 +141,7 @@ def _checked(folder: Path, name: str) -> FileState:
     elif name == VERDICT:
         read_verdict(folder)
     elif not _is_record(name):
-        hash_of(path)  # nobody knows what it should hold, but it can be read
+        _check_other(path)
     elif name.endswith(ASIDE):
         return FileState(name, ORPHANED, detail="put aside when the run was resumed")
     elif name.endswith(".npz"):
@@ -134,6 +149,16 @@ def _checked(folder: Path, name: str) -> FileState:
     else:
         return _checked_part(folder, path)
     return FileState(name, WHOLE)
+
+
+def _check_other(path: Path) -> None:
+    """Read a file of which nobody knows what it should hold: a figure, a black box."""
+    hash_of(path)
+    if path.suffix == ".parquet":
+        try:
+            pq.read_table(path)
+        except PARQUET_ERRORS as error:
+            raise RecordError(f"{path} is damaged: {error}") from error
 
 
 def _checked_part(folder: Path, path: Path) -> FileState:
@@ -213,9 +238,8 @@ def _write(folder: Path, target: Path, report: Repair) -> None:
         make_folder(target)
         states = {file.name: file.state for file in report.files}
         kept = [name for name, state in states.items() if state in (WHOLE, COVERED)]
-        for name in kept:
-            if name.endswith(".parquet"):
-                copy_file(folder / name, target)
+        for name in filter(_is_part, kept):
+            copy_file(folder / name, target)
         for checkpoint in _whole_checkpoints(folder):
             assert checkpoint.path is not None
             try:
@@ -225,8 +249,7 @@ def _write(folder: Path, target: Path, report: Repair) -> None:
             else:
                 copy_file(checkpoint.path, target)
         parts_whole = not any(
-            state in (DAMAGED, MISSING) and name.endswith(".parquet")
-            for name, state in states.items()
+            state in (DAMAGED, MISSING) and _is_part(name, JUDGED) for name, state in states.items()
         )
         for name in kept:
             others = not _is_record(name) and name != VERDICT

@@ -49,11 +49,16 @@ class RunWriter:
     Args:
         path: directory; created by `start`, so that a run which fails to start leaves nothing.
         settings: what is kept, and how often it is written.
+
+    Raises:
+        RecordError: for settings of another kind.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], settings: RecordSettings | None = None
     ) -> None:
+        if settings is not None and not isinstance(settings, RecordSettings):
+            raise RecordError(f"record must be RecordSettings(...) or None, got {settings!r}")
         self.path = Path(path)
         self.settings = settings or RecordSettings()
         self.open = False
@@ -222,7 +227,10 @@ class RunWriter:
         self._gathered = self._spare or Gathered(self._names, self.settings)
         self._spare = None
         self._committed, self._waiting_since = step, time.monotonic()
-        self._future = self._thread.submit(self._work)
+        try:
+            self._future = self._thread.submit(self._work)
+        except RuntimeError:  # the interpreter is on its way out and starts no thread any more
+            self._work()
 
     def _raise_failure(self) -> None:
         if self._future is not None and self._future.done():
@@ -296,7 +304,7 @@ class RunWriter:
             self._parts["trajectory"] = retain_last(
                 self.path, self._parts["trajectory"], self.settings.retain
             )
-        if profile is not None:
+        if profile is not None and profile.count.any():
             write_part(self.path, "profile", [_profile_table(profile, self._seen)])
         write_verdict(self.path, {**verdict, "parts": self._names_of_parts()})
         self.close()

@@ -1,6 +1,16 @@
 """A record and its verdict, and explanations, shown."""
 
 from mdxai.report.figures import run_figure
+from mdxai.report.lead_times import lead_time_figure
 from mdxai.report.pictures import draw_body_orders, draw_decay, draw_dimers, draw_molecule
+from mdxai.report.stability import stability_figure
 
-__all__ = ["draw_body_orders", "draw_decay", "draw_dimers", "draw_molecule", "run_figure"]
+__all__ = [
+    "draw_body_orders",
+    "draw_decay",
+    "draw_dimers",
+    "draw_molecule",
+    "lead_time_figure",
+    "run_figure",
+    "stability_figure",
+]

@@ -18,11 +18,23 @@ from mdxai.statistics.histograms import (
 )
 from mdxai.statistics.moments import BinnedMoments, update_in_threads
 from mdxai.statistics.quantiles import BinnedQuantiles
-from mdxai.statistics.windows import BinChange, Change, Profile, Window
+from mdxai.statistics.sequential import (
+    Baseline,
+    Cusum,
+    Detector,
+    Ewma,
+    PageHinkley,
+    Shewhart,
+    change_points,
+    make_detector,
+    robust_baseline,
+)
+from mdxai.statistics.windows import BinChange, Change, Profile, Window, z_scores
 
 __all__ = [
     "AtomPairChannels",
     "Autocorrelation",
+    "Baseline",
     "BinChange",
     "BinnedCounts",
     "BinnedCovariance",
@@ -31,15 +43,24 @@ __all__ = [
     "BondClassChannels",
     "Change",
     "Channels",
+    "Cusum",
+    "Detector",
     "ElementPairChannels",
+    "Ewma",
+    "PageHinkley",
     "Profile",
     "RadialDistribution",
+    "Shewhart",
     "StatisticsError",
     "Window",
     "angles_of_bonds",
     "autocorrelation",
     "bond_angles",
     "bond_lengths",
+    "change_points",
     "half_pairs",
+    "make_detector",
+    "robust_baseline",
     "update_in_threads",
+    "z_scores",
 ]

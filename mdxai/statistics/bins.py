@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -51,14 +52,7 @@ class Bins:
     @property
     def edges(self) -> Floats:
         """(n_bins + 1,), each the smallest number that is counted in the bin it begins."""
-        order = np.arange(self.n_bins + 1)
-        edges: Floats = order / self.inverse_width
-        for _ in range(2):  # rounding moves an edge by one unit in the last place at most
-            edges = np.where(edges * self.inverse_width < order, np.nextafter(edges, np.inf), edges)
-            below = np.nextafter(edges, -np.inf)
-            edges = np.where(below * self.inverse_width >= order, below, edges)
-        edges[0] = 0.0
-        return edges
+        return _edges(self.n_bins, self.inverse_width)
 
     @property
     def centers(self) -> Floats:
@@ -90,6 +84,19 @@ class Bins:
                 f"{unknown} samples have a channel outside 0…{len(self.channels) - 1}; they were "
                 "not counted. Use −1 for samples of no channel"
             )
+
+
+@lru_cache(maxsize=32)
+def _edges(n_bins: int, inverse_width: float) -> Floats:
+    order = np.arange(n_bins + 1)
+    edges: Floats = order / inverse_width
+    for _ in range(2):  # rounding moves an edge by one unit in the last place at most
+        edges = np.where(edges * inverse_width < order, np.nextafter(edges, np.inf), edges)
+        below = np.nextafter(edges, -np.inf)
+        edges = np.where(below * inverse_width >= order, below, edges)
+    edges[0] = 0.0
+    edges.setflags(write=False)
+    return edges
 
 
 def as_bins(channels: Sequence[str], upper: float, n_bins: int) -> Bins:

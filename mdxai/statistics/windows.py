@@ -128,8 +128,11 @@ class Window:
         self._current: tuple[int, Block] | None = None
         self.reference = reference
 
-    def update(self, time: float, channels: Ints, distances: Floats, values: Floats) -> None:
+    def update(self, time: float, channels: Ints, distances: Floats, values: Floats) -> bool:
         """Add one frame at `time` (fs): channel indices, distances (Å) and values, each (n,).
+
+        Returns:
+            Whether a block has ended, so that the profile is a new one.
 
         Raises:
             StatisticsError: for a time before the present block, or one that is not finite.
@@ -138,13 +141,15 @@ class Window:
             raise StatisticsError(f"expected a finite time, got {time}")
         position = time / self._step
         index = math.floor(position + 1e-12 * abs(position))
+        ended = self._current is not None and index > self._current[0]
         if self._current is None:
             self._current = (index, Block(*self._new))
         elif index < self._current[0]:
             raise StatisticsError(f"time runs backwards: {time} fs lies in a block that has ended")
-        elif index > self._current[0]:
+        elif ended:
             self._end_block(index)
         self._current[1].update(channels, distances, values)
+        return ended
 
     def _end_block(self, index: int) -> None:
         assert self._current is not None
@@ -243,7 +248,7 @@ class Change:
         )
         ladder = np.clip(after.sketch.bucket_values, -after.sketch.span[1], after.sketch.span[1])
         return cls(
-            bins, reference.mean, window.mean, _z_scores(window, reference),
+            bins, reference.mean, window.mean, z_scores(window, reference),
             distances.sum(axis=1) / bins.inverse_width, distances.max(axis=1),
             (strengths[:, :-1] * np.diff(ladder)).sum(axis=1), strengths.max(axis=1),
         )  # fmt: skip
@@ -258,7 +263,8 @@ def _cumulated_difference(first: Ints, second: Ints) -> Floats:
     return difference
 
 
-def _z_scores(window: Profile, reference: Profile) -> Floats:
+def z_scores(window: Profile, reference: Profile) -> Floats:
+    """Return `Change.z` alone, (n_channels, n_bins)."""
     from scipy.special import ndtri, stdtr
 
     a, b = window.standard_error**2, reference.standard_error**2

@@ -26,11 +26,14 @@ def workers(scheduler: str | None = None, n: int | None = None) -> Iterator[Any]
         StudyError: where a package is missing or the scheduler does not answer.
     """
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise StudyError("studies run on Dask: pip install 'mdxai[study]'") from error
     if scheduler is None:
+        quiet = {"distributed.nanny.pre-spawn-environ.PYTHONWARNINGS": "ignore"}
         with (
+            dask.config.set(quiet),  # of what other packages warn of themselves when imported
             LocalCluster(
                 n_workers=n or _n_cpus(), threads_per_worker=1, processes=True,
                 memory_limit=None, dashboard_address=None,

@@ -9,7 +9,7 @@ from typing import Any
 from mdxai.study.batch import Batch, batches, is_done, run_batch
 from mdxai.study.committee import Committee, committees, measure_spread
 from mdxai.study.models import Places, provide
-from mdxai.study.recipe import Candidate, StudyError, StudyRecipe
+from mdxai.study.recipe import Candidate, StudyRecipe
 
 Report = Callable[["Progress"], None]
 
@@ -31,7 +31,7 @@ class Progress:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def work(
+def run_study(
     client: Any, recipe: StudyRecipe, places: Places, report: Report = lambda _: None
 ) -> Progress:
     """Train and run what a study still lacks, on the workers of a Dask client.
@@ -59,17 +59,22 @@ def work(
 
 def _submit_batches(client: Any, recipe: StudyRecipe, places: Places) -> dict[Any, str]:
     """Submit what is missing: every model's hottest batch before anybody's second."""
+    todo = [
+        (rank, batch)
+        for candidate in recipe.candidates
+        for rank, batch in enumerate(batches(recipe, candidate))
+        if not is_done(batch, places)
+    ]
+    models: dict[str, Any] = {}
     names = {}
-    for candidate in recipe.candidates:
-        todo = [(k, b) for k, b in enumerate(batches(recipe, candidate)) if not is_done(b, places)]
-        if not todo:
-            continue
-        model = client.submit(provide, candidate, recipe, places, pure=False)
-        for rank, batch in todo:
-            future = client.submit(
-                _run_after, model, batch, recipe, places, pure=False, priority=-rank
-            )
-            names[future] = batch.name
+    for rank, batch in sorted(todo, key=lambda item: item[0]):
+        candidate = batch.candidate
+        if candidate.name not in models:
+            models[candidate.name] = client.submit(provide, candidate, recipe, places, pure=False)
+        future = client.submit(
+            _run_after, models[candidate.name], batch, recipe, places, pure=False, priority=-rank
+        )
+        names[future] = batch.name
     return names
 
 
@@ -106,6 +111,3 @@ def _follow(client: Any, names: dict[Any, str], progress: Progress, report: Repo
             progress.failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         future.release()
         report(progress)
-
-
-__all__ = ["Progress", "StudyError", "work"]

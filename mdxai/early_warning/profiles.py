@@ -1,0 +1,130 @@
+"""Has the relevance profile of the last few hundred fs left that of the run's beginning?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdxai.frame import Floats, Ints
+from mdxai.statistics import BinChange, Change, Profile, StatisticsError, Window, z_scores
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileSettings:
+    """How profiles are compared.
+
+    Attributes:
+        reference_fs: beginning of the run whose profile is the reference.
+        window_fs: stretch that is compared with it.
+        n_blocks: of the window; errors come from the scatter of blocks of window_fs/n_blocks.
+        bin_ang: width of the distance bins, Å.
+
+    Raises:
+        StatisticsError: for stretches that are none, or a reference shorter than a window.
+    """
+
+    reference_fs: float = 500.0
+    window_fs: float = 200.0
+    n_blocks: int = 5
+    bin_ang: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not (0 < self.window_fs <= self.reference_fs < math.inf and 0 < self.bin_ang < 10):
+            raise StatisticsError(
+                "expected 0 < window_fs ≤ reference_fs and a width of bins in Å, got "
+                f"{self.window_fs}, {self.reference_fs} and {self.bin_ang}"
+            )
+
+
+def bin_means(
+    channels: Ints, distances: Floats, values: Floats, n_channels: int, width: float
+) -> tuple[Ints, Floats, Floats]:
+    """Return the mean value of each occupied bin of one frame: its channel, centre (Å) and mean.
+
+    Args:
+        channels: (n,) of each pair; −1 leaves it out.
+        distances: (n,) Å.
+        values: (n,).
+        n_channels: number of channels.
+        width: of a bin, Å.
+    """
+    keep = (channels >= 0) & np.isfinite(distances) & np.isfinite(values)
+    place: Ints = (distances[keep] / width).astype(np.int64) * n_channels + channels[keep]
+    occupied, place, count = np.unique(place, return_inverse=True, return_counts=True)
+    means: Floats = np.bincount(place, weights=values[keep], minlength=len(count)) / count
+    channel: Ints = (occupied % n_channels).astype(np.int64)
+    centers: Floats = (occupied // n_channels).astype(np.float64) * width + width / 2
+    return channel, centers, means
+
+
+class ProfileChange:
+    """Watches how far the profile of strengths against distance has moved from its beginning.
+
+    The sample of a bin is the mean |strength| of its pairs in one frame. `rms` is √⟨z²⟩ over the
+    bins, `peak` the largest |z|; z as in `statistics.Change`. Bins that half of the window's
+    blocks have not seen, in either profile, are left out. Memory does not grow with the run.
+
+    Args:
+        channels: names, such as those of element pairs.
+        reach: largest distance, Å.
+        settings: how profiles are compared.
+
+    Attributes:
+        rms, peak: NaN until the reference and a window after it are full.
+    """
+
+    def __init__(
+        self, channels: Sequence[str], reach: float, settings: ProfileSettings | None = None
+    ) -> None:
+        self._settings = chosen = settings or ProfileSettings()
+        self._n_channels = len(channels)
+        n_bins = math.ceil(reach / chosen.bin_ang - 1e-9) + 1
+        bins = (tuple(channels), n_bins * chosen.bin_ang)
+        self._reference = Profile(*bins, n_bins)
+        self._window = Window(
+            *bins, chosen.window_fs, n_bins=n_bins, n_blocks=chosen.n_blocks,
+            reference=self._reference,
+        )  # fmt: skip
+        self._start: float | None = None
+        self.rms = self.peak = math.nan
+
+    def add_pairs(self, time: float, channels: Ints, distances: Floats, values: Floats) -> bool:
+        """Add the pairs of one frame; return whether `rms` and `peak` are new."""
+        width = self._settings.bin_ang
+        return self.add_means(
+            time, *bin_means(channels, distances, values, self._n_channels, width)
+        )
+
+    def add_means(self, time: float, channels: Ints, centers: Floats, means: Floats) -> bool:
+        """Add the bin means of one frame at `time` (fs); return whether `rms` and `peak` are new.
+
+        Args:
+            time: fs.
+            channels: (n,) of each occupied bin.
+            centers: (n,) distances within the bins, Å.
+            means: (n,) mean strengths.
+        """
+        self._start = time if self._start is None else self._start
+        since, settings = time - self._start, self._settings
+        ended = self._window.update(since, channels, centers, np.abs(means))
+        if since >= settings.reference_fs - 1e-6:
+            self._window.reference = None
+        if not ended or since < settings.reference_fs + settings.window_fs - 1e-6:
+            return False
+        z = self._known(self._window.profile)
+        self.rms = float(np.sqrt(np.mean(z**2))) if len(z) else math.nan
+        self.peak = float(np.max(np.abs(z), initial=-math.inf)) if len(z) else math.nan
+        return True
+
+    def _known(self, profile: Profile) -> Floats:
+        fewest = max(2, self._settings.n_blocks // 2 + 1)
+        known = (profile.n_blocks >= fewest) & (self._reference.n_blocks >= fewest)
+        z = z_scores(profile, self._reference)[known]
+        return z[~np.isnan(z)]
+
+    def largest(self, n: int = 3) -> tuple[BinChange, ...]:
+        """Return the n bins that carry most of the present change."""
+        return tuple(Change.between(self._window.profile, self._reference).largest(n))

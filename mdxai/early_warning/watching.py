@@ -1,0 +1,339 @@
+"""Detectors at work in a run that is going on."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mdxai.attribution import Attribution
+from mdxai.early_warning.calibration import Calibration, History, Watch
+from mdxai.early_warning.profiles import ProfileChange
+from mdxai.frame import Bools, Floats, Frame
+from mdxai.principles import Deviation
+from mdxai.statistics import Baseline, BinChange, Detector, ElementPairChannels, make_detector
+
+PROFILES = ("profile_rms", "profile_peak")
+KEPT = 100  # last warnings held in memory; the record holds all
+BINS = 3  # that a warning names
+LABELS = {
+    "shewhart": "value", "cusum": "CUSUM", "ewma": "EWMA", "page_hinkley": "Page–Hinkley statistic"
+}  # fmt: skip
+
+
+class EarlyWarningIssued(UserWarning):
+    """A detector says that a monitored run behaves as it did not before."""
+
+
+class CalibrationMismatch(UserWarning):
+    """Values come more rarely than in the runs that the thresholds come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyWarning:
+    """A change that came more often before a break than by chance.
+
+    Attributes:
+        step, time_fs: when.
+        principle: the series: a principle, "profile_rms", "profile_peak" or a plain predictor.
+        detector: its name.
+        statistic, threshold: of the detector, in standard deviations.
+        value: of the series at this moment, in its unit.
+        usual, spread: what the value usually is.
+        atoms: those that break the principle most, or the pairs in the first of the bins.
+        bins: of the profile, those that carry most of the change.
+        alarms_per_ns: false alarms that all watches together give.
+        history: what happened to reference runs in which this came.
+    """
+
+    step: int
+    time_fs: float
+    principle: str
+    detector: str
+    statistic: float
+    threshold: float
+    value: float
+    usual: float
+    spread: float
+    atoms: tuple[int, ...]
+    bins: tuple[BinChange, ...]
+    alarms_per_ns: float
+    history: History
+
+    @property
+    def excess(self) -> float:
+        """How far out: the statistic over its threshold."""
+        return self.statistic / self.threshold
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON; what is not finite is null."""
+        plain: dict[str, Any] = _finite(asdict(self) | {"text": str(self)})
+        return plain
+
+    def __str__(self) -> str:
+        where = f", atoms {', '.join(map(str, self.atoms))}" if self.atoms else ""
+        if self.bins:
+            where = ", most in " + " and ".join(
+                f"{b.channel} at {b.left:.2f}–{b.right:.2f} Å ({b.before:.3g} → {b.after:.3g} eV)"
+                for b in self.bins[:2]
+            )
+        return (
+            f"early warning at {self.time_fs:g} fs: {self.principle} has changed, "
+            f"{LABELS[self.detector]} {self.statistic:.3g} σ, threshold {self.threshold:.3g} σ; it "
+            f"is {self.value:.3g}, usually {self.usual:.3g} ± {self.spread:.2g}{where}; "
+            f"{self.history}"
+        )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _temperature(frame: Frame) -> float:
+    return frame.temperature
+
+
+def _force_norm(frame: Frame) -> float:
+    return float(np.sqrt(np.einsum("ij,ij->i", frame.forces, frame.forces).max()))
+
+
+PLAIN: Mapping[str, Callable[[Frame], float]] = {
+    "kinetic_temperature": _temperature,
+    "force_norm": _force_norm,
+}
+
+
+class _Group:
+    """Watches whose values are looked at in the same rhythm.
+
+    Args:
+        calibration: of the watches.
+        watches: that come at the same times.
+    """
+
+    _not_state = ("watches", "_threshold", "_every", "_hold")
+
+    def __init__(self, calibration: Calibration, watches: list[Watch]) -> None:
+        self.watches = watches
+        self._every, self._hold = watches[0].every_fs, calibration.baseline_fs
+        self._threshold: Floats = np.array([w.level.threshold for w in watches])
+        self._due = self._last = -math.inf
+        self._compared = False
+        self._silent_until: Floats = np.full(len(watches), -np.inf)
+        every, location, scale = (
+            np.array([getattr(watch, name) for watch in watches], dtype=np.float64)
+            for name in ("every_fs", "location", "scale")
+        )
+        self.baseline = Baseline(calibration.baseline_fs, every, location, scale)
+        self._detectors = _detectors(watches)
+
+    def due(self, time: float) -> bool:
+        """Whether values at this time (fs) are looked at."""
+        return time >= self._due - 1e-6
+
+    def update(self, time: float, given: list[float]) -> list[tuple[int, float]]:
+        """Take in a value per watch, NaN where there is none; return alarms with their statistic.
+
+        A watch that has given alarm starts afresh, as at the beginning of a run.
+        """
+        if all(map(math.isnan, given)):
+            return []
+        self._compare(time)
+        self._due = time + self._every
+        z = self.baseline.update(time, np.array(given))
+        z[time < self._silent_until - 1e-6] = np.nan
+        taken = ~np.isnan(z)
+        if not taken.any():
+            return []
+        statistic: Floats = np.empty(len(z))
+        for places, detector in self._detectors:
+            statistic[places] = detector.update(z[places])
+        alarm = taken & (statistic > self._threshold)
+        return [(int(k), float(statistic[k])) for k in np.flatnonzero(alarm)]
+
+    def _compare(self, time: float) -> None:
+        """Warn, once, where values come more rarely than the thresholds are made for."""
+        gap, self._last = time - self._last, time
+        if math.isinf(gap) or self._compared:
+            return
+        self._compared = True
+        if not (gap <= 1.5 * self._every):
+            names = ", ".join(watch.series for watch in self.watches)
+            warnings.warn(
+                f"{names}: a value every {gap:g} fs, the calibration is made for one every "
+                f"{self._every:g} fs; early warnings will come later, at another rate of false "
+                "alarms. Look, and explain, as often as in the reference runs",
+                CalibrationMismatch,
+                stacklevel=8,
+            )
+
+    def restart(self, time: float, watches: list[int]) -> None:
+        """Start some watches afresh: with a new baseline, or, where given, silent for as long."""
+        chosen: Bools = np.zeros(len(self.watches), dtype=np.bool_)
+        chosen[watches] = True
+        self.baseline.restart(chosen)
+        self._silent_until[chosen] = time + self._hold
+        for places, detector in self._detectors:
+            detector.restart(chosen[places])
+
+
+class EarlyWarnings:
+    """Watches one run; its memory does not grow.
+
+    A watch that has warned starts afresh, as at the beginning of the run: it learns its baseline
+    anew, or, where that was given, is silent for as long. So the rate of false alarms stays that of
+    the calibration, in runs of any length.
+
+    Args:
+        calibration: what is watched; of several rates the lowest counts.
+        first: first frame.
+        measured: what each principle of the run costs, by name.
+        cutoff: of the calculator, Å; None where frames are not explained.
+
+    Attributes:
+        unavailable: series that are not watched, with the reason.
+        issued: the last 100 warnings.
+    """
+
+    _not_state = ("unavailable", "_channels", "_plain")
+
+    def __init__(
+        self, calibration: Calibration, first: Frame, measured: Mapping[str, str],
+        cutoff: float | None,
+    ) -> None:  # fmt: skip
+        self.unavailable = _missing(calibration, first, measured, cutoff)
+        self.issued: deque[EarlyWarning] = deque(maxlen=KEPT)
+        watches = [w for w in calibration.watches if w.series not in self.unavailable]
+        self._plain = {w.series for w in watches if w.series in PLAIN} - set(measured)
+        self._groups: dict[str, list[_Group]] = {"free": [], "attribution": []}
+        for key, members in _rhythms(watches, measured).items():
+            self._groups[key[0]].append(_Group(calibration, members))
+        self._channels = ElementPairChannels(first.numbers)
+        self._profile: ProfileChange | None = None
+        if cutoff is not None and any(w.series in PROFILES for w in watches):
+            self._profile = ProfileChange(self._channels.names, cutoff, calibration.profile)
+
+    def see(
+        self, frame: Frame, deviations: Mapping[str, Deviation | None],
+        attribution: Attribution | None,
+    ) -> list[EarlyWarning]:  # fmt: skip
+        """Take in one frame; return the warnings that it gives rise to."""
+        profile = {} if attribution is None else self._profiles(frame, attribution)
+        found: list[EarlyWarning] = []
+        for kind, groups in self._groups.items():
+            if kind == "attribution" and attribution is None:
+                continue
+            for group in groups:
+                if not group.due(frame.time):
+                    continue
+                values = [self._value(w.series, frame, deviations, profile) for w in group.watches]
+                alarms = group.update(frame.time, values)
+                if alarms:
+                    instant = (frame, deviations, attribution)
+                    found += [self._warning(group, alarm, values, instant) for alarm in alarms]
+                    group.restart(frame.time, [k for k, _ in alarms])
+        self.issued += found
+        return found
+
+    def _value(
+        self, series: str, frame: Frame, deviations: Mapping[str, Deviation | None],
+        profile: Mapping[str, float],
+    ) -> float:  # fmt: skip
+        deviation = deviations.get(series)
+        if deviation is not None:
+            return deviation.value
+        if series in self._plain:
+            return PLAIN[series](frame)
+        return profile.get(series, math.nan)
+
+    def _profiles(self, frame: Frame, attribution: Attribution) -> dict[str, float]:
+        """Return how far the profile has moved, where that is new."""
+        if self._profile is None:
+            return {}
+        pairs = attribution.pairs
+        channels = self._channels.of(pairs.i, pairs.j)
+        strengths = np.abs(attribution.strengths)
+        if not self._profile.add_pairs(frame.time, channels, pairs.distances, strengths):
+            return {}
+        return dict(zip(PROFILES, (self._profile.rms, self._profile.peak), strict=True))
+
+    def _warning(
+        self, group: _Group, alarm: tuple[int, float], values: list[float], instant: Instant
+    ) -> EarlyWarning:
+        (k, statistic), (frame, deviations, attribution) = alarm, instant
+        watch, level = group.watches[k], group.watches[k].level
+        deviation = deviations.get(watch.series)
+        atoms = () if deviation is None else deviation.atoms
+        bins: tuple[BinChange, ...] = ()
+        if self._profile is not None and watch.series in PROFILES:
+            bins = self._profile.largest(BINS)
+            atoms = self._atoms_in(bins, attribution)
+        return EarlyWarning(
+            frame.step, frame.time, watch.series, watch.detector, statistic, level.threshold,
+            values[k], float(group.baseline.location[k]), float(group.baseline.scale[k]), atoms,
+            bins, level.alarms_per_ns, level.history,
+        )  # fmt: skip
+
+    def _atoms_in(
+        self, bins: tuple[BinChange, ...], attribution: Attribution | None
+    ) -> tuple[int, ...]:
+        """Return the atoms whose pairs lie in the first bin now."""
+        if not bins or attribution is None:
+            return ()
+        pairs = attribution.pairs
+        here = self._channels.of(pairs.i, pairs.j) == self._channels.names.index(bins[0].channel)
+        here &= (pairs.distances >= bins[0].left) & (pairs.distances < bins[0].right)
+        atoms = np.unique(np.concatenate([pairs.i[here], pairs.j[here]]))
+        return tuple(atoms.tolist())
+
+
+Instant = tuple[Frame, Mapping[str, Deviation | None], Attribution | None]
+
+
+def _missing(
+    calibration: Calibration, first: Frame, measured: Mapping[str, str], cutoff: float | None
+) -> dict[str, str]:
+    """Return the series of a calibration that this run does not have, with reasons."""
+    found = {}
+    for name in dict.fromkeys(watch.series for watch in calibration.watches):
+        if name in PROFILES:
+            if cutoff is None or len(first.numbers) < 2:
+                found[name] = "frames are not explained"
+        elif name not in measured and name not in PLAIN:
+            found[name] = "not measured in this run"
+    return found
+
+
+def _rhythms(
+    watches: list[Watch], measured: Mapping[str, str]
+) -> dict[tuple[str, float], list[Watch]]:
+    """Return watches that come together: every so many fs, with explanations or without."""
+    found: dict[tuple[str, float], list[Watch]] = {}
+    for watch in watches:
+        explained = watch.series in PROFILES or measured.get(watch.series) == "attribution"
+        key = ("attribution" if explained else "free", watch.every_fs)
+        found.setdefault(key, []).append(watch)
+    return found
+
+
+def _detectors(watches: list[Watch]) -> list[tuple[Any, Detector]]:
+    """Return detectors with the places of the watches that each serves."""
+    groups: dict[str, list[int]] = {}
+    for k, watch in enumerate(watches):
+        groups.setdefault(f"{watch.detector} {sorted(watch.parameters.items())}", []).append(k)
+    return [
+        (
+            np.array(places),
+            make_detector(watches[places[0]].detector, len(places), watches[places[0]].parameters),
+        )
+        for places in groups.values()
+    ]

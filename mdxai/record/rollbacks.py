@@ -1,0 +1,121 @@
+"""Which rollbacks a run has been through, and which of its checkpoints one can go back to."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mdxai.record.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
+from mdxai.record.files import RecordError, read_file, write_file
+from mdxai.record.header import read_verdict
+
+HISTORY = "rollbacks.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """One return to an earlier checkpoint.
+
+    Attributes:
+        reason: what the run was unstable by.
+        onset_fs: when that was.
+        from_step: last step of the run that was given up.
+        to_step, to_time_fs: the checkpoint.
+        changes: what is different from then on, such as timestep and seed.
+    """
+
+    reason: str
+    onset_fs: float
+    from_step: int
+    to_step: int
+    to_time_fs: float
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def rollbacks_of(folder: Path) -> list[Rollback]:
+    """Return the rollbacks of a run, in their order.
+
+    Raises:
+        RecordError: when the file that lists them is damaged.
+    """
+    try:
+        content = read_file(folder / HISTORY)
+    except FileNotFoundError:
+        return []
+    try:
+        return [Rollback(**entry) for entry in json.loads(content)]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RecordError(f"{folder / HISTORY} is damaged: {error}") from error
+
+
+def plan_rollback(folder: Path, margin: float, changes: Mapping[str, Any]) -> Rollback:
+    """Note, before anything is put aside, that an unstable run goes back, and return how.
+
+    It goes back to the newest checkpoint that lies `margin` fs before the onset, else to the oldest
+    before the onset. A rollback that was noted and then killed is returned again.
+
+    Raises:
+        RecordError: for a run that is not unstable, or has no such checkpoint.
+    """
+    done = rollbacks_of(folder)
+    if done and is_pending(folder, done):
+        return done[-1]
+    verdict = read_verdict(folder)
+    onset = verdict.get("onset_fs")
+    if onset is None:
+        raise RecordError(f"{folder} is {verdict.get('stability')}: there is nothing to roll back")
+    checkpoints = [read_checkpoint(path) for path in list_checkpoints(folder)]
+    before = [c for c in checkpoints if _time(c) < onset]
+    if not before:
+        raise RecordError(
+            f"{folder} has no checkpoint from before the onset at {onset:g} fs, so it cannot be "
+            "rolled back; write checkpoints more often, and keep more of them"
+        )
+    good = [c for c in before if _time(c) <= onset - margin]
+    chosen = good[-1] if good else before[0]
+    rollback = Rollback(
+        _reason(verdict), float(onset), checkpoints[-1].step, chosen.step, _time(chosen), changes
+    )
+    entries = [entry.as_dict() for entry in (*done, rollback)]
+    write_file(folder / HISTORY, json.dumps(entries, indent=1).encode())
+    return rollback
+
+
+def is_pending(folder: Path, rollbacks: list[Rollback]) -> bool:
+    """Whether the last rollback was noted and no checkpoint has been written since."""
+    if not rollbacks:
+        return False
+    counts = [n_rollbacks(read_checkpoint(path)) for path in list_checkpoints(folder)]
+    return max(counts, default=0) < len(rollbacks)
+
+
+def may_roll_back(folder: Path, most: int) -> bool:
+    """Whether a run was halted as unstable, and has been rolled back less often than `most`."""
+    halted = read_verdict(folder).get("halted_by") is not None
+    return halted and len(rollbacks_of(folder)) < most
+
+
+def n_rollbacks(checkpoint: Checkpoint) -> int:
+    """Return how many rollbacks led to a checkpoint."""
+    return int(checkpoint.state.get("n_rollbacks", 0))
+
+
+def _time(checkpoint: Checkpoint) -> float:
+    return float(checkpoint.state["engine"]["time"])
+
+
+def _reason(verdict: Mapping[str, Any]) -> str:
+    if verdict.get("halted_by"):
+        return str(verdict["halted_by"])
+    grave = [f for f in verdict["findings"] if f["severity"] == "unstable"]
+    first = min(grave, key=lambda f: f["time_fs"])
+    value = math.nan if first["value"] is None else first["value"]
+    return f"{first['principle']} {value:.3g} {first['unit']} at {first['time_fs']:g} fs"

@@ -1,0 +1,238 @@
+"""What a study found: tables, figures and a page that says it."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from mdxai.association import (
+    AssociationError,
+    Comparison,
+    Outcome,
+    Watching,
+    advantage,
+    associate,
+    compare_detectors,
+    read_outcomes,
+)
+from mdxai.association.comparison import RATES
+from mdxai.association.settings import AssociationSettings
+from mdxai.early_warning import CalibrationError
+from mdxai.report import lead_time_figure, stability_figure
+from mdxai.study.models import Places
+from mdxai.study.recipe import StudyError, StudyRecipe
+from mdxai.study.tables import compute_spent, models_table, runs_table, with_spreads
+
+if TYPE_CHECKING:
+    from mdxai.association import Association
+
+PAGE = "README.md"
+BEST = ("best everything", "as chosen")
+RIVALS = ("bond", "force_norm", "kinetic_temperature")  # under a plain threshold
+WATCHING = Watching()
+OWN = ("alarms_per_ns", "focus")  # entries of [analysis] that are not `associate`'s
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the analysis of a study gave; a note instead of a part that was not possible."""
+
+    outcomes: list[Outcome]
+    runs: pd.DataFrame
+    models: pd.DataFrame
+    association: Association | None = None
+    comparison: Comparison | None = None
+    focus: pd.DataFrame | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def analyse(recipe: StudyRecipe, places: Places, failed: Mapping[str, str]) -> Path:
+    """Compare all runs that a study has, write tables, figures and the page, and return that.
+
+    Args:
+        recipe: of the study; its [analysis] holds settings of `mdxai.associate`, `alarms_per_ns`,
+            and `focus`: models (a pattern) and a temperature whose lead times are told apart.
+        places: folders of the study.
+        failed: what could not be made, with reasons.
+
+    Raises:
+        StudyError: where there is no run to compare, or [analysis] has an unknown entry.
+    """
+    _check(recipe.analysis)
+    findings = _findings(recipe, places)
+    _write_tables(findings, places.out)
+    page = places.out / PAGE
+    page.write_text("\n".join(_lines(recipe, places, findings, failed)) + "\n", encoding="utf-8")
+    return page
+
+
+def _check(analysis: Mapping[str, Any]) -> None:
+    known = set(inspect.signature(AssociationSettings).parameters) | set(OWN)
+    unknown = sorted(set(analysis) - known)
+    if unknown:
+        raise StudyError(f"[analysis] has no {unknown[0]!r}; it takes {', '.join(sorted(known))}")
+
+
+def _findings(recipe: StudyRecipe, places: Places) -> Findings:
+    try:
+        outcomes, left_out = read_outcomes(places.out / "runs", bin_width=WATCHING.profile.bin_ang)
+    except AssociationError as error:
+        raise StudyError(str(error)) from error
+    outcomes = with_spreads(outcomes, places)
+    runs = runs_table(outcomes, places)
+    findings = Findings(outcomes, runs, models_table(runs))
+    findings.notes += [f"left out: {run}: {why}" for run, why in left_out.items()]
+    settings = {k: v for k, v in recipe.analysis.items() if k not in OWN}
+    try:
+        findings.association = associate(outcomes, **settings)
+    except AssociationError as error:
+        findings.notes.append(f"no association: {error}")
+    try:
+        _compare(findings, recipe)
+    except (CalibrationError, AssociationError) as error:
+        findings.notes.append(f"no comparison of detectors: {error}")
+    return findings
+
+
+def _compare(findings: Findings, recipe: StudyRecipe) -> None:
+    rates = recipe.analysis.get("alarms_per_ns", RATES)
+    findings.comparison = compare_detectors(findings.outcomes, rates, WATCHING)
+    focus = recipe.analysis.get("focus")
+    if focus is not None:
+        findings.focus = _focused(findings.comparison.rows["model"], focus)
+
+
+def _focused(rows: pd.DataFrame, focus: Mapping[str, Any]) -> pd.DataFrame:
+    """Return by how much the best detector leads the plain thresholds, in some runs alone."""
+    mine = rows["model"].map(lambda name: fnmatch.fnmatch(name, focus["models"]))
+    here = rows[mine & (rows["temperature"] == focus["temperature"])]
+    found = []
+    for rate in sorted(here["alarms_per_ns"].unique()):
+        for series in RIVALS:
+            try:
+                gain = advantage(here, BEST, (series, "shewhart"), rate)
+            except KeyError:  # no unstable run, or not measured
+                continue
+            found.append({"alarms_per_ns": rate, "rival": f"threshold on {series}", **gain})
+    return pd.DataFrame(found)
+
+
+def _write_tables(findings: Findings, out: Path) -> None:
+    findings.runs.to_csv(out / "runs.csv", index=False, float_format="%.6g")
+    findings.models.to_csv(out / "models.csv", index=False, float_format="%.6g")
+    stability_figure(findings.runs).savefig(out / "stability.png", dpi=120)
+    if findings.association is not None:
+        findings.association.save(out / "association")
+    if findings.comparison is not None:
+        findings.comparison.write(out / "lead_times")
+        for split, table in findings.comparison.tables.items():
+            figure = lead_time_figure(table, f"held out by {split}")
+            figure.savefig(out / "lead_times" / f"by_{split}.png", dpi=120)
+    if findings.focus is not None:
+        findings.focus.to_csv(out / "focus.csv", index=False, float_format="%.6g")
+
+
+def _lines(
+    recipe: StudyRecipe, places: Places, findings: Findings, failed: Mapping[str, str]
+) -> list[str]:
+    lines = [f"# {recipe.name}", "", recipe.summary, "", *_scope(recipe, places, findings)]
+    lines += ["", "## Stability", "", "![Time followed against test error](stability.png)", ""]
+    lines += [*_markdown(_short(findings.models)), "", "All runs: [runs.csv](runs.csv)."]
+    lines += ["", "## What goes with instability", "", *_association_lines(findings)]
+    lines += ["", "## Early warning", "", *_warning_lines(recipe, findings)]
+    if failed or findings.notes:
+        lines += ["", "## What is missing", ""]
+        lines += [f"- {name}: {reason}" for name, reason in failed.items()]
+        lines += [f"- {note}" for note in findings.notes]
+    return lines
+
+
+def _scope(recipe: StudyRecipe, places: Places, findings: Findings) -> list[str]:
+    runs, spent, settings = findings.runs, compute_spent(places), recipe.simulation
+    wanted = len(recipe.candidates) * len(settings.temperatures) * settings.replicas
+    broke = runs["unstable"]
+    return [
+        f"{len(runs)} of {wanted} runs of {runs['model'].nunique()} of {len(recipe.candidates)} "
+        f"models, {broke.sum()} of them unstable ({runs.loc[broke, 'model'].nunique()} models); "
+        f"{runs['followed_fs'].sum() / 1e6:.3g} ns in all.",
+        f"Compute: {spent['batches']:.0f} batches, {spent['simulation_cpu_h']:.1f} h of CPU "
+        f"({spent['simulation_wall_h']:.1f} h of wall time), training "
+        f"{spent['training_wall_h']:.1f} h.",
+    ]
+
+
+def _short(models: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of models without the times, the most accurate first."""
+    columns = [c for c in models.columns if not c.startswith("followed_")]
+    table = models[columns].sort_values(["molecule", "force_mae_mev_per_ang"])
+    renamed = {c: f"broke at {c.removeprefix('broke_')}" for c in columns if c.startswith("broke_")}
+    return table.rename(columns={"force_mae_mev_per_ang": "force MAE / meV/Å", **renamed})
+
+
+def _association_lines(findings: Findings) -> list[str]:
+    found = findings.association
+    if found is None:
+        return ["Not possible with these runs."]
+    from mdxai.association.page import added_headline, headline
+
+    shown = found.summary[
+        ["predictor", "kind", "hazard_ratio", "lower", "upper", "q", "models_with_event", "problem"]
+    ]
+    return [
+        headline(found), "", added_headline(found), "",
+        "The surest hazard ratios per standard deviation, deviations lagged:", "",
+        *_markdown(shown.head(12)), "",
+        "Everything: [association/README.md](association/README.md).",
+    ]  # fmt: skip
+
+
+def _warning_lines(recipe: StudyRecipe, findings: Findings) -> list[str]:
+    comparison = findings.comparison
+    if comparison is None:
+        return ["Not possible with these runs."]
+    table = comparison.tables["model"]
+    plain = (table["detector"] == "shewhart") & table["series"].isin(RIVALS)
+    shown = table[plain | (table["detector"] == BEST[1])]
+    lines = [
+        "Lead times in fs over all unstable runs (0 where missed), held out by model; `null` is "
+        "what the alarms of stable runs would give:", "",
+        *_markdown(shown[_LEADS]), "", "![Lead times](lead_times/by_model.png)",
+    ]  # fmt: skip
+    if findings.focus is not None and len(findings.focus):
+        focus = recipe.analysis["focus"]
+        lines += [
+            "", f"### {focus['models']} at {focus['temperature']:g} K", "",
+            "By how much the best detector, chosen on the other models, warns earlier than a plain "
+            "threshold at the same rate of false alarms; fs, mean over unstable runs, missed ones "
+            "counted as 0:", "", *_markdown(findings.focus),
+        ]  # fmt: skip
+    return lines
+
+
+_LEADS = [
+    "alarms_per_ns", "series", "detector", "n_unstable", "detected", "mean_lead_fs",
+    "mean_lead_fs_low", "mean_lead_fs_high", "null_mean_lead_fs", "false_per_ns",
+]  # fmt: skip
+
+
+def _markdown(table: pd.DataFrame) -> list[str]:
+    """Return a table in Markdown."""
+    cells = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    heads = [str(c).replace("_", " ") for c in table.columns]
+    return [_row(heads), _row(["---"] * len(heads)), *map(_row, cells)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if pd.isna(value) else f"{value:.3g}"
+    return "–" if value is None else str(value)

@@ -1,0 +1,107 @@
+"""The tables of a study: every run, every model at every temperature, and what it cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from mdxai.association import Outcome
+from mdxai.record import RecordError, open_run
+from mdxai.study.committee import SPREAD
+from mdxai.study.models import Places
+
+LANDMARK = 500.0  # fs, of a run's start over which deviations are averaged
+
+
+def with_spreads(outcomes: Sequence[Outcome], places: Places) -> list[Outcome]:
+    """Add the spread of a committee's forces to the runs along which it was measured."""
+    return [_with_spread(o, places.out / "runs" / o.run / SPREAD) for o in outcomes]
+
+
+def _with_spread(outcome: Outcome, path: Path) -> Outcome:
+    if not path.is_file():
+        return outcome
+    table = pq.read_table(path)
+    run = open_run(path.parent)
+    frames = run.frames_table(["step", "time_fs"])
+    time_of = dict(
+        zip(frames["step"].to_pylist(), frames["time_fs"].to_numpy().tolist(), strict=True)
+    )
+    start = next(iter(time_of.values()))
+    at = {time_of[s] - start: v for s, v in zip(*(c.to_pylist() for c in table), strict=True)}
+    values = np.array([at.get(float(t), np.nan) for t in outcome.times])
+    return replace(outcome, series={**outcome.series, "committee_spread": values})
+
+
+def runs_table(outcomes: Sequence[Outcome], places: Places) -> pd.DataFrame:
+    """Return a row per run: model, temperature, time to instability and cause, early deviations.
+
+    Columns that end in `_early` are means over the first 500 fs; empty where the run broke before
+    or nothing was measured.
+    """
+    rows = []
+    for outcome in outcomes:
+        row = {
+            "run": outcome.run, "model": outcome.model, "molecule": outcome.molecule,
+            "temperature_K": outcome.temperature, "unstable": outcome.unstable,
+            "followed_fs": outcome.end, "cause": _cause(places.out / "runs" / outcome.run),
+            **outcome.traits,
+        }  # fmt: skip
+        survived = outcome.end > LANDMARK or not outcome.unstable
+        for name, values in sorted(outcome.series.items()):
+            early = values[outcome.times <= LANDMARK]
+            known = early[np.isfinite(early)]
+            row[f"{name}_early"] = known.mean() if survived and len(known) else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _cause(folder: Path) -> str:
+    try:
+        findings = open_run(folder).verdict["findings"]
+    except RecordError:
+        return ""
+    grave = [f for f in findings if f["severity"] == "unstable"]
+    return str(min(grave, key=lambda f: f["time_fs"])["principle"]) if grave else ""
+
+
+def models_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per model: its errors, and at each temperature how many runs broke and when."""
+    rows = []
+    for (molecule, model), mine in runs.groupby(["molecule", "model"], sort=False):
+        row = {
+            "model": model, "molecule": molecule,
+            "force_mae_mev_per_ang": mine["force_mae_mev_per_ang"].iloc[0],
+        }  # fmt: skip
+        for temperature, some in mine.groupby("temperature_K"):
+            broke = some[some["unstable"]]
+            row[f"broke_{temperature:g}K"] = f"{len(broke)}/{len(some)}"
+            row[f"followed_ps_{temperature:g}K"] = some["followed_fs"].sum() / 1e3
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def compute_spent(places: Places) -> dict[str, float]:
+    """Return the hours that finished batches and training took, and the number of batches."""
+    batches = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (places.out / "runs").glob("*/*/batch.json")
+    ]
+    import tomllib
+
+    minutes = 0.0
+    for card in (places.out / "models").glob("*/card.toml"):
+        provenance = tomllib.loads(card.read_text(encoding="utf-8")).get("provenance", {})
+        minutes += float(provenance.get("training_minutes", 0.0))
+    return {
+        "batches": len(batches),
+        "simulation_wall_h": sum(b["wall_s"] for b in batches) / 3600,
+        "simulation_cpu_h": sum(b["cpu_s"] for b in batches) / 3600,
+        "training_wall_h": minutes / 60,
+    }
