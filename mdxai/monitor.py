@@ -42,6 +42,7 @@ from mdxai.record import (
     Checkpoint,
     RecordError,
     RecordSettings,
+    RecordWarning,
     RunWriter,
     differences,
     refuse_other_run,
@@ -586,7 +587,10 @@ class Monitor:
 
     def _finish_late(self) -> None:
         """Finish the record of a script that ends without having left a `with` block."""
-        self.finish("the script ended before the monitor was finished")
+        try:
+            self.finish("the script ended before the monitor was finished")
+        except RecordError as error:  # such as a directory that was deleted meanwhile
+            warnings.warn(f"a record could not be finished: {error}", RecordWarning, stacklevel=2)
 
     def __enter__(self) -> Self:
         if self._finished:
