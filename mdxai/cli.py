@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from mdxai.association import Association
     from mdxai.attribution import Attribution
     from mdxai.check import CheckResult
     from mdxai.monitor import Monitor
@@ -840,6 +841,69 @@ def _print_lead_times(table: Any) -> None:
             f"{row['chance_mean_lead_fs']:.0f}", f"{row['false_per_ns']:.3g}",
         )  # fmt: skip
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(shown)
+
+
+@app.command()
+@_clean_exit
+def associate(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders that hold such.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for tables, figures and the page.")
+    ] = None,
+    onset: Annotated[
+        str, typer.Option(help="verdict, or a principle whose unstable threshold alone counts.")
+    ] = "verdict",
+    lag: Annotated[float, typer.Option(help="fs before the onset that deviations are from.")] = 100,
+    landmark: Annotated[
+        float | None,
+        typer.Option(help="First fs of each run to predict from. Default: 500, or less."),
+    ] = None,
+    horizon: Annotated[
+        float | None, typer.Option(help="fs up to which runs count as stable in an AUROC.")
+    ] = None,
+    bin_width: Annotated[float, typer.Option(help="Of distance bins of relevance, Å.")] = 0.25,
+    resamples: Annotated[int, typer.Option(help="Bootstrap samples, and permutations.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of both.")] = 1,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure over many runs how deviations go with instability, with censoring."""
+    with _loading(quiet or as_json):
+        from mdxai.association import associate
+
+    with nullcontext() if quiet or as_json else errors.status("comparing runs"):
+        found = associate(
+            runs, onset=onset, lag=lag, landmark=landmark, horizon=horizon, bin_width=bin_width,
+            resamples=resamples, seed=seed,
+        )  # fmt: skip
+        page = None if out is None else found.save(out)
+    if as_json:
+        print(_json(found.as_dict() | {"page": None if page is None else str(page)}))
+    elif not quiet:
+        _print_association(found, page)
+
+
+def _print_association(found: Association, page: Path | None) -> None:
+    from rich.table import Table
+
+    from mdxai.association.page import added_headline, headline, summary_cells
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console.print(_escape(headline(found)), soft_wrap=True)
+    headings, rows = summary_cells(found)
+    table = Table(title="Deviations and instability (intervals: 95 %, models resampled)")
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading == "predictor")
+    for row in rows:
+        table.add_row(*map(_escape, row))
+    console.print(table)
+    if len(found.added):
+        said = added_headline(found).replace("**", "")
+        console.print(_escape(f"Beyond the plain predictors: {said}"), soft_wrap=True)
+    for note in found.notes:
+        console.print(_escape(note), soft_wrap=True)
+    if page is not None:
+        console.print(f"page: {_escape(str(page))}", soft_wrap=True)
 
 
 @app.command()

@@ -43,6 +43,7 @@ from mdxai.record import (
     Checkpoint,
     RecordError,
     RecordSettings,
+    RecordWarning,
     RunWriter,
     differences,
     refuse_other_run,
@@ -597,8 +598,11 @@ class Monitor:
 
     def _finish_late(self) -> None:
         """Finish the record of a script that ends without having left a `with` block."""
-        with suppress(DirectoryTakenOver):  # another monitor has gone on with the run
-            self.finish("the script ended before the monitor was finished")
+        try:
+            with suppress(DirectoryTakenOver):  # another monitor has gone on with the run
+                self.finish("the script ended before the monitor was finished")
+        except RecordError as error:  # such as a directory that was deleted meanwhile
+            warnings.warn(f"a record could not be finished: {error}", RecordWarning, stacklevel=2)
 
     def __enter__(self) -> Self:
         if self._finished:

@@ -183,8 +183,8 @@ def test_held_out_models_are_never_learnt_from(runs, rows):
 
     spoilt = [spoil(o) if o.model == "m3" else o for o in runs]
     others = lead_times(spoilt, (RATE,), kinds=KINDS)
-    for frame in (rows, others):
-        frame.set_index(["run", "alarms_per_ns", "series", "detector"], drop=False, inplace=True)
+    keys = ["run", "alarms_per_ns", "series", "detector"]
+    rows, others = (frame.set_index(keys, drop=False) for frame in (rows, others))
     here = others[(others["model"] == "m3") & (others["detector"] != "as chosen")]
     assert (rows.loc[here.index, "threshold"] == here["threshold"]).all()
     elsewhere = others[(others["model"] == "m2") & (others["series"] == "drift")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import mdxai
 from mdxai.association import AssociationError, AssociationWarning, load_outcomes, read_outcomes
 from mdxai.association.series import bin_of
+from mdxai.cli import main
 from mdxai.simulation import RunSettings, read_structure, simulate
 from tests import synthetic_run as made
 
@@ -151,3 +153,27 @@ def test_a_real_run_brings_the_traits_of_its_card(tmp_path):
         outcome.traits["force_mae_mev_per_ang"] == calculator.card.errors["force_mae_mev_per_ang"]
     )
     assert np.isfinite(outcome.series["C-H 1.125 Å"]).sum() == 3
+
+
+def test_the_command_line_compares_run_directories(tmp_path, capsys, monkeypatch):
+    for model in range(3):
+        for replica in range(2):
+            broke = {"stability": "unstable", "onset_fs": 20.0 + model + replica / 2}
+            header = {"calculator": {"name": f"m{model}", "weights_sha256": "ab" * 32},
+                      "context": {"temperature": 300.0}}  # fmt: skip
+            write(tmp_path / "runs" / f"m{model}" / f"replica-0{replica}",
+                  broke if model < 2 else None, header=header)  # fmt: skip
+    command = ["mdxai", "associate", str(tmp_path / "runs"), "--lag", "5", "--resamples", "100"]
+    for extra in (["--out", str(tmp_path / "out")], ["--json"]):
+        monkeypatch.setattr("sys.argv", command + extra)
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert not left.value.code
+        said = capsys.readouterr().out
+        assert ("6 runs of 3 models, 4 of them" in said) or (len(json.loads(said)["runs"]) == 6)
+    assert (tmp_path / "out" / "relevance.png").stat().st_size > 1000
+    monkeypatch.setattr("sys.argv", [*command[:2], str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert "holds no run" in capsys.readouterr().err

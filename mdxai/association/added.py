@@ -12,7 +12,7 @@ from mdxai.association.covariates import features, landmark_means, standardised
 from mdxai.association.cox import CoxFit, RiskSets, fit_cox
 from mdxai.association.ranks import Landmark, concordance
 from mdxai.association.resampling import drawn, interval, p_value, permuted_runs
-from mdxai.association.settings import AssociationSettings
+from mdxai.association.settings import FEW_MODELS, AssociationSettings
 from mdxai.association.survival import BESIDE, with_q
 from mdxai.frame import Floats, Ints
 
@@ -46,7 +46,7 @@ def added_value(landmark: Landmark, settings: AssociationSettings) -> pd.DataFra
     is given by a fit to all other models (folds are models), without (plain_) and with the
     predictor; gain and auroc_gain: their difference, with 95 % percentiles of a bootstrap over
     models of these predictions. adds: "yes" where q < 0.1 and the gain's interval is above 0, else
-    "nothing".
+    "nothing"; "not judged" for fewer than five models with an onset.
     """
     rows = []
     plain = plain_predictors(landmark)
@@ -57,6 +57,8 @@ def added_value(landmark: Landmark, settings: AssociationSettings) -> pd.DataFra
     table = with_q(pd.DataFrame(rows), "p")
     sure = (table["q"] < 0.1) & (table["gain_lower"] > 0)
     judged = table["gain"].notna() & table["p"].notna()
+    judged &= table["models_with_event"] >= FEW_MODELS
+    sure &= judged
     return table.assign(adds=np.where(sure, "yes", np.where(judged, "nothing", "not judged")))
 
 
@@ -72,6 +74,7 @@ def _added(
     n_models = len(set(some.cluster.tolist()))
     row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan) | {
         "runs": len(x), "unstable": int(some.unstable.sum()), "models": n_models, "problem": "",
+        "models_with_event": len(set(some.cluster[some.unstable].tolist())),
     }  # fmt: skip
     sets = RiskSets.of(some.end, some.unstable, some.stratum)
     sets = sets.select(np.ones(len(sets.run), dtype=bool))

@@ -17,6 +17,7 @@ from mdxai.association.outcome import Outcome
 from mdxai.association.outcomes import AssociationError, read_outcomes
 from mdxai.association.ranks import Landmark, landmark_of, landmark_table
 from mdxai.association.settings import (
+    FEW_MODELS,
     AssociationSettings,
     lifelines_module,
     require_comparable,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TABLES = ("runs", "kaplan_meier", "log_rank", "hazard_ratios", "landmark", "lags", "added")
-FEW_MODELS = 5  # models with an event, below which a number is given without a claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,8 +163,10 @@ def relevance_figure(association: Association) -> Figure:
     )  # fmt: skip
     ax.set_yticks(range(len(pairs)), [pair.replace("-", "–") for pair in pairs])
     ax.set_xlabel("distance / Å", color=INK)
-    ax.set_title("Relevance of pairs and instability (white or empty: none or not measured; "
-                 "dots: q < 0.1)", fontsize=9, loc="left")  # fmt: skip
+    ax.set_title(
+        "Relevance of pairs and instability (grey: in too few runs; dots: q < 0.1)",
+        fontsize=9, loc="left",
+    )  # fmt: skip
     ax.set_facecolor("#eeeeee")
     figure.colorbar(drawn, ax=ax, label=label)
     return figure

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mdxai.association.added import nothing_added
+from mdxai.association.settings import FEW_MODELS
 
 if TYPE_CHECKING:
     from mdxai.association.association import Association
@@ -118,6 +119,8 @@ def _hazard_line(row: Any) -> str:
     if np.isnan(row.hazard_ratio):
         return ""
     problem = f"; **{row.problem}**" if row.problem else ""
+    if row.models_with_event < FEW_MODELS:
+        problem += "; too few models with an onset for a claim"
     beside = ""
     if not np.isnan(row.adjusted):
         given = span(row.adjusted, row.adjusted_lower, row.adjusted_upper)
@@ -147,7 +150,7 @@ def added_headline(association: Association) -> str:
     table = association.added
     judged = table[table["adds"] != "not judged"]
     if not len(judged):
-        return "Not judged: too few models or onsets."
+        return f"Not judged: no predictor has {FEW_MODELS} models with an onset behind it."
     if nothing_added(table):
         return (
             f"**Nothing**: no principle and no relevance adds to the plain predictors in models "
@@ -197,6 +200,7 @@ HEADINGS = (
 def summary_cells(association: Association) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the headings and cells of the main table; relevance only where it is surest."""
     table = association.summary
+    table = table[table["problem"] != "constant"]
     relevance = table[table["kind"] == "relevance"].head(TOP)
     table = pd.concat([table[table["kind"] != "relevance"], relevance])
     table = table.sort_values("kind", key=lambda kind: kind.map(ORDER), kind="stable")

@@ -11,6 +11,7 @@ from mdxai.association.outcome import Outcome
 from mdxai.association.outcomes import BIN_WIDTH, AssociationError
 
 LANDMARK = 500.0  # fs
+FEW_MODELS = 5  # models with an onset, below which a number is given without a claim
 
 
 @dataclass(frozen=True, slots=True)

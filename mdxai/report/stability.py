@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
 from mdxai.report.figures import ALARM, ELEMENT_PAIR_COLOURS, INK, tidy
 
 if TYPE_CHECKING:
@@ -34,7 +36,12 @@ def stability_figure(runs: pd.DataFrame) -> Figure:
         ax.set_xlabel("test force MAE / meV/Å", color=INK)
         tidy(ax)
     axes[0].set_ylabel("time followed / ps", color=INK)
-    axes[0].legend(fontsize=8, frameon=False)
+    handles = {
+        label: handle
+        for ax in axes
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    axes[0].legend(handles.values(), handles.keys(), fontsize=8, frameon=False)
     return figure
 
 
@@ -48,4 +55,7 @@ def _plot(ax: Axes, runs: pd.DataFrame) -> None:
                 linewidths=0.9, label=f"{molecule}, {'broke' if unstable else 'stable'}",
             )  # fmt: skip
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_ylim(bottom=0)
