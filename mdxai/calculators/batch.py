@@ -83,19 +83,6 @@ class BatchPotential:
         forces[np.repeat(~finite, np.diff(systems.starts))] = np.nan
         return total, forces
 
-    def state(self) -> list[dict[str, Any]]:
-        """Return what the rounding of the next evaluation depends on: where the neighbour lists
-        were last searched. Nothing for molecules of which all pairs are taken.
-        """
-        if self._known is None or self._pairs is not None:
-            return []
-        return [neighbours.state() for neighbours in self._lists]
-
-    def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Go on as the one whose `state` this is, with atoms that this one has seen."""
-        for neighbours, place in zip(self._lists, state, strict=False):
-            neighbours.restore(place)
-
     def _prepare(self, systems: Systems) -> None:
         for k in range(len(systems)):
             numbers, positions, cell, pbc = systems[k]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,14 +60,6 @@ class ReplicaCalculator(MDCalculator):  # type: ignore[misc]
             "forces": torch.from_numpy(forces).to(system.positions),
         }
         self._update_system(system)
-
-    def state(self) -> list[dict[str, Any]]:
-        """Return what the rounding of the next evaluation depends on, for a checkpoint."""
-        return self._batch.state()
-
-    def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Go on as the calculator whose `state` this is, bit by bit; it has seen these atoms."""
-        self._batch.restore(state)
 
     def _systems(self, system: Any) -> Systems:
         """Return replica after replica, and in each molecule after molecule, in Å."""

@@ -11,16 +11,19 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-from mdxai.record.files import RecordError, read_file, remove, touch, write_file
+from mdxai.record.files import RecordError, RecordWarning, read_file, remove, touch, write_file
 
 WRITER = "writer"
-SILENT_SECONDS = 300.0  # after which a writer elsewhere counts as dead; it commits every 30 s
+_POLL = 5.0  # s between looks at whether a writer elsewhere shows life
+SILENT_SECONDS = 120.0  # after which a writer elsewhere counts as dead; it commits every 30 s
 
 
 class DirectoryTakenOver(RecordError):
@@ -110,29 +113,48 @@ class Claim:
 def refuse_other_writer(folder: Path) -> None:
     """Raise RecordError where another process seems to be writing to a run directory.
 
-    One of this process does not count: it finds out at its next commit.
+    One of this process does not count: it finds out at its next commit. Where nobody can see
+    whether the process lives, since it is on another machine, this waits for what it does: a job
+    that was killed and is started anew on another node goes on by itself.
     """
     path = folder / WRITER
+    before = None
+    while (gone := _has_ended(path)) is None:
+        silent = _silent_seconds(path)
+        if silent >= SILENT_SECONDS:
+            return
+        if before is not None and silent < before:
+            break  # it has shown life
+        if before is None:
+            warnings.warn(
+                f"{folder} was written to {silent:.0f} s ago by {_named(_holder(path))}; waiting "
+                f"{SILENT_SECONDS - silent:.0f} s to see whether that has ended",
+                RecordWarning, stacklevel=2,
+            )  # fmt: skip
+        before = silent
+        time.sleep(_POLL)
+    if not gone:
+        raise RecordError(
+            f"{folder} is being written by {_named(_holder(path))}: end that first, or choose "
+            "another directory"
+        )
+
+
+def _has_ended(path: Path) -> bool | None:
+    """Return whether the directory is free; None where nobody can tell."""
     if not path.exists():
-        return
+        return True
     try:
         holder = _read(path)
     except RecordError:  # damaged
-        holder = gone = None
-    else:
-        if holder is None or holder.is_this_process:
-            return
-        gone = holder.is_gone()
-    if gone:
-        return
-    silent = _silent_seconds(path)
-    if gone is None and silent >= SILENT_SECONDS:
-        return
-    wait = "" if gone is not None else f", or wait {SILENT_SECONDS - silent:.0f} s if it has ended"
-    raise RecordError(
-        f"{folder} is being written by {_named(holder)}, seen {silent:.0f} s ago: end that first, "
-        f"or choose another directory{wait}"
-    )
+        return None
+    return holder is None or holder.is_this_process or holder.is_gone()
+
+
+def _holder(path: Path) -> Writer | None:
+    with suppress(RecordError):
+        return _read(path)
+    return None
 
 
 def _read(path: Path) -> Writer | None:

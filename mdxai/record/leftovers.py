@@ -24,7 +24,7 @@ ROWS = ("frames", "trajectory", "pairs", "events")
 def drop_repeated(folder: Path, *, retained: bool) -> None:
     """Delete what was put aside and is in the record of a finished run, row by row.
 
-    What a verdict, a profile and a run.toml say is that of the rows: they go with the last of them.
+    A verdict, a profile, a checkpoint and a run.toml go with the last of the rows they belong to.
     A file that cannot be read stays.
 
     Args:
@@ -45,7 +45,7 @@ def drop_repeated(folder: Path, *, retained: bool) -> None:
             unique = True
     if unique:
         return
-    for pattern in (VERDICT, HEADER, "profile-*.parquet"):
+    for pattern in (VERDICT, HEADER, "profile-*.parquet", "checkpoint-*.npz"):
         for path in folder.glob(f"{pattern}{ASIDE}"):
             remove(path)
 
@@ -94,5 +94,5 @@ def _same(one: pa.Array, other: pa.Array) -> bool:
         one, other = pc.list_flatten(one), pc.list_flatten(other)
     if not pa.types.is_floating(one.type):
         return bool(one.equals(other))
-    values = (array.to_numpy(zero_copy_only=False) for array in (one, other))
-    return np.array_equal(*values, equal_nan=True)
+    left, right = (array.to_numpy(zero_copy_only=False) for array in (one, other))
+    return np.array_equal(left, right, equal_nan=True)
