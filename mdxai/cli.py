@@ -95,7 +95,8 @@ Thresholds = Annotated[
 
 
 EarlyWarningFile = Annotated[
-    Path | None, typer.Option(help="Calibration of early warnings (TOML); see `lead-times`.")
+    Path | None,
+    typer.Option(help="Calibration of early warnings: shipped, or a TOML file of `lead-times`."),
 ]
 AlarmsPerNs = Annotated[
     float | None,

@@ -10,15 +10,19 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import mdxai
+from mdxai.association.settings import AssociationSettings
 from mdxai.study import Places, StudyError, StudyRecipe, analyse
+from mdxai.study.answers import answers
 from mdxai.study.batch import Batch, batches, is_done, run_batch, set_aside
 from mdxai.study.committee import SPREAD, committees, measure_spread
+from mdxai.study.findings import Findings
 from mdxai.study.work import run_study
 
 RECIPE = """
@@ -203,6 +207,41 @@ def test_the_page_says_what_was_not_possible(tmp_path):
     assert (places.out / "stability.png").stat().st_size > 1000
 
 
+def primary_of(**changes):
+    """Return findings of which one principle is sure, but for `changes`."""
+    sure = {
+        "predictor": "drift", "kind": "principle", "concordance": 0.7, "concordance_lower": 0.6,
+        "concordance_upper": 0.8, "p": 0.001, "q": 0.01, "runs": 40, "unstable": 20, "models": 9,
+        "models_with_event": 6,
+    }  # fmt: skip
+    error = sure | {"predictor": "force_mae_mev_per_ang", "kind": "trait", "concordance": 0.9}
+    landmark = pd.DataFrame([sure | changes, error])
+    found = SimpleNamespace(
+        landmark=landmark, settings=AssociationSettings(landmark=500.0), outcomes=()
+    )
+    return Findings([], pd.DataFrame(), pd.DataFrame(), primary=found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, True),
+        ({"concordance": 0.3, "concordance_lower": 0.2, "concordance_upper": 0.4}, True),
+        ({"concordance_lower": 0.49}, False),
+        ({"q": 0.11}, False),
+        ({"models_with_event": 4}, False),
+        ({"kind": "motion"}, False),
+    ],
+)
+def test_the_answer_names_a_principle_only_where_it_is_sure(changes, named, tmp_path):
+    analysis = '[analysis.primary]\nmodels = "*"\ntemperature = 300.0\n'
+    (line,) = answers(recipe_from(RECIPE + analysis, tmp_path), primary_of(**changes))
+    assert ("drift C 0." in line) == named
+    assert ("of **no** principle" in line) != named
+    assert "test force error: force_mae_mev_per_ang C 0.9 (0.6 to 0.8)" in line
+    assert "40 runs of 9 models, 20 unstable" in line
+
+
 def test_an_unknown_entry_of_the_analysis_is_refused(tmp_path):
     recipe = recipe_from(RECIPE + "[analysis]\nlagg = 5.0\n", tmp_path)
     with pytest.raises(StudyError, match="has no 'lagg'; it takes"):
@@ -225,6 +264,7 @@ def test_the_quick_study(tmp_path):
     page = (tmp_path / "quick" / "README.md").read_text()
     assert "32 of 32 runs of 4 of 4 models" in page
     assert "What is missing" not in page
+    assert "- **Beyond the plain predictors**: " in page
     assert (tmp_path / "quick" / "association" / "README.md").is_file()
     assert (tmp_path / "quick" / "lead_times" / "calibration.toml").is_file()
 

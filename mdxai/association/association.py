@@ -164,7 +164,11 @@ def _compare(
         notes += _limits_of_landmark(landmark)
         landmark_rows = landmark_table(landmark, chosen)
         added_rows = added_value(landmark, chosen)
-    groups = [f"{o.molecule}, {o.temperature:g} K" for o in outcomes]
+    several = len({o.network for o in outcomes}) > 1
+    groups = [
+        f"{o.molecule}, {o.temperature:g} K" + (f", {o.network}" if several else "")
+        for o in outcomes
+    ]
     return Association(
         settings=chosen,
         outcomes=tuple(outcomes),

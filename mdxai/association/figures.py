@@ -50,7 +50,8 @@ def survival_figure(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
     end = table["time_fs"].max() / 1000
     for k, group in enumerate(groups):
-        _draw_survival(top, table[table["group"] == group], COLOURS[k % len(COLOURS)], end)
+        line = "-" if k < len(COLOURS) else "--"
+        _draw_survival(top, table[table["group"] == group], COLOURS[k % len(COLOURS)], line, end)
     top.set_ylabel("share of runs still stable", color=INK)
     top.set_ylim(0, 1.03)
     figure.legend(frameon=False, fontsize=8, loc="outside upper left")
@@ -62,7 +63,7 @@ def survival_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_survival(ax: Axes, rows: pd.DataFrame, colour: str, end: float) -> None:
+def _draw_survival(ax: Axes, rows: pd.DataFrame, colour: str, line: str, end: float) -> None:
     first = rows.iloc[0]
     time = np.append(rows["time_fs"] / 1000, min(end, rows["time_fs"].max() / 1000))
     share = np.append(rows["stable_share"], rows["stable_share"].iloc[-1])
@@ -74,7 +75,7 @@ def _draw_survival(ax: Axes, rows: pd.DataFrame, colour: str, end: float) -> Non
         f"{first['group']}: {first['unstable']} of {first['runs']} runs unstable, "
         f"{first['models']} model{'s' if first['models'] > 1 else ''} (interval over {of})"
     )
-    ax.step(time, share, where="post", color=colour, lw=1.6, label=label)
+    ax.step(time, share, where="post", color=colour, ls=line, lw=1.6, label=label)
     ax.fill_between(time, low, high, step="post", color=colour, alpha=0.15, lw=0)
 
 

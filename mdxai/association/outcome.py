@@ -26,6 +26,7 @@ class Outcome:
             principle; relevance by element pair and distance bin, such as "C-H 1.125 Å", the bin's
             centre; plain predictors such as "kinetic_temperature" and "force_norm".
         traits: numbers that belong to the whole run, such as the model's test errors.
+        network: type of the model's network, such as "PaiNN"; empty where not known.
     """
 
     run: str
@@ -37,3 +38,4 @@ class Outcome:
     times: NDArray[np.float64]
     series: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     traits: Mapping[str, float] = field(default_factory=dict)
+    network: str = ""

@@ -157,6 +157,7 @@ def _outcome(folder: Path, name: str, onset: str, width: float) -> tuple[Outcome
         times=times[before] - start,
         series={key: values[before] for key, values in series.items()},
         traits=_traits(header),
+        network=str(calculator.get("network", {}).get("type", "")),
     )
     return outcome, str(calculator.get("weights_sha256", ""))
 

@@ -97,12 +97,12 @@ def _resampled_survival(
 def log_rank(outcomes: Sequence[Outcome], settings: AssociationSettings) -> pd.DataFrame:
     """Return tests of whether time to instability differs between groups of runs.
 
-    Groups are temperatures (within molecule), models (within molecule and temperature), and models
-    above and below the median of a trait (within molecule and temperature).
+    Groups are temperatures (within molecule), models (within molecule and temperature), types of
+    network, and models above and below the median of a trait (both likewise).
 
     statistic: stratified log-rank. p_independent: of χ², as if runs were independent.
     p: permutation. What is exchangeable differs: temperatures among the runs of a model; runs among
-    models, at one temperature; a trait among models, all their runs together.
+    models, at one temperature; networks and traits among models, all their runs together.
     """
     rng = np.random.default_rng(settings.seed)
     model = clusters(outcomes)
@@ -112,6 +112,9 @@ def log_rank(outcomes: Sequence[Outcome], settings: AssociationSettings) -> pd.D
     rows = [
         _log_rank_row("temperature", outcomes, kelvin, molecule, (model, settings, rng)),
         _log_rank_row("model", outcomes, model, at, (at, settings, rng)),
+        _log_rank_row(
+            "network", outcomes, [o.network for o in outcomes], at, (None, settings, rng)
+        ),
     ]
     for name in sorted({name for o in outcomes for name in o.traits}):
         values = np.array([o.traits.get(name, np.nan) for o in outcomes])

@@ -17,6 +17,8 @@ from mdxai.early_warning.profiles import ProfileSettings
 from mdxai.statistics import StatisticsError, make_detector
 
 SCHEMA = 1
+SHIPPED = "shipped"
+_SHIPPED_FILE = Path(__file__).with_name("calibration.toml")
 
 
 class CalibrationError(ValueError):
@@ -192,11 +194,16 @@ class Calibration:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a calibration.
 
+        Args:
+            path: TOML file; "shipped" is the one that comes with mdxai, made from the runs of
+                `runs/stability`.
+
         Raises:
             CalibrationError: when it cannot be read or is none.
         """
         try:
-            content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            file = _SHIPPED_FILE if str(path) == SHIPPED else Path(path)
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
             if content.get("schema") != SCHEMA:
                 raise CalibrationError(f"expected schema {SCHEMA}, got {content.get('schema')!r}")
             return cls(
@@ -249,7 +256,7 @@ def load_calibration(
     """Return a calibration, read from a file where it is none already.
 
     Args:
-        given: calibration or TOML file.
+        given: calibration, TOML file or "shipped".
         alarms_per_ns: rate of false alarms; by default the lowest that it has.
 
     Raises:

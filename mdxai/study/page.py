@@ -5,16 +5,14 @@ from __future__ import annotations
 import fnmatch
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from mdxai.association import (
     AssociationError,
-    Comparison,
-    Outcome,
     Watching,
     advantage,
     associate,
@@ -25,6 +23,9 @@ from mdxai.association.comparison import RATES
 from mdxai.association.settings import AssociationSettings
 from mdxai.early_warning import CalibrationError
 from mdxai.report import lead_time_figure, stability_figure
+from mdxai.study.answers import answers, primary_lines, second_lines
+from mdxai.study.findings import BEST, RIVALS, Findings
+from mdxai.study.markdown import markdown
 from mdxai.study.models import Places
 from mdxai.study.recipe import StudyError, StudyRecipe
 from mdxai.study.tables import compute_spent, models_table, runs_table, with_spreads
@@ -33,23 +34,8 @@ if TYPE_CHECKING:
     from mdxai.association import Association
 
 PAGE = "README.md"
-BEST = ("best everything", "as chosen")
-RIVALS = ("bond", "force_norm", "kinetic_temperature")  # under a plain threshold
 WATCHING = Watching()
-OWN = ("alarms_per_ns", "focus")  # entries of [analysis] that are not `associate`'s
-
-
-@dataclass(slots=True)
-class Findings:
-    """What the analysis of a study gave; a note instead of a part that was not possible."""
-
-    outcomes: list[Outcome]
-    runs: pd.DataFrame
-    models: pd.DataFrame
-    association: Association | None = None
-    comparison: Comparison | None = None
-    focus: pd.DataFrame | None = None
-    notes: list[str] = field(default_factory=list)
+OWN = ("alarms_per_ns", "focus", "primary", "second_onset")  # entries that `associate` lacks
 
 
 def analyse(recipe: StudyRecipe, places: Places, failed: Mapping[str, str]) -> Path:
@@ -57,7 +43,9 @@ def analyse(recipe: StudyRecipe, places: Places, failed: Mapping[str, str]) -> P
 
     Args:
         recipe: of the study; its [analysis] holds settings of `mdxai.associate`, `alarms_per_ns`,
-            and `focus`: models (a pattern) and a temperature whose lead times are told apart.
+            `second_onset`: a law that alone makes an onset, reported beside; `primary`: models (a
+            pattern) and a temperature that the main question is about; `focus`: the same, whose
+            lead times are told apart, and the main rate of false alarms.
         places: folders of the study.
         failed: what could not be made, with reasons.
 
@@ -89,15 +77,32 @@ def _findings(recipe: StudyRecipe, places: Places) -> Findings:
     findings = Findings(outcomes, runs, models_table(runs))
     findings.notes += [f"left out: {run}: {why}" for run, why in left_out.items()]
     settings = {k: v for k, v in recipe.analysis.items() if k not in OWN}
-    try:
-        findings.association = associate(outcomes, **settings)
-    except AssociationError as error:
-        findings.notes.append(f"no association: {error}")
+    findings.association = _associated(findings, "association", outcomes, settings)
+    if primary := recipe.analysis.get("primary"):
+        some = [o for o in outcomes if _is_of(o.model, o.temperature, primary)]
+        findings.primary = _associated(findings, "primary association", some, settings)
+    if law := recipe.analysis.get("second_onset"):
+        other = [places.out / "runs"]
+        findings.second = _associated(findings, law, other, settings | {"onset": law})
     try:
         _compare(findings, recipe)
     except (CalibrationError, AssociationError) as error:
         findings.notes.append(f"no comparison of detectors: {error}")
     return findings
+
+
+def _associated(
+    findings: Findings, what: str, runs: Sequence[Any], settings: Mapping[str, Any]
+) -> Association | None:
+    try:
+        return associate(runs, **settings)
+    except AssociationError as error:
+        findings.notes.append(f"no {what}: {error}")
+        return None
+
+
+def _is_of(model: str, temperature: float, some: Mapping[str, Any]) -> bool:
+    return fnmatch.fnmatch(model, some["models"]) and temperature == some["temperature"]
 
 
 def _compare(findings: Findings, recipe: StudyRecipe) -> None:
@@ -110,8 +115,8 @@ def _compare(findings: Findings, recipe: StudyRecipe) -> None:
 
 def _focused(rows: pd.DataFrame, focus: Mapping[str, Any]) -> pd.DataFrame:
     """Return by how much the best detector leads the plain thresholds, in some runs alone."""
-    mine = rows["model"].map(lambda name: fnmatch.fnmatch(name, focus["models"]))
-    here = rows[mine & (rows["temperature"] == focus["temperature"])]
+    mine = [_is_of(r.model, r.temperature, focus) for r in rows.itertuples()]
+    here = rows[np.array(mine)]
     found = []
     for rate in sorted(here["alarms_per_ns"].unique()):
         for series in RIVALS:
@@ -127,8 +132,13 @@ def _write_tables(findings: Findings, out: Path) -> None:
     findings.runs.to_csv(out / "runs.csv", index=False, float_format="%.6g")
     findings.models.to_csv(out / "models.csv", index=False, float_format="%.6g")
     stability_figure(findings.runs).savefig(out / "stability.png", dpi=120)
-    if findings.association is not None:
-        findings.association.save(out / "association")
+    for found, name in (
+        (findings.association, "association"),
+        (findings.primary, "association_primary"),
+        (findings.second, "association_second"),
+    ):
+        if found is not None:
+            found.save(out / name)
     if findings.comparison is not None:
         findings.comparison.write(out / "lead_times")
         for split, table in findings.comparison.tables.items():
@@ -142,9 +152,10 @@ def _lines(
     recipe: StudyRecipe, places: Places, findings: Findings, failed: Mapping[str, str]
 ) -> list[str]:
     lines = [f"# {recipe.name}", "", recipe.summary, "", *_scope(recipe, places, findings)]
+    lines += ["", "## In short", "", *answers(recipe, findings)]
     lines += ["", "## Stability", "", "![Time followed against test error](stability.png)", ""]
-    lines += [*_markdown(_short(findings.models)), "", "All runs: [runs.csv](runs.csv)."]
-    lines += ["", "## What goes with instability", "", *_association_lines(findings)]
+    lines += [*markdown(_short(findings.models)), "", "All runs: [runs.csv](runs.csv)."]
+    lines += ["", "## What goes with instability", "", *_association_lines(recipe, findings)]
     lines += ["", "## Early warning", "", *_warning_lines(recipe, findings)]
     if failed or findings.notes:
         lines += ["", "## What is missing", ""]
@@ -175,7 +186,7 @@ def _short(models: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"force_mae_mev_per_ang": "force MAE / meV/Å", **renamed})
 
 
-def _association_lines(findings: Findings) -> list[str]:
+def _association_lines(recipe: StudyRecipe, findings: Findings) -> list[str]:
     found = findings.association
     if found is None:
         return ["Not possible with these runs."]
@@ -187,8 +198,9 @@ def _association_lines(findings: Findings) -> list[str]:
     return [
         headline(found), "", added_headline(found), "",
         "The surest hazard ratios per standard deviation, deviations lagged:", "",
-        *_markdown(shown.head(12)), "",
+        *markdown(shown.head(12)), "",
         "Everything: [association/README.md](association/README.md).",
+        *primary_lines(recipe, findings), *second_lines(recipe, findings),
     ]  # fmt: skip
 
 
@@ -202,7 +214,7 @@ def _warning_lines(recipe: StudyRecipe, findings: Findings) -> list[str]:
     lines = [
         "Lead times in fs over all unstable runs (0 where missed), held out by model; `null` is "
         "what the alarms of stable runs would give:", "",
-        *_markdown(shown[_LEADS]), "", "![Lead times](lead_times/by_model.png)",
+        *markdown(shown[_LEADS]), "", "![Lead times](lead_times/by_model.png)",
     ]  # fmt: skip
     if findings.focus is not None and len(findings.focus):
         focus = recipe.analysis["focus"]
@@ -210,7 +222,7 @@ def _warning_lines(recipe: StudyRecipe, findings: Findings) -> list[str]:
             "", f"### {focus['models']} at {focus['temperature']:g} K", "",
             "By how much the best detector, chosen on the other models, warns earlier than a plain "
             "threshold at the same rate of false alarms; fs, mean over unstable runs, missed ones "
-            "counted as 0:", "", *_markdown(findings.focus),
+            "counted as 0:", "", *markdown(findings.focus),
         ]  # fmt: skip
     return lines
 
@@ -219,20 +231,3 @@ _LEADS = [
     "alarms_per_ns", "series", "detector", "n_unstable", "detected", "mean_lead_fs",
     "mean_lead_fs_low", "mean_lead_fs_high", "null_mean_lead_fs", "false_per_ns",
 ]  # fmt: skip
-
-
-def _markdown(table: pd.DataFrame) -> list[str]:
-    """Return a table in Markdown."""
-    cells = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    heads = [str(c).replace("_", " ") for c in table.columns]
-    return [_row(heads), _row(["---"] * len(heads)), *map(_row, cells)]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "–" if pd.isna(value) else f"{value:.3g}"
-    return "–" if value is None else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -107,20 +108,20 @@ class StudyRecipe:
     analysis: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path) -> StudyRecipe:
+    def load(cls, path: str | os.PathLike[str]) -> StudyRecipe:
         """Read a recipe from TOML.
 
         Raises:
             StudyError: naming the entry that is missing or makes no sense.
         """
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise StudyError(f"there is no study recipe at {path}") from error
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise StudyError(f"{path} is not a study recipe: {error}") from error
         try:
-            return _recipe(content, path.stem)
+            return _recipe(content, Path(path).stem)
         except StudyError as error:
             raise StudyError(f"{path}: {error}") from error
 
