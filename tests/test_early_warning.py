@@ -365,3 +365,13 @@ def test_files_that_are_no_calibration_are_refused(tmp_path):
     assert Calibration.load(path).text() == text
     with pytest.raises(CalibrationError, match="No such file"):
         Monitor(dynamics_of(), early_warning=tmp_path / "none.toml")
+
+
+def test_the_shipped_calibration_loads_and_quotes_its_runs():
+    calibration = Calibration.load("shipped")
+    assert calibration.watches
+    assert {10.0} <= {rate.alarms_per_ns for rate in calibration.rates}
+    assert "stable" in calibration.made_from
+    chosen = calibration.at(10)
+    history = chosen.watches[0].levels[0].history
+    assert 0 < history.n_unstable <= history.n_runs

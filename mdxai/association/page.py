@@ -99,8 +99,13 @@ def _by_kind(table: pd.DataFrame, line: Any) -> list[str]:
 def span(value: float, low: float, high: float) -> str:
     """Return "1.8 (1.1 to 3.0)", or that there is no interval."""
     if np.isnan(low) or np.isnan(high):
-        return f"{value:.3g} (no interval)"
-    return f"{value:.3g} ({low:.3g} to {high:.3g})"
+        return f"{digits(value)} (no interval)"
+    return f"{digits(value)} ({digits(low)} to {digits(high)})"
+
+
+def digits(value: float) -> str:
+    """Return a number with three digits; from a thousand on with all before the point."""
+    return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _p(value: float) -> str:

@@ -43,7 +43,7 @@ class RecordSettings:
     top_pairs: int | None = None
     trajectory_dtype: str = "float32"
     pair_dtype: str = "float32"
-    rows_per_part: int = 2000
+    rows_per_part: int = 1000
     bytes_per_part: int = 8_000_000
     seconds_per_part: float = 30.0
     retain: int | None = None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mdxai.association.page import added_headline, headline, span
+from mdxai.association.page import added_headline, digits, headline, span
 from mdxai.association.settings import FEW_MODELS
 from mdxai.study.findings import BEST, RIVALS, Findings
 from mdxai.study.markdown import markdown
@@ -89,7 +89,7 @@ def _warning(recipe: StudyRecipe, findings: Findings) -> list[str]:
 def _lead(row: Any) -> str:
     return (
         f"{span(row['mean_lead_fs'], row['mean_lead_fs_low'], row['mean_lead_fs_high'])} fs "
-        f"({row['null_mean_lead_fs']:.3g} from the alarms of stable runs)"
+        f"({digits(row['null_mean_lead_fs'])} from the alarms of stable runs)"
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from mdxai.association.page import digits
+
 
 def markdown(table: pd.DataFrame) -> list[str]:
     """Return the lines of a table in Markdown; numbers with three digits, a dash for nothing."""
@@ -21,5 +23,5 @@ def _row(cells: Sequence[str]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return "–" if pd.isna(value) else f"{value:.3g}"
+        return "–" if pd.isna(value) else digits(value)
     return "–" if value is None else str(value).partition(". Please see")[0]

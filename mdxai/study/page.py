@@ -28,12 +28,13 @@ from mdxai.study.findings import BEST, RIVALS, Findings
 from mdxai.study.markdown import markdown
 from mdxai.study.models import Places
 from mdxai.study.recipe import StudyError, StudyRecipe
-from mdxai.study.tables import compute_spent, models_table, runs_table, with_spreads
+from mdxai.study.tables import causes_table, compute_spent, models_table, runs_table, with_spreads
 
 if TYPE_CHECKING:
     from mdxai.association import Association
 
 PAGE = "README.md"
+ANALYSIS = "ANALYSIS.md"  # written by hand, before the runs
 WATCHING = Watching()
 OWN = ("alarms_per_ns", "focus", "primary", "second_onset")  # entries that `associate` lacks
 
@@ -152,9 +153,12 @@ def _lines(
     recipe: StudyRecipe, places: Places, findings: Findings, failed: Mapping[str, str]
 ) -> list[str]:
     lines = [f"# {recipe.name}", "", recipe.summary, "", *_scope(recipe, places, findings)]
+    if (places.out / ANALYSIS).is_file():
+        lines += ["", f"How it is analysed, and what was changed: [{ANALYSIS}]({ANALYSIS})."]
     lines += ["", "## In short", "", *answers(recipe, findings)]
     lines += ["", "## Stability", "", "![Time followed against test error](stability.png)", ""]
     lines += [*markdown(_short(findings.models)), "", "All runs: [runs.csv](runs.csv)."]
+    lines += _causes_lines(findings)
     lines += ["", "## What goes with instability", "", *_association_lines(recipe, findings)]
     lines += ["", "## Early warning", "", *_warning_lines(recipe, findings)]
     if failed or findings.notes:
@@ -186,6 +190,13 @@ def _short(models: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"force_mae_mev_per_ang": "force MAE / meV/Å", **renamed})
 
 
+def _causes_lines(findings: Findings) -> list[str]:
+    table = causes_table(findings.runs)
+    if not len(table):
+        return []
+    return ["", "What broke first, between which elements, and when:", "", *markdown(table)]
+
+
 def _association_lines(recipe: StudyRecipe, findings: Findings) -> list[str]:
     found = findings.association
     if found is None:
@@ -208,14 +219,17 @@ def _warning_lines(recipe: StudyRecipe, findings: Findings) -> list[str]:
     comparison = findings.comparison
     if comparison is None:
         return ["Not possible with these runs."]
-    table = comparison.tables["model"]
-    plain = (table["detector"] == "shewhart") & table["series"].isin(RIVALS)
-    shown = table[plain | (table["detector"] == BEST[1])]
     lines = [
-        "Lead times in fs over all unstable runs (0 where missed), held out by model; `null` is "
-        "what the alarms of stable runs would give:", "",
-        *markdown(shown[_LEADS]), "", "![Lead times](lead_times/by_model.png)",
-    ]  # fmt: skip
+        "Lead times in fs over all unstable runs (0 where missed); `null` is what the alarms of "
+        "stable runs would give.",
+    ]
+    for split, table in comparison.tables.items():
+        plain = (table["detector"] == "shewhart") & table["series"].isin(RIVALS)
+        shown = table[plain | (table["detector"] == BEST[1])]
+        lines += [
+            "", f"### Held out by {split}", "", *markdown(shown[_LEADS]), "",
+            f"![Lead times](lead_times/by_{split}.png)",
+        ]  # fmt: skip
     if findings.focus is not None and len(findings.focus):
         focus = recipe.analysis["focus"]
         lines += [

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from ase.data import chemical_symbols
 
 from mdxai.association import Outcome
 from mdxai.record import RecordError, open_run
@@ -50,7 +51,7 @@ def runs_table(outcomes: Sequence[Outcome], places: Places) -> pd.DataFrame:
         row = {
             "run": outcome.run, "model": outcome.model, "molecule": outcome.molecule,
             "temperature_K": outcome.temperature, "unstable": outcome.unstable,
-            "followed_fs": outcome.end, "cause": _cause(places.out / "runs" / outcome.run),
+            "followed_fs": outcome.end, **_cause(places.out / "runs" / outcome.run),
             **outcome.traits,
         }  # fmt: skip
         survived = outcome.end > LANDMARK or not outcome.unstable
@@ -62,13 +63,31 @@ def runs_table(outcomes: Sequence[Outcome], places: Places) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _cause(folder: Path) -> str:
+def _cause(folder: Path) -> dict[str, str]:
+    """Return the law that an unstable run broke first, and between which elements."""
+    nothing = {"cause": "", "cause_between": ""}
     try:
-        findings = open_run(folder).verdict["findings"]
+        run = open_run(folder)
+        findings = run.verdict["findings"]
     except RecordError:
-        return ""
+        return nothing
     grave = [f for f in findings if f["severity"] == "unstable"]
-    return str(min(grave, key=lambda f: f["time_fs"])["principle"]) if grave else ""
+    if not grave:
+        return nothing
+    first = min(grave, key=lambda f: f["time_fs"])
+    numbers = run.header["system"]["numbers"]
+    symbols = sorted(chemical_symbols[numbers[atom]] for atom in first["atoms"])
+    return {"cause": str(first["principle"]), "cause_between": "-".join(symbols)}
+
+
+def causes_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per molecule, temperature, law broken first and elements: runs and models."""
+    broke = runs[runs["unstable"]]
+    keys = ["molecule", "temperature_K", "cause", "cause_between"]
+    table = broke.groupby(keys).agg(
+        runs=("run", "size"), models=("model", "nunique"), median_fs=("followed_fs", "median")
+    )
+    return table.reset_index().sort_values([*keys[:2], "runs"], ascending=[True, True, False])
 
 
 def models_table(runs: pd.DataFrame) -> pd.DataFrame:
