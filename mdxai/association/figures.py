@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
 from mdxai.association.series import bin_of
 
@@ -110,12 +109,17 @@ def forest_figure(table: pd.DataFrame) -> Figure:
     )
     figure = Figure(figsize=(8.5, 1.3 + 0.24 * max(len(shown), 1)), layout="constrained")
     ax = figure.subplots()
+    widest = _widest(shown["hazard_ratio"])
     for k, row in enumerate(shown.itertuples()):
         colour = KIND_COLOURS[row.kind]
-        low, high = np.clip([row.lower, row.upper], 1 / WIDEST, WIDEST)
-        if np.isfinite(low) and np.isfinite(high):
+        ends = np.array([row.lower, row.upper])
+        low, high = np.clip(ends, 1 / widest, widest)
+        if np.isfinite(ends).all():
             ax.plot([low, high], [k, k], color=colour, lw=1.4)
-        ax.plot(np.clip(row.hazard_ratio, 1 / WIDEST, WIDEST), k, "o", color=colour, ms=5)
+            for end, shape in ((low, "<"), (high, ">")):
+                if end not in ends:  # it goes on beyond the figure
+                    ax.plot(end, k, shape, color=colour, ms=4)
+        ax.plot(np.clip(row.hazard_ratio, 1 / widest, widest), k, "o", color=colour, ms=5)
         ax.text(1.01, k, f"{row.events} / {row.models_with_event}", fontsize=7, va="center",
                 transform=ax.get_yaxis_transform(), color=INK)  # fmt: skip
     labels = [f"{row.predictor.replace('_', ' ')} ({row.kind})" for row in shown.itertuples()]
@@ -123,13 +127,21 @@ def forest_figure(table: pd.DataFrame) -> Figure:
     ax.set_ylim(-0.7, len(shown) - 0.3)
     ax.axvline(1, color=INK, lw=0.8, ls=":")
     ax.set_xscale("log")
-    for axis_ticks in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
-        axis_ticks(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    ticks = [t for t in (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100) if 1 / widest <= t <= widest]
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.minorticks_off()
     ax.set_xlabel("hazard ratio per standard deviation (95 %, bootstrap over models)", color=INK)
     ax.set_title("right: onsets / models with an onset", fontsize=8, loc="right", color=INK)
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(colors=INK, labelsize=8)
     return figure
+
+
+def _widest(ratios: pd.Series) -> float:
+    """Return how far from 1 the axis goes: twice as far as the ratios, at least to 4."""
+    known = ratios[np.isfinite(ratios) & (ratios > 0)]
+    far = float(np.exp(np.abs(np.log(known)).max())) if len(known) else 1.0
+    return float(np.clip(2 * far, 4.0, WIDEST))
 
 
 def relevance_figure(association: Association) -> Figure:

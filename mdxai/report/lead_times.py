@@ -36,6 +36,7 @@ def lead_time_figure(table: pd.DataFrame, title: str = "") -> Figure:
     left.set_title("Detectors, on all series", fontsize=10, loc="left", color=INK)
     _plot(right, table[chosen], "series")
     right.set_title("Series, with the detector chosen", fontsize=10, loc="left", color=INK)
+    left.set_ylim(bottom=0)  # of both, when both are drawn
     left.set_ylabel("mean lead time / fs (0 where missed)", color=INK)
     figure.suptitle(title, color=INK)
     return figure
@@ -50,8 +51,9 @@ def _plot(ax: Axes, table: pd.DataFrame, by: str) -> None:
         known = high > 0
         bars = np.where(known, [np.maximum(mean - low, 0), np.maximum(high - mean, 0)], 0.0)
         colour = ELEMENT_PAIR_COLOURS[k % len(ELEMENT_PAIR_COLOURS)]
+        aside = part["alarms_per_ns"] * 1.03 ** (k - 1.5)  # so that equal ones are both seen
         ax.errorbar(
-            part["alarms_per_ns"], mean, bars, color=colour, marker="o", ms=4, lw=1.3, capsize=2,
+            aside, mean, bars, color=colour, marker="o", ms=4, lw=1.3, capsize=2,
             label=str(name).replace("_", " "),
         )  # fmt: skip
         ax.plot(part["alarms_per_ns"], part["chance_mean_lead_fs"], color=colour, ls="--", lw=0.8)
@@ -60,7 +62,6 @@ def _plot(ax: Axes, table: pd.DataFrame, by: str) -> None:
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
     ax.set_xlabel("false alarms per ns (calibrated)", color=INK)
-    ax.set_ylim(bottom=0)
     if not table.empty:
         ax.legend(frameon=False, fontsize=8)
     tidy(ax)
