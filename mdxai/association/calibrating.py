@@ -19,6 +19,7 @@ def calibrate(
     rates: Sequence[float] = (5.0, 10.0, 20.0, 50.0),
     *,
     watch: Sequence[Candidate] | None = None,
+    chosen_at: float | None = None,
     watching: Watching | None = None,
     kinds: Callable[[str], str] = kind_of,
 ) -> Calibration:
@@ -29,6 +30,7 @@ def calibrate(
         rates: false alarms per ns, of all watches together.
         watch: series and the label of its detector, each; by default the candidate with the
             longest median lead time over unstable runs, which may be several series at once.
+        chosen_at: rate at which that is the best; by default the middle one.
         watching: how series are watched.
         kinds: kind of a series by its name.
 
@@ -44,7 +46,8 @@ def calibrate(
     if not wanted:
         raise CalibrationError("expected at least one rate of false alarms per ns")
     if watch is None:
-        watch = _best(detectors, singles, every_run, wanted[len(wanted) // 2])
+        middle = wanted[len(wanted) // 2]
+        watch = _best(detectors, singles, every_run, middle if chosen_at is None else chosen_at)
     unknown = [
         f"{series} under {label}" for series, label in watch if (series, label) not in singles
     ]

@@ -29,7 +29,7 @@ class Comparison:
         rows: by what was held out together ("model", "molecule"): as `lead_times` returns them.
         tables: likewise: as `summarise` returns them.
         left_out: what could not be held out, with the reason.
-        calibration: of the candidate with the longest median lead time at the middle rate.
+        calibration: of the candidate with the longest median lead time at the main rate.
     """
 
     rows: dict[str, pd.DataFrame]
@@ -61,6 +61,8 @@ def compare_detectors(
     outcomes: Sequence[Outcome],
     rates: Sequence[float] = RATES,
     watching: Watching | None = None,
+    *,
+    main_rate: float | None = None,
 ) -> Comparison:
     """Judge all detectors held out, by model and by molecule, and calibrate the best.
 
@@ -68,6 +70,8 @@ def compare_detectors(
         outcomes: labelled runs.
         rates: false alarms per ns; those that the runs do not support are left out.
         watching: how series are watched.
+        main_rate: at which the best is chosen for the calibration; by default, and where the runs
+            do not support it, the middle one.
 
     Raises:
         CalibrationError: without two models, unstable runs, or a rate that is supported.
@@ -85,4 +89,6 @@ def compare_detectors(
             left_out[split] = str(error)
     supported = sorted(rows["model"]["alarms_per_ns"].unique().tolist())
     tables = {split: summarise(found) for split, found in rows.items()}
-    return Comparison(rows, tables, calibrate(outcomes, supported, watching=watching), left_out)
+    chosen_at = main_rate if main_rate in supported else None
+    calibration = calibrate(outcomes, supported, chosen_at=chosen_at, watching=watching)
+    return Comparison(rows, tables, calibration, left_out)

@@ -108,8 +108,10 @@ def _is_of(model: str, temperature: float, some: Mapping[str, Any]) -> bool:
 
 def _compare(findings: Findings, recipe: StudyRecipe) -> None:
     rates = recipe.analysis.get("alarms_per_ns", RATES)
-    findings.comparison = compare_detectors(findings.outcomes, rates, WATCHING)
     focus = recipe.analysis.get("focus")
+    findings.comparison = compare_detectors(
+        findings.outcomes, rates, WATCHING, main_rate=(focus or {}).get("alarms_per_ns")
+    )
     if focus is not None:
         findings.focus = _focused(findings.comparison.rows["model"], focus)
 
@@ -161,11 +163,11 @@ def _lines(
     lines += _causes_lines(findings)
     lines += ["", "## What goes with instability", "", *_association_lines(recipe, findings)]
     lines += ["", "## Early warning", "", *_warning_lines(recipe, findings)]
-    if failed or findings.notes:
-        lines += ["", "## What is missing", ""]
-        lines += [f"- {name}: {reason}" for name, reason in failed.items()]
-        lines += [f"- {note}" for note in findings.notes]
-    return lines
+    absent = sorted({c.name for c in recipe.candidates} - set(findings.runs["model"]))
+    missing = [f"- {name}: {reason}" for name, reason in failed.items()]
+    missing += [f"- no run of {name}" for name in absent]
+    missing += [f"- {note}" for note in findings.notes]
+    return [*lines, "", "## What is missing", "", *missing] if missing else lines
 
 
 def _scope(recipe: StudyRecipe, places: Places, findings: Findings) -> list[str]:
