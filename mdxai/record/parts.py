@@ -24,8 +24,8 @@ from mdxai.record.files import ASIDE, DurableFile, RecordError, cannot_write, ha
 
 KINDS = ("frames", "trajectory", "pairs", "events", "profile")
 _NAME = re.compile(rf"({'|'.join(KINDS)})-(\d{{12}})-(\d{{12}})-([0-9a-f]{{16}})\.parquet")
-GROUP_ROWS = 2000
-GROUP_BYTES = 8_000_000  # of one row group: what a reader holds at a time
+GROUP_BYTES = 1_000_000  # of one row group: what a reader holds at a time
+CHUNK_BYTES = 16_000  # of one column of a row group on average, so that footers stay short
 PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError)
 
 
@@ -123,7 +123,9 @@ def read_groups(part: Part, columns: Sequence[str] | None = None) -> Iterator[pa
             if absent:
                 raise RecordError(f"{part.path} has no column {absent[0]!r}")
             for group in range(file.num_row_groups):
-                yield file.read_row_group(group, None if columns is None else list(columns))
+                yield file.read_row_group(
+                    group, None if columns is None else list(columns), use_threads=False
+                )
     except (FileNotFoundError, RecordError):
         raise
     except PARQUET_ERRORS as error:
@@ -191,22 +193,27 @@ def _writer(file: DurableFile, schema: pa.Schema) -> pq.ParquetWriter:
         floats.remove("time_fs")
         repeated.append("time_fs")
     return pq.ParquetWriter(
-        file, schema, compression="zstd", use_dictionary=repeated, use_byte_stream_split=floats
+        file,
+        schema,
+        compression="zstd",
+        use_dictionary=repeated,
+        use_byte_stream_split=floats,
+        write_statistics=["step"],  # of every column they would take a quarter of a long footer
     )
 
 
 def grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Join small tables until they make row groups of a fair size."""
     waiting: list[pa.Table] = []
-    rows = size = 0
+    size = 0
     for table in tables:
         waiting.append(table)
-        rows, size = rows + table.num_rows, size + table.nbytes
-        if size >= GROUP_BYTES or (rows >= GROUP_ROWS and size >= GROUP_BYTES // 8):
-            yield pa.concat_tables(waiting).combine_chunks()
-            waiting, rows, size = [], 0, 0
+        size += table.nbytes
+        if size >= max(GROUP_BYTES, CHUNK_BYTES * table.num_columns):
+            yield pa.concat_tables(waiting)
+            waiting, size = [], 0
     if waiting:
-        yield pa.concat_tables(waiting).combine_chunks()
+        yield pa.concat_tables(waiting)
 
 
 def select_rows(tables: Iterable[pa.Table], first: int, last: int) -> Iterator[pa.Table]:

@@ -6,7 +6,8 @@ ignores these, because their steps lie inside the large one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import ctypes
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,15 +26,16 @@ from mdxai.record.parts import (
 )
 
 FEW = 8  # parts of about one size that are merged
-LARGE_BYTES = 16_000_000  # a part of this size is left as it is
-MERGED_BYTES = 64_000_000  # of one part after the last merge
+# Of one part after a merge; half of it is left as it is. Frames have many columns, whose footer is
+# held in memory several times over while a part is written.
+MERGED_BYTES = {"frames": 1_000_000, "trajectory": 8_000_000, "pairs": 8_000_000}
 
 
 def merge_tail(folder: Path, parts: list[Part]) -> list[Part]:
     """Merge the newest small parts when enough of about one size have gathered.
 
-    Sizes are compared by powers of eight, so a row is rewritten as often as log₈ of the final size
-    over that of the first part.
+    Sizes are compared by powers of eight, and parts smaller than those that made enough go along,
+    so a row is rewritten as often as log₈ of the final size over that of the first part.
 
     Args:
         folder: run directory.
@@ -47,13 +49,9 @@ def merge_tail(folder: Path, parts: list[Part]) -> list[Part]:
     """
     tail = _small_tail(parts)
     for tier in sorted({_tier(size) for _, size in tail}):
-        chosen: list[Part] = []
-        for part, size in reversed(tail):
-            if _tier(size) > tier:
-                break
-            chosen.insert(0, part)
-        if len(chosen) >= FEW:
-            return _merged(folder, parts, chosen)
+        newest = _newest_up_to(tier, tail)
+        if sum(_tier(size) == tier for _, size in newest) >= FEW:
+            return _merged(folder, parts, next(_groups(newest)))
     return parts
 
 
@@ -63,17 +61,38 @@ def merge_all(folder: Path, parts: list[Part]) -> list[Part]:
     Raises:
         RecordError: when the file system refuses; every row is still there.
     """
+    for group in list(_groups([(part, _size(part)) for part in parts])):
+        parts = _merged(folder, parts, group)
+    return parts
+
+
+def _groups(sized: Iterable[tuple[Part, int]]) -> Iterator[list[Part]]:
+    """Yield runs of neighbours of which none is large, and which make one part."""
     group: list[Part] = []
     total = 0
-    for part in list(parts):
-        size = _size(part)
-        if size >= LARGE_BYTES or total + size > MERGED_BYTES:
-            parts = _merged(folder, parts, group)
+    for part, size in sized:
+        if _is_large(part, size) or total + size > _limit(part):
+            yield group
             group, total = [], 0
-        if size < LARGE_BYTES:
+        if not _is_large(part, size):
             group.append(part)
             total += size
-    return _merged(folder, parts, group)
+    yield group
+
+
+def _limit(part: Part) -> int:
+    return MERGED_BYTES.get(part.kind, max(MERGED_BYTES.values()))
+
+
+def _is_large(part: Part, size: int) -> bool:
+    return size >= _limit(part) // 2
+
+
+def _newest_up_to(tier: int, tail: list[tuple[Part, int]]) -> list[tuple[Part, int]]:
+    at = len(tail)
+    while at > 0 and _tier(tail[at - 1][1]) <= tier:
+        at -= 1
+    return tail[at:]
 
 
 def _tier(size: int) -> int:
@@ -91,7 +110,7 @@ def _small_tail(parts: Sequence[Part]) -> list[tuple[Part, int]]:
     tail: list[tuple[Part, int]] = []
     for part in reversed(parts):
         size = _size(part)
-        if size >= LARGE_BYTES:
+        if _is_large(part, size):
             break
         tail.insert(0, (part, size))
     return tail
@@ -106,8 +125,17 @@ def _merged(folder: Path, parts: list[Part], group: list[Part]) -> list[Part]:
     except (RecordError, FileNotFoundError):
         return parts  # what is damaged stays as it is, for repair to find
     whole = rewrite(folder, group, grouped)
+    _give_back_memory()
     at = parts.index(group[0])
     return [*parts[:at], whole, *parts[at + len(group) :]]
+
+
+def _give_back_memory() -> None:
+    """Have malloc return what a merge freed, which it would keep for the next; glibc alone can."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
 
 
 def rewrite(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +145,9 @@ class RunWriter:
         self._committed = 0
         self._waiting_since = time.monotonic()
         if self._thread is None:
+            # The first array has pyarrow import pandas, half a second under the interpreter's lock:
+            # here, lest some MD step waits for it.
+            pa.array(np.empty(0))
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="mdxai-record")
 
     def add_frame(self, frame: Frame, deviations: Mapping[str, Deviation | None]) -> None:
@@ -238,15 +241,19 @@ class RunWriter:
         self._hand_over(step, taken)
 
     def _hand_over(self, step: int, state: bytes | None) -> None:
-        assert self._thread is not None
         self._queue.append(_Batch(step, self._gathered, state, dict(self._last), self._n_events))
         self._gathered = self._spare or Gathered(self._names, self.settings)
         self._spare = None
         self._committed, self._waiting_since = step, time.monotonic()
+        self._submit(self._work)
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        """Have the writer thread do it: what one thread frees, malloc keeps for that thread."""
+        assert self._thread is not None
         try:
-            self._future = self._thread.submit(self._work)
+            self._future = self._thread.submit(work)
         except RuntimeError:  # the interpreter is on its way out and starts no thread any more
-            self._work()
+            work()
 
     def _raise_failure(self) -> None:
         if self._lost is not None:
@@ -323,6 +330,15 @@ class RunWriter:
             self._future.exception()  # what failed is queued still, and tried again
         self._hand_over(self._seen if step is None else step, taken)
         self._wait()
+        self._submit(self._merge_all)
+        self._wait()
+        if profile is not None and profile.count.any():
+            write_part(self.path, "profile", [_profile_table(profile, self._seen)])
+        write_verdict(self.path, {**verdict, "parts": self._names_of_parts()})
+        drop_repeated(self.path, retained=self.settings.retain is not None)
+        self.close()
+
+    def _merge_all(self) -> None:
         self._claim.confirm()
         for kind, parts in self._parts.items():
             self._parts[kind] = merge_all(self.path, parts)
@@ -330,11 +346,6 @@ class RunWriter:
             self._parts["trajectory"] = retain_last(
                 self.path, self._parts["trajectory"], self.settings.retain
             )
-        if profile is not None and profile.count.any():
-            write_part(self.path, "profile", [_profile_table(profile, self._seen)])
-        write_verdict(self.path, {**verdict, "parts": self._names_of_parts()})
-        drop_repeated(self.path, retained=self.settings.retain is not None)
-        self.close()
 
     def close(self) -> None:
         """Wait for the commit in flight and let the thread go; what gathered since is not written.

@@ -30,6 +30,15 @@ def numbered(frame, step):
     return frame
 
 
+def shaken(frame, attribution, rng):
+    """Put new numbers into a frame: repeated ones would compress as no trajectory does."""
+    for name in ("positions", "velocities", "forces"):
+        object.__setattr__(frame, name, rng.normal(size=(frame.n_atoms, 3)))
+    n_pairs = len(attribution.pairs)
+    object.__setattr__(attribution.pairs, "distances", rng.normal(size=n_pairs))
+    object.__setattr__(attribution, "strengths", rng.normal(size=n_pairs))
+
+
 def test_append_and_size(tmp_path):
     """Ethanol, 60 deviations, 36 pairs of every frame."""
     writer = RunWriter(tmp_path / "run", RecordSettings())
@@ -89,13 +98,16 @@ import resource, sys
 sys.path.insert(0, {root!r})
 from mdxai.record import RecordSettings, RunWriter
 from tests.synthetic_run import HEADER
-from tests.benchmarks.test_record_speed import LAWS, inputs, numbered
+import numpy as np
+from tests.benchmarks.test_record_speed import LAWS, inputs, numbered, shaken
+rng = np.random.default_rng(0)
 writer = RunWriter({path!r}, RecordSettings())
 writer.start(HEADER, LAWS)
 prepared = inputs()
 for step in range({frames}):
     frame, deviations, attribution = prepared[step % 50]
     numbered(frame, step)
+    shaken(frame, attribution, rng)
     writer.add_frame(frame, deviations)
     writer.add_attribution(frame, attribution)
     if writer.due(step):
