@@ -28,9 +28,8 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
 import mdxai
-import mdxai.record.writer as writer_module
 from mdxai.monitor import Monitor
-from mdxai.record import RecordSettings
+from mdxai.record import RecordSettings, upkeep, writer
 
 RECORD = RecordSettings(checkpoint_steps=15, rows_per_part=13, keep_checkpoints=2)
 STAGES = {1: "part", 2: "merge", 3: "checkpoint"}
@@ -52,8 +51,9 @@ def marked(function: Callable[..., Any], stage: int) -> Callable[..., Any]:
 
 def mark_stages() -> None:
     """Let the writer show what it is at."""
-    for stage, name in ((1, "write_part"), (2, "merge_tail"), (3, "write_checkpoint")):
-        setattr(writer_module, name, marked(getattr(writer_module, name), stage))
+    places = ((1, writer, "write_part"), (2, upkeep, "rewrite"), (3, writer, "write_checkpoint"))
+    for stage, module, name in places:
+        setattr(module, name, marked(getattr(module, name), stage))
 
 
 def run(path: Path, steps: int) -> None:
