@@ -345,6 +345,7 @@ class Monitor:
             self._start(frame, begin)
         elif self.last_step is not None and frame.step - self.last_step > 1:
             self._look_between()
+        one_by_one = self.last_step is not None and frame.step - self.last_step == 1
         self.last_step = frame.step
         deviations = self._observe(frame, attribution, explain)
         self._box.see(frame, deviations)
@@ -358,6 +359,7 @@ class Monitor:
         self.cost.monitor += end - begin
         self.cost.total = end - self._started
         self._overhead.review()
+        self._foresee(frame, one_by_one)
 
     def _start(self, first: Frame, begin: float) -> None:
         self._started = begin
@@ -369,6 +371,14 @@ class Monitor:
                 give_up_start(self._writer.path, header)
             self._writer.start(header, self._ready.principles)
             atexit.register(self._finish_late)
+
+    def _foresee(self, frame: Frame, one_by_one: bool) -> None:
+        """Tell the attributor whether the next frame is due, where every step is monitored."""
+        assert self._ready is not None
+        foresee = getattr(self._ready.explain, "foresee", None)
+        if foresee is not None:
+            due = self._overhead.due(frame.step + 1, self._choices.attribute_every)
+            foresee(due or not one_by_one)
 
     def _look_between(self) -> None:
         """From now on hold the steps between monitored frames for the black box."""

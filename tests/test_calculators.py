@@ -134,7 +134,7 @@ def test_compiled_forces_equal_eager(ethanol):
     compiled.calc = mdxai.load_calculator("schnet-ethanol", compile=True)
     counters.clear()
     np.testing.assert_allclose(compiled.get_forces(), ethanol.get_forces(), atol=1e-5)
-    assert compiled.calc._engine._prepared is not None
+    assert compiled.calc._engine._prepared
     cache = {name for name in counters["inductor"] if name.startswith("fxgraph_cache")}
     assert cache in ({"fxgraph_cache_hit"}, {"fxgraph_cache_miss"})  # not bypassed
 
@@ -148,7 +148,7 @@ def test_recorded_operations_give_the_same_bits(kind, ethanol):
     for _ in range(TRACE_AFTER + 1):
         atoms.positions += 1e-3
         atoms.get_forces()
-    assert atoms.calc._engine._prepared is not None
+    assert atoms.calc._engine._prepared
     atoms.positions[:] = ethanol.positions
     np.testing.assert_array_equal(atoms.get_forces(), before)
     with torch.no_grad():

@@ -48,6 +48,35 @@ def start(name="schnet-ethanol", temperature=500, seed=1):
     return atoms, dynamics
 
 
+@pytest.mark.parametrize(("interval", "left"), [(1, {1, *range(10, 80, 10)}), (2, None)])
+def test_only_force_calls_that_are_explained_leave_activations(interval, left, tmp_path):
+    """Relevance is the same to the last bit as where every step is explained."""
+
+    def relevance(every):
+        atoms, dynamics = start()
+        path = tmp_path / f"{interval}-{every}"
+        monitor = Monitor(dynamics, path, attribute_every=every)
+        dynamics.attach(monitor, interval=interval)
+        engine, kept = atoms.calc._engine, set()
+
+        def look():
+            seen = engine.last_activations
+            if seen is not None and np.array_equal(seen.positions, atoms.positions):
+                kept.add(dynamics.nsteps)
+
+        dynamics.attach(look, interval=1)
+        with monitor:
+            dynamics.run(79)
+        return mdxai.open_run(path).pairs_table().to_pandas(), kept
+
+    (every_step, all_kept), (some, kept) = relevance(1), relevance(10)
+    assert all_kept == set(range(1, 80))  # the monitor was not there at the force call of step 0
+    assert kept == (all_kept if left is None else left)
+    expected = every_step[every_step.step % 10 == 0].reset_index(drop=True)
+    assert some.equals(expected)
+    assert set(some.step) == set(range(0, 80, 10))
+
+
 @pytest.mark.parametrize("name", SOUND)
 def test_the_trajectory_is_bit_identical(name, tmp_path):
     """Same positions to the last bit, and not one evaluation more."""

@@ -54,6 +54,10 @@ class AutomaticAttributor:
             return self._walks.attribute_many(checked)
         return [self.attribute(frame) for frame in checked]
 
+    def foresee(self, explained: bool) -> None:
+        """Say whether the next frame will be explained; both methods read the same force call."""
+        self._walks.foresee(explained)
+
     def state(self) -> dict[str, Any]:
         """Return what the rounding of the next explanation depends on, for a checkpoint."""
         return {"walks": self._walks.state(), "flow": self._flow.state()}

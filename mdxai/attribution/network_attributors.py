@@ -116,6 +116,12 @@ class _NetworkAttributor:
         """Go on as the attributor whose `state` this is would, bit by bit."""
         self._own.restore(state)
 
+    def foresee(self, explained: bool) -> None:
+        """Say whether the next frame will be explained, so that its force call leaves what that
+        takes. One that is explained all the same costs another pass through the network.
+        """
+        self._running.keep_activations(explained)
+
     def _activations(self, frame: Frame) -> Activations:
         self._pooling.check(frame)
         left = self._running.last_activations
