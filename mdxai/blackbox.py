@@ -42,7 +42,7 @@ class BlackBox:
             raise ValueError(f"blackbox must be 0 or positive, got {n_frames}")
         self.n_frames = n_frames
         self._frames: deque[Frame] = deque(maxlen=n_frames)
-        self._values: dict[int, dict[str, float]] = {}
+        self._judged: dict[int, Mapping[str, Deviation | None]] = {}
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -55,8 +55,12 @@ class BlackBox:
             self._make_room(frame)
             self._frames.append(frame)
         if deviations is not None:
-            found = {name: d.value for name, d in deviations.items() if d is not None}
-            self._values[frame.step] = found
+            self._judged[frame.step] = deviations
+
+    def _values(self, frame: Frame) -> dict[str, float]:
+        """Return the deviations of a frame held, by principle; none of one that was not judged."""
+        judged = self._judged.get(frame.step, {})
+        return {name: d.value for name, d in judged.items() if d is not None}
 
     def _make_room(self, frame: Frame) -> None:
         size = sum(getattr(frame, name).nbytes for name in _VARYING)
@@ -64,7 +68,7 @@ class BlackBox:
         if self._frames.maxlen != fit:
             self._frames = deque(self._frames, maxlen=fit)
         if len(self._frames) == fit:
-            self._values.pop(self._frames[0].step, None)
+            self._judged.pop(self._frames[0].step, None)
 
     def write(self, folder: Path, explain: Attributor | None) -> Path:
         """Write what is held into a run directory; return the path of the frames.
@@ -79,7 +83,7 @@ class BlackBox:
         frames = list(self._frames)
         attributions = _explained(frames, explain)
         images = [
-            as_atoms(frame, self._values.get(frame.step, {}), attribution)
+            as_atoms(frame, self._values(frame), attribution)
             for frame, attribution in zip(frames, attributions, strict=True)
         ]
         stem = f"blackbox-{frames[-1].step:012d}"
@@ -97,7 +101,7 @@ class BlackBox:
         frames = list(self._frames)
         if not frames:
             return {}
-        known = [self._values.get(frame.step, {}) for frame in frames]
+        known = [self._values(frame) for frame in frames]
         names = sorted(set().union(*known))
         return {
             "steps": np.array([frame.step for frame in frames]),
@@ -107,7 +111,7 @@ class BlackBox:
             "pbc": frames[-1].pbc.copy(),
             **{name: np.stack([getattr(f, name) for f in frames]) for name in _VARYING},
             "names": names,
-            "judged": np.array([frame.step in self._values for frame in frames]),
+            "judged": np.array([frame.step in self._judged for frame in frames]),
             "measured": np.array([[n in k for n in names] for k in known], dtype=bool),
             "values": np.array([[k.get(n, 0.0) for n in names] for k in known], dtype=float),
         }
@@ -115,16 +119,17 @@ class BlackBox:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Hold what a box of this state held."""
         self._frames.clear()
-        self._values.clear()
+        self._judged.clear()
         for k, step in enumerate(state.get("steps", ())):
             time, energy, n_constrained = state["scalars"][k].tolist()
             arrays = {name: state[name][k].copy() for name in _VARYING}
             arrays |= {name: state[name].copy() for name in ("numbers", "masses", "pbc")}
             rest = {"step": int(step), "time": time, "energy": energy}
-            self.see(Frame(n_constrained=int(n_constrained), **rest, **arrays))
+            judged = None
             if state["judged"][k]:
                 there = zip(state["names"], state["values"][k], state["measured"][k], strict=True)
-                self._values[int(step)] = {n: float(v) for n, v, measured in there if measured}
+                judged = {n: Deviation(n, "", float(v)) for n, v, measured in there if measured}
+            self.see(Frame(n_constrained=int(n_constrained), **rest, **arrays), judged)
 
 
 def _explained(frames: Sequence[Frame], explain: Attributor | None) -> list[Attribution | None]:

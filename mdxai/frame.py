@@ -85,19 +85,19 @@ class Frame:
         from ase import units
 
         energy, forces = _held_results(atoms)
+        arrays = atoms.arrays  # read as they are: ASE's methods copy them again
+        numbers, positions = arrays["numbers"], arrays["positions"]
+        masses = atoms.get_masses().astype(np.float64, copy=False)  # its own copy already
+        momenta = arrays.get("momenta")
+        if momenta is None:
+            velocities = np.zeros(positions.shape)
+        else:
+            velocities = momenta / masses[:, None] * units.fs
+        removed = sum(constraint.get_removed_dof(atoms) for constraint in atoms.constraints)
         return cls(
-            step=step,
-            time=time,
-            numbers=atoms.numbers.astype(np.int64),
-            masses=atoms.get_masses().astype(np.float64, copy=False),  # its own copy already
-            positions=atoms.positions.copy(),
-            velocities=atoms.get_velocities() * units.fs,
-            forces=forces,
-            energy=energy,
-            cell=atoms.cell.array.copy(),
-            pbc=atoms.pbc.copy(),
-            n_constrained=3 * len(atoms) - atoms.get_number_of_degrees_of_freedom(),
-        )
+            step, time, numbers.astype(np.int64), masses, positions.copy(), velocities, forces,
+            energy, atoms.cell.array.copy(), atoms.pbc.copy(), removed,
+        )  # fmt: skip
 
     @property
     def n_atoms(self) -> int:

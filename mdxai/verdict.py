@@ -185,6 +185,8 @@ class Court:
             if watches is None:
                 continue
             mild, grave = watches
+            if deviation.value <= mild.limit and mild.since is None:  # as nearly always
+                continue
             mild.update(time, deviation)
             grave.update(time, deviation)
             if grave.broken is not None:

@@ -76,8 +76,9 @@ from mdxai.record import RunWriter
 from tests.synthetic_run import HEADER, LAWS, add_step, state_at
 writer = RunWriter(sys.argv[1])
 writer.start(HEADER, LAWS)
+add_step(writer, 0)
 before = set(sys.modules)
-for step in range(20):
+for step in range(1, 20):
     add_step(writer, step)
 writer.commit(19, state_at(19))
 writer.finish({}, None)

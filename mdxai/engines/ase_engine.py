@@ -39,6 +39,7 @@ class AseEngine:
                 f"{type(dynamics).__name__}"
             )
         self._dynamics = dynamics
+        self._thermometer = _thermometer(dynamics)
         self._temperature_at_start = self.temperature()
         self._origin: tuple[int, float] | None = None  # step and time (fs) to count time from
 
@@ -60,7 +61,7 @@ class AseEngine:
 
     def temperature(self) -> float | None:
         """Return the thermostat's temperature at this moment, K, or None without a thermostat."""
-        return _temperature(self._dynamics)
+        return self._thermometer()
 
     def bath_energy(self) -> float | None:
         """Return the energy that the thermostat holds, eV, less that at its start.
@@ -159,18 +160,20 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
-def _temperature(dynamics: Any) -> float | None:
-    """Return the thermostat's temperature, K; ASE's classes keep it in different places."""
-    kelvin: float | None = None
+def _thermometer(dynamics: Any) -> Callable[[], float | None]:
+    """Return what reads the thermostat's temperature, K; ASE's classes keep it in different places.
+
+    It is read at every step, so where to look is settled once.
+    """
     if isinstance(dynamics, NVTBerendsen):  # and its subclasses
-        kelvin = dynamics.temperature
-    elif getattr(dynamics, "temperature_K", None) is not None:  # LangevinBAOAB
-        kelvin = dynamics.temperature_K
-    elif hasattr(dynamics, "_temperature_K"):  # barostats of Martyna, Tobias and Klein
-        kelvin = dynamics._temperature_K
-    elif hasattr(dynamics, "_thermostat"):  # Nosé–Hoover chain
-        kelvin = dynamics._thermostat._kT / units.kB
-    else:  # Langevin, Bussi, Andersen; NPT
-        energy = getattr(dynamics, "temp", getattr(dynamics, "temperature", None))
-        kelvin = None if energy is None else energy / units.kB
-    return None if kelvin is None else float(kelvin)
+        return lambda: float(dynamics.temperature)
+    if getattr(dynamics, "temperature_K", None) is not None:  # LangevinBAOAB
+        return lambda: float(dynamics.temperature_K)
+    if hasattr(dynamics, "_temperature_K"):  # barostats of Martyna, Tobias and Klein
+        return lambda: float(dynamics._temperature_K)
+    if hasattr(dynamics, "_thermostat"):  # Nosé–Hoover chain
+        return lambda: float(dynamics._thermostat._kT / units.kB)
+    for name in ("temp", "temperature"):  # Langevin, Bussi, Andersen; NPT
+        if getattr(dynamics, name, None) is not None:
+            return lambda: float(getattr(dynamics, name) / units.kB)
+    return lambda: None

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 from mdxai.frame import (
     AMU_ANG2_PER_FS2,
-    BOLTZMANN,
     DENSE_LIMIT,
     Floats,
     Frame,
     Pairs,
+    temperature_of,
     upper_triangle,
 )
 from mdxai.principles import _kernels as kernels
@@ -37,51 +36,38 @@ class RigidMotion:
     rotation: float
 
 
-class _Summary(NamedTuple):
-    """What `kernels.summary` returns: sums over atoms, largest F² and m v² and their atoms."""
-
-    positions: float
-    velocities: float
-    force_x: float
-    force_y: float
-    force_z: float
-    momentum_x: float
-    momentum_y: float
-    momentum_z: float
-    mass: float
-    kinetic: float
-    largest_force: float
-    most_pulled: int
-    hottest: int
-
-
 class Glance:
-    """Quantities of one frame: sums over its atoms at once, the others when asked for."""
+    """Quantities of one frame: sums over its atoms at once, the others when asked for.
+
+    Attributes:
+        frame: the frame.
+        periodic: whether the cell repeats along any direction.
+        placed: whether all positions are finite.
+        finite: whether positions, velocities and forces are finite and do not overflow when added.
+        net_force: Σ F (3 numbers), eV/Å.
+        momentum: 3 numbers, amu·Å/fs.
+        kinetic: kinetic energy, eV.
+        temperature: of all degrees of freedom, K; 0 where there are none.
+        largest_force: largest norm of a force, eV/Å, and its atom; NaN counts as the largest.
+        hottest: atom with the most kinetic energy; NaN counts as the most.
+    """
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
+        self.periodic = any(frame.pbc.tolist())
         self._heats = np.empty(frame.n_atoms)  # m v², amu·Å²/fs²
-        self._sums = _Summary._make(
-            kernels.summary(
-                frame.positions, frame.velocities, frame.forces, frame.masses, self._heats
-            )
-        )
-
-    @cached_property
-    def placed(self) -> bool:
-        """Whether all positions are finite."""
-        return math.isfinite(self._sums.positions)
-
-    @cached_property
-    def finite(self) -> bool:
-        """Whether positions, velocities and forces are finite and do not overflow when added."""
-        sums = self._sums
-        return math.isfinite(sums.positions + sums.velocities + sum(self.net_force))
-
-    @cached_property
-    def periodic(self) -> bool:
-        """Whether the cell repeats along any direction."""
-        return any(self.frame.pbc.tolist())
+        (
+            positions, velocities, *forces, x, y, z, self._mass, heat, square, pulled, self.hottest
+        ) = kernels.summary(
+            frame.positions, frame.velocities, frame.forces, frame.masses, self._heats
+        )  # fmt: skip
+        self.net_force = tuple(forces)
+        self.momentum = (x, y, z)
+        self.placed = math.isfinite(positions)
+        self.finite = math.isfinite(positions + velocities + sum(forces))
+        self.kinetic = 0.5 * AMU_ANG2_PER_FS2 * heat
+        self.temperature = temperature_of(self.kinetic, frame.degrees_of_freedom)
+        self.largest_force = (math.sqrt(square), pulled)
 
     @cached_property
     def small(self) -> bool:
@@ -99,51 +85,18 @@ class Glance:
         return Pairs(i, j, vectors, distances)
 
     @cached_property
-    def net_force(self) -> tuple[float, float, float]:
-        """Σ F, eV/Å."""
-        sums = self._sums
-        return sums.force_x, sums.force_y, sums.force_z
-
-    @cached_property
     def atom_kinetic(self) -> Floats:
         """(n_atoms,) kinetic energies, eV."""
         energies: Floats = (0.5 * AMU_ANG2_PER_FS2) * self._heats
         return energies
 
     @cached_property
-    def hottest(self) -> int:
-        """Atom with the most kinetic energy; NaN counts as the most."""
-        return self._sums.hottest
-
-    @cached_property
-    def kinetic(self) -> float:
-        """Kinetic energy, eV."""
-        return 0.5 * AMU_ANG2_PER_FS2 * self._sums.kinetic
-
-    @cached_property
-    def temperature(self) -> float:
-        """Of all degrees of freedom, K; 0 where there are none."""
-        freedom = self.frame.degrees_of_freedom
-        return 2.0 * self.kinetic / (freedom * BOLTZMANN) if freedom > 0 else 0.0
-
-    @cached_property
-    def momentum(self) -> Floats:
-        """(3,) amu·Å/fs."""
-        sums = self._sums
-        return np.array([sums.momentum_x, sums.momentum_y, sums.momentum_z])
-
-    @cached_property
     def translation(self) -> float:
         """Kinetic energy of the centre of mass, eV."""
-        sums = self._sums
-        x, y, z = sums.momentum_x, sums.momentum_y, sums.momentum_z
+        x, y, z = self.momentum
         square = x * x + y * y + z * z  # not x**2, which raises where it overflows
-        return 0.5 * AMU_ANG2_PER_FS2 * square / sums.mass
-
-    @cached_property
-    def largest_force(self) -> tuple[float, int]:
-        """Largest norm of a force, eV/Å, and its atom; NaN counts as the largest."""
-        return math.sqrt(self._sums.largest_force), self._sums.most_pulled
+        energy: float = 0.5 * AMU_ANG2_PER_FS2 * square / self._mass
+        return energy
 
     @cached_property
     def rigid(self) -> RigidMotion:

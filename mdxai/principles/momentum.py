@@ -110,7 +110,7 @@ class Momentum:
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         if self._look.due(frame.time):
-            change = np.linalg.norm(glance(frame).momentum - self._start)
+            change = math.dist(glance(frame).momentum, self._start)
             sigma = np.sqrt(self._mass * _heat(frame) / AMU_ANG2_PER_FS2)
             self._found = Deviation(self.name, self.unit, float(change / sigma))
         return self._found

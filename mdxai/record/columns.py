@@ -1,7 +1,7 @@
 """Rows that gather in memory, column by column, until they are written.
 
 Appending is on the way of every MD step, so it fills preallocated arrays and makes no object per
-row. Turning them into tables is the writer thread's work.
+row. Turning them into tables, in the precision asked for, is the writer thread's work.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame, Ints, temperature_of
+from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles import Deviation
+from mdxai.principles.glance import glance
 from mdxai.record.settings import RecordSettings
 
 SCALARS = ("time_fs", "potential_energy_eV", "kinetic_energy_eV", "temperature_K")
@@ -56,11 +57,10 @@ class FrameColumns:
         if row == len(self._steps):
             for name in ("_steps", "_scalars", "_values", "_counts"):
                 setattr(self, name, _grown(getattr(self, name), row + 1))
-        kinetic = frame.kinetic_energy
-        temperature = temperature_of(kinetic, frame.degrees_of_freedom)
+        seen = glance(frame)  # at hand: the laws have just asked for it
         found = list(map(deviations.get, self.names))
         self._steps[row] = frame.step
-        self._scalars[row] = (frame.time, frame.energy, kinetic, temperature)
+        self._scalars[row] = (frame.time, frame.energy, seen.kinetic, seen.temperature)
         self._values[row] = [NAN if d is None else d.value for d in found]
         self._counts[row] = [NOT_MEASURED if d is None else len(d.atoms) for d in found]
         atoms = [atom for d in found if d is not None for atom in d.atoms]
@@ -104,10 +104,10 @@ class TrajectoryColumns:
         self._steps: Ints = np.empty(rows, dtype=np.int64)
         self._scalars: Floats = np.empty((rows, 2))
         shape = (rows, first.n_atoms, 3)
-        self._vectors = {name: np.empty(shape, dtype=dtype) for name in VECTORS}
+        self._dtype = dtype
+        self._vectors: dict[str, Floats] = {name: np.empty(shape) for name in VECTORS}
         self._cells: Floats | None = np.empty((rows, 3, 3)) if first.pbc.any() else None
-        row = 9 * first.n_atoms * np.dtype(dtype).itemsize + 96
-        self._bytes_per_row: int = row
+        self._bytes_per_row = 72 * first.n_atoms + 96
 
     @property
     def n_bytes(self) -> int:
@@ -120,9 +120,8 @@ class TrajectoryColumns:
             self._grow()
         self._steps[row] = frame.step
         self._scalars[row] = (frame.time, frame.energy)
-        with np.errstate(over="ignore"):  # what exceeds the dtype is infinite, and says so
-            for name, column in self._vectors.items():
-                column[row] = getattr(frame, name)
+        for name, column in self._vectors.items():
+            column[row] = getattr(frame, name)
         if self._cells is not None:
             self._cells[row] = frame.cell
         self.n_rows += 1
@@ -145,10 +144,19 @@ class TrajectoryColumns:
             "time_fs": pa.array(np.ascontiguousarray(self._scalars[:n, 0])),
             "potential_energy_eV": pa.array(np.ascontiguousarray(self._scalars[:n, 1])),
         }
-        columns |= {name: _fixed_lists(column[:n]) for name, column in self._vectors.items()}
+        columns |= {
+            name: _fixed_lists(_stored(column[:n], self._dtype))
+            for name, column in self._vectors.items()
+        }
         if self._cells is not None:
             columns["cell"] = _fixed_lists(self._cells[:n])
         return pa.table(columns)
+
+
+def _stored(values: Floats, dtype: str) -> np.ndarray[Any, Any]:
+    """Return values as they are stored; what exceeds the dtype is infinite, and says so."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype, copy=False)
 
 
 def _fixed_lists(values: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
@@ -167,12 +175,12 @@ class PairColumns:
         self._steps: Ints = np.empty(256, dtype=np.int64)
         self._counts: Ints = np.empty(256, dtype=np.int64)
         self._atoms = [np.empty(rows, dtype=np.int32) for _ in range(2)]
-        self._reals = [np.empty(rows, dtype=settings.pair_dtype) for _ in range(2)]
-        self._bytes_per_row: int = 2 * (4 + np.dtype(settings.pair_dtype).itemsize)
+        self._dtype = settings.pair_dtype
+        self._reals: list[Floats] = [np.empty(rows) for _ in range(2)]
 
     @property
     def n_bytes(self) -> int:
-        return self.n_rows * self._bytes_per_row + 24 * self.n_frames
+        return 24 * (self.n_rows + self.n_frames)
 
     def append(self, frame: Frame, attribution: Attribution) -> None:
         """Add the pairs of one explained frame, or the strongest of them."""
@@ -192,8 +200,7 @@ class PairColumns:
         self._steps[instant], self._instants[instant] = frame.step, frame.time
         self._counts[instant] = len(pairs)
         self._atoms[0][row:end], self._atoms[1][row:end] = pairs.i, pairs.j
-        with np.errstate(over="ignore"):
-            self._reals[0][row:end], self._reals[1][row:end] = pairs.distances, strengths
+        self._reals[0][row:end], self._reals[1][row:end] = pairs.distances, strengths
         self.n_rows, self.n_frames = end, instant + 1
 
     def clear(self) -> None:
@@ -208,8 +215,8 @@ class PairColumns:
                 "time_fs": np.repeat(self._instants[: self.n_frames], counts),
                 "i": pa.array(self._atoms[0][:n]),
                 "j": pa.array(self._atoms[1][:n]),
-                "distance_ang": pa.array(self._reals[0][:n]),
-                f"{self.measure}_eV": pa.array(self._reals[1][:n]),
+                "distance_ang": pa.array(_stored(self._reals[0][:n], self._dtype)),
+                f"{self.measure}_eV": pa.array(_stored(self._reals[1][:n], self._dtype)),
             }
         )
 
@@ -292,7 +299,7 @@ class Gathered:
         if self.pairs is None:
             measure = "flow" if attribution.method == "flow" else "two_body"
             rows = self._settings.rows_per_part * max(1, len(attribution.pairs))
-            rows = min(rows, self._settings.bytes_per_part // 16)
+            rows = min(rows, self._settings.bytes_per_part // 24)
             self.pairs = PairColumns(measure, self._settings, rows)
         self.pairs.append(frame, attribution)
 

@@ -128,5 +128,7 @@ def peak_memory(path, frames):
 
 
 def test_memory(tmp_path):
-    few, many = (peak_memory(tmp_path / str(n), n) for n in (1_000, 1_000_000))
+    # What starting takes differs by 20 MiB from process to process.
+    few = min(peak_memory(tmp_path / f"few{k}", 1_000) for k in range(3))
+    many = peak_memory(tmp_path / "many", 1_000_000)
     print(f"\npeak resident memory: 1e3 frames {few:.0f} MiB, 1e6 frames {many - few:+.1f} MiB")
