@@ -66,18 +66,16 @@ class SchNetRules:
         net: Any = network.representation
         self._modules = list(net.interactions)
         layers = [block.f2out[0] for block in self._modules]
-        self._head = readout(network)
-        self._layers = RuledLayers(layers + list(self._head)[:-1], rule)
+        self._top = _Top(network)
+        self._layers = RuledLayers(layers + self._top.ruled, rule)
 
     def at(self, tape: Tape) -> LinearNetwork:
         """Return the network at what a forward pass left."""
         states: list[Any] = tape.blocks
         fixed = self._layers.at([state.outward for state in states] + tape.readout)
         parts = zip(self._modules, fixed, states, strict=False)
-        head = fixed[len(states) :]
-        return LinearNetwork(
-            [_schnet_block(*part) for part in parts], _top(self._head, head, tape), tape.features
-        )
+        top = self._top.at(fixed[len(states) :], len(tape.features))
+        return LinearNetwork([_schnet_block(*part) for part in parts], top, tape.features)
 
 
 def _schnet_block(module: Any, outward: RuledLayer, state: SchNetBlock) -> LinearBlock:
@@ -99,31 +97,30 @@ class PaiNNRules:
         width = net.n_atom_basis
         inter = [module.interatomic_context_net for module in net.interactions]
         intra = [module.intraatomic_context_net for module in net.mixing]
-        self._head = readout(network)
-        senders = [layers[0] for layers in inter]
-        self._senders = RuledLayers(senders + list(self._head)[:-1], rule)
-        self._mixers = RuledLayers([layers[0] for layers in intra], rule, n_explained=width)
+        self._top = _Top(network)
+        ruled = [layers[0] for layers in inter + intra] + self._top.ruled
+        widths = [width] * (2 * len(inter)) + [layer.in_features for layer in self._top.ruled]
+        self._layers = RuledLayers(ruled, rule, widths)  # a mixer's other inputs are constants
         self._after = [
-            (send[1].weight[:width], mix[1].weight) for send, mix in zip(inter, intra, strict=True)
+            (send[1].weight[:width], *mix[1].weight.split(width)[::2])
+            for send, mix in zip(inter, intra, strict=True)
         ]
 
     def at(self, tape: Tape) -> LinearNetwork:
         """Return the network at what a forward pass left."""
         states: list[Any] = tape.blocks
-        senders = self._senders.at([state.sender for state in states] + tape.readout)
-        mixers = self._mixers.at([state.mixer for state in states])
-        parts = zip(self._after, senders, mixers, states, strict=False)
-        head = senders[len(states) :]
-        return LinearNetwork(
-            [_painn_block(*part) for part in parts], _top(self._head, head, tape), tape.features
-        )
+        n = len(states)
+        inside = [state.sender for state in states] + [state.mixer for state in states]
+        fixed = self._layers.at(inside + tape.readout)
+        parts = zip(self._after, fixed[:n], fixed[n : 2 * n], states, strict=True)
+        top = self._top.at(fixed[2 * n :], len(tape.features))
+        return LinearNetwork([_painn_block(*part) for part in parts], top, tape.features)
 
 
 def _painn_block(
-    after: tuple[Tensor, Tensor], sender: RuledLayer, mixer: RuledLayer, state: PaiNNBlock
+    after: tuple[Tensor, Tensor, Tensor], sender: RuledLayer, mixer: RuledLayer, state: PaiNNBlock
 ) -> LinearBlock:
-    to_scalars, mixing = after
-    plain, _, gated = mixing.split(len(to_scalars), 0)  # type: ignore[no-untyped-call]
+    to_scalars, plain, gated = after
 
     def keep_and_message(c: Tensor, place: Place) -> tuple[Tensor, Tensor]:
         hidden = c @ plain + (c * place(state.products)) @ gated
@@ -145,12 +142,19 @@ def _painn_block(
     )
 
 
-def _top(head: nn.Sequential, fixed: Sequence[RuledLayer], tape: Tape) -> Tensor:
-    """Return ∂(Σ atomwise output)/∂features, (n_atoms, F): the last, linear layer of the readout
-    keeps its plain gradient.
+class _Top:
+    """The readout; its last, linear layer keeps its plain gradient.
+
+    ruled: the layers before that, which follow the rule.
     """
-    last: Any = head[-1]
-    c: Tensor = last.weight.sum(0).expand(len(tape.features), -1).clone()
-    for layer in reversed(fixed):
-        c = layer.pull(c, lambda per_atom: per_atom)
-    return c
+
+    def __init__(self, network: nn.Module) -> None:
+        *self.ruled, last = readout(network)
+        self._start: Tensor = last.weight.sum(0)  # type: ignore[operator]
+
+    def at(self, fixed: Sequence[RuledLayer], n_atoms: int) -> Tensor:
+        """Return ∂(Σ atomwise output)/∂features, (n_atoms, F)."""
+        c = self._start.repeat(n_atoms, 1)
+        for layer in reversed(fixed):
+            c = layer.pull(c, lambda per_atom: per_atom)
+        return c

@@ -85,66 +85,63 @@ class RuledLayers:
     so that ∂y/∂x = (y/d) [ (1 + γ/2) W + (γ/2) σ |W| sign(x) ]. The bias keeps its share; with
     `max_bias` b is left out of d and σ is the sign of W x.
 
-    The layers pass through the rule side by side, narrower ones padded with zeros.
+    The layers pass through the rule side by side, as columns of one matrix: for a small molecule
+    each operation costs more than its arithmetic.
 
     Args:
         layers: schnetpack's Dense layers.
         rule: γ and variant.
-        n_explained: only the first so many inputs carry relevance, the others are constants.
+        n_explained: of each layer, how many inputs carry relevance; the ones after these are
+            constants. All of them by default.
     """
 
-    def __init__(self, layers: Sequence[Any], rule: Rule, n_explained: int | None = None) -> None:
-        self._rule, self._n_explained = rule, n_explained
+    def __init__(
+        self, layers: Sequence[Any], rule: Rule, n_explained: Sequence[int] | None = None
+    ) -> None:
+        self._rule = rule
         self._widths = [layer.out_features for layer in layers]
         self._n_inputs = [layer.in_features for layer in layers]
-        weight = torch.stack(
-            [_padded(self._padded(layer.weight.t()).t(), max(self._n_inputs)) for layer in layers]
-        )
-        bias = torch.stack([self._padded(layer.bias[None]) for layer in layers])
+        self._n_explained = n_explained or self._n_inputs
         half = rule.gamma / 2
-        self._weight, self._strength = (1 + half) * weight, half * weight.abs()
+        weights, pools = (
+            [factor * w for w in some]
+            for factor, some in (
+                (1 + half, [layer.weight for layer in layers]),
+                (half, [layer.weight.abs() for layer in layers]),
+            )
+        )
         # Forwards in the order in memory that small products are fastest in.
-        self._forwards, self._pool = (w.mT.contiguous() for w in (self._weight, self._strength))
+        self._forwards, self._pools = ([w.t().contiguous() for w in ws] for ws in (weights, pools))
+        bias = torch.cat([layer.bias for layer in layers])
         self._bias_pool = half * bias.abs() * (not rule.max_bias)
-        shapes = list(zip(self._widths, self._n_inputs, strict=True))
-        self._used = [
-            w[:n, :m][:, :n_explained] for w, (n, m) in zip(self._weight, shapes, strict=True)
-        ]
-        self._used_strength = [
-            w[:n, :m][:, :n_explained] if rule.gamma else None
-            for w, (n, m) in zip(self._strength, shapes, strict=True)
-        ]
+        self._weights, self._strengths = (
+            [w[:, :n] for w, n in zip(ws, self._n_explained, strict=True)]
+            for ws in (weights, pools)
+        )
 
     def at(self, states: Sequence[DenseState]) -> list[RuledLayer]:
         """Fix each layer at what went through it."""
-        x = torch.stack([_padded(state.x, max(self._n_inputs)) for state in states])
-        y = torch.stack([self._padded(state.y) for state in states])
+        x = torch.cat([state.x for state in states], 1)
         if self._rule.max_bias:
-            d = torch.bmm(x, self._forwards)
+            d = self._each(x, self._forwards)
         else:
-            z = torch.stack([self._padded(state.z) for state in states])
-            d = z.mul_(1 + self._rule.gamma / 2)
+            d = torch.cat([state.z for state in states], 1).mul_(1 + self._rule.gamma / 2)
         signs = d.sign()
         if self._rule.gamma:
-            d.addcmul_(signs, torch.baddbmm(self._bias_pool, x.abs(), self._pool))
+            d.addcmul_(signs, self._each(x.abs(), self._pools).add_(self._bias_pool))
+        y = torch.cat([state.y for state in states], 1)
         ratio = nn.functional.hardshrink(y, TINY).div_(d)
         # 0/0 where nothing arrives; ∞ where an output comes from the bias alone under `max_bias`
         ratio.nan_to_num_(posinf=0.0, neginf=0.0)
-        fixed = [tensor.unbind() for tensor in (ratio, signs, x.sign())]
-        maps = zip(self._used, self._used_strength, *fixed, strict=True)
-        return [
-            RuledLayer(w, v, _cut(r, len(w)), _cut(s, len(w)), _cut(t, w.shape[1]))
-            for w, v, r, s, t in maps
-        ]
+        strengths = self._strengths if self._rule.gamma else [None] * len(states)
+        ratios, sides = (torch.split(t, self._widths, 1) for t in (ratio, signs))
+        return list(map(RuledLayer, self._weights, strengths, ratios, sides, self._signs_of(x)))
 
-    def _padded(self, rows: Tensor) -> Tensor:
-        return _padded(rows, max(self._widths))
+    def _each(self, x: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Return each layer's inputs, side by side in x, through its map."""
+        parts = zip(torch.split(x, self._n_inputs, 1), maps, strict=True)
+        return torch.cat([part @ each for part, each in parts], 1)
 
-
-def _cut(rows: Tensor, width: int) -> Tensor:
-    return rows if rows.shape[-1] == width else rows[:, :width]
-
-
-def _padded(rows: Tensor, width: int) -> Tensor:
-    missing = width - rows.shape[-1]
-    return nn.functional.pad(rows, (0, missing)) if missing else rows
+    def _signs_of(self, x: Tensor) -> list[Tensor]:
+        parts = zip(torch.split(x.sign(), self._n_inputs, 1), self._n_explained, strict=True)
+        return [part if part.shape[1] == n else part[:, :n] for part, n in parts]
