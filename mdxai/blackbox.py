@@ -52,7 +52,10 @@ class BlackBox:
         if not self.n_frames:
             return
         if not self._frames or frame.step > self._frames[-1].step:
-            self._make_room(frame)
+            if not self._frames or frame.n_atoms != self._frames[-1].n_atoms:
+                self._fit(frame)
+            if len(self._frames) == self._frames.maxlen:
+                self._judged.pop(self._frames[0].step, None)
             self._frames.append(frame)
         if deviations is not None:
             self._judged[frame.step] = deviations
@@ -62,13 +65,12 @@ class BlackBox:
         judged = self._judged.get(frame.step, {})
         return {name: d.value for name, d in judged.items() if d is not None}
 
-    def _make_room(self, frame: Frame) -> None:
+    def _fit(self, frame: Frame) -> None:
+        """Make room for frames of this size, as many as memory allows."""
         size = sum(getattr(frame, name).nbytes for name in _VARYING)
         fit = max(min(self.n_frames, MAX_BYTES // max(size, 1)), 1)
         if self._frames.maxlen != fit:
             self._frames = deque(self._frames, maxlen=fit)
-        if len(self._frames) == fit:
-            self._judged.pop(self._frames[0].step, None)
 
     def write(self, folder: Path, explain: Attributor | None) -> Path:
         """Write what is held into a run directory; return the path of the frames.

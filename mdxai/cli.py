@@ -423,7 +423,8 @@ def replay(
         {"dtype": dtype, "device": device, "trust_pickle": trust_pickle,
          "energy_unit": energy_unit, "length_unit": length_unit},
     )  # fmt: skip
-    with nullcontext() if quiet or as_json else errors.status("replaying") as status:
+    spinner = nullcontext() if quiet or as_json else errors.status("replaying")
+    with spinner as status, _signals_noted():
         monitor = replaying.replay(
             make(), trajectory, out, topology=topology, selection=selection, made=made,
             recompute=recompute, workers=workers, attribute_every=attribute_every, gamma=gamma,
@@ -433,6 +434,12 @@ def replay(
             else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
             context={"command": shlex.join(sys.argv)},
         )  # fmt: skip
+    if monitor.stopped_by is not None:
+        errors.print(
+            f"stopped by {monitor.stopped_by} after step {monitor.last_step}; {out} holds the "
+            "frames up to there, and a replay starts anew in another directory", soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(EXIT_STOPPED)
     _save_figure(run_figure, out)
     _print_run(monitor, out, quiet, as_json)
     if monitor.halted_by is not None:

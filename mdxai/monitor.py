@@ -33,8 +33,8 @@ from mdxai.preparation import (
     ChoiceError,
     Choices,
     Prepared,
+    deviations_of,
     header_of,
-    measured,
     prepare,
     system_of,
 )
@@ -281,6 +281,11 @@ class Monitor:
         """
         if self._writer is None or self.last_step is None:
             raise RecordError("a checkpoint needs a run directory and a frame taken in")
+        if not self._between_steps():
+            raise RecordError(
+                "the calculator holds no forces of the present positions, so a run could not go on "
+                "from here; write checkpoints between the steps of a run"
+            )
         self._writer.commit(self.last_step, self._state())
 
     @property
@@ -343,6 +348,11 @@ class Monitor:
             return
         if self._ready is None:
             self._start(frame, begin)
+        elif self._engine.calculator is not self._calculator:
+            raise ChoiceError(
+                f"the atoms have got another calculator before step {frame.step}; a monitor judges "
+                "and explains one: make another monitor, with a directory of its own"
+            )
         elif self.last_step is not None and frame.step - self.last_step > 1:
             self._look_between()
         one_by_one = self.last_step is not None and frame.step - self.last_step == 1
@@ -362,7 +372,14 @@ class Monitor:
         self._foresee(frame, one_by_one)
 
     def _start(self, first: Frame, begin: float) -> None:
+        if not self._between_steps():
+            raise ChoiceError(
+                "the calculator holds no forces of the present positions, and the monitor computes "
+                "none: attach it with `dyn.attach(monitor)` and let `dyn.run` call it, with a "
+                "calculator that keeps its results"
+            )
         self._started = begin
+        self._calculator = self._engine.calculator
         self._ready = prepare(self._engine, first, self._choices)
         self._court = Court(self._ready.thresholds, self._ready.unavailable)
         if self._writer is not None:
@@ -403,15 +420,8 @@ class Monitor:
             attribution = self._explain(frame) if explain else None
         else:
             attribution = self._keep(given)
-        due = {
-            "free": True,
-            "attribution": attribution is not None,
-            "probe": self._overhead.due(frame.step, self._choices.probe_every),
-        }
-        deviations = {
-            p.name: measured(p, frame, attribution) if due[p.cost] else None
-            for p in self._ready.principles
-        }
+        probe = self._overhead.due(frame.step, self._choices.probe_every)
+        deviations = deviations_of(self._ready.principles, frame, attribution, probe=probe)
         self._court.hear(frame.time, deviations)
         if self._writer is not None:
             self._writer.add_frame(frame, deviations)
@@ -551,6 +561,7 @@ class Monitor:
                 f"{folder} cannot be continued like this:\n  " + "\n  ".join(changed)
                 + "\nUse the same calculator, system and parameters, or another directory"
             )  # fmt: skip
+        self._calculator = self._engine.calculator
         self._court = Court(self._ready.thresholds, self._ready.unavailable)
         parts = restore(self._parts(), state["monitor"])
         self._ready.profile = parts["profile"]
@@ -599,12 +610,15 @@ class Monitor:
                 content["rollbacks"] = [rollback.as_dict() for rollback in self._rollbacks]
             if self._choices.early_warning is not None:
                 content["warnings"] = [warning.as_dict() for warning in self.warnings]
-            # After an error the engine may be in the middle of a step.
-            state = self._state() if interrupted_by is None else None
+            state = self._state() if interrupted_by is None and self._between_steps() else None
             step = None if state is None else self._engine.frame().step
             self._writer.finish(content, self.profile, state, step)
         atexit.unregister(self._finish_late)
         self._finished = True
+
+    def _between_steps(self) -> bool:
+        """Whether the engine is: after an error that the caller has dealt with it may not be."""
+        return not isinstance(self._engine, Restartable) or self._engine.between_steps()
 
     def _finish_late(self) -> None:
         """Finish the record of a script that ends without having left a `with` block."""

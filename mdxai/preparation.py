@@ -120,12 +120,32 @@ def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
     return ready
 
 
-def measured(
+def deviations_of(
+    principles: Sequence[Principle], frame: Frame, attribution: Attribution | None, *, probe: bool
+) -> dict[str, Deviation | None]:
+    """Return the deviations of a frame by principle; None where one is not measured.
+
+    Args:
+        principles: the laws.
+        frame: the frame.
+        attribution: its explanation, where it was explained.
+        probe: whether probes are due.
+    """
+    found: dict[str, Deviation | None] = {}
+    for principle in principles:
+        if principle.cost == "free" or (principle.cost == "attribution" and attribution):
+            found[principle.name] = principle.deviate(frame, attribution)
+        elif principle.cost == "probe" and probe:
+            found[principle.name] = _probed(principle, frame, attribution)
+        else:
+            found[principle.name] = None
+    return found
+
+
+def _probed(
     principle: Principle, frame: Frame, attribution: Attribution | None
 ) -> Deviation | None:
-    """Return the deviation, or None where a probe's twin fails, as it may in a run that breaks."""
-    if principle.cost != "probe":
-        return principle.deviate(frame, attribution)
+    """Return the deviation, or None where the twin fails, as it may in a run that breaks."""
     if not np.isfinite(frame.positions).all():
         return None
     try:

@@ -326,6 +326,8 @@ _KINDS = frozenset(
 
 
 def _is_frozen(kind: Any) -> bool:
+    if issubclass(kind, tuple):
+        return True
     return is_dataclass(kind) and bool(getattr(kind, "__dataclass_params__").frozen)  # noqa: B009
 
 
@@ -376,6 +378,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield what an object holds by name: slots, fields and the rest."""
     left_out = getattr(type(value), "_not_state", ())
     names = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    names += getattr(value, "_fields", ())  # of a named tuple
     names += list(getattr(value, "__dict__", ()))
     if is_dataclass(value):
         names = [field.name for field in fields(value) if field.init or field.name in names]

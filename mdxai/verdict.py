@@ -124,20 +124,20 @@ class _Exceedance:
 
 @dataclass(slots=True)
 class _Attendance:
-    """When a principle could be measured, and how long it is usually silent in between, fs."""
+    """When a principle could be measured, and how long it is usually silent in between, fs.
 
-    first_asked: float
-    last: float | None = None
+    last: when it was measured last; before that, when it was first asked. calm: the value up to
+    which there is nothing more to do.
+    """
+
+    last: float
+    measured: bool = False
     usual: float = 0.0
-
-    def note(self, time: float) -> None:
-        silent = time - (self.first_asked if self.last is None else self.last)
-        self.usual = max(self.usual, silent)
-        self.last = time
+    calm: float = -math.inf
 
     def complaint(self, end: float) -> str | None:
-        if self.last is None:
-            return f"could not be measured from {self.first_asked:g} fs on"
+        if not self.measured:
+            return f"could not be measured from {self.last:g} fs on"
         silent = end - self.last > 2 * self.usual
         return f"could not be measured after {self.last:g} fs" if silent else None
 
@@ -174,23 +174,29 @@ class Court:
         """
         self._n_frames += 1
         self._span = (self._span[0] if self._span else time, time)
+        attendances = self._attendance
         for name, deviation in deviations.items():
-            attendance = self._attendance.get(name)
-            if attendance is None:
-                attendance = self._attendance[name] = _Attendance(time)
             if deviation is None:
+                if name not in attendances:
+                    attendances[name] = _Attendance(time)
                 continue
-            attendance.note(time)
+            attendance = attendances.get(name)
+            if attendance is None:
+                attendance = attendances[name] = _Attendance(time)
+            silent = time - attendance.last
+            attendance.usual = max(attendance.usual, silent)
+            attendance.last, attendance.measured = time, True
+            if deviation.value <= attendance.calm:  # as nearly always
+                continue
             watches = self._watches.get(name)
             if watches is None:
                 continue
             mild, grave = watches
-            if deviation.value <= mild.limit and mild.since is None:  # as nearly always
-                continue
             mild.update(time, deviation)
             grave.update(time, deviation)
             if grave.broken is not None:
                 self.unstable = True
+            attendance.calm = mild.limit if mild.since is None else -math.inf
 
     def verdict(self) -> Verdict:
         """Return the judgement so far."""

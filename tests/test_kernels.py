@@ -64,6 +64,14 @@ def test_largest_change_and_excess(system):
     assert kernels.largest_excess(values[:0], limits[:0], 1.0)[0] == -np.inf
 
 
+def test_largest_ratio(system):
+    values, rows = np.abs(system[0]).ravel(), np.array([17, 3, 3, 0, 14])
+    reference = np.linspace(1, 2, 5)
+    ratio = values[rows] / reference
+    found = kernels.largest_ratio(values, rows, reference)
+    np.testing.assert_equal(found, (ratio.max(), ratio.argmax()))
+
+
 def test_nearest_heavy():
     rng = np.random.default_rng(5)
     light = np.array([True, False, True, False, True, True])

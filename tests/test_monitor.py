@@ -24,8 +24,10 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 import mdxai
+from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.engines import AseEngine
 from mdxai.monitor import InstabilityWarning, Monitor
+from mdxai.preparation import ChoiceError
 from mdxai.record import RecordError, RecordSettings
 from mdxai.testing import FaultyCalculator, NanForces
 from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, ThresholdError
@@ -242,6 +244,8 @@ def test_a_full_disk_is_a_clear_error_and_leaves_whole_parts(tmp_path, monkeypat
     monitor = Monitor(dynamics, tmp_path / "run", record=RecordSettings(rows_per_part=5))
     dynamics.attach(monitor, interval=1)
     dynamics.run(9)
+    for _ in range(2):  # the second one waits for the first
+        monitor.checkpoint()
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -470,3 +474,63 @@ def test_thresholds_that_fit_nothing_are_refused_and_missing_ones_named():
     for every in (np.nan, 2.5, -1):
         with pytest.raises(ValueError, match="probe_every must be 0 or a positive whole number"):
             mdxai.Monitor(dynamics, probe_every=every)
+
+
+def test_before_any_forces_a_monitor_says_what_it_waits_for(tmp_path):
+    _, dynamics = start()
+    with pytest.raises(
+        ChoiceError, match=r"holds no forces of the present.*dyn\.attach\(monitor\)"
+    ):
+        Monitor(dynamics, tmp_path / "run")()
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_calculator_is_noticed_before_it_is_explained(tmp_path):
+    atoms, dynamics = start()
+    with Monitor(dynamics, tmp_path / "run", attribute_every=2) as monitor:
+        dynamics.attach(monitor)
+        dynamics.run(5)
+        atoms.calc = mdxai.load_calculator("painn-ethanol")
+        with pytest.raises(ChoiceError, match=r"another calculator before step 6.*another monitor"):
+            dynamics.run(5)
+    run = mdxai.open_run(tmp_path / "run")
+    assert run.frames_table()["step"].to_pylist() == list(range(6))
+
+
+class FailsAt(NetworkCalculator):
+    """Raises once, at the given call, in the middle of that step."""
+
+    at = 8
+    n_calls = 0
+
+    def calculate(self, *arguments, **options):
+        self.n_calls += 1
+        if self.n_calls == self.at:
+            raise RuntimeError("out of memory")
+        super().calculate(*arguments, **options)
+
+
+def test_an_error_that_the_script_deals_with_leaves_no_checkpoint_of_half_a_step(tmp_path):
+    def run(path, *, fails):
+        atoms, dynamics = start()
+        if fails:
+            atoms.calc.__class__ = FailsAt
+        with Monitor(dynamics, path, attribute_every=2) as monitor:
+            dynamics.attach(monitor)
+            dynamics.run(3)
+            monitor.checkpoint()
+            try:
+                dynamics.run(9)
+            except RuntimeError:
+                with pytest.raises(RecordError, match="between the steps"):
+                    monitor.checkpoint()
+        return path
+
+    whole, broken = run(tmp_path / "whole", fails=False), run(tmp_path / "broken", fails=True)
+    _, dynamics = start()
+    with Monitor.resume(dynamics, broken, attribute_every=2) as monitor:
+        assert dynamics.nsteps == 3
+        dynamics.attach(monitor)
+        dynamics.run(12 - dynamics.nsteps)
+    runs = [mdxai.open_run(path) for path in (whole, broken)]
+    assert runs[0].trajectory_table().equals(runs[1].trajectory_table())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import MDAnalysis
@@ -13,9 +14,11 @@ from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
+from typer.testing import CliRunner
 
 import mdxai
-from mdxai.engines import Conditions, Selection, TrajectoryError
+from mdxai.cli import app
+from mdxai.engines import Conditions, Selection, TrajectoryEngine, TrajectoryError
 from mdxai.frame import Frame
 from mdxai.monitor import Monitor
 from mdxai.replay import ReplayError, conditions, open_trajectory, replay
@@ -325,3 +328,22 @@ def test_real_water(shared_data):
     largest = max(np.linalg.norm(f.forces.sum(axis=0)) for f in frames)  # the data's own
     (finding,) = (f for f in monitor.verdict.findings if f.principle == "net_force")
     assert finding.worst == pytest.approx(largest)
+
+
+def test_a_signal_ends_a_replay_with_what_was_done_so_far(live, tmp_path, monkeypatch):
+    show = TrajectoryEngine.show
+
+    def stopping(self, frame):
+        show(self, frame)
+        if frame.step == 20:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(TrajectoryEngine, "show", stopping)
+    out = tmp_path / "replayed"
+    arguments = ["replay", "schnet-ethanol", str(live[0] / "md.extxyz"), "--out", str(out)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 5, result.output
+    assert "stopped by SIGTERM after step 20" in result.output
+    run = mdxai.open_run(out)
+    assert run.verdict["interrupted_by"] == "SIGTERM"
+    assert run.frames_table()["step"].to_pylist() == list(range(21))

@@ -418,7 +418,8 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(
     with pytest.raises(RecordError, match=r"No space left on device.*is intact.*resume the run"):
         run()
     monkeypatch.undo()
-    assert mdxai.open_run(path).frames_table()["step"].to_pylist()[-1] >= 30
+    last = read_checkpoint(list_checkpoints(path)[-1]).step  # which one depends on the disk
+    assert mdxai.open_run(path).frames_table()["step"].to_pylist()[-1] >= last >= 10
     dynamics = make_ethanol()
     with Monitor.resume(dynamics, path, attribute_every=5, **RECORD) as monitor:
         dynamics.attach(monitor)

@@ -122,6 +122,11 @@ class AseEngine:
         put_atoms(self._dynamics, state)
         self._origin = int(state["step"]), float(state["time"])
 
+    def between_steps(self) -> bool:
+        """Return whether the calculator holds the forces of the present positions."""
+        atoms = self._dynamics.atoms
+        return atoms.calc is not None and not atoms.calc.calculation_required(atoms, ["forces"])
+
     def doubt(self) -> str | None:
         """Return why a resumed run may differ from an uninterrupted one; None: not in one bit."""
         return doubt_of(self._dynamics)

@@ -76,6 +76,12 @@ class Restartable(Protocol):
         """
         ...
 
+    def between_steps(self) -> bool:
+        """Return whether it is between two steps, with forces that belong to the positions, and not
+        in the middle of one that failed.
+        """
+        ...
+
     def doubt(self) -> str | None:
         """Return why a resumed run may differ from an uninterrupted one; None: not in one bit."""
         ...

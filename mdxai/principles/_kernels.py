@@ -86,6 +86,19 @@ def largest_excess(values, limits, sign):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def largest_ratio(values, rows, reference):  # type: ignore[no-untyped-def]
+    """Return the largest values[rows] / reference and its place. rows, reference: (n,)."""
+    largest, at = -np.inf, 0
+    for k in range(len(rows)):
+        ratio = values[rows[k]] / reference[k]
+        if not (ratio <= largest):
+            largest, at = ratio, k
+            if math.isnan(ratio):
+                break
+    return largest, at
+
+
+@numba.njit(cache=True, nogil=True)
 def nearest_heavy(i, j, distances, light, nearest):  # type: ignore[no-untyped-def]
     """Lower `nearest` (n_atoms,) of light atoms to the distance of their nearest heavy partner.
 

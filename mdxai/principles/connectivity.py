@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.frame import Bools, Floats, Frame, Ints, Pairs
 from mdxai.principles import _kernels as kernels
 from mdxai.principles.expected import ExpectedBonds
 from mdxai.principles.glance import CONTACT_RANGE, glance
@@ -77,10 +77,10 @@ class BrokenBonds:
     def _count(self, frame: Frame) -> Deviation:
         if not glance(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
-        stretch = self._bonds.lengths(frame) / self._sums
-        if stretch.max() <= BONDED:
+        if self._bonds.largest_stretch(frame, self._sums) <= BONDED:  # as nearly always
             self._broken[:] = False
             return Deviation(self.name, self.unit, 0.0)
+        stretch = self._bonds.lengths(frame) / self._sums
         self._broken = (stretch > BROKEN) | (self._broken & (stretch > BONDED))
         count = int(np.count_nonzero(self._broken))
         if not count:
@@ -115,12 +115,14 @@ class FormedBonds:
         pairs = glance(first).contacts
         self._known = self._keys(pairs, self._near(pairs))
         self._formed = self._known[:0]
+        self._sound, self._of = b"", first.numbers[:0]  # mask of the known bonds, of which pairs
         self._look = Every(LOOK)
 
-    def _near(self, pairs: Pairs) -> Ints:
-        return np.flatnonzero(pairs.distances < BONDED * self._sums.of(pairs))
+    def _near(self, pairs: Pairs) -> Bools:
+        near: Bools = pairs.distances < BONDED * self._sums.of(pairs)
+        return near
 
-    def _keys(self, pairs: Pairs, near: Ints) -> Ints:
+    def _keys(self, pairs: Pairs, near: Bools | Ints) -> Ints:
         return pairs.i[near] * self._n_atoms + pairs.j[near]
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
@@ -132,10 +134,15 @@ class FormedBonds:
         if not glance(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
         pairs = glance(frame).contacts
-        near = self._near(pairs)
+        close = self._near(pairs)
+        if pairs.i is self._of and close.tobytes() == self._sound:  # as nearly always
+            self._formed = self._known[:0]
+            return Deviation(self.name, self.unit, 0.0)
+        near = np.flatnonzero(close)
         keys = self._keys(pairs, near)
-        if keys.tobytes() == self._known.tobytes():  # as nearly always
-            self._formed = keys[:0]
+        if keys.tobytes() == self._known.tobytes():
+            self._sound, self._of = close.tobytes(), pairs.i
+            self._formed = self._known[:0]
             return Deviation(self.name, self.unit, 0.0)
         new = ~np.isin(keys, self._known)
         if self._expected:

@@ -222,7 +222,8 @@ class ModeTemperature:
             return None if kinetic == 0 else Deviation(self.name, self.unit, kinetic)
         turning = seen.rigid.rotation if self._freedom[1] else 0.0
         rest = kinetic - seen.translation - turning
-        if self._history.add(frame.time, np.array([seen.translation, turning, rest]) / kinetic):
+        parts = (seen.translation / kinetic, turning / kinetic, rest / kinetic)
+        if self._history.add(frame.time, parts):
             self._found = self._compare()
         return self._found
 
@@ -282,8 +283,8 @@ class ElementTemperature:
         seen = glance(frame)
         if not seen.kinetic > 0:
             return None if seen.kinetic == 0 else Deviation(self.name, self.unit, seen.kinetic)
-        held = np.bincount(self._kind, seen.atom_kinetic)
-        shares = np.append(held, seen.translation) / seen.kinetic
+        held = np.bincount(self._kind, seen.atom_kinetic).tolist()
+        shares = [part / seen.kinetic for part in (*held, seen.translation)]
         if self._history.add(frame.time, shares):
             self._found = self._compare()
         return self._found

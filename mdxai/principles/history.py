@@ -106,7 +106,10 @@ class BlockMeans:
         full = time - self._start >= self.length - 1e-6
         if full:
             self._close(time)
-        self._sum = [total + x for total, x in zip(self._sum, (time, *values), strict=True)]
+        sums = self._sum
+        sums[0] += time
+        for k, value in enumerate(values, start=1):
+            sums[k] += value
         self._count += 1
         return full
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame
@@ -11,8 +10,7 @@ from mdxai.frame import Frame
 Cost = Literal["free", "attribution", "probe"]
 
 
-@dataclass(frozen=True, slots=True)
-class Deviation:
+class Deviation(NamedTuple):  # made a dozen times a step, and of all immutable kinds the fastest
     """How far one frame is from one principle, in `unit`; `atoms` are those that break it most."""
 
     principle: str

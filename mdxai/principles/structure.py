@@ -75,14 +75,20 @@ class Bonds:
 
     def largest_change(self, frame: Frame, reference: Floats) -> tuple[float, int]:
         """Return the largest change of a length against `reference` (n_bonds,), Å, and its bond."""
-        seen = glance(frame)
-        values, rows = (
-            (seen.contacts.distances, self._rows)
-            if seen.small
-            else (self.lengths(frame), np.arange(len(reference)))
-        )
-        change: tuple[float, int] = kernels.largest_change(values, rows, reference)
+        change: tuple[float, int] = kernels.largest_change(*self._values(frame), reference)
         return change
+
+    def largest_stretch(self, frame: Frame, reference: Floats) -> float:
+        """Return the largest length in units of `reference` (n_bonds,), Å."""
+        stretch: float = kernels.largest_ratio(*self._values(frame), reference)[0]
+        return stretch
+
+    def _values(self, frame: Frame) -> tuple[Floats, Ints]:
+        """Return distances, Å, and where among them the bonds are."""
+        seen = glance(frame)
+        if seen.small:
+            return seen.contacts.distances, self._rows
+        return self.lengths(frame), np.arange(len(self.i))
 
     def atoms(self, bond: int) -> tuple[int, int]:
         """Return the two atoms of a bond."""

@@ -7,6 +7,7 @@ row. Turning them into tables, in the precision asked for, is the writer thread'
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,60 +38,50 @@ def _grown(array: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
 class FrameColumns:
     """Scalars and deviations, a row per frame."""
 
-    def __init__(self, names: Sequence[str], rows: int) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self.n_rows = self._n_atoms = 0
-        self._steps: Ints = np.empty(rows, dtype=np.int64)
-        self._scalars: Floats = np.empty((rows, len(SCALARS)))
-        self._values: Floats = np.empty((rows, len(self.names)))
-        self._counts = np.empty((rows, len(self.names)), dtype=np.int32)
-        self._atoms = np.empty(rows * len(self.names), dtype=np.int32)
+        self.clear()
+
+    def clear(self) -> None:
+        # A few dozen numbers a row: Python's own arrays take them faster than NumPy's.
+        self._steps, self._counts, self._atoms = array("q"), array("i"), array("i")
+        self._numbers = array("d")  # of each row scalars, then deviations
+
+    @property
+    def n_rows(self) -> int:
+        return len(self._steps)
 
     @property
     def n_bytes(self) -> int:
-        per_row = 8 * (1 + len(SCALARS)) + 12 * len(self.names)
-        return self.n_rows * per_row + 4 * self._n_atoms
+        return 8 * (self.n_rows + len(self._numbers)) + 4 * (len(self._counts) + len(self._atoms))
 
     def append(self, frame: Frame, deviations: Mapping[str, Deviation | None]) -> None:
         """Add one frame; a deviation that is missing becomes null, NaN stays NaN."""
-        row = self.n_rows
-        if row == len(self._steps):
-            for name in ("_steps", "_scalars", "_values", "_counts"):
-                setattr(self, name, _grown(getattr(self, name), row + 1))
         seen = glance(frame)  # at hand: the laws have just asked for it
         found = list(map(deviations.get, self.names))
-        self._steps[row] = frame.step
-        self._scalars[row] = (frame.time, frame.energy, seen.kinetic, seen.temperature)
-        self._values[row] = [NAN if d is None else d.value for d in found]
-        self._counts[row] = [NOT_MEASURED if d is None else len(d.atoms) for d in found]
-        atoms = [atom for d in found if d is not None for atom in d.atoms]
-        if atoms:
-            end = self._n_atoms + len(atoms)
-            self._atoms = _grown(self._atoms, end)
-            self._atoms[self._n_atoms : end] = atoms
-            self._n_atoms = end
-        self.n_rows += 1
-
-    def clear(self) -> None:
-        self.n_rows = self._n_atoms = 0
+        self._steps.append(frame.step)
+        self._numbers.extend((frame.time, frame.energy, seen.kinetic, seen.temperature))
+        self._numbers.extend([NAN if d is None else d.value for d in found])
+        self._counts.extend([NOT_MEASURED if d is None else len(d.atoms) for d in found])
+        self._atoms.extend([atom for d in found if d is not None for atom in d.atoms])
 
     def table(self) -> pa.Table:
         """Return the rows as a table."""
-        n = self.n_rows
-        columns = {"step": pa.array(self._steps[:n])}
-        for name, values in zip(SCALARS, self._scalars[:n].T, strict=True):
-            columns[name] = pa.array(np.ascontiguousarray(values))
-        counts = self._counts[:n]
+        numbers = np.asarray(self._numbers).reshape(self.n_rows, -1).T.copy()
+        counts = np.asarray(self._counts).reshape(self.n_rows, -1)
+        atoms = np.asarray(self._atoms)
         lengths = np.maximum(counts, 0)
         starts = (np.cumsum(lengths) - lengths.ravel()).reshape(lengths.shape)
-        for k, name in enumerate(self.names):
+        columns = {"step": pa.array(np.asarray(self._steps))}
+        columns |= {name: pa.array(row) for name, row in zip(SCALARS, numbers, strict=False)}
+        for k, (name, values) in enumerate(zip(self.names, numbers[len(SCALARS) :], strict=True)):
             missing = counts[:, k] == NOT_MEASURED
-            columns[name] = pa.array(np.ascontiguousarray(self._values[:n, k]), mask=missing)
+            columns[name] = pa.array(values, mask=missing)
             offsets = np.concatenate([[0], np.cumsum(lengths[:, k])]).astype(np.int32)
             origin = np.repeat(starts[:, k] - offsets[:-1], lengths[:, k])
             columns[f"{name}_atoms"] = pa.ListArray.from_arrays(
                 pa.array(offsets),
-                pa.array(self._atoms[origin + np.arange(len(origin))]),
+                pa.array(atoms[origin + np.arange(len(origin))]),
                 mask=pa.array(missing),
             )
         return pa.table(columns)
@@ -283,7 +274,7 @@ class Gathered:
 
     def __init__(self, names: Sequence[str], settings: RecordSettings) -> None:
         self._settings = settings
-        self.frames = FrameColumns(names, settings.rows_per_part)
+        self.frames = FrameColumns(names)
         self.trajectory: TrajectoryColumns | None = None
         self.pairs: PairColumns | None = None
         self.events = EventColumns()
@@ -315,7 +306,8 @@ class Gathered:
 
     @property
     def n_bytes(self) -> int:
-        return sum(columns.n_bytes for columns in self.columns().values())
+        kinds = (self.frames, self.trajectory, self.pairs, self.events)
+        return sum([columns.n_bytes for columns in kinds if columns is not None])
 
     @property
     def n_rows(self) -> int:

@@ -237,7 +237,7 @@ def ethanol_dynamics(calculator):
     )
 
 
-def turns(steps, repeats=20, burst=3):
+def turns(steps, repeats=60, burst=3):
     """Return times (n_functions, repeats), s, of functions that take turns in bursts: the last of
     each burst counts, when caches are warm.
     """
