@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mdxai.frame import Frame, Pairs
     from mdxai.monitor import InstabilityWarning, Monitor, UnstableTrajectory
     from mdxai.record import RecordError, Run, open_run
-    from mdxai.replicas import ReplicaMonitor, UnstableReplica
+    from mdxai.replicas import ReplicaMonitor, SimulationInterrupted, UnstableReplica
     from mdxai.thresholds import load_thresholds
     from mdxai.verdict import Verdict, judge
 
@@ -55,6 +55,7 @@ _HOME = {
     "ReplicaCalculator": "mdxai.engines.schnetpack_calculator",
     "ReplicaMonitor": "mdxai.replicas",
     "Run": "mdxai.record",
+    "SimulationInterrupted": "mdxai.replicas",
     "UnstableReplica": "mdxai.replicas",
     "UnstableTrajectory": "mdxai.monitor",
     "Verdict": "mdxai.verdict",
@@ -83,6 +84,7 @@ __all__ = [
     "ReplicaCalculator",
     "ReplicaMonitor",
     "Run",
+    "SimulationInterrupted",
     "UnstableReplica",
     "UnstableTrajectory",
     "Verdict",

@@ -186,12 +186,18 @@ class Monitor:
         self.cost = Cost()
         self._overhead = Overhead(max_overhead, self.cost)
         self._news: list[EarlyWarning] = []
+        self.saves = True  # checkpoints by itself when they are due
         self.last_step: int | None = None
         self.last_attribution: Attribution | None = None
 
     @classmethod
     def resume(
-        cls, dynamics: MolecularDynamics | Engine, path: str | os.PathLike[str], **arguments: Any
+        cls,
+        dynamics: MolecularDynamics | Engine,
+        path: str | os.PathLike[str],
+        *,
+        step: int | None = None,
+        **arguments: Any,
     ) -> Self:
         """Return a monitor that goes on where the run in `path` was, and put the dynamics there.
 
@@ -206,6 +212,7 @@ class Monitor:
         Args:
             dynamics: made as for the first start.
             path: run directory.
+            step: MD step of the checkpoint to go on from, one that is there; the last by default.
             **arguments: the others of Monitor, as for the first start.
 
         Raises:
@@ -214,7 +221,8 @@ class Monitor:
         """
         folder = Path(path)
         refuse_other_writer(folder)
-        checkpoint = checkpoint_of(folder)
+        newest = checkpoint_of(folder)
+        checkpoint = newest if step is None else read_checkpoint(checkpoint_path(folder, step))
         record = arguments.pop("record", None)
         monitor = cls(dynamics, None, **arguments)
         monitor._writer = RunWriter(path, record)
@@ -496,8 +504,14 @@ class Monitor:
         halted = self._halted_by is not None and self._on_unstable == "halt"
         if stopped or halted:  # also when the dynamics are told to run once more
             self._engine.stop()
-        if self._writer is not None and (stopped or self._writer.due(step)):
+        if self._writer is not None and (stopped or (self.saves and self._writer.due(step))):
             self._writer.commit(step, self._state())
+
+    @property
+    def due(self) -> bool:
+        """Whether a checkpoint is due."""
+        step = self.last_step
+        return self._writer is not None and step is not None and self._writer.due(step)
 
     def _state(self) -> dict[str, Any] | None:
         """Return what a checkpoint holds; None for an engine that cannot be restarted."""

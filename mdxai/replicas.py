@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,14 @@ from mdxai.early_warning import (
     load_calibration,
 )
 from mdxai.engines.schnetpack_engine import ReplicaReader, SchNetPackEngine
+from mdxai.engines.schnetpack_state import put_forces, put_state, state_of
 from mdxai.frame import Frame
+from mdxai.interruption import Interruption
 from mdxai.monitor import InstabilityWarning, Monitor
 from mdxai.overhead import Cost
-from mdxai.record import RecordSettings
+from mdxai.record import Checkpoint, RecordSettings, write_checkpoint
+from mdxai.record.restart import common_checkpoint, put_starts_aside
+from mdxai.record.upkeep import drop_checkpoints
 from mdxai.thresholds import THRESHOLDS, Threshold
 from mdxai.verdict import Verdict
 
@@ -42,6 +46,10 @@ class UnstableReplica(RuntimeError):
 
     The step is complete: every hook has seen it, and `simulate` may be called again.
     """
+
+
+class SimulationInterrupted(RuntimeError):
+    """A signal ended the simulation; all is recorded, and `ReplicaMonitor.resume` goes on."""
 
 
 class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
@@ -60,7 +68,9 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
     Each replica (of each molecule) is a normal run in `path/replica-00`, `path/replica-01` and so
     on, with its own verdict. It reads what the calculator has computed anyway and explains all
     replicas of a due step in one batch, so that every trajectory has the same bits as without it.
-    Without a `with` block the records are finished at the end of `simulate`.
+    Without a `with` block the records are finished at the end of `simulate`; in one, SIGTERM and
+    SIGUSR1 end the simulation after the present step, with a checkpoint. All replicas write their
+    checkpoints at the same steps, from which `resume` goes on.
 
     Args:
         path: directory of the run directories; None keeps no record.
@@ -110,16 +120,19 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         self.path = None if path is None else Path(path)
         self._calculator = calculator
         self._attribute_every, self._gamma = attribute_every, gamma
-        self._make: Callable[..., Monitor] = partial(
-            Monitor, attribute_every=attribute_every, gamma=gamma, thresholds=tuple(thresholds),
-            expected=expected, record=record, context=context,
-            early_warning=None if early_warning is None else load_calibration(early_warning),
-        )  # fmt: skip
+        self._settings = record or RecordSettings()
+        self._arguments: dict[str, Any] = {
+            "attribute_every": attribute_every, "gamma": gamma, "thresholds": tuple(thresholds),
+            "expected": expected, "record": record, "context": context,
+            "early_warning": None if early_warning is None else load_calibration(early_warning),
+        }  # fmt: skip
         self._on_unstable = on_unstable
         self._attributor: AutomaticAttributor | None = None
         self._reader: ReplicaReader | None = None
         self._news: list[tuple[int, Verdict]] = []
         self._held: dict[int, torch.Tensor] = {}
+        self._resumed: Mapping[str, Any] | None = None
+        self._interruption = Interruption()
         self._within = self._finished = False
         self._batch_time = 0.0
         self._halted_by = "its engine was told to stop"
@@ -160,12 +173,17 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
                 "put the calls into one `with monitor:` block"
             )
         if self._reader is None:
-            self._start(simulator)
+            self._start(self._read(simulator))
+        if self._resumed is not None:
+            put_forces(simulator, self._resumed)
+            self._resumed = None
         self._hold(simulator.system)
         self._observe(simulator, int(simulator.step))
 
     def on_step_begin(self, simulator: Any) -> None:
         """Keep dropped replicas at rest."""
+        if self._reader is not None:
+            self._reader.in_step = True
         self._hold(simulator.system)
 
     def on_step_middle(self, simulator: Any) -> None:
@@ -174,21 +192,68 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
 
     def on_step_finalize(self, simulator: Any) -> None:
         """Take in the step just made."""
+        assert self._reader is not None
+        self._reader.in_step = False
         self._hold(simulator.system)
         self._observe(simulator, int(simulator.step) + 1)  # the simulator counts it after this
-        if self._reader is not None and self._reader.stop_requested:
-            self._halt(simulator)
+        if self._reader.stop_requested:
+            raise UnstableReplica(self._end(simulator, self._halted_by))
+        if self._interruption.name is not None:
+            raise SimulationInterrupted(self._end(simulator, self._interruption.name))
 
     def on_simulation_end(self, simulator: Any) -> None:
         """Finish the records, unless a `with` block will do so."""
         if not self._within:
             self.finish()
 
-    def _start(self, simulator: Any) -> None:
+    def resume(self, simulator: Any) -> bool:
+        """Go on where the runs in `path` were, and put the simulation there.
+
+            with monitor:
+                monitor.resume(simulator)
+                simulator.simulate(20_000 - simulator.step)
+
+        Where there is no checkpoint of all replicas yet, the simulation starts afresh: the same
+        script serves both. What was recorded without one is put aside.
+
+        Args:
+            simulator: made as for the first start, this monitor among its hooks.
+
+        Returns:
+            Whether there was something to go on from.
+
+        Raises:
+            ValueError: without a path, or once the simulation is being watched.
+            RecordError: when the runs cannot be continued like this, with what is different.
+            StateError: for another system or other hooks, with what is different.
+        """
+        if self.path is None or self._reader is not None:
+            raise ValueError("resume needs a path, and comes once, before `simulate`")
+        reader = self._read(simulator)
+        self.monitors = [None] * len(reader)  # type: ignore[list-item]  # for the names
+        found = common_checkpoint(self.path, self.names)
+        if found is None:
+            put_starts_aside(self.path, self.names)
+            self.monitors = []
+            return False
+        put_state(simulator, found.state["simulator"])
+        self._resumed = found.state["simulator"]
+        self.dropped = {int(k): reason for k, reason in found.state["dropped"].items()}
+        self._held = {
+            int(k): torch.from_numpy(held.copy()).to(simulator.system.positions)
+            for k, held in found.state["held"].items()
+        }
+        self._start(reader, found.step)
+        return True
+
+    def _read(self, simulator: Any) -> ReplicaReader:
         if self._on_unstable == "drop":
             _refuse_to_hold(simulator, self)
-        reader = ReplicaReader(simulator, watching=(ReplicaMonitor,))
-        calculator = self._calculator
+        return ReplicaReader(simulator, watching=(ReplicaMonitor,))
+
+    def _start(self, reader: ReplicaReader, step: int | None = None) -> None:
+        """Make the monitors, which go on from the checkpoints of a step where one is given."""
+        simulator, calculator = reader.simulator, self._calculator
         if calculator is None:
             calculator = getattr(simulator.calculator, "ase_calculator", simulator.calculator)
         if self._attribute_every:
@@ -197,15 +262,25 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
                 assert isinstance(explain, AutomaticAttributor)
                 self._attributor = explain
         self.monitors = [None] * len(reader)  # type: ignore[list-item]  # for the names
-        for k, name in enumerate(self.names):
-            self.monitors[k] = self._make(
-                SchNetPackEngine(reader, k, calculator),
-                None if self.path is None else self.path / name,
-                on_unstable="ignore" if self._on_unstable == "ignore" else partial(self._note, k),
-                on_warning=partial(_tell, name),
-            )
+        for k in range(len(reader)):
+            self.monitors[k] = self._made(k, SchNetPackEngine(reader, k, calculator), step)
+            self.monitors[k].saves = False
         self._reader = reader
         self._finite = simulator.system.positions.clone()
+        for k, reason in self.dropped.items():
+            self.monitors[k].finish(reason)
+
+    def _made(self, k: int, engine: SchNetPackEngine, step: int | None) -> Monitor:
+        name = self.names[k]
+        reactions: dict[str, Any] = {
+            "on_unstable": "ignore" if self._on_unstable == "ignore" else partial(self._note, k),
+            "on_warning": partial(_tell, name),
+        }
+        if step is None or self.path is None:
+            path = None if self.path is None else self.path / name
+            return Monitor(engine, path, **reactions, **self._arguments)
+        at = None if k in self.dropped else step  # a dropped one stays at its last
+        return Monitor.resume(engine, self.path / name, step=at, **reactions, **self._arguments)
 
     def _note(self, k: int, verdict: Verdict) -> None:
         self._news.append((k, verdict))
@@ -223,6 +298,31 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             self._hold(simulator.system)
             positions = simulator.system.positions
             self._finite = torch.where(positions.isfinite(), positions, self._finite)
+        if self._interruption.name is not None or any(self.monitors[k].due for k in self._live):
+            self._save(simulator, step)
+
+    @property
+    def _live(self) -> list[int]:
+        return [k for k in range(len(self.monitors)) if k not in self.dropped]
+
+    def _save(self, simulator: Any, step: int) -> None:
+        """Have all replicas write a checkpoint, and before them what they have in common."""
+        if self.path is None:
+            return
+        self._save_simulator(self.path, simulator, step)
+        for k in self._live:
+            self.monitors[k].checkpoint()
+
+    def _save_simulator(self, path: Path, simulator: Any, step: int) -> None:
+        state = {
+            "simulator": state_of(simulator, step),
+            "names": self.names,
+            "dropped": {str(k): reason for k, reason in self.dropped.items()},
+            "held": {str(k): held.cpu().numpy() for k, held in self._held.items()},
+        }
+        write_checkpoint(path, Checkpoint(step, state))
+        # One more than a replica keeps: it is there before those of the replicas.
+        drop_checkpoints(path, self._settings.keep_checkpoints + 1)
 
     def _explain(self, frames: Mapping[int, Frame], step: int) -> dict[int, Attribution]:
         """Explain all replicas that can be in one batch; those left out their monitors try."""
@@ -250,6 +350,8 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             sound = np.isfinite(frame.positions).all()
             self._held[k] = (present if sound else self._finite[replica, atoms]).clone()
             self.dropped[k] = f"dropped after {frame.time:g} fs: {_cause(verdict)}"
+            if self.path is not None:
+                self.monitors[k].checkpoint()
             self.monitors[k].finish(self.dropped[k])
             warnings.warn(f"{name} {self.dropped[k]}", InstabilityWarning, stacklevel=5)
         elif self._on_unstable == "halt":
@@ -267,8 +369,8 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             system.momenta[replica, atoms] = 0.0
             system.forces[replica, atoms] = 0.0
 
-    def _halt(self, simulator: Any) -> None:
-        """End the simulation as the simulator would after its last step."""
+    def _end(self, simulator: Any, cause: str) -> str:
+        """End the simulation as the simulator would after its last step; return what to say."""
         assert self._reader is not None
         self._reader.stop_requested = False
         hooks = list(simulator.simulator_hooks)
@@ -278,9 +380,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         simulator.effective_steps += 1
         for hook in hooks:
             hook.on_simulation_end(simulator)
-        raise UnstableReplica(
-            f"the simulation was ended after step {simulator.step}, for {self._halted_by}"
-        )
+        return f"the simulation was ended after step {simulator.step}, for {cause}"
 
     def finish(self, interrupted_by: str | None = None) -> None:
         """Write what is left and every verdict. Leaving the `with` block calls this.
@@ -289,6 +389,11 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             interrupted_by: what ended the run before its time; noted beside each verdict.
         """
         self._finished = True
+        reader = self._reader
+        if interrupted_by is None and self.path is not None and reader is not None:
+            whole = not reader.in_step and reader.step == int(reader.simulator.step)
+            if whole and self._live:
+                self._save_simulator(self.path, reader.simulator, reader.step)
         with ExitStack() as every:  # a record that cannot be finished does not keep the others
             for k, monitor in enumerate(self.monitors):
                 if k not in self.dropped:
@@ -296,6 +401,8 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
 
     def __enter__(self) -> Self:
         self._within = True
+        if self.path is not None:
+            self._interruption.catch()
         return self
 
     def __exit__(
@@ -304,7 +411,10 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.finish(None if kind is None else f"{kind.__name__}: {error}".rstrip(": "))
+        try:
+            self.finish(None if kind is None else f"{kind.__name__}: {error}".rstrip(": "))
+        finally:
+            self._interruption.release()
 
 
 def _tell(name: str, warning: EarlyWarning) -> None:

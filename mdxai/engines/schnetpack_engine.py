@@ -6,6 +6,7 @@ ASE's units are read from `schnetpack.units` each time, so a changed unit system
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from schnetpack.md.simulation_hooks import (
 )
 
 from mdxai.engines.engine import EngineDescription
-from mdxai.frame import Floats, Frame
+from mdxai.engines.schnetpack_calculator import ReplicaCalculator
+from mdxai.frame import DENSE_LIMIT, Floats, Frame
+from mdxai.state import StateError
 
 ONLY_WATCH = (BasicTensorboardLogger, Checkpoint, FileLogger, WrapPositions)
 
@@ -58,6 +61,8 @@ class ReplicaReader:
         self._numbers = system.atom_types.cpu().numpy().astype(np.int64)
         self._masses = _float64(system.masses)[0, :, 0] * spk_units.mass
         self.stop_requested = False
+        self.step = int(simulator.step)  # of the frames read last
+        self.in_step = False
 
     def __len__(self) -> int:
         return int(self.simulator.system.n_replicas) * self.n_molecules
@@ -86,8 +91,22 @@ class ReplicaReader:
         ]
         return type(self.simulator.integrator) is VelocityVerlet and not others
 
+    def doubt(self) -> str | None:
+        """Return why a resumed simulation may differ from an uninterrupted one, if it may."""
+        hooks = [h for h in self.simulator.simulator_hooks if not isinstance(h, self._watching)]
+        foreign = [h for h in hooks if not type(h).__module__.startswith("schnetpack.")]
+        if foreign:
+            return f"what {type(foreign[0]).__name__} keeps outside its buffers is not carried"
+        if not isinstance(self.simulator.calculator, ReplicaCalculator):
+            return "neighbour lists of calculators that are not mdxai's are not carried"
+        system = self.simulator.system
+        if bool(system.pbc.any()) or int(system.n_atoms.max()) > DENSE_LIMIT:
+            return "neighbour lists of the replicas are not carried: forces agree to rounding"
+        return None
+
     def frames(self, step: int) -> list[Frame]:
         """Return the present instant of every system, as MD step `step`."""
+        self.step = step
         simulator, system = self.simulator, self.simulator.system
         length, energy_unit = spk_units.length, spk_units.energy
         positions = _float64(system.positions) * length
@@ -152,6 +171,30 @@ class SchNetPackEngine:
     def stop(self) -> None:
         """Ask for the end of the simulation of all replicas; a ReplicaMonitor sees to it."""
         self._reader.stop_requested = True
+
+    def state(self) -> dict[str, Any]:
+        """Return the step: the replicas move together, and a ReplicaMonitor keeps their state."""
+        return {"step": self._reader.step}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Check that the simulation has been put where this replica was, or dropped, before.
+
+        Raises:
+            StateError: where it has not.
+        """
+        if not int(state["step"]) <= self._reader.step:
+            raise StateError(
+                f"the state is that of step {state['step']}, the simulation is at step "
+                f"{self._reader.step}; ReplicaMonitor.resume puts all replicas there"
+            )
+
+    def between_steps(self) -> bool:
+        """Return whether the simulation is between two steps."""
+        return not self._reader.in_step
+
+    def doubt(self) -> str | None:
+        """Return why a resumed run may differ from an uninterrupted one, if it may."""
+        return self._reader.doubt()
 
     def describe(self) -> EngineDescription:
         """Return what the engine is and what it simulates."""

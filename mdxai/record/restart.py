@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdxai.record.checkpoint import Checkpoint, latest_checkpoint, list_checkpoints
-from mdxai.record.files import ASIDE, RecordError, RecordWarning, put_aside
+from mdxai.record.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    latest_checkpoint,
+    list_checkpoints,
+    read_checkpoint,
+)
+from mdxai.record.files import ASIDE, RecordError, RecordWarning, make_folder, put_aside
 from mdxai.record.header import HEADER, VERDICT, differences, read_header, read_verdict
 from mdxai.record.parts import Part
 from mdxai.record.rewind import BLACK_BOX
@@ -100,6 +106,65 @@ def _tables(folder: Path) -> tuple[list[Path], list[Path]]:
     parts = [path for path in tables if Part.parse(path) is not None]
     boxes = [path for path in tables if path.name.startswith(BLACK_BOX)]
     return parts, [path for path in tables if path not in parts and path not in boxes]
+
+
+def common_checkpoint(folder: Path, names: Sequence[str]) -> Checkpoint | None:
+    """Return the newest checkpoint of several runs side by side that each of them has too.
+
+    Args:
+        folder: holds the checkpoints of what the runs have in common, and their directories.
+        names: of the directories. Those that the checkpoint calls dropped had ended before.
+
+    Raises:
+        RecordError: where it was made for other runs.
+    """
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            found = read_checkpoint(path)
+        except RecordError as error:
+            warnings.warn(f"{error}; an older checkpoint is used", RecordWarning, stacklevel=3)
+            continue
+        if found.state["names"] != list(names):
+            raise RecordError(
+                f"{folder} holds {len(found.state['names'])} runs side by side, and these are "
+                f"{len(names)}; load the same molecules in as many replicas"
+            )
+        live = [name for k, name in enumerate(names) if str(k) not in found.state["dropped"]]
+        if all(checkpoint_path(folder / name, found.step).exists() for name in live):
+            return found
+    return None
+
+
+def put_starts_aside(folder: Path, names: Sequence[str]) -> None:
+    """Put aside what runs side by side left that were ended before a checkpoint of all of them.
+
+    Warns:
+        RecordWarning: where something had been recorded.
+
+    Raises:
+        RecordError: when a directory holds a finished run, or the file system refuses.
+    """
+    there = [folder / name for name in names if (folder / name).exists()]
+    finished = [path for path in there if is_finished(path)]
+    if finished:
+        raise RecordError(
+            f"{finished[0]} holds a finished run, and {folder} no checkpoint to continue all from; "
+            "choose another directory"
+        )
+    if not there:
+        return
+    number = 1
+    while (into := folder / f"abandoned-{number}").exists():
+        number += 1
+    make_folder(into)
+    for path in (*there, *list_checkpoints(folder)):
+        put_aside(path, into)
+    warnings.warn(
+        f"{folder} has no checkpoint of all runs in it, so they start anew; what they had recorded "
+        f"is kept in {into}",
+        RecordWarning,
+        stacklevel=3,
+    )
 
 
 def is_finished(folder: Path) -> bool:
