@@ -597,7 +597,8 @@ class Monitor:
         self._started = time.perf_counter() - self.cost.total
         if branch:
             self._tell_rollbacks(n_rollbacks(checkpoint))
-            self.checkpoint()  # from here on the rollback is not pending
+            # From here on the rollback is not pending.
+            self._writer.commit(checkpoint.step, self._state())
 
     def _tell_rollbacks(self, n_told: int) -> None:
         """Record as events what the record, taken back to a checkpoint, does not know of."""
