@@ -6,12 +6,13 @@ import atexit
 import os
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from ase.md.md import MolecularDynamics
@@ -69,6 +70,11 @@ Reaction = Literal["ignore", "warn", "halt", "raise"] | Callable[[Verdict], None
 Hearing = Literal["ignore", "warn"] | Callable[[EarlyWarning], None]
 
 
+# The evaluation of a network drives all other code out of the processor's caches. Run once a step,
+# the laws take four times as long as run for ten frames in a row.
+TOGETHER = 10
+
+
 class InstabilityWarning(UserWarning):
     """A monitored trajectory became unstable."""
 
@@ -85,6 +91,18 @@ class UnstableTrajectory(RuntimeError):
         self.verdict = verdict
 
 
+class _Instant(NamedTuple):
+    """A frame that waits to be judged, and what would be gone by then.
+
+    temperature, bath_energy: of the thermostat, K and eV; see `Engine`.
+    """
+
+    frame: Frame
+    attribution: Attribution | None
+    temperature: float | None
+    bath_energy: float | None
+
+
 class Monitor:
     """Watches an ASE run. Attach it like any observer; leave the `with` block to finish the record.
 
@@ -98,6 +116,10 @@ class Monitor:
     which `Monitor.resume` goes on. Within the `with` block, in the main thread, SIGTERM and SIGUSR1
     end the run after the present step, with a checkpoint; when the record is finished, the signal
     goes on to whoever handled it before.
+
+    Frames are judged and recorded ten at a time, each as if it had been at once; whoever asks for
+    the verdict gets that of all of them. Where something is to happen when the run becomes unstable
+    (`on_unstable` or `on_warning` other than "ignore" and "warn"), every frame is judged at once.
 
     Args:
         dynamics: an ASE MolecularDynamics object, or another Engine.
@@ -177,6 +199,9 @@ class Monitor:
         self._context = dict(context or {})
         self._court = Court()
         self._ready: Prepared | None = None
+        acts = on_unstable not in ("ignore", "warn") or on_warning not in ("ignore", "warn")
+        self._together = 1 if acts else TOGETHER
+        self._waiting: deque[_Instant] = deque()
         self._reacted = self._finished = self._looks_between = self._takes_over = False
         self._halted_by: str | None = None
         self._rollbacks: list[Rollback] = []
@@ -287,6 +312,7 @@ class Monitor:
         Raises:
             RecordError: without a record, and when the file system refuses.
         """
+        self._catch_up()
         if self._writer is None or self.last_step is None:
             raise RecordError("a checkpoint needs a run directory and a frame taken in")
         if not self._between_steps():
@@ -299,11 +325,13 @@ class Monitor:
     @property
     def verdict(self) -> Verdict:
         """The judgement of what has been seen so far."""
+        self._catch_up()
         return self._court.verdict()
 
     @property
     def warnings(self) -> tuple[EarlyWarning, ...]:
         """Early warnings so far, the last 100; the record holds all, as events."""
+        self._catch_up()
         early = None if self._ready is None else self._ready.early
         return () if early is None else tuple(early.issued)
 
@@ -348,7 +376,7 @@ class Monitor:
         self,
         frame: Frame,
         begin: float,
-        attribution: Attribution | None = None,
+        given: Attribution | None = None,
         *,
         explain: bool = True,
     ) -> None:
@@ -362,22 +390,46 @@ class Monitor:
                 "and explains one: make another monitor, with a directory of its own"
             )
         elif self.last_step is not None and frame.step - self.last_step > 1:
+            self._catch_up()
             self._look_between()
         one_by_one = self.last_step is not None and frame.step - self.last_step == 1
         self.last_step = frame.step
-        deviations = self._observe(frame, attribution, explain)
-        self._box.see(frame, deviations)
-        if self._news:
-            self._announce(frame)
-        if self._court.unstable and not self._reacted:
-            self._reacted = True
-            self._react(frame)
-        self._save(frame.step)
+        if given is not None:
+            attribution: Attribution | None = self._keep(given)
+        else:
+            attribution = self._explain(frame) if explain else None
+        bath = self._engine.temperature(), self._engine.bath_energy()
+        self._waiting.append(_Instant(frame, attribution, *bath))
+        if self._is_time(frame.step):
+            if self._writer is not None:
+                self._writer.check()
+            self._catch_up()
+            self._save(frame.step)
         end = time.perf_counter()
         self.cost.monitor += end - begin
         self.cost.total = end - self._started
         self._overhead.review()
         self._foresee(frame, one_by_one)
+
+    def _is_time(self, step: int) -> bool:
+        """Whether what waits is to be judged now."""
+        if len(self._waiting) >= self._together or self._interruption.name is not None:
+            return True
+        at = None if self._writer is None else self._writer.commits_at
+        return self._looks_between or (at is not None and step >= at)
+
+    def _catch_up(self) -> None:
+        """Judge and record the frames that wait."""
+        while self._waiting:
+            instant = self._waiting.popleft()
+            frame = instant.frame
+            deviations = self._observe(instant)
+            self._box.see(frame, deviations)
+            if self._news:
+                self._announce(frame)
+            if self._court.unstable and not self._reacted:
+                self._reacted = True
+                self._react(frame)
 
     def _start(self, first: Frame, begin: float) -> None:
         if not self._between_steps():
@@ -420,14 +472,11 @@ class Monitor:
         self._box.see(self._engine.frame())
         self.cost.monitor += time.perf_counter() - begin
 
-    def _observe(
-        self, frame: Frame, given: Attribution | None, explain: bool
-    ) -> dict[str, Deviation | None]:
+    def _observe(self, instant: _Instant) -> dict[str, Deviation | None]:
         assert self._ready is not None
-        if given is None:
-            attribution = self._explain(frame) if explain else None
-        else:
-            attribution = self._keep(given)
+        frame, attribution, *_ = instant
+        bath = self._ready.bath
+        bath.temperature, bath.energy = instant.temperature, instant.bath_energy
         probe = self._overhead.due(frame.step, self._choices.probe_every)
         deviations = deviations_of(self._ready.principles, frame, attribution, probe=probe)
         self._court.hear(frame.time, deviations)
@@ -476,7 +525,7 @@ class Monitor:
         return attribution
 
     def _react(self, frame: Frame) -> None:
-        verdict = self.verdict
+        verdict = self._court.verdict()  # without the frames that still wait
         self._tell(frame, verdict)
         if callable(self._on_unstable):
             self._on_unstable(verdict)
@@ -614,6 +663,7 @@ class Monitor:
         Args:
             interrupted_by: what ended the run before its time; noted beside the verdict.
         """
+        self._catch_up()
         by = interrupted_by or self.stopped_by
         if self._writer is not None and self._writer.open:
             content = self.verdict.as_dict() | {

@@ -59,11 +59,23 @@ class Choices:
 
 
 @dataclass(slots=True)
+class Bath:
+    """The thermostat as the laws see it: as it was at the instant that they judge.
+
+    temperature: K, None without one. energy: eV, less that at its start; None where not known.
+    """
+
+    temperature: float | None
+    energy: float | None
+
+
+@dataclass(slots=True)
 class Prepared:
     """What watches a run from its first frame on.
 
     Attributes:
         first: that frame, the reference of the laws.
+        bath: kept up to date by whoever asks the laws.
         principles: laws that can be checked.
         thresholds: what deviations count.
         unavailable: laws that cannot be checked, with reasons.
@@ -73,6 +85,7 @@ class Prepared:
     """
 
     first: Frame
+    bath: Bath
     principles: list[Principle] = field(default_factory=list)
     thresholds: tuple[Threshold, ...] = ()
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -89,13 +102,14 @@ def prepare(engine: Engine, first: Frame, choices: Choices) -> Prepared:
         ExpectationError: for an expected bond that makes no sense.
     """
     calculator, described = engine.calculator, engine.describe()
-    ready = Prepared(first, thresholds=tuple(choices.thresholds))
+    bath = Bath(engine.temperature(), engine.bath_energy())
+    ready = Prepared(first, bath, thresholds=tuple(choices.thresholds))
     ready.principles, ready.unavailable = principles_for(
         first,
         getattr(calculator, "card", None),
-        bath=engine.temperature,
+        bath=lambda: bath.temperature,
         conserves_energy=described.conserves_energy,
-        bath_energy=engine.bath_energy,
+        bath_energy=lambda: bath.energy,
         random_bath=described.random_bath,
         expected=choices.expected,
         missing=described.missing,

@@ -135,7 +135,7 @@ def test_whoever_has_lost_the_directory_stops_before_it_writes(tmp_path):
     assert sorted(path.iterdir()) == before
     assert not first.open
     with pytest.raises(DirectoryTakenOver):
-        add_step(first, 20)
+        first.check()
     assert not repair(path).files[-1].name.startswith("verdict")
     second.finish({}, None)
     assert_complete(path, 20)

@@ -23,8 +23,10 @@ def system(request):
 
 def test_summary(system):
     positions, velocities, forces, masses = system
-    heats = np.empty(len(masses))
-    *sums, largest, pulled, hottest = kernels.summary(positions, velocities, forces, masses, heats)
+    heats, distances = np.empty(len(masses)), np.empty(15)
+    *sums, largest, pulled, hottest = kernels.summary(
+        positions, velocities, forces, masses, heats, distances
+    )
     twin = masses * (velocities**2).sum(axis=1)
     squares = (forces**2).sum(axis=1)
     expected = [
@@ -35,15 +37,10 @@ def test_summary(system):
     np.testing.assert_allclose(heats, twin, rtol=1e-12)
     np.testing.assert_allclose(largest, squares.max(), rtol=1e-12)
     assert (pulled, hottest) == (squares.argmax(), twin.argmax())
-
-
-def test_all_pairs(system):
-    positions = system[0]
-    vectors, distances = np.empty((15, 3)), np.empty(15)
-    kernels.all_pairs(positions, vectors, distances)
-    twin = find_pairs(positions, np.zeros((3, 3)), np.zeros(3, bool), np.inf)
-    np.testing.assert_array_equal(vectors, twin.vectors)
-    np.testing.assert_allclose(distances, twin.distances, rtol=1e-15)
+    pairs = find_pairs(positions, np.zeros((3, 3)), np.zeros(3, bool), np.inf)
+    np.testing.assert_allclose(distances, pairs.distances, rtol=1e-15)
+    without = kernels.summary(positions, velocities, forces, masses, heats, np.empty(0))
+    np.testing.assert_equal(without, (*sums, largest, pulled, hottest))
 
 
 def test_largest_change_and_excess(system):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -100,6 +101,76 @@ def test_the_trajectory_is_bit_identical(name, tmp_path):
     assert plain[0].tobytes() == watched[0].tobytes()
     assert plain[1].tobytes() == watched[1].tobytes()
     assert plain[2] == watched[2]
+
+
+BATHS = {
+    "Langevin": None,
+    "Bussi": lambda atoms, dt: Bussi(
+        atoms, dt, temperature_K=1500, taut=20 * units.fs, rng=np.random.default_rng(3)
+    ),
+    "NoseHooverChainNVT": lambda atoms, dt: NoseHooverChainNVT(
+        atoms, dt, temperature_K=1500, tdamp=20 * units.fs
+    ),
+}
+
+
+@pytest.mark.parametrize("bath", BATHS)
+def test_frames_judged_together_and_one_by_one_leave_the_same_record(bath, tmp_path):
+    """Limits so strict that the run breaks them; a thermostat that changes at every step."""
+    strict = [replace(t, warn=t.warn / 4, unstable=t.unstable / 4) for t in THRESHOLDS]
+
+    def run(name, **choices):
+        atoms, dynamics = start("schnet-ethanol-weak", temperature=1500, seed=2)
+        if BATHS[bath] is not None:
+            dynamics = BATHS[bath](atoms, 0.5 * units.fs)
+        monitor = Monitor(
+            dynamics, tmp_path / name, attribute_every=4, blackbox=7, thresholds=strict, **choices
+        )
+        if bath == "Langevin":
+            dynamics.attach(lambda: dynamics.set_temperature(temperature_K=300 + dynamics.nsteps))
+        dynamics.attach(monitor, interval=1)
+        with monitor:
+            dynamics.run(157)
+        return mdxai.open_run(tmp_path / name), monitor
+
+    (together, first), (at_once, second) = (
+        run("together", on_unstable="ignore"),
+        run("at-once", on_unstable=lambda verdict: None),
+    )
+    assert first.verdict == second.verdict
+    assert first.verdict.stability == "unstable"
+    for table in ("frames_table", "trajectory_table", "pairs_table", "events_table"):
+        mine, theirs = (getattr(run, table)() for run in (together, at_once))
+        assert mine.to_pandas().equals(theirs.to_pandas())
+    boxes = [sorted(run.path.glob("blackbox-*")) for run in (together, at_once)]
+    assert len(boxes[0]) == 2
+    assert [b.read_bytes() for b in boxes[0]] == [b.read_bytes() for b in boxes[1]]
+
+
+def test_whoever_asks_gets_the_verdict_of_every_frame_so_far():
+    _, dynamics = start()
+    monitor = Monitor(dynamics, None, attribute_every=0)
+    dynamics.attach(monitor, interval=1)
+    for steps in (0, 3, 9, 4):
+        dynamics.run(steps)
+        assert monitor.verdict.n_frames == dynamics.nsteps + 1
+
+
+def test_frames_that_wait_are_recorded_when_the_run_fails(tmp_path):
+    _, dynamics = start()
+    path = tmp_path / "run"
+    monitor = Monitor(dynamics, path)
+
+    def fail():
+        if dynamics.nsteps == 17:
+            raise RuntimeError("a user's observer")
+
+    dynamics.attach(monitor, interval=1)
+    dynamics.attach(fail, interval=1)
+    with pytest.raises(RuntimeError, match="a user's observer"), monitor:
+        dynamics.run(40)
+    assert mdxai.open_run(path).to_dataframe().step.tolist() == list(range(18))
+    assert mdxai.open_run(path).verdict["n_frames"] == 18
 
 
 def test_the_record_holds_what_happened(tmp_path):

@@ -14,11 +14,29 @@ import numpy as np
 
 
 @numba.njit(cache=True, nogil=True)
-def summary(positions, velocities, forces, masses, kinetic):  # type: ignore[no-untyped-def]
+def all_distances(points, distances):  # type: ignore[no-untyped-def]
+    """Fill distances (n_pairs,) of all pairs i < j of points (n, 3)."""
+    k = 0
+    for i in range(len(points)):
+        for j in range(i + 1, len(points)):
+            x = points[j, 0] - points[i, 0]
+            y = points[j, 1] - points[i, 1]
+            z = points[j, 2] - points[i, 2]
+            distances[k] = math.sqrt(x * x + y * y + z * z)
+            k += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def summary(  # type: ignore[no-untyped-def]
+    positions, velocities, forces, masses, kinetic, distances
+):
     """Return sums over atoms, and the atoms that stand out.
 
+    One kernel for all of it: called once a step, between evaluations of a network, each kernel
+    costs some 10 µs until its code is back in the processor's cache.
+
     positions, velocities, forces: (n_atoms, 3). masses: (n_atoms,). kinetic: (n_atoms,) is filled
-    with m v².
+    with m v². distances: (n_pairs,) is filled with those of all pairs i < j; empty, it stays so.
 
     Returns:
         Σ x, Σ v over all components; Σ F (3 numbers), Σ m v (3), Σ m, Σ m v²; largest F² and its
@@ -42,21 +60,9 @@ def summary(positions, velocities, forces, masses, kinetic):  # type: ignore[no-
             largest, at_force = square, a
         if not (heat <= hottest) and not math.isnan(hottest):
             hottest, at_heat = heat, a
+    if len(distances):
+        all_distances(positions, distances)
     return x, v, fx, fy, fz, px, py, pz, mass, total, largest, at_force, at_heat
-
-
-@numba.njit(cache=True, nogil=True)
-def all_pairs(points, vectors, distances):  # type: ignore[no-untyped-def]
-    """Fill vectors (n_pairs, 3) and distances (n_pairs,) of all pairs i < j of points (n, 3)."""
-    k = 0
-    for i in range(len(points)):
-        for j in range(i + 1, len(points)):
-            x = points[j, 0] - points[i, 0]
-            y = points[j, 1] - points[i, 1]
-            z = points[j, 2] - points[i, 2]
-            vectors[k, 0], vectors[k, 1], vectors[k, 2] = x, y, z
-            distances[k] = math.sqrt(x * x + y * y + z * z)
-            k += 1
 
 
 @numba.njit(cache=True, nogil=True)

@@ -14,10 +14,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Bools, Floats, Frame, Ints, Pairs
+from mdxai.frame import Bools, Floats, Frame, Ints
 from mdxai.principles import _kernels as kernels
 from mdxai.principles.expected import ExpectedBonds
-from mdxai.principles.glance import CONTACT_RANGE, glance
+from mdxai.principles.glance import CONTACT_RANGE, Contacts, glance
 from mdxai.principles.history import Every
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.structure import METALS, Bonds, bonds_of
@@ -38,7 +38,7 @@ class _Sums:
         self._radii[np.isin(numbers, list(METALS))] = -np.inf
         self._of: Ints | None = None
 
-    def of(self, pairs: Pairs | Bonds) -> Floats:
+    def of(self, pairs: Contacts | Bonds) -> Floats:
         if self._of is not pairs.i:  # a small system has the same pairs in every frame
             self._of = pairs.i
             self._sums: Floats = self._radii[pairs.i] + self._radii[pairs.j]
@@ -118,11 +118,11 @@ class FormedBonds:
         self._sound, self._of = b"", first.numbers[:0]  # mask of the known bonds, of which pairs
         self._look = Every(LOOK)
 
-    def _near(self, pairs: Pairs) -> Bools:
+    def _near(self, pairs: Contacts) -> Bools:
         near: Bools = pairs.distances < BONDED * self._sums.of(pairs)
         return near
 
-    def _keys(self, pairs: Pairs, near: Bools | Ints) -> Ints:
+    def _keys(self, pairs: Contacts, near: Bools | Ints) -> Ints:
         return pairs.i[near] * self._n_atoms + pairs.j[near]
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from mdxai.frame import (
     DENSE_LIMIT,
     Floats,
     Frame,
-    Pairs,
+    Ints,
     temperature_of,
     upper_triangle,
 )
@@ -36,12 +37,21 @@ class RigidMotion:
     rotation: float
 
 
+class Contacts(NamedTuple):
+    """Pairs of atoms i < j, each (n_pairs,), and their distances, (n_pairs,), Å."""
+
+    i: Ints
+    j: Ints
+    distances: Floats
+
+
 class Glance:
     """Quantities of one frame: sums over its atoms at once, the others when asked for.
 
     Attributes:
         frame: the frame.
         periodic: whether the cell repeats along any direction.
+        small: whether the system is so small and isolated that all its pairs are formed.
         placed: whether all positions are finite.
         finite: whether positions, velocities and forces are finite and do not overflow when added.
         net_force: Σ F (3 numbers), eV/Å.
@@ -53,13 +63,17 @@ class Glance:
     """
 
     def __init__(self, frame: Frame) -> None:
+        n = len(frame.numbers)
         self.frame = frame
         self.periodic = any(frame.pbc.tolist())
-        self._heats = np.empty(frame.n_atoms)  # m v², amu·Å²/fs²
+        self.small = n <= DENSE_LIMIT and not self.periodic
+        self._distances = np.empty(n * (n - 1) // 2 if self.small else 0)
+        self._heats = np.empty(n)  # m v², amu·Å²/fs²
         (
             positions, velocities, *forces, x, y, z, self._mass, heat, square, pulled, self.hottest
         ) = kernels.summary(
-            frame.positions, frame.velocities, frame.forces, frame.masses, self._heats
+            frame.positions, frame.velocities, frame.forces, frame.masses, self._heats,
+            self._distances,
         )  # fmt: skip
         self.net_force = tuple(forces)
         self.momentum = (x, y, z)
@@ -70,19 +84,12 @@ class Glance:
         self.largest_force = (math.sqrt(square), pulled)
 
     @cached_property
-    def small(self) -> bool:
-        """Whether the system is so small and isolated that all its pairs are formed."""
-        return self.frame.n_atoms <= DENSE_LIMIT and not self.periodic
-
-    @cached_property
-    def contacts(self) -> Pairs:
+    def contacts(self) -> Contacts:
         """All pairs of a small isolated system, always in the same order; else those within 4 Å."""
-        if not self.small:
-            return self.frame.pairs(CONTACT_RANGE)
-        i, j = upper_triangle(self.frame.n_atoms)
-        vectors, distances = np.empty((len(i), 3)), np.empty(len(i))
-        kernels.all_pairs(self.frame.positions, vectors, distances)
-        return Pairs(i, j, vectors, distances)
+        if self.small:
+            return Contacts(*upper_triangle(len(self._heats)), self._distances)
+        pairs = self.frame.pairs(CONTACT_RANGE)
+        return Contacts(pairs.i, pairs.j, pairs.distances)
 
     @cached_property
     def atom_kinetic(self) -> Floats:

@@ -10,10 +10,10 @@ from ase.geometry import find_mic
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles import _kernels as kernels
 from mdxai.principles.expected import ExpectedBonds
-from mdxai.principles.glance import glance
+from mdxai.principles.glance import Contacts, glance
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.statistics import ElementPairChannels
 
@@ -143,7 +143,7 @@ class _Limits:
         self._channels = channels
         self._of: Ints | None = None
 
-    def of(self, pairs: Pairs) -> Floats:
+    def of(self, pairs: Contacts) -> Floats:
         if self._of is not pairs.i:  # a small system has the same pairs in every frame
             self._of = pairs.i
             self._limits: Floats = self._per_channel[self._channels.of(pairs.i, pairs.j)]
@@ -229,7 +229,7 @@ class DistanceBeyondTraining:
         return Deviation(self.name, self.unit, *worst)
 
 
-def _worst(pairs: Pairs, limits: Floats, *, sign: float) -> tuple[float, tuple[int, ...]]:
+def _worst(pairs: Contacts, limits: Floats, *, sign: float) -> tuple[float, tuple[int, ...]]:
     """Return the largest positive sign · (distance − limit) and its atoms; 0 and none without."""
     excess, worst = kernels.largest_excess(pairs.distances, limits, sign)
     if not excess > 0:

@@ -46,7 +46,11 @@ class RunWriter:
 
     Rows gather in memory. `commit` hands them to one background thread, which writes the parts,
     then the checkpoint that names them, then tidies up. What goes wrong there is raised as
-    RecordError by the next call; the rows wait, and the next commit or `finish` tries again.
+    RecordError by the next `check` or `commit`; the rows wait, and the next commit or `finish`
+    tries again.
+
+    Attributes:
+        commits_at: MD step from which on a commit is due for its steps alone, if any.
 
     Args:
         path: directory; created by `start`, so that a run which fails to start leaves nothing.
@@ -64,6 +68,7 @@ class RunWriter:
         self.path = Path(path)
         self.settings = settings or RecordSettings()
         self.open = False
+        self.commits_at: int | None = None
         self._claim = Claim(self.path)
         self._lost: DirectoryTakenOver | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -122,7 +127,7 @@ class RunWriter:
         self._last |= checkpoint.last
         self._n_events = checkpoint.n_events
         self._seen = checkpoint.step
-        self._committed = checkpoint.step
+        self._commit_from(checkpoint.step)
         self.open = True
 
     def _forget(self) -> None:
@@ -142,8 +147,7 @@ class RunWriter:
         self._last = dict.fromkeys(("frames", "trajectory", "pairs"), -1)
         self._n_events = 0
         self._seen = 0
-        self._committed = 0
-        self._waiting_since = time.monotonic()
+        self._commit_from(0)
         if self._thread is None:
             # The first array has pyarrow import pandas, half a second under the interpreter's lock:
             # here, lest some MD step waits for it.
@@ -154,9 +158,8 @@ class RunWriter:
         """Record one frame with its deviations; missing ones are null, NaN stays NaN.
 
         Raises:
-            RecordError: for a step that is recorded already, or what the writer thread met.
+            RecordError: for a step that is recorded already.
         """
-        self._raise_failure()
         step, settings = frame.step, self.settings
         if step % settings.frame_every == 0:
             self._advance("frames", step)
@@ -171,7 +174,6 @@ class RunWriter:
         Raises:
             RecordError: as `add_frame`.
         """
-        self._raise_failure()
         self._advance("pairs", frame.step)
         self._gathered.add_pairs(frame, attribution)
 
@@ -185,9 +187,8 @@ class RunWriter:
             content: what is stored as JSON.
 
         Raises:
-            RecordError: for content that is no JSON, or what the writer thread met.
+            RecordError: for content that is no JSON.
         """
-        self._raise_failure()
         try:
             text = event_text(content)
         except (TypeError, ValueError) as error:
@@ -219,11 +220,10 @@ class RunWriter:
         if busy:
             return False
         waited = time.monotonic() - self._waiting_since
-        steps = step - self._committed
         return (
             waited >= settings.seconds_per_part
             or (settings.checkpoint_seconds is not None and waited >= settings.checkpoint_seconds)
-            or (settings.checkpoint_steps is not None and steps >= settings.checkpoint_steps)
+            or (self.commits_at is not None and step >= self.commits_at)
         )
 
     def commit(self, step: int, state: Mapping[str, Any] | None = None) -> None:
@@ -244,8 +244,14 @@ class RunWriter:
         self._queue.append(_Batch(step, self._gathered, state, dict(self._last), self._n_events))
         self._gathered = self._spare or Gathered(self._names, self.settings)
         self._spare = None
-        self._committed, self._waiting_since = step, time.monotonic()
+        self._commit_from(step)
         self._submit(self._work)
+
+    def _commit_from(self, step: int) -> None:
+        """Count what makes the next commit due from here on."""
+        steps = self.settings.checkpoint_steps
+        self.commits_at = None if steps is None else step + steps
+        self._waiting_since = time.monotonic()
 
     def _submit(self, work: Callable[[], None]) -> None:
         """Have the writer thread do it: what one thread frees, malloc keeps for that thread."""
@@ -255,7 +261,12 @@ class RunWriter:
         except RuntimeError:  # the interpreter is on its way out and starts no thread any more
             work()
 
-    def _raise_failure(self) -> None:
+    def check(self) -> None:
+        """Raise what the writer thread has met.
+
+        Raises:
+            RecordError: that; once, but for a directory that another process has taken over.
+        """
         if self._lost is not None:
             raise self._lost
         if self._future is not None and self._future.done():
