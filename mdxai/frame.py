@@ -23,6 +23,7 @@ Bools = NDArray[np.bool_]
 
 BOLTZMANN = 8.617330337217213e-05  # eV/K, CODATA 2014, as in ase.units
 AMU_ANG2_PER_FS2 = 103.6426957  # eV in one amu·Å²/fs², CODATA 2014; checked against ase.units
+ASE_TIME_PER_FS = 0.09822694788464063  # of ASE's unit of time in a fs; the same as ase.units.fs
 DENSE_LIMIT = 64  # atoms up to which all pairs are formed at once
 
 
@@ -82,18 +83,17 @@ class Frame:
             step: MD step of this instant.
             time: fs.
         """
-        from ase import units
-
         energy, forces = _held_results(atoms)
         arrays = atoms.arrays  # read as they are: ASE's methods copy them again
         numbers, positions = arrays["numbers"], arrays["positions"]
-        masses = atoms.get_masses().astype(np.float64, copy=False)  # its own copy already
+        masses = atoms.get_masses() if "masses" not in arrays else arrays["masses"].copy()
         momenta = arrays.get("momenta")
         if momenta is None:
             velocities = np.zeros(positions.shape)
         else:
-            velocities = momenta / masses[:, None] * units.fs
-        removed = sum(constraint.get_removed_dof(atoms) for constraint in atoms.constraints)
+            velocities = momenta / masses[:, None] * ASE_TIME_PER_FS
+        held = atoms.constraints
+        removed = sum(constraint.get_removed_dof(atoms) for constraint in held) if held else 0
         return cls(
             step, time, numbers.astype(np.int64), masses, positions.copy(), velocities, forces,
             energy, atoms.cell.array.copy(), atoms.pbc.copy(), removed,

@@ -12,12 +12,13 @@ from ase.neighborlist import neighbor_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdxai.frame import AMU_ANG2_PER_FS2, BOLTZMANN, Frame, find_pairs
+from mdxai.frame import AMU_ANG2_PER_FS2, ASE_TIME_PER_FS, BOLTZMANN, Frame, find_pairs
 
 
 def test_constants_are_those_of_ase():
     assert pytest.approx(units.kB, rel=1e-9) == BOLTZMANN
     assert pytest.approx(1 / units.fs**2, rel=1e-7) == AMU_ANG2_PER_FS2
+    assert units.fs == ASE_TIME_PER_FS
 
 
 def test_energies_and_temperature_equal_ase():
