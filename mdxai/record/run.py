@@ -247,6 +247,38 @@ class Run:
             held = self._held = self._steadily(lambda: self._group_of(row))
         return self._frame_of(held[2], row - held[0])
 
+    def first_frame(self) -> Frame | None:
+        """Return the first frame of the trajectory; None where there is none.
+
+        Raises:
+            RecordError: when its part is damaged.
+        """
+        for table in self.tables("trajectory"):
+            return self._frame_of(self._columns(table), 0)
+        return None
+
+    def last_frame(self, time: float = np.inf) -> Frame | None:
+        """Return the last frame up to a time (fs) whose positions are finite; None without any.
+
+        Only the part of the trajectory that holds it is read, or, where nothing in that is finite,
+        those before.
+
+        Raises:
+            RecordError: when a part is damaged.
+        """
+
+        def read() -> Frame | None:
+            for part in reversed(self.parts("trajectory")):
+                for table in reversed(list(self._groups(part))):
+                    columns = self._columns(table)
+                    finite = np.isfinite(columns["positions"]).all((1, 2))
+                    rows = np.flatnonzero(finite & (columns["time_fs"] <= time))
+                    if len(rows):
+                        return self._frame_of(columns, int(rows[-1]))
+            return None
+
+        return self._steadily(read)
+
     def _group_of(self, row: int) -> Held:
         """Return the row group that holds a frame: its first row, their number, its columns."""
         if not (row < _total(self._places) and all(p.path.exists() for _, p, _ in self._places)):
@@ -314,7 +346,11 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     """
     import mdxai.record.universe  # noqa: F401 (registers the format with MDAnalysis)
 
-    folder = Path(path)
+    return read_run(Path(path))
+
+
+def read_run(folder: Path) -> Run:
+    """Return a run without MDAnalysis being told, whose import takes long; else as `open_run`."""
     header = read_header(folder)
     return Run(folder, header, _system(folder, header))
 
