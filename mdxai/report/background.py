@@ -18,6 +18,7 @@ from mdxai.verdict import recorded_thresholds
 
 MOST_EVENTS = 40
 LONG = 12  # entries of a list that is written out
+UNITS = {"timestep": "timestep / fs", "temperature": "temperature / K"}
 WHAT_RAN = ("calculator", "engine", "parameters", "context", "record", "versions")
 
 
@@ -184,7 +185,7 @@ def _flat(content: Any, above: str = "") -> Iterator[tuple[str, str]]:
         yield above.strip(), _plain(content)
         return
     for key, value in content.items():
-        yield from _flat(value, f"{above} {key.replace('_', ' ')}")
+        yield from _flat(value, f"{above} {UNITS.get(key, key.replace('_', ' '))}")
 
 
 def _plain(value: Any) -> str:

@@ -9,6 +9,8 @@ from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from mdxai.report.figures import INK
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -26,6 +28,7 @@ def element(name: str, /, *children: str, **attributes: str) -> Html:
     text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
+        if value
     )
     end = "" if name in VOID else f"{joined(children)}</{name}>"
     return Html(f"<{name}{text}>{end}")
@@ -53,9 +56,13 @@ def table(headings: Mapping[str, str], rows: Iterable[Iterable[str]]) -> Html:
     return element("div", whole, class_="wide")
 
 
-def definitions(entries: Iterable[tuple[str, str]]) -> Html:
-    """Return terms with what they are."""
-    return element("dl", *(element("div", element("dt", k), element("dd", v)) for k, v in entries))
+def definitions(entries: Iterable[tuple[str, str]], last: str = "") -> Html:
+    """Return terms with what they are; `last` is the class of the last one."""
+    pairs = [joined([element("dt", term), element("dd", what)]) for term, what in entries]
+    kinds = [""] * (len(pairs) - 1) + [last]
+    return element(
+        "dl", *(element("div", pair, class_=kind) for pair, kind in zip(pairs, kinds, strict=False))
+    )
 
 
 def number(value: float, unit: str = "", digits: int = 3) -> Html:
@@ -72,13 +79,16 @@ def rounded(value: float, digits: int = 3) -> str:
     return (f"{int(value):,}" if whole else f"{value:.{digits}g}").replace("-", "−")
 
 
-def svg(draw: Callable[[Axes], None], size: tuple[float, float], label: str) -> Html:
+def svg(
+    draw: Callable[[Axes], None], size: tuple[float, float], label: str, *, white: bool = False
+) -> Html:
     """Return a figure as markup.
 
     Args:
         draw: draws into the axes that it is given.
         size: inches.
         label: what it shows, for those who cannot see it.
+        white: keep it on white where the page is dark.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -93,6 +103,8 @@ def svg(draw: Callable[[Axes], None], size: tuple[float, float], label: str) -> 
                 "font.size": 8.5,
                 "axes.formatter.useoffset": False,
                 "axes.linewidth": 0.7,
+                "axes.edgecolor": INK,
+                "text.color": INK,
             }
         )
         figure = Figure(figsize=size)
@@ -102,10 +114,10 @@ def svg(draw: Callable[[Axes], None], size: tuple[float, float], label: str) -> 
         text = StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
-    return _inline(text.getvalue(), label)
+    return _inline(text.getvalue(), label, white=white)
 
 
-def _inline(text: str, label: str) -> Html:
+def _inline(text: str, label: str, *, white: bool) -> Html:
     """Return a file of matplotlib's as part of a page: short, without names that it would share
     with the other figures.
     """
@@ -116,8 +128,10 @@ def _inline(text: str, label: str) -> Html:
     text = re.sub(r"font: (?:[a-z0-9]+ )?([\d.]+px)[^;\"]*", r"font-size: \1", text)
     text = re.sub(r'(?<= )(?:d|x|y|transform)="[^"]*"', _short, text)
     text = re.sub(r">\s+<", "><", text)
-    text = re.sub(r"(?<=[ :])#([0-9a-f]{6})", r"var(--c\1,#\1)", text)  # a dark page changes some
-    return Html(text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1))
+    if not white:  # a dark page changes some colours
+        text = re.sub(r"(?<=[ :])#([0-9a-f]{6})", r"var(--c\1,#\1)", text)
+    start = f'<svg role="img" aria-label="{escape(label)}"' + (' class="white"' if white else "")
+    return Html(text.replace("<svg", start, 1))
 
 
 def _short(match: re.Match[str]) -> str:

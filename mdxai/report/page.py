@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -78,13 +79,18 @@ def report_page(story: Story, beside: Path) -> str:
     return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
 
 
+def _subscripts(formula: str) -> Html:
+    pieces = re.split(r"(\d+)", formula)
+    return joined(element("sub", p) if p.isdigit() else p for p in pieces)
+
+
 def _content(story: Story, name: str, beside: Path) -> list[Html]:
     made = f"mdxai {story.header.get('versions', {}).get('mdxai', '')}".strip()
     now = datetime.now().astimezone().isoformat(" ", "minutes")
     return [
         element(
             "header",
-            element("h1", story.formula, element("span", f" by {name}")),
+            element("h1", _subscripts(story.formula), element("span", f" by {name}")),
             element("p", str(story.run.path), class_="path"),
         ),
         sections.headline(story),

@@ -54,7 +54,8 @@ class Clock:
         """Draw the axis, the onset, and where the curve is not finite."""
         name, size = self.unit
         ax.set_xlabel(f"time / {name}", color=INK, labelpad=1)
-        ax.set_xlim(self.start / size, max(self.end / size, self.start / size + 1e-3))
+        only = 0.5 * (self.start == self.end)  # fs beside a single frame
+        ax.set_xlim((self.start - only) / size, (self.end + only) / size)
         if self.onset is not None:
             ax.axvline(self.onset / size, color=ALARM, lw=1.1)
         if len(curve.not_finite):
@@ -86,7 +87,7 @@ def deviation_plot(
             top = min(largest, CUT * limits[0]) if limits else largest
             mark_thresholds(ax, threshold, top)
             _say_if_cut(ax, curve.values)
-        ax.set_ylabel(name.replace("_", " ") + ("" if unit == "1" else f" / {unit}"), color=INK)
+        ax.set_ylabel("value" if unit == "1" else unit, color=INK)
         clock.mark(ax, curve)
 
     return svg(draw, SMALL, f"{name} over time")
@@ -166,9 +167,10 @@ def molecule_picture(
         attribution = None if explained is None else _attribution(frame, explained)
         draw_molecule(frame, attribution, strongest=8, bonds=bonds, marked=marked, ax=ax)
         ax.set_title("")
-        ax.set_position((0.0, 0.08, 1.0, 0.92))
+        ax.set_position((0.02, 0.1, 0.96, 0.9))
 
-    return svg(draw, SQUARE, "the molecule with its strongest interactions")
+    label = "the molecule with its strongest interactions"
+    return svg(draw, SQUARE, label, white=True)  # the colours of elements are made for it
 
 
 def _attribution(frame: Frame, explained: ExplainedFrame) -> Attribution:

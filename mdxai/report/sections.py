@@ -22,9 +22,9 @@ from mdxai.report.plots import (
 from mdxai.report.series import Curve
 from mdxai.report.story import Story
 from mdxai.statistics import BondClassChannels
-from mdxai.verdict import Finding, Verdict, recorded_thresholds
+from mdxai.verdict import Finding, Stability, Verdict, recorded_thresholds
 
-PANELS, STRONGEST, CHANGED = 6, 12, 6
+PANELS, STRONGEST, CHANGED, NAMED = 6, 12, 6, 4
 WORDS = {"two_body": "two-body relevance", "flow": "flow of relevance"}
 
 
@@ -83,7 +83,7 @@ def headline(story: Story) -> Html:
     lead = element("p", *_lead(verdict), class_="lead")
     return element(
         "div", element("p", str(verdict.stability), class_="word"), lead,
-        definitions(_why(story, verdict)), class_=f"verdict {verdict.stability}",
+        definitions(_why(story, verdict), "advice"), class_=f"verdict {verdict.stability}",
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def _lead(verdict: Verdict) -> Iterator[str]:
     elif verdict.findings:
         n = len(verdict.findings)
         yield f"nothing broke, but {n} {'law' if n == 1 else 'laws'} gave a warning, in "
-    elif str(verdict.stability) == "stable":
+    elif verdict.stability == Stability.STABLE:
         yield "nothing broke in "
     else:
         yield "too little to judge in "
@@ -109,7 +109,7 @@ def _why(story: Story, verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield first, principle(cause.principle)
     yield "When", moment(cause.time_fs)
     yield "How far", joined([number(cause.value, cause.unit), ", allowed ", _allowed(cause)])
-    yield "By atoms", story.label(*cause.atoms) or "the system as a whole"
+    yield "By atoms", atoms(story, cause) or "the system as a whole"
     yield "What to do", cause.advice
 
 
@@ -117,19 +117,27 @@ def _allowed(finding: Finding) -> Html:
     return Html("any finite value") if np.isinf(finding.threshold) else number(finding.threshold)
 
 
+def atoms(story: Story, finding: Finding) -> Html:
+    """Return its atoms, the first of many."""
+    rest = len(finding.atoms) - NAMED
+    name = element("span", story.label(*finding.atoms[:NAMED]), class_="atoms")
+    return joined([name, f" and {rest:,} more"] if rest > 0 else [name] if finding.atoms else [])
+
+
 def findings(story: Story) -> Html:
     """Return the table of all that was broken or warned of."""
     verdict = story.verdict
-    if verdict is None or not verdict.findings:
-        return section("Findings", remark("Every law that was checked was obeyed."
-                       if verdict is not None else "There is nothing to judge yet."))  # fmt: skip
+    if verdict is None or verdict.stability == Stability.INCONCLUSIVE:
+        return section("Findings", remark("There are too few frames to judge."))
+    if not verdict.findings:
+        return section("Findings", remark("Every law that was checked was obeyed."))
     headings = {"law": "text", "": "text", "since": "number", "at first": "number",
                 "worst": "number", "allowed": "number", "unit": "text", "atoms": "text",
                 "what to do": "text prose"}  # fmt: skip
     rows = [
         (principle(f.principle), element("span", f.severity, class_=f"tag {f.severity}"),
          moment(f.time_fs), number(f.value), number(f.worst), _allowed(f), f.unit,
-         story.label(*f.atoms), f.advice)
+         atoms(story, f), f.advice)
         for f in verdict.findings
     ]  # fmt: skip
     return section("Findings", table(headings, rows))
@@ -157,7 +165,7 @@ def deviations(story: Story) -> Html:
 
 
 def _not_measured(curve: Curve) -> str:
-    return "" if curve.n_measured else " It could not be measured."
+    return "" if curve.n_measured else "It could not be measured."
 
 
 def energy_and_temperature(story: Story) -> Html:
@@ -221,14 +229,15 @@ def _pairs(story: Story, found: Interactions) -> Iterator[Html]:
     until = "" if story.clock.onset is None else " before the onset"
     yield element("h3", "Strongest pairs")
     yield _means_table(story, means.first(STRONGEST), changed=False)
-    yield remark(f"Means over {means.n_frames:,} explained frames{until}, ± their standard "
+    yield remark(f"Means over the explained frames{until} ({means.n_frames:,}), ± their standard "
                  "deviation, strongest by mean absolute relevance.")  # fmt: skip
     if means.n_late:
         yield element("h3", "Most changed before the onset")
         yield _means_table(story, means.most_changed(CHANGED), changed=True)
         yield joined([element(
-            "p", f"The {means.n_late:,} explained frames of the last ", moment(story.late_fs),
-            f" before the onset against the {means.n_frames:,} before these.", class_="remark",
+            "p", "Late: the explained frames of the last ", moment(story.late_fs),
+            f" before the onset ({means.n_late:,}), against those before ({means.n_frames:,}).",
+            class_="remark",
         )])  # fmt: skip
 
 
