@@ -279,7 +279,7 @@ def test_means_of_pairs_equal_a_data_frame(tmp_path):
     write_run(tmp_path / "run", steps=60)
     run = mdxai.open_run(tmp_path / "run")
     end, late = 20.3, 6.0  # fs
-    found = read_interactions(run, Window(end, late, step=31))
+    found = read_interactions(run, Window(end, late, shown=15.9))
     pairs = run.pairs_table().to_pandas().astype({"two_body_eV": float, "distance_ang": float})
     usual = pairs[pairs.time_fs < end - late].groupby(["i", "j"])
     last = pairs[(pairs.time_fs >= end - late) & (pairs.time_fs < end)].groupby(["i", "j"])
@@ -300,14 +300,16 @@ def test_means_of_pairs_equal_a_data_frame(tmp_path):
 
 def test_how_pairs_changed_before_the_onset_is_told(tmp_path):
     writer = write_run(tmp_path / "run", steps=60, finish=False)
-    finding = {"principle": "law1", "severity": "unstable", "time_fs": 20.0, "value": 9.0,
-               "worst": 9.0, "threshold": 1.0, "unit": "eV", "atoms": [0, 2], "advice": "stop"}  # fmt: skip
+    finding = {
+        "principle": "law1", "severity": "unstable", "time_fs": 20.0, "value": 9.0, "worst": 9.0,
+        "threshold": 1.0, "unit": "eV", "atoms": [0, 2], "advice": "stop",
+    }  # fmt: skip
     write_verdict(writer.path, {
         "stability": "unstable", "onset_fs": 20.0, "duration_fs": 29.5, "n_frames": 60,
         "findings": [finding], "unavailable": {}, "start_fs": 0.0,
     })  # fmt: skip
     page = page_of(tmp_path / "run")
-    window = Window(20.0, 10.0, step=40)  # half of what there was before the onset
+    window = Window(20.0, 10.0, shown=20.0)  # half of what there was before the onset
     means = read_interactions(mdxai.open_run(tmp_path / "run"), window).means
     rows, expected = page.table("late / eV")[1:], means.most_changed(6)
     assert len(rows) == 6

@@ -80,12 +80,12 @@ class Interactions:
 @dataclass(frozen=True, slots=True)
 class Window:
     """Which frames count. end: fs, from which on none does. late: fs before, which is told apart.
-    step: that of the frame to be shown.
+    shown: fs, of the frame to be shown.
     """
 
     end: float = np.inf
     late: float = 0.0
-    step: int = 2**62
+    shown: float = np.inf
 
 
 def read_interactions(run: Run, window: Window) -> Interactions | None:
@@ -102,14 +102,10 @@ def read_interactions(run: Run, window: Window) -> Interactions | None:
         return None
     sums = _Sums(len(numbers), window) if len(numbers) <= MOST_ATOMS else None
     moments = None if profile.num_rows else _moments(run, numbers)
-    after = -1
-    if sums is None and moments is None:  # then only one frame is wanted
-        after = max((p.first for p in parts if p.first <= window.step), default=0) - 1
-    shown, measure = None, MEASURES[0]
-    for table in run.tables("pairs", after=after):
-        measure = next(name for name in MEASURES if f"{name}_eV" in table.column_names)
-        rows = _Rows.of(table, measure)
-        shown = _last_until(rows, window.step) or shown
+    shown = run.last_pairs(window.shown)
+    measure = next((name for name in MEASURES if f"{name}_eV" in shown.column_names), MEASURES[0])
+    wanted = sums is not None or moments is not None
+    for rows in (_Rows.of(table) for table in run.tables("pairs")) if wanted else ():
         if sums is not None:
             sums.update(rows, several=measure == "flow")
         if moments is not None:
@@ -117,7 +113,8 @@ def read_interactions(run: Run, window: Window) -> Interactions | None:
             moments.update(channels, rows.distances, np.abs(rows.strengths))
     if moments is not None:
         profile = profile_table(moments, parts[-1].last)
-    return Interactions(measure, None if sums is None else sums.means(), shown, profile)
+    frame = _Rows.of(shown).frame() if shown.num_rows else None
+    return Interactions(measure, None if sums is None else sums.means(), frame, profile)
 
 
 def _moments(run: Run, numbers: Ints) -> BinnedMoments | None:
@@ -139,7 +136,9 @@ class _Rows:
     strengths: Floats
 
     @classmethod
-    def of(cls, table: pa.Table, measure: str) -> _Rows:
+    def of(cls, table: pa.Table) -> _Rows:
+        measure = next(name for name in MEASURES if f"{name}_eV" in table.column_names)
+
         def column(name: str, kind: Any) -> Any:
             return table[name].to_numpy().astype(kind)
 
@@ -149,18 +148,12 @@ class _Rows:
             column(f"{measure}_eV", np.float64),
         )  # fmt: skip
 
-
-def _last_until(rows: _Rows, step: int) -> ExplainedFrame | None:
-    """Return the last frame of a row group that is not after a step."""
-    end = int(np.searchsorted(rows.steps, step, side="right"))
-    if not end:
-        return None
-    begin = int(np.searchsorted(rows.steps, rows.steps[end - 1]))
-    own = slice(begin, end)
-    return ExplainedFrame(
-        int(rows.steps[begin]), float(rows.times[begin]), rows.i[own].copy(), rows.j[own].copy(),
-        rows.distances[own].copy(), rows.strengths[own].copy(),
-    )  # fmt: skip
+    def frame(self) -> ExplainedFrame:
+        """Return the rows of a single step."""
+        return ExplainedFrame(
+            int(self.steps[0]), float(self.times[0]), self.i, self.j, self.distances,
+            self.strengths,
+        )  # fmt: skip
 
 
 class _Sums:

@@ -82,8 +82,8 @@ class Story:
     def interactions(self) -> Interactions | None:
         """What the explained frames say; those before the onset of an unstable run."""
         onset = self.clock.onset
-        step = self.scene.step if self.scene is not None else 2**62
-        window = Window(np.inf if onset is None else onset, self.late_fs, step)
+        shown = self.scene.time if self.scene is not None else np.inf
+        window = Window(np.inf if onset is None else onset, self.late_fs, shown)
         return read_interactions(self.run, window)
 
     @cached_property
