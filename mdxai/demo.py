@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from mdxai.calculators import load_calculator
 from mdxai.monitor import Monitor
 from mdxai.record import RecordWarning, open_run, refuse_other_run
-from mdxai.report import attempt_report, run_figure
-from mdxai.report.page import PAGE
 from mdxai.simulation import RunSettings, read_structure, simulate
 
 if TYPE_CHECKING:
@@ -83,6 +81,9 @@ def run_demo(out: Path, steps: int, bar: Bar) -> dict[str, DemoResult]:
 
 
 def _run_one(name: str, settings: RunSettings, folder: Path, bar: Bar) -> DemoResult:
+    from mdxai.report import attempt_report, run_figure
+    from mdxai.report.page import PAGE
+
     calculator = load_calculator(name, dtype=DTYPE)
     atoms = read_structure(MOLECULE)
     with bar(name) as progress:

@@ -77,7 +77,7 @@ def events(story: Story) -> Html:
 def _told(content: Mapping[str, Any]) -> str:
     if "text" in content:
         return str(content["text"])
-    return "; ".join(f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in content.items())
+    return "; ".join(f"{name}: {value}" for name, value in _flat(content))
 
 
 def files(story: Story, beside: Path) -> Html:
