@@ -226,6 +226,7 @@ def run(
         )  # fmt: skip
         raise typer.Exit(EXIT_STOPPED)
     _save_figure(run_figure, out)
+    _save_page(out)
     _print_run(monitor, out, quiet, as_json)
     if monitor.halted_by is not None:
         raise typer.Exit(EXIT_HALTED)
@@ -274,6 +275,14 @@ def _save_figure(draw: Callable[..., Any], out: Path) -> None:
         )  # fmt: skip
 
 
+def _save_page(out: Path) -> None:
+    from mdxai.report import attempt_report
+
+    complaint = attempt_report(out)
+    if complaint is not None:
+        errors.print(_escape(complaint), soft_wrap=True)
+
+
 def _print_run(monitor: Monitor, out: Path, quiet: bool, as_json: bool) -> None:
     if as_json:
         print(_json(json.loads((out / "verdict.json").read_text()) | {"run": str(out)}))
@@ -283,7 +292,7 @@ def _print_run(monitor: Monitor, out: Path, quiet: bool, as_json: bool) -> None:
         for warning in monitor.warnings:
             console.print(f"  {_escape(str(warning))}", soft_wrap=True)
         console.print(
-            f"monitoring took {monitor.cost.share:.0%} of the run; record and figure in {out}",
+            f"monitoring took {monitor.cost.share:.0%} of the run; record and page in {out}",
             soft_wrap=True,
         )
 
@@ -432,7 +441,7 @@ def replay(
             early_warning=early_warning and load_calibration(early_warning, alarms_per_ns),
             progress=None if status is None
             else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
-            context={"command": shlex.join(sys.argv)},
+            context={"command": shlex.join(sys.argv)}, report=False,
         )  # fmt: skip
     if monitor.stopped_by is not None:
         errors.print(
@@ -441,10 +450,32 @@ def replay(
         )  # fmt: skip
         raise typer.Exit(EXIT_STOPPED)
     _save_figure(run_figure, out)
+    _save_page(out)
     _print_run(monitor, out, quiet, as_json)
     if monitor.halted_by is not None:
         raise typer.Exit(EXIT_HALTED)
     raise typer.Exit(_exit_code(str(monitor.verdict.stability)))
+
+
+@app.command()
+@_clean_exit
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, of a single run. Default: RUN/report.html")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a run as one HTML page: verdict, figures, findings; also while the run goes on."""
+    if out is not None and len(runs) > 1:
+        raise typer.BadParameter(f"--out is the file of one run, got {len(runs)} runs")
+    with nullcontext() if quiet else errors.status("reading"):
+        from mdxai.report import write_report
+
+        for run in runs:
+            path = write_report(run, out)
+            if not quiet:
+                print(path)
 
 
 @app.command()
@@ -1002,9 +1033,8 @@ def demo(
         print(_json({name: result.as_dict() for name, result in results.items()}))
     elif not quiet:
         Console().print(comparison(results))
-        errors.print(
-            f"figures: {', '.join(str(r.figure) for r in results.values())}", soft_wrap=True
-        )
+        pages = [str(result.report) for result in results.values() if result.report]
+        errors.print(f"pages: {', '.join(pages)}; a figure beside each", soft_wrap=True)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdxai.calculators import load_calculator
 from mdxai.monitor import Monitor
-from mdxai.record import open_run, refuse_other_run
-from mdxai.report import run_figure
+from mdxai.record import RecordWarning, open_run, refuse_other_run
 from mdxai.simulation import RunSettings, read_structure, simulate
 
 if TYPE_CHECKING:
@@ -33,13 +33,17 @@ Bar = Callable[[str], AbstractContextManager[Callable[[Monitor], None] | None]]
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """One run of the demo. `symbols` are those of its atoms, cost that of the monitor."""
+    """One run of the demo. `symbols` are those of its atoms, cost that of the monitor.
+
+    report: its page, where that could be written.
+    """
 
     card: Card
     verdict: Verdict
     symbols: tuple[str, ...]
     monitor_share: float
     figure: Path
+    report: Path | None
 
     @property
     def broken_by(self) -> str:
@@ -54,6 +58,7 @@ class DemoResult:
             "broken_by": self.broken_by,
             "monitor_share": self.monitor_share,
             "figure": str(self.figure),
+            "report": None if self.report is None else str(self.report),
         }
 
 
@@ -76,15 +81,22 @@ def run_demo(out: Path, steps: int, bar: Bar) -> dict[str, DemoResult]:
 
 
 def _run_one(name: str, settings: RunSettings, folder: Path, bar: Bar) -> DemoResult:
+    from mdxai.report import attempt_report, run_figure
+    from mdxai.report.page import PAGE
+
     calculator = load_calculator(name, dtype=DTYPE)
     atoms = read_structure(MOLECULE)
     with bar(name) as progress:
         monitor = simulate(calculator, atoms, settings, folder, progress=progress)
     figure = folder / "figure.png"
     run_figure(open_run(folder)).savefig(figure, dpi=120)
+    complaint = attempt_report(folder)
+    if complaint is not None:
+        warnings.warn(complaint, RecordWarning, stacklevel=2)
     return DemoResult(
-        calculator.card, monitor.verdict, tuple(atoms.symbols), monitor.cost.share, figure
-    )
+        calculator.card, monitor.verdict, tuple(atoms.symbols), monitor.cost.share, figure,
+        folder / PAGE if complaint is None else None,
+    )  # fmt: skip
 
 
 def comparison(results: Mapping[str, DemoResult]) -> Table:

@@ -145,6 +145,8 @@ class Monitor:
             each early warning.
         record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
+        report: write report.html, the page of the run, when it has come to its end: not after a
+            signal or an exception, when time is short.
 
     Raises:
         RecordError: when `path` already holds a run.
@@ -168,6 +170,7 @@ class Monitor:
         on_warning: Hearing = "warn",
         record: RecordSettings | None = None,
         context: Mapping[str, Any] | None = None,
+        report: bool = True,
     ) -> None:
         wanted = (expected,) if isinstance(expected, str) else tuple(expected)
         self._choices = Choices(
@@ -211,6 +214,7 @@ class Monitor:
         self.cost = Cost()
         self._overhead = Overhead(max_overhead, self.cost)
         self._news: list[EarlyWarning] = []
+        self._writes_page = report
         self.saves = True  # checkpoints by itself when they are due
         self.last_step: int | None = None
         self.last_attribution: Attribution | None = None
@@ -665,7 +669,9 @@ class Monitor:
         """
         self._catch_up()
         by = interrupted_by or self.stopped_by
+        written = None
         if self._writer is not None and self._writer.open:
+            written = self._writer.path
             content = self.verdict.as_dict() | {
                 "interrupted_by": by,
                 "halted_by": self._halted_by,
@@ -680,6 +686,12 @@ class Monitor:
             self._writer.finish(content, self.profile, state, step)
         atexit.unregister(self._finish_late)
         self._finished = True
+        if written is not None and by is None and self._writes_page:
+            from mdxai.report import attempt_report  # draws, so it takes a while to import
+
+            complaint = attempt_report(written)
+            if complaint is not None:
+                warnings.warn(complaint, RecordWarning, stacklevel=2)
 
     def _between_steps(self) -> bool:
         """Whether the engine is: after an error that the caller has dealt with it may not be."""

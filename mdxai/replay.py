@@ -124,6 +124,7 @@ def replay(  # noqa: PLR0913 (every choice of a user's one line)
     early_warning: Calibration | str | os.PathLike[str] | None = None,
     progress: Callable[[Monitor], None] | None = None,
     context: Mapping[str, Any] | None = None,
+    report: bool = True,
 ) -> Monitor:
     """Check every frame of a trajectory, explain some, record and judge; as live, with a verdict.
 
@@ -148,6 +149,7 @@ def replay(  # noqa: PLR0913 (every choice of a user's one line)
         early_warning: as for `Monitor`.
         progress: called with the monitor every 20 frames.
         context: further entries for run.toml.
+        report: as for `Monitor`.
 
     Raises:
         TrajectoryError, CalculatorError, RecordError, ReplayError: when it cannot be done.
@@ -161,7 +163,7 @@ def replay(  # noqa: PLR0913 (every choice of a user's one line)
     monitor = Monitor(
         engine, out, attribute_every=attribute_every, gamma=gamma, thresholds=thresholds,
         expected=expected, on_unstable="halt" if halt else "ignore", context=context,
-        early_warning=early_warning, on_warning="ignore",
+        early_warning=early_warning, on_warning="ignore", report=report,
     )  # fmt: skip
     work = Work(calculator, engine.evaluates, gamma if attribute_every else None)
     size = 1 if trajectory.parameters.get("live") else _chunk_size(engine.first)

@@ -273,6 +273,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
     def _made(self, k: int, engine: SchNetPackEngine, step: int | None) -> Monitor:
         name = self.names[k]
         reactions: dict[str, Any] = {
+            "report": False,  # `mdxai report` writes those that are wanted
             "on_unstable": "ignore" if self._on_unstable == "ignore" else partial(self._note, k),
             "on_warning": partial(_tell, name),
         }

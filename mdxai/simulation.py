@@ -288,6 +288,7 @@ def _monitor(
             checkpoint_seconds=settings.checkpoint_seconds,
         ),
         "context": context,
+        "report": False,  # whoever asked for the run writes it, when all stretches are done
     }
     if start == "rollback" and out is not None:
         changes = {"timestep_fs": settings.timestep, "seed": settings.seed}

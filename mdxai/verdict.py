@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from mdxai.principles import Deviation
 from mdxai.record import RecordError, Run
@@ -82,6 +82,32 @@ class Verdict:
                 if not math.isfinite(finding[key]):
                     finding[key] = None
         return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the verdict that `as_dict` gave; values that were not finite are NaN, or inf for a
+        threshold.
+
+        Raises:
+            RecordError: for what is no verdict.
+        """
+        try:
+            findings = tuple(
+                Finding(**finding | {
+                    "atoms": tuple(finding["atoms"]),
+                    **{key: math.nan if finding[key] is None else float(finding[key])
+                       for key in ("value", "worst")},
+                    "threshold": math.inf if finding["threshold"] is None
+                    else float(finding["threshold"]),
+                })
+                for finding in plain["findings"]
+            )  # fmt: skip
+            return cls(
+                Stability(plain["stability"]), plain["onset_fs"], plain["duration_fs"],
+                plain["n_frames"], findings, dict(plain["unavailable"]), plain["start_fs"],
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"this is no verdict: {error!r}") from error
 
     def __str__(self) -> str:
         start = f" from {self.start_fs:g} fs on" if self.start_fs else ""

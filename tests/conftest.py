@@ -23,6 +23,13 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_pages(request, monkeypatch):
+    """Hundreds of monitors finish in these tests: a page is made only where one asks for it."""
+    if request.node.get_closest_marker("pages") is None:
+        monkeypatch.setattr("mdxai.report.attempt_report", lambda folder: None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of public data sets: $MDXAI_DATA, or `shared/data` beside the repository."""

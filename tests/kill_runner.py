@@ -66,7 +66,7 @@ def run(path: Path, steps: int) -> None:
     dynamics = Langevin(
         atoms, 0.5 * units.fs, temperature_K=500, friction=0.02, fixcm=False, rng=rng
     )
-    with Monitor.resume(dynamics, path, attribute_every=5, record=RECORD) as monitor:
+    with Monitor.resume(dynamics, path, attribute_every=5, record=RECORD, report=False) as monitor:
         dynamics.attach(monitor)
         dynamics.run(steps - dynamics.nsteps)
 

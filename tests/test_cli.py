@@ -204,13 +204,14 @@ def test_calculators_lists_the_shipped_ones():
     assert "painn-ethanol" in invoke("calculators").stdout
 
 
+@pytest.mark.pages
 def test_demo_with_few_steps(tmp_path):
     result = invoke("demo", "--steps", 20, "--out", tmp_path / "demo")
     assert result.exit_code == 0
     for word in ("verdict", "onset", "broken first", "by atoms", "cost of the monitor"):
         assert word in result.stdout
     figures = list((tmp_path / "demo").glob("*/figure.png"))
-    assert len(figures) == 2
+    assert len(figures) == len(list((tmp_path / "demo").glob("*/report.html"))) == 2
     assert invoke("demo", "--steps", 20, "--out", tmp_path / "demo").exit_code == 2
     assert invoke("demo", "--steps", 0, "--out", tmp_path / "none").exit_code == 2
 

@@ -14,9 +14,9 @@ import mdxai
 PACKAGE = Path(mdxai.__file__).parent
 ORDER = (
     "frame", "state", "calculators", "attribution", "statistics", "principles", "record",
-    "thresholds", "verdict", "check", "engines", "overhead", "blackbox", "interruption",
+    "thresholds", "verdict", "report", "check", "engines", "overhead", "blackbox", "interruption",
     "early_warning", "preparation", "monitor", "replicas", "simulation", "labelling", "replay",
-    "analysis", "export", "association", "report", "study", "demo", "cli", "testing",
+    "analysis", "export", "association", "study", "demo", "cli", "testing",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -19,6 +19,7 @@ from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles import Deviation
 from mdxai.principles.glance import glance
 from mdxai.record.settings import RecordSettings
+from mdxai.statistics import BinnedMoments
 
 SCALARS = ("time_fs", "potential_energy_eV", "kinetic_energy_eV", "temperature_K")
 VECTORS = ("positions", "velocities", "forces")
@@ -267,6 +268,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def profile_table(profile: BinnedMoments, step: int) -> pa.Table:
+    """Return relevance against distance as `Run.profile_table` gives it, up to a step."""
+    channel, column = np.nonzero(profile.count)
+    return pa.table(
+        {
+            "step": np.full(len(channel), step, dtype=np.int64),
+            "channel": pa.array([profile.channels[c] for c in channel], pa.string()),
+            "bin_left_ang": profile.bin_edges[column],
+            "bin_right_ang": profile.bin_edges[column + 1],
+            "count": profile.count[channel, column],
+            "mean_eV": profile.mean[channel, column],
+            "std_eV": np.sqrt(profile.variance[channel, column]),
+            "min_eV": profile.minimum[channel, column],
+            "max_eV": profile.maximum[channel, column],
+        }
+    )
 
 
 class Gathered:

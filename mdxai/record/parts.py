@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,16 +117,36 @@ def read_groups(part: Part, columns: Sequence[str] | None = None) -> Iterator[pa
         FileNotFoundError: when it is gone, as after a merge.
         RecordError: when it cannot be read or lacks a column.
     """
+    with _opened(part) as file:
+        names = file.schema_arrow.names
+        absent = [name for name in columns or () if name not in names]
+        if absent:
+            raise RecordError(f"{part.path} has no column {absent[0]!r}")
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(
+                group, None if columns is None else list(columns), use_threads=False
+            )
+
+
+def read_groups_back(part: Part, time: float) -> Iterator[pa.Table]:
+    """Yield row groups from the last to the first, less those that begin after a time (fs).
+
+    Raises:
+        FileNotFoundError, RecordError: as for `read_groups`.
+    """
+    with _opened(part) as file:
+        for group in reversed(range(file.num_row_groups)):
+            begin = file.read_row_group(group, ["time_fs"], use_threads=False)["time_fs"][0]
+            if begin.as_py() <= time:
+                yield file.read_row_group(group, use_threads=False)
+
+
+@contextmanager
+def _opened(part: Part) -> Iterator[pq.ParquetFile]:
+    """Open a part; what it cannot be read for becomes a RecordError, but not that it is gone."""
     try:
         with pq.ParquetFile(part.path) as file:
-            names = file.schema_arrow.names
-            absent = [name for name in columns or () if name not in names]
-            if absent:
-                raise RecordError(f"{part.path} has no column {absent[0]!r}")
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(
-                    group, None if columns is None else list(columns), use_threads=False
-                )
+            yield file
     except (FileNotFoundError, RecordError):
         raise
     except PARQUET_ERRORS as error:

@@ -16,7 +16,15 @@ from mdxai.frame import Bools, Floats, Frame, Ints
 from mdxai.record.columns import EVENTS, VECTORS
 from mdxai.record.files import RecordError
 from mdxai.record.header import HEADER, read_header, read_verdict
-from mdxai.record.parts import Part, count_rows, list_parts, read_groups, unique_events, verify
+from mdxai.record.parts import (
+    Part,
+    count_rows,
+    list_parts,
+    read_groups,
+    read_groups_back,
+    unique_events,
+    verify,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,6 +255,56 @@ class Run:
             held = self._held = self._steadily(lambda: self._group_of(row))
         return self._frame_of(held[2], row - held[0])
 
+    def first_frame(self) -> Frame | None:
+        """Return the first frame of the trajectory; None where there is none.
+
+        Raises:
+            RecordError: when its part is damaged.
+        """
+        for table in self.tables("trajectory"):
+            return self._frame_of(self._columns(table), 0)
+        return None
+
+    def last_frame(self, time: float = np.inf) -> Frame | None:
+        """Return the last frame up to a time (fs) whose positions are finite; None without any.
+
+        A row group is in memory at a time.
+
+        Raises:
+            RecordError: when a part is damaged.
+        """
+
+        def read() -> Frame | None:
+            for table in self._backwards("trajectory", time):
+                columns = self._columns(table)
+                finite = np.isfinite(columns["positions"]).all((1, 2))
+                rows = np.flatnonzero(finite & (columns["time_fs"] <= time))
+                if len(rows):
+                    return self._frame_of(columns, int(rows[-1]))
+            return None
+
+        return self._steadily(read)
+
+    def last_pairs(self, time: float = np.inf) -> pa.Table:
+        """Return the rows of the last explained frame up to a time (fs); empty without any.
+
+        Raises:
+            RecordError: when a part is damaged.
+        """
+
+        def read() -> pa.Table:
+            for table in self._backwards("pairs", time):
+                steps, times = table["step"].to_numpy(), table["time_fs"].to_numpy()
+                return table.filter(steps == steps[times <= time][-1])
+            return pa.table({})
+
+        return self._steadily(read)
+
+    def _backwards(self, kind: str, time: float) -> Iterator[pa.Table]:
+        for part in reversed(self.parts(kind)):
+            self._verify(part)
+            yield from read_groups_back(part, time)
+
     def _group_of(self, row: int) -> Held:
         """Return the row group that holds a frame: its first row, their number, its columns."""
         if not (row < _total(self._places) and all(p.path.exists() for _, p, _ in self._places)):
@@ -314,7 +372,11 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     """
     import mdxai.record.universe  # noqa: F401 (registers the format with MDAnalysis)
 
-    folder = Path(path)
+    return read_run(Path(path))
+
+
+def read_run(folder: Path) -> Run:
+    """Return a run without MDAnalysis being told, whose import takes long; else as `open_run`."""
     header = read_header(folder)
     return Run(folder, header, _system(folder, header))
 

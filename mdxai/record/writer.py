@@ -19,7 +19,7 @@ from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle
 from mdxai.record.checkpoint import Checkpoint, snapshot, write_checkpoint
 from mdxai.record.claim import Claim, DirectoryTakenOver
-from mdxai.record.columns import Gathered, event_text
+from mdxai.record.columns import Gathered, event_text, profile_table
 from mdxai.record.files import RecordError, make_folder
 from mdxai.record.header import SCHEMA, versions, without_none, write_header, write_verdict
 from mdxai.record.leftovers import drop_repeated
@@ -344,7 +344,7 @@ class RunWriter:
         self._submit(self._merge_all)
         self._wait()
         if profile is not None and profile.count.any():
-            write_part(self.path, "profile", [_profile_table(profile, self._seen)])
+            write_part(self.path, "profile", [profile_table(profile, self._seen)])
         write_verdict(self.path, {**verdict, "parts": self._names_of_parts()})
         drop_repeated(self.path, retained=self.settings.retain is not None)
         self.close()
@@ -384,20 +384,3 @@ def refuse_other_run(path: Path) -> None:
         raise RecordError(
             f"{path} already holds a run; choose another directory, or remove that one first"
         )
-
-
-def _profile_table(profile: BinnedMoments, step: int) -> pa.Table:
-    channel, column = np.nonzero(profile.count)
-    return pa.table(
-        {
-            "step": np.full(len(channel), step, dtype=np.int64),
-            "channel": pa.array([profile.channels[c] for c in channel], pa.string()),
-            "bin_left_ang": profile.bin_edges[column],
-            "bin_right_ang": profile.bin_edges[column + 1],
-            "count": profile.count[channel, column],
-            "mean_eV": profile.mean[channel, column],
-            "std_eV": np.sqrt(profile.variance[channel, column]),
-            "min_eV": profile.minimum[channel, column],
-            "max_eV": profile.maximum[channel, column],
-        }
-    )

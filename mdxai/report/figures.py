@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from ase.data import chemical_symbols
 
+from mdxai.frame import Floats, Ints
 from mdxai.record import Run
 from mdxai.thresholds import Threshold
 from mdxai.verdict import Verdict, judge, recorded_thresholds
@@ -43,7 +46,7 @@ def run_figure(run: Run, title: str | None = None) -> Figure:
     from matplotlib.figure import Figure
 
     verdict = judge(run)
-    shown = _shown(run, verdict)
+    shown = most_telling(run, verdict)
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     grid = figure.add_gridspec(len(shown), 2, width_ratios=(1.15, 1))
     axes = [figure.add_subplot(grid[row, 0]) for row in range(len(shown))]
@@ -53,11 +56,11 @@ def run_figure(run: Run, title: str | None = None) -> Figure:
     return figure
 
 
-def _shown(run: Run, verdict: Verdict) -> list[str]:
-    """Return the principles to plot: the gravest findings, then the usual ones."""
+def most_telling(run: Run, verdict: Verdict, n: int = PANELS) -> list[str]:
+    """Return the n principles to plot: the gravest findings, then the usual ones."""
     findings = sorted(verdict.findings, key=lambda f: (f.severity != "unstable", f.time_fs))
-    wanted = dict.fromkeys([f.principle for f in findings[:PANELS]] + list(SHOWN))
-    return [name for name in wanted if name in run.deviations][:PANELS]
+    wanted = dict.fromkeys([f.principle for f in findings[:n]] + list(SHOWN))
+    return [name for name in wanted if name in run.deviations][:n]
 
 
 def _title(run: Run, verdict: Verdict) -> str:
@@ -84,7 +87,8 @@ def _plot_deviations(axes: list[Axes], names: list[str], run: Run, verdict: Verd
                 0.01, 0.9, "not measured throughout", transform=ax.transAxes, fontsize=7, va="top"
             )
         if name in thresholds:
-            _mark_thresholds(ax, thresholds[name], values)
+            finite = values[np.isfinite(values)]
+            mark_thresholds(ax, thresholds[name], float(finite.max(initial=0.0)))
         label = LABELS.get(name, f"{name.replace('_', ' ')}\n/ {run.deviations[name]}")
         ax.set_ylabel(label, fontsize=8, color=INK)
         if onset is not None:
@@ -102,11 +106,11 @@ def _plot_deviations(axes: list[Axes], names: list[str], run: Run, verdict: Verd
     axes[-1].set_xlabel("time / ps", color=INK)
 
 
-def _mark_thresholds(ax: Axes, threshold: Threshold, values: np.ndarray[Any, Any]) -> None:
-    finite = values[np.isfinite(values)]
+def mark_thresholds(ax: Axes, threshold: Threshold, largest: float) -> None:
+    """Shade what is suspect and what is unstable; the axis reaches from 0 to the largest value."""
     grave = threshold.unstable if np.isfinite(threshold.unstable) else 1e9  # warns only
     drawn = threshold.warn if grave == 1e9 else grave
-    top = max(float(finite.max(initial=0.0)), 1.05 * drawn, 1e-9)
+    top = max(largest, 1.05 * drawn, 1e-9)
     ax.axhspan(grave, 1e9, color=ALARM, alpha=0.10, lw=0)
     ax.axhspan(threshold.warn, grave, color=CAUTION, alpha=0.13, lw=0)
     ax.set_ylim(0, 1.08 * top)
@@ -128,46 +132,67 @@ def _plot_relevance(ax: Axes, run: Run) -> None:
     tidy(ax)
     if not profile.num_rows:
         ax.set_axis_off()
-        why = textwrap.fill(f"Not explained: {_why_not(run)}", 50)
+        why = textwrap.fill(f"Not explained: {why_not_explained(run)}", 50)
         ax.text(0.5, 0.5, why, ha="center", va="center", transform=ax.transAxes, fontsize=9)
         return
-    channel = np.array(profile["channel"].to_pylist())
-    centre = (profile["bin_left_ang"].to_numpy() + profile["bin_right_ang"].to_numpy()) / 2
-    mean, count = profile["mean_eV"].to_numpy(), profile["count"].to_numpy()
-    for k, name in enumerate(sorted(set(channel))):
-        here = channel == name
-        colour = ELEMENT_PAIR_COLOURS[k % len(ELEMENT_PAIR_COLOURS)]
-        _plot_channel(ax, centre[here], mean[here], count[here], colour, name.replace("-", "–"))
+    for profile_of, colour in decays(profile):
+        _plot_decay(ax, profile_of, colour)
     ax.set_yscale("log")
     ax.legend(frameon=False, fontsize=9, title="element pair")
 
 
-def _plot_channel(
-    ax: Axes,
-    centre: np.ndarray[Any, Any],
-    mean: np.ndarray[Any, Any],
-    count: np.ndarray[Any, Any],
-    colour: str,
-    label: str,
-) -> None:
-    """Points sized by how often the distance occurred, and a line through the well-filled bins,
-    broken where bins are missing.
+@dataclass(frozen=True, slots=True)
+class DecayOfPair:
+    """Mean strength of an element pair against distance. name: "C–H". centre: (n,) Å, ascending.
+    mean: (n,) eV. count: (n,).
     """
-    order = np.argsort(centre)
-    centre, mean, count = centre[order], mean[order], count[order]
-    ax.scatter(
-        centre, mean, s=3 + 22 * np.sqrt(count / count.max()), color=colour, alpha=0.35, lw=0
-    )
-    filled = count >= 5
-    gaps = np.flatnonzero(np.diff(centre[filled]) > 0.15) + 1
-    x, y = np.insert(centre[filled], gaps, np.nan), np.insert(mean[filled], gaps, np.nan)
-    ax.plot(x, y, color=colour, lw=1.3, label=label)
+
+    name: str
+    centre: Floats
+    mean: Floats
+    count: Ints
+
+    def line(self) -> tuple[Floats, Floats]:
+        """Return distances and strengths of the well-filled bins, NaN where bins are missing."""
+        filled = self.count >= 5
+        centre, mean = self.centre[filled], self.mean[filled]
+        gaps = np.flatnonzero(np.diff(centre) > 0.15) + 1
+        return np.insert(centre, gaps, np.nan), np.insert(mean, gaps, np.nan)
 
 
-def _why_not(run: Run) -> str:
+def decays(profile: pa.Table, most: int | None = None) -> list[tuple[DecayOfPair, str]]:
+    """Return the element pairs of a profile in alphabetical order, each with its colour.
+
+    Args:
+        profile: as `Run.profile_table` gives it.
+        most: how many: those that occurred most often; None for all.
+    """
+    channel = np.array(profile["channel"].to_pylist())
+    centre = (profile["bin_left_ang"].to_numpy() + profile["bin_right_ang"].to_numpy()) / 2
+    mean, count = profile["mean_eV"].to_numpy(), profile["count"].to_numpy()
+    by_count = sorted(set(channel), key=lambda name: -count[channel == name].sum())
+    found = []
+    for k, name in enumerate(sorted(by_count[:most])):
+        here = np.flatnonzero(channel == name)
+        here = here[np.argsort(centre[here])]
+        one = DecayOfPair(name.replace("-", "–"), centre[here], mean[here], count[here])
+        found.append((one, ELEMENT_PAIR_COLOURS[k % len(ELEMENT_PAIR_COLOURS)]))
+    return found
+
+
+def _plot_decay(ax: Axes, one: DecayOfPair, colour: str) -> None:
+    """Points sized by how often the distance occurred, and a line through well-filled bins."""
+    size = 3 + 22 * np.sqrt(one.count / one.count.max())
+    ax.scatter(one.centre, one.mean, s=size, color=colour, alpha=0.35, lw=0)
+    ax.plot(*one.line(), color=colour, lw=1.3, label=one.name)
+
+
+def why_not_explained(run: Run) -> str:
+    """Return why a run holds no explanation."""
     return str(run.header.get("unavailable", {}).get("attribution", "no frame was explained"))
 
 
 def tidy(ax: Axes) -> None:
+    """Leave away what a figure does not need."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(colors=INK, labelsize=8)

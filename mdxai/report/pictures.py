@@ -17,7 +17,7 @@ from ase.data.colors import jmol_colors
 from mdxai.attribution import Attribution, AttributionError
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles import Curve
-from mdxai.report.figures import ELEMENT_PAIR_COLOURS, INK, tidy
+from mdxai.report.figures import ALARM, ELEMENT_PAIR_COLOURS, INK, tidy
 from mdxai.statistics import ElementPairChannels
 
 if TYPE_CHECKING:
@@ -30,25 +30,41 @@ ORDERS = ("one-body", "two-body", "three-body")
 
 
 def draw_molecule(
-    frame: Frame | Atoms, attribution: Attribution, *, strongest: int = 12, ax: Axes | None = None
+    frame: Frame | Atoms,
+    attribution: Attribution | None,
+    *,
+    strongest: int = 12,
+    bonds: Iterable[tuple[int, int]] = (),
+    marked: Sequence[int] = (),
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw a molecule with its strongest pairs: colour is the sign, width the strength.
 
     Args:
         frame: the configuration that was explained.
-        attribution: of that frame.
+        attribution: of that frame; None draws no pairs.
         strongest: how many pairs to draw.
+        bonds: atoms to join by thin lines.
+        marked: atoms to put a ring around.
         ax: where to draw.
     """
     ax = ax or _new_axes((5.6, 4.6))
     positions = np.asarray(frame.positions, dtype=np.float64)
     project = _best_plane(positions)
-    order = np.argsort(-np.abs(attribution.strengths))[:strongest]
-    _draw_pairs(ax, attribution, order, positions, project)
-    _draw_atoms(ax, np.asarray(frame.numbers), project(positions))
-    largest = np.abs(attribution.strengths[order]).max(initial=0.0)
-    title = f"Strongest {len(order)} pairs, up to {largest:.2g} {_unit(attribution)}"
-    ax.set_title(title if len(order) else "No pairs within reach", color=INK)
+    flat = project(positions)
+    for i, j in bonds:
+        ax.plot(*flat[[i, j]].T, color="#9aa0a6", lw=1.2, zorder=0.5)
+    if attribution is not None:
+        order = np.argsort(-np.abs(attribution.strengths))[:strongest]
+        _draw_pairs(ax, attribution, order, positions, project)
+        largest = np.abs(attribution.strengths[order]).max(initial=0.0)
+        title = f"Strongest {len(order)} pairs, up to {largest:.2g} {_unit(attribution)}"
+        ax.set_title(title if len(order) else "No pairs within reach", color=INK)
+    _draw_atoms(ax, np.asarray(frame.numbers), flat)
+    rings = flat[list(marked)]
+    ax.scatter(
+        rings[:, 0], rings[:, 1], s=1100, facecolors="none", edgecolors=ALARM, lw=2.2, zorder=3
+    )
     ax.set_aspect("equal")
     ax.margins(0.12)
     ax.set_axis_off()

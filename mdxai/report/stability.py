@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
 from mdxai.report.figures import ALARM, ELEMENT_PAIR_COLOURS, INK, tidy
 
 if TYPE_CHECKING:
@@ -46,6 +44,8 @@ def stability_figure(runs: pd.DataFrame) -> Figure:
 
 
 def _plot(ax: Axes, runs: pd.DataFrame) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     for number, (molecule, mine) in enumerate(runs.groupby("molecule")):
         colour, marker = ELEMENT_PAIR_COLOURS[number], MARKERS[number % len(MARKERS)]
         for unstable, some in mine.groupby("unstable"):
