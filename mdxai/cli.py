@@ -291,8 +291,10 @@ def _print_run(monitor: Monitor, out: Path, quiet: bool, as_json: bool) -> None:
         console.print(_escape(str(monitor.verdict)), soft_wrap=True)
         for warning in monitor.warnings:
             console.print(f"  {_escape(str(warning))}", soft_wrap=True)
+        cost = monitor.cost
         console.print(
-            f"monitoring took {monitor.cost.share:.0%} of the run; record and page in {out}",
+            f"monitoring took {cost.share:.0%} of the run, after {cost.start:.1f} s to set up; "
+            f"record and page in {out}",
             soft_wrap=True,
         )
 

@@ -66,10 +66,10 @@ def export(
         if path.suffix.lower() in THROUGH_ASE:
             _through_ase(run, temporary, chosen)
         else:
-            _through_mdanalysis(run, temporary, chosen)
+            _through_mdanalysis(run, temporary, chosen, n_frames)
         temporary.replace(path)
-    except (OSError, TypeError, ValueError) as error:
-        if isinstance(error, ExportError) or type(error).__module__.startswith("mdxai."):
+    except Exception as error:  # MDAnalysis' writers raise whatever their formats do
+        if type(error).__module__.startswith("mdxai."):
             raise
         raise ExportError(f"{path} cannot be written: {error}") from error
     finally:
@@ -118,7 +118,7 @@ def _through_ase(run: Run, out: Path, chosen: slice) -> None:
         write(str(out), atoms, format="extxyz", append=True)
 
 
-def _through_mdanalysis(run: Run, out: Path, chosen: slice) -> None:
+def _through_mdanalysis(run: Run, out: Path, chosen: slice, n_frames: int) -> None:
     import MDAnalysis
 
     universe = MDAnalysis.Universe(run)
@@ -126,6 +126,10 @@ def _through_mdanalysis(run: Run, out: Path, chosen: slice) -> None:
         warnings.filterwarnings("ignore", module=r"MDAnalysis\..*")
         spacing = universe.trajectory.dt * (chosen.step or 1)
         extra = {"dt": spacing} if out.suffix.lower() == ".dcd" else {}  # it holds no times
+        if out.suffix.lower() in (".nc", ".ncdf"):  # which leaves them out unless told
+            extra = {"velocities": True, "forces": True}
+        if n_frames > 1:  # else a format that holds one frame keeps the last and says nothing
+            extra["multiframe"] = True
         with MDAnalysis.Writer(str(out), n_atoms=len(universe.atoms), **extra) as writer:
             for _ in universe.trajectory[chosen]:
                 writer.write(universe.atoms)

@@ -93,7 +93,7 @@ class Frame:
         else:
             velocities = momenta / masses[:, None] * ASE_TIME_PER_FS
         held = atoms.constraints
-        removed = sum(constraint.get_removed_dof(atoms) for constraint in held) if held else 0
+        removed = sum(_removed(constraint, atoms) for constraint in held) if held else 0
         return cls(
             step, time, numbers.astype(np.int64), masses, positions.copy(), velocities, forces,
             energy, atoms.cell.array.copy(), atoms.pbc.copy(), removed,
@@ -128,6 +128,14 @@ class Frame:
     def pairs(self, cutoff: float) -> Pairs:
         """Return all pairs closer than `cutoff` (Å), sorted by i, then j."""
         return find_pairs(self.positions, self.cell, self.pbc, cutoff)
+
+
+def _removed(constraint: Any, atoms: Atoms) -> int:
+    """Return the degrees of freedom that a constraint of ASE's takes; 0 for one that cannot say."""
+    try:
+        return int(constraint.get_removed_dof(atoms))
+    except NotImplementedError:  # such as MirrorForce, which turns forces and holds nothing
+        return 0
 
 
 def temperature_of(kinetic_energy: float, degrees_of_freedom: int) -> float:

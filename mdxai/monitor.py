@@ -386,6 +386,7 @@ class Monitor:
     ) -> None:
         if frame.step == self.last_step:  # attached twice, or called by hand
             return
+        begins = self._ready is None
         if self._ready is None:
             self._start(frame, begin)
         elif self._engine.calculator is not self._calculator:
@@ -409,11 +410,20 @@ class Monitor:
                 self._writer.check()
             self._catch_up()
             self._save(frame.step)
+        self._count(begin, begins)
+        self._foresee(frame, one_by_one)
+
+    def _count(self, begin: float, begins: bool) -> None:
+        """Add to the cost what passed since `begin`; `begins`: at the first frame of this process,
+        where setting up is most of it.
+        """
         end = time.perf_counter()
         self.cost.monitor += end - begin
         self.cost.total = end - self._started
+        if begins:
+            self.cost.start += end - begin
+            self._overhead.begin()
         self._overhead.review()
-        self._foresee(frame, one_by_one)
 
     def _is_time(self, step: int) -> bool:
         """Whether what waits is to be judged now."""
@@ -661,11 +671,12 @@ class Monitor:
             content = {"number": number, **rollback.as_dict()}
             self._writer.add_event(self.last_step, rollback.to_time_fs, "rollback", content)
 
-    def finish(self, interrupted_by: str | None = None) -> None:
+    def finish(self, interrupted_by: str | None = None, halted_by: str | None = None) -> None:
         """Write what is left and the verdict. Leaving the `with` block calls this.
 
         Args:
             interrupted_by: what ended the run before its time; noted beside the verdict.
+            halted_by: what it was halted for, where not by this monitor; noted, too.
         """
         self._catch_up()
         by = interrupted_by or self.stopped_by
@@ -674,7 +685,7 @@ class Monitor:
             written = self._writer.path
             content = self.verdict.as_dict() | {
                 "interrupted_by": by,
-                "halted_by": self._halted_by,
+                "halted_by": self._halted_by or halted_by,
                 "cost": self.cost.as_dict(),
             }
             if self._rollbacks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from numbers import Real
@@ -25,6 +27,12 @@ from mdxai.principles import (
 )
 from mdxai.statistics import BinnedMoments, ElementPairChannels
 from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
+
+# Of every number in a run directory whose name does not say it.
+UNITS = {
+    "length": "Å", "time": "fs", "energy": "eV", "force": "eV/Å", "velocity": "Å/fs", "mass": "amu",
+    "temperature": "K", "engine.parameters": "those of the engine itself",
+}  # fmt: skip
 
 
 class ChoiceError(ValueError):
@@ -202,8 +210,13 @@ def header_of(
     """Return what run.toml says of a run."""
     first, early = ready.first, choices.early_warning
     doubt = getattr(engine, "doubt", lambda: None)()
+    card = getattr(engine.calculator, "card", None)
+    seed = getattr(engine, "seed", lambda: None)()
     return {
+        "units": UNITS,
         "calculator": describe_calculator(engine.calculator),
+        "card": None if card is None else asdict(card),
+        "seed": None if seed is None else str(seed),  # of up to 128 bits
         "engine": asdict(engine.describe()),
         "system": system_of(first) | {"cell_ang": first.cell.tolist()},
         "parameters": {"attribute_every": choices.attribute_every, "gamma": choices.gamma,
@@ -213,7 +226,7 @@ def header_of(
         "thresholds": {t.principle: asdict(t) for t in ready.thresholds},
         "unavailable": ready.unavailable,
         "restart": "exact" if doubt is None else doubt,
-        "context": dict(context),
+        "context": {"command": shlex.join(sys.argv), **context},
     }  # fmt: skip
 
 

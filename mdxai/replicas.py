@@ -135,7 +135,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         self._interruption = Interruption()
         self._within = self._finished = False
         self._batch_time = 0.0
-        self._halted_by = "its engine was told to stop"
+        self._halted_by = ""
         self.monitors: list[Monitor] = []
         self.dropped: dict[int, str] = {}
 
@@ -174,6 +174,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             )
         if self._reader is None:
             self._start(self._read(simulator))
+        self._halted_by = ""
         if self._resumed is not None:
             put_forces(simulator, self._resumed)
             self._resumed = None
@@ -197,7 +198,9 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         self._hold(simulator.system)
         self._observe(simulator, int(simulator.step) + 1)  # the simulator counts it after this
         if self._reader.stop_requested:
-            raise UnstableReplica(self._end(simulator, self._halted_by))
+            self._save(simulator, int(simulator.step) + 1)  # to go on from
+            cause = self._halted_by or "its engine was told to stop"
+            raise UnstableReplica(self._end(simulator, cause))
         if self._interruption.name is not None:
             raise SimulationInterrupted(self._end(simulator, self._interruption.name))
 
@@ -397,8 +400,8 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
                 self._save_simulator(self.path, reader.simulator, reader.step)
         with ExitStack() as every:  # a record that cannot be finished does not keep the others
             for k, monitor in enumerate(self.monitors):
-                if k not in self.dropped:
-                    every.callback(monitor.finish, interrupted_by)
+                if k not in self.dropped and monitor is not None:  # as after a refused resume
+                    every.callback(monitor.finish, interrupted_by, self._halted_by or None)
 
     def __enter__(self) -> Self:
         self._within = True

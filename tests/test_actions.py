@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import replace
 
 import ase.io
@@ -19,7 +21,7 @@ from mdxai.blackbox import BlackBox
 from mdxai.engines import AseEngine
 from mdxai.labelling import farthest_first, frames_to_label
 from mdxai.monitor import InstabilityWarning, Monitor, UnstableTrajectory
-from mdxai.overhead import Cost, Overhead
+from mdxai.overhead import Cost, Overhead, OverheadWarning
 from mdxai.record import repair
 from mdxai.thresholds import THRESHOLDS
 
@@ -173,6 +175,23 @@ def test_overhead_follows_a_clock():
         cost.total += 1
         overhead.review()
     assert cost.stretch < 32
+
+
+def test_an_overhead_that_cannot_be_kept_is_said_once():
+    """What is done in every frame takes 10 % by itself; setting up took a minute, once."""
+    cost = Cost(total=60.0, monitor=60.0, start=60.0)
+    overhead = Overhead(0.05, cost)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for step in range(20_000):
+            explained = overhead.due(step, 1)
+            cost.total += 1.0 + explained
+            cost.monitor += 0.1 + explained
+            cost.attribution += explained
+            overhead.review()
+    assert [w.category for w in said] == [OverheadWarning]
+    assert re.match(r"checking .* alone take (9|10)\.\d% .* allows 5.0%", str(said[0].message))
+    assert cost.share == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.parametrize("options", [{"max_overhead": 0}, {"max_overhead": 2}, {"blackbox": -1}])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms, FixCartesian, MirrorForce
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.neighborlist import neighbor_list
 from hypothesis import given, settings
@@ -69,3 +70,16 @@ def test_pairs_equal_those_of_ase(seed, n, cutoff, pbc):
 def test_infinite_cutoff_in_a_periodic_cell_is_refused():
     with pytest.raises(ValueError, match="need a finite cutoff"):
         find_pairs(np.zeros((2, 3)), np.eye(3), [True] * 3, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("held", "removed"),
+    [(FixAtoms([0]), 3), (FixCartesian([0, 1], mask=(True, False, True)), 4),
+     (MirrorForce(0, 1, 2.0), 0)],
+)  # fmt: skip
+def test_constraints_are_counted_where_they_can_say_what_they_take(held, removed):
+    atoms = bulk("Cu", cubic=True)
+    atoms.set_constraint(held)
+    found = Frame.from_atoms(atoms).n_constrained
+    assert type(found) is int
+    assert found == removed

@@ -421,3 +421,12 @@ def test_other_settings_cannot_continue_a_record(tmp_path):
 def test_unusable_settings(arguments, message):
     with pytest.raises(RecordError, match=message):
         RecordSettings(**arguments)
+
+
+@pytest.mark.parametrize("kind", ["frames", "trajectory", "pairs"])
+def test_a_finished_run_notices_a_part_that_has_gone(tmp_path, kind):
+    write_run(tmp_path / "run")
+    part = next(tmp_path.glob(f"run/{kind}-*.parquet"))
+    part.unlink()
+    with pytest.raises(RecordError, match=f"{part.name} is missing, which the finished run had"):
+        mdxai.open_run(tmp_path / "run").parts(kind)

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import mdxai
 from mdxai.cli import app
 from mdxai.engines import Conditions, Selection, TrajectoryEngine, TrajectoryError
+from mdxai.export import export
 from mdxai.frame import Frame
 from mdxai.monitor import Monitor
 from mdxai.replay import ReplayError, conditions, open_trajectory, replay
@@ -130,6 +131,45 @@ def test_frames_that_are_all_numbered_0_are_counted(live, tmp_path):
         assert [frame.step for frame in frames] == [0, 1, 2, 3, 4]
         np.testing.assert_allclose([f.time for f in frames], spacing * np.arange(5), atol=1e-3)
         assert not opened.counts_steps
+
+
+@pytest.mark.parametrize("suffix", ["dcd", "xtc"])
+@pytest.mark.parametrize(("every", "timestep"), [(1, None), (50, None), (1, 25.0)])
+def test_files_that_count_frames_do_not_claim_single_steps(live, tmp_path, suffix, every, timestep):
+    """The work of the forces over 25 fs is no change of energy, whatever a file calls a step."""
+    export(live[0] / "run", tmp_path / "md.dcd", step=every)
+    universe = MDAnalysis.Universe(mdxai.open_run(live[0] / "run"))
+    universe.atoms.write(str(tmp_path / "top.xyz"))
+    counted = MDAnalysis.Universe(str(tmp_path / "top.xyz"), str(tmp_path / "md.dcd"))
+    if suffix == "xtc":
+        counted.atoms.write(str(tmp_path / "md.xtc"), frames="all")
+    replayed = replay(
+        "schnet-ethanol", tmp_path / f"md.{suffix}", topology=tmp_path / "top.xyz", made=LANGEVIN,
+        selection=Selection(timestep=timestep), attribute_every=0,
+    )  # fmt: skip
+    spacing = timestep or 0.5 * every
+    assert ("energy" in replayed.verdict.unavailable) == (spacing > 2)
+    assert not [f for f in replayed.verdict.findings if f.principle == "energy" and spacing > 2]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # MDAnalysis' own
+def test_a_damaged_dcd_is_one_clear_error(live, tmp_path):
+    """Of its readers some fail with StopIteration, others with what the C library says."""
+    export(live[0] / "run", tmp_path / "whole.dcd")
+    universe = MDAnalysis.Universe(mdxai.open_run(live[0] / "run"))
+    universe.atoms.write(str(tmp_path / "top.xyz"))
+    whole = (tmp_path / "whole.dcd").read_bytes()
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(60):
+        content = bytearray(whole[: rng.integers(1, len(whole) + 1)])
+        for place in rng.integers(0, min(len(content), 400), size=3):
+            content[place] = rng.integers(256)
+        (tmp_path / "md.dcd").write_bytes(content)
+        try:
+            list(open_trajectory(tmp_path / "md.dcd", tmp_path / "top.xyz").frames)
+        except TrajectoryError:
+            refused += 1
+    assert refused > 20
 
 
 def test_what_a_file_lacks_is_said_and_the_rest_is_checked(live, tmp_path):

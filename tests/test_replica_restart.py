@@ -117,6 +117,15 @@ def test_resumed_replicas_are_the_uninterrupted_ones(network, tmp_path, thermost
     assert content(path) == content(tmp_path / "whole")
 
 
+def test_a_refused_resume_says_why_and_nothing_else(network, tmp_path):
+    simulator, monitor, _ = watched(network, tmp_path)
+    simulate(simulator, monitor)
+    simulator, monitor, _ = watched(network, tmp_path, "chain")
+    with pytest.raises(StateError, match="simulator_hooks") as refusal, monitor:
+        monitor.resume(simulator)
+    assert refusal.value.__context__ is None
+
+
 @pytest.mark.parametrize("after", [13, 38])
 def test_a_dropped_replica_stays_dropped(network, tmp_path, after):
     drop = {"exploding": True, "on_unstable": "drop"}

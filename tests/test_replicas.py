@@ -241,6 +241,12 @@ def test_halt_ends_the_step_properly(network, tmp_path):
         run = mdxai.open_run(tmp_path / f"replica-0{k}")
         assert len(run.frames_table(["step"])) == steps + 1
         assert "UnstableReplica" in run.verdict["interrupted_by"]
+        assert "replica-02: " in run.verdict["halted_by"]
+    again = mdxai.ReplicaMonitor(tmp_path, attribute_every=0, on_unstable="ignore")
+    simulator = simulation(network, again, Tracer(), exploding=True)
+    with again:
+        assert again.resume(simulator)
+        assert simulator.step == steps
 
 
 def test_records_are_finished_without_a_with_block(network, tmp_path):

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import warnings
+from copy import deepcopy
 
 import numpy as np
 import pytest
 from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedPlane, Hookean
 from ase.md.andersen import Andersen
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
@@ -134,6 +135,25 @@ def continued(make, system, timestep, before, after):
 @pytest.mark.parametrize("kind", EXACT, ids=lambda kind: kind.__name__)
 def test_engines_go_on_bit_by_bit(kind):
     whole, again = continued(ENGINES[kind], copper, DT, 15, 12)
+    for left, right in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [FixAtoms([1]), FixCartesian([0, 1], mask=(True, False, True)), FixCom(),
+     FixedPlane([2], (0, 0, 1)), Hookean(0, 1, 3.0, 2.0), FixBondLengths([[0, 1], [2, 3]])],
+    ids=lambda held: type(held).__name__,
+)  # fmt: skip
+def test_constraints_go_on_bit_by_bit(held):
+    """A bond length that is held is that of the start, not of the checkpoint."""
+
+    def system():
+        atoms = copper()
+        atoms.set_constraint(deepcopy(held))
+        return atoms
+
+    whole, again = continued(VelocityVerlet, system, DT, 15, 12)
     for left, right in zip(whole, again, strict=True):
         np.testing.assert_array_equal(left, right)
 

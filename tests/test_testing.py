@@ -18,6 +18,9 @@ from ase.calculators.lj import LennardJones
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
+from schnetpack.md import MaxwellBoltzmannInit, Simulator, System
+from schnetpack.md.integrators import VelocityVerlet as SpkVerlet
+from schnetpack.md.simulation_hooks import LangevinThermostat
 
 import mdxai
 from mdxai.attribution import AttributionUnavailable
@@ -556,6 +559,35 @@ def test_a_spike_is_one_force_once(frame):
 def test_a_monitored_run_is_transparent():
     assert_transparent(lambda: langevin(mdxai.load_calculator("schnet-ethanol")), 12)
     assert_transparent(lambda: langevin(FaultyCalculator(EMT(), NanForces(at=3))), 6)
+
+
+def replicas(seed):
+    torch.manual_seed(seed)
+    system = System()
+    system.load_molecules([molecule("CH3CH2OH")], n_replicas=3)
+    MaxwellBoltzmannInit(300.0).initialize_system(system)
+    calculator = mdxai.ReplicaCalculator(mdxai.load_calculator("schnet-ethanol"))
+    bath = LangevinThermostat(300.0, 100.0)
+    return Simulator(system, SpkVerlet(0.5), calculator, simulator_hooks=[bath], progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_monitored_replicas_are_transparent():
+    assert_transparent(lambda: replicas(1), 12)
+    seeds = iter((1, 2))
+    with pytest.raises(AssertionError, match="velocities differ at step 0 of 4"):
+        assert_transparent(lambda: replicas(next(seeds)), 4)
+
+
+def test_a_force_call_more_is_noticed(monkeypatch):
+    """A monitor that has the calculator evaluate once more, with the same results."""
+
+    def meddle(self):
+        self._engine.calculator.calculate(self._engine._dynamics.atoms)
+
+    monkeypatch.setattr(Monitor, "__call__", meddle)
+    with pytest.raises(AssertionError, match="there were 10 force calls in 4 steps, without 5"):
+        assert_transparent(lambda: langevin(EMT()), 4)
 
 
 def test_a_run_that_starts_differently_each_time_is_not():

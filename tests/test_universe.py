@@ -127,7 +127,7 @@ def test_it_works_in_a_fresh_interpreter_in_any_order(run, first):
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
-@pytest.mark.parametrize("suffix", ["xtc", "trr", "dcd", "h5md", "pdb"])
+@pytest.mark.parametrize("suffix", ["xtc", "trr", "dcd", "h5md", "pdb", "ncdf"])
 def test_export_through_mdanalysis(run, tmp_path, suffix, universe):
     out = tmp_path / f"out.{suffix}"
     assert export(run, out, start=2, stop=20, step=3) == 6
@@ -140,7 +140,7 @@ def test_export_through_mdanalysis(run, tmp_path, suffix, universe):
         np.testing.assert_allclose(ts.positions, frame.positions, atol=6e-3)
         if suffix != "pdb":
             assert ts.time - begin == pytest.approx((frame.time - frames[0].time) / 1e3, abs=1e-6)
-        if suffix in ("trr", "h5md"):
+        if suffix in ("trr", "h5md", "ncdf"):
             np.testing.assert_allclose(ts.velocities, frame.velocities * 1e3, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(ts.forces, frame.forces / KJ, rtol=1e-4, atol=1e-2)
 
@@ -168,6 +168,9 @@ def test_exports_that_cannot_be(run, tmp_path):
         export(run, tmp_path / "a.xtc", start=99)
     with pytest.raises(ExportError, match="cannot be written"):
         export(run, tmp_path / "a.nothing")
+    for suffix in ("gro", "coor", "mol2"):  # one frame only; no charges
+        with pytest.raises(ExportError, match="cannot be written"):
+            export(run, tmp_path / f"a.{suffix}")
     assert [p.name for p in tmp_path.iterdir()] == ["taken.xtc"]
 
 

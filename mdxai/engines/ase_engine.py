@@ -80,6 +80,12 @@ class AseEngine:
             return float(dynamics._thermostat.get_thermostat_energy())
         return None
 
+    def seed(self) -> int | None:
+        """Return what the thermostat's random generator was made from, where it is its own."""
+        bits = getattr(getattr(self._dynamics, "rng", None), "bit_generator", None)
+        entropy = getattr(getattr(bits, "seed_seq", None), "entropy", None)
+        return entropy if isinstance(entropy, int) else None
+
     def stop(self) -> None:
         """Let the run end after this step; its `run()` then returns False."""
         self._dynamics.max_steps = 0

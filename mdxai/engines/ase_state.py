@@ -12,6 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from ase.constraints import (
+    FixAtoms,
+    FixBondLengths,
+    FixCartesian,
+    FixCom,
+    FixedPlane,
+    Hookean,
+)
 from ase.md.andersen import Andersen
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
@@ -33,6 +41,7 @@ EXACT = (
     NPTBerendsen, Inhomogeneous_NPTBerendsen, IsotropicMTKNPT, MTKNPT, MaskedMTKNPT, MelchionnaNPT,
     NPT,
 )  # fmt: skip
+EXACT_CONSTRAINTS = (FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedPlane, Hookean)
 PACKAGES = ("mdxai", "ase.md")
 # The run's own affairs, and what is not the dynamics' own state.
 _NOT_STATE = frozenset(
@@ -52,6 +61,10 @@ def doubt_of(dynamics: MolecularDynamics) -> str | None:
             f"{type(dynamics).__name__} is none of ASE's own classes: whether it goes on with the "
             "same bits was not tested"
         )
+    for constraint in dynamics.atoms.constraints:
+        if type(constraint) not in EXACT_CONSTRAINTS:
+            name = type(constraint).__name__
+            return f"whether a run with {name} goes on with the same bits was not tested"
     return None
 
 
@@ -70,8 +83,16 @@ def state_of(dynamics: MolecularDynamics) -> dict[str, Any]:
         "arrays": {name: np.array(array) for name, array in atoms.arrays.items()},
         "cell": atoms.cell.array.copy(),
         "pbc": np.array(atoms.pbc),
+        "bond_lengths": [_lengths(constraint) for constraint in atoms.constraints],
         "calculator": _calculator_state(atoms.calc),
     }
+
+
+def _lengths(constraint: Any) -> Any:
+    """Return what a constraint on bond lengths has taken from the start structure."""
+    if not isinstance(constraint, FixBondLengths) or constraint.bondlengths is None:
+        return None
+    return np.array(constraint.bondlengths, dtype=np.float64)
 
 
 def _own(dynamics: MolecularDynamics) -> dict[str, Any]:
@@ -136,6 +157,9 @@ def put_atoms(dynamics: MolecularDynamics, state: Mapping[str, Any]) -> None:
     atoms.pbc = state["pbc"]
     for name, array in state["arrays"].items():
         atoms.arrays[name] = array.copy()
+    for constraint, lengths in zip(atoms.constraints, state["bond_lengths"], strict=False):
+        if lengths is not None:
+            constraint.bondlengths = lengths.copy()
     _put_calculator(atoms, state["calculator"])
 
 

@@ -17,6 +17,7 @@ from ase.io.trajectory import Trajectory as AseTrajectory
 from mdxai.frame import Frame
 
 QUANTITIES = ("velocities", "forces", "energy")
+LONGEST_STEP = 2.0  # fs; no integrator of molecules with free hydrogen takes longer steps
 
 
 class TrajectoryError(ValueError):

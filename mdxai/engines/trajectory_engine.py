@@ -7,10 +7,14 @@ from itertools import chain, islice
 from typing import Any
 
 from mdxai.engines.engine import EngineDescription
-from mdxai.engines.trajectories import Conditions, Trajectory, TrajectoryError, held
+from mdxai.engines.trajectories import (
+    LONGEST_STEP,
+    Conditions,
+    Trajectory,
+    TrajectoryError,
+    held,
+)
 from mdxai.frame import Frame
-
-LONGEST_STEP = 2.0  # fs; no integrator of molecules with free hydrogen takes longer steps
 
 
 class TrajectoryEngine:

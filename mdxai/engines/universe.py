@@ -13,7 +13,13 @@ import numpy as np
 from ase import units
 from ase.data import atomic_masses, atomic_numbers
 
-from mdxai.engines.trajectories import Selection, Trajectory, TrajectoryError, checked
+from mdxai.engines.trajectories import (
+    LONGEST_STEP,
+    Selection,
+    Trajectory,
+    TrajectoryError,
+    checked,
+)
 from mdxai.frame import Floats, Frame, Ints
 
 KJ_PER_MOL = units.kJ / units.mol  # eV
@@ -69,7 +75,8 @@ def from_universe(universe: Any, selection: Selection, source: str = "") -> Traj
     live = not _seekable(reader)
     if live and selection.start:
         raise TrajectoryError(f"a live stream has no frame {selection.start} to start from")
-    counts = "step" in reader.ts.data and (live or _steps_ascend(reader))
+    with _reading(reader):
+        counts = "step" in reader.ts.data and (live or _counts_steps(reader, selection))
     frames = _frames(universe, FrameMaker(universe, counts_steps=counts), selection)
     n_frames = None
     if not live:
@@ -80,13 +87,30 @@ def from_universe(universe: Any, selection: Selection, source: str = "") -> Traj
     )  # fmt: skip
 
 
-def _steps_ascend(reader: Any) -> bool:
-    """Whether the first two frames have different steps: some writers number all of them 0."""
-    if len(reader) < 2:
+def _counts_steps(reader: Any, selection: Selection) -> bool:
+    """Whether what a file calls steps can be those of the MD.
+
+    Some writers number all frames 0, others count the frames: steps one after the other that are
+    further apart than steps of MD ever are.
+    """
+    if len(reader) < 2 or str(reader.format) == "MDXAI":
         return True
     first, second = (int(reader[n].data.get("step", n)) for n in (0, 1))
+    spacing = selection.timestep or FS_PER_PS * float(reader.dt)
     reader.rewind()
-    return second > first
+    return second - first > 1 or (second - first == 1 and spacing <= LONGEST_STEP)
+
+
+@contextmanager
+def _reading(reader: Any) -> Iterator[None]:
+    """Say of a damaged file that it cannot be read, whatever its bytes make a reader raise."""
+    try:
+        yield
+    except TrajectoryError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise TrajectoryError(f"{reader.filename} cannot be read on: {words}") from error
 
 
 def _seekable(reader: Any) -> bool:
@@ -101,14 +125,11 @@ def _frames(universe: Any, maker: FrameMaker, selection: Selection) -> Iterator[
     if not _seekable(reader):
         wanted = slice(None, None, selection.step if selection.step > 1 else None)
     try:
-        for ts in reader[wanted]:
-            if selection.stop is not None and ts.frame >= selection.stop:
-                break
-            yield maker.frame(ts, selection)
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, TrajectoryError):
-            raise
-        raise TrajectoryError(f"{reader.filename} cannot be read on: {error}") from error
+        with _reading(reader):
+            for ts in reader[wanted]:
+                if selection.stop is not None and ts.frame >= selection.stop:
+                    break
+                yield maker.frame(ts, selection)
     finally:
         if not _seekable(reader):
             reader.close()  # tells the engine that nobody listens any more

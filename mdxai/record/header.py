@@ -94,7 +94,9 @@ def _other_schema(folder: Path, header: Mapping[str, Any]) -> str:
     wrote = header.get("versions")
     by = wrote.get("mdxai") if isinstance(wrote, dict) else None
     message = f"{folder} has schema {header.get('schema')!r}; this version of mdxai reads {SCHEMA}"
-    return f"{message}; mdxai {by}, which wrote it, reads it" if by else message
+    if not by or by == version("mdxai"):
+        return message
+    return f"{message}; mdxai {by}, which wrote it, reads it"
 
 
 def write_verdict(folder: Path, content: Mapping[str, Any]) -> None:

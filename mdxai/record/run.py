@@ -15,7 +15,7 @@ import pyarrow as pa
 from mdxai.frame import Bools, Floats, Frame, Ints
 from mdxai.record.columns import EVENTS, VECTORS
 from mdxai.record.files import RecordError
-from mdxai.record.header import HEADER, read_header, read_verdict
+from mdxai.record.header import HEADER, VERDICT, read_header, read_verdict
 from mdxai.record.parts import (
     Part,
     count_rows,
@@ -51,6 +51,7 @@ class Run:
         self.header = header
         self._system = system
         self._verified: set[str] = set()
+        self._complete: set[str] = set()  # kinds of which no part is missing
         self._rows: dict[str, int] = {}
         self._places: list[Place] = []
         self._held: Held | None = None
@@ -109,8 +110,27 @@ class Run:
         return pa.concat_tables(tables) if tables else pa.table({})
 
     def parts(self, kind: str) -> list[Part]:
-        """Return the parts of one kind, in order of their steps."""
+        """Return the parts of one kind, in order of their steps.
+
+        Raises:
+            RecordError: when the run is finished and lacks a part that it had then.
+        """
+        if kind not in self._complete:
+            self._refuse_missing(kind)
+            self._complete.add(kind)
         return list_parts(self.path, kind)
+
+    def _refuse_missing(self, kind: str) -> None:
+        try:
+            named = self.verdict.get("parts", {}).get(kind, [])
+        except (RecordError, AttributeError):  # still going on; or damaged, as `repair` says
+            return
+        lost = [name for name in named if not (self.path / name).exists()]
+        if lost and (self.path / VERDICT).exists():  # else it is being resumed
+            raise RecordError(
+                f"{self.path / lost[0]} is missing, which the finished run had; `mdxai repair "
+                f"{self.path}` says what else is, and keeps what is whole"
+            )
 
     def tables(
         self, kind: str, columns: Sequence[str] | None = None, after: int = -1

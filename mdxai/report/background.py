@@ -206,6 +206,7 @@ def cost(story: Story) -> Html:
     entries = [
         ("the run", number(spent["total"], "s")),
         ("the monitor", joined([number(spent["monitor"], "s"), f" ({spent['share']:.1%})"])),
+        ("setting up, not in the share", number(spent.get("start", 0.0), "s")),
         ("of that explaining", number(spent["attribution"], "s")),
         ("explained frames", number(spent["n_attributions"])),
         ("intervals stretched", number(spent["stretch"], "×")),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import torch
 from ase.md.md import MolecularDynamics
 
 from mdxai.engines import AseEngine
+from mdxai.engines.schnetpack_engine import ReplicaReader
 from mdxai.frame import Frame
 from mdxai.monitor import Monitor
 from mdxai.record import Run
+from mdxai.replicas import ReplicaMonitor
 from mdxai.verdict import Stability, Verdict, judge
 
 
@@ -38,14 +43,17 @@ def assert_stable(judged: Monitor | Run | Verdict, *, warnings_allowed: bool = F
         raise AssertionError(str(verdict))
 
 
-def assert_transparent(make_dynamics: Callable[[], MolecularDynamics], steps: int) -> None:
+def assert_transparent(make_dynamics: Callable[[], Any], steps: int) -> None:
     """Pass only when a monitored trajectory has the same bits as one without a monitor.
 
-    Positions, velocities, forces and energies of every step are compared.
+    Positions, velocities, forces and energies of every step, of every replica where there are
+    several, are compared, and the number of force calls.
 
     Args:
-        make_dynamics: returns a fresh run each time, from the same start and the same seed; a
-            thermostat needs its own generator (`rng=np.random.default_rng(1)`).
+        make_dynamics: returns a fresh run each time, from the same start and the same seed: ASE's
+            molecular dynamics, whose thermostat needs its own generator
+            (`rng=np.random.default_rng(1)`), or a schnetpack.md.Simulator, for which torch is
+            seeded (`torch.manual_seed(1)`) in make_dynamics.
         steps: MD steps.
 
     Raises:
@@ -55,10 +63,15 @@ def assert_transparent(make_dynamics: Callable[[], MolecularDynamics], steps: in
     __tracebackhide__ = True
     if steps < 1:
         raise ValueError(f"expected at least one step to compare, got {steps}")
-    first, second = make_dynamics(), make_dynamics()
-    if first is second or first.atoms is second.atoms:
+    (first, drawn), (second, drawn_again) = (
+        (make_dynamics(), torch.get_rng_state()) for _ in range(2)
+    )
+    if first is second or _moved(first) is _moved(second):
         raise ValueError("make_dynamics must make a new run with new atoms each time it is called")
-    plain, watched = _trace(first, steps), _trace(second, steps, monitor=True)
+    torch.set_rng_state(drawn)  # which schnetpack's thermostats go on from
+    plain, calls = _trace(first, steps)
+    torch.set_rng_state(drawn_again)
+    watched, calls_watched = _trace(second, steps, monitor=True)
     assert len(plain) == len(watched), (
         f"the monitored run took {len(watched) - 1} steps, the other {len(plain) - 1}"
     )
@@ -67,23 +80,72 @@ def assert_transparent(make_dynamics: Callable[[], MolecularDynamics], steps: in
         assert not differing, (
             f"with a monitor {', '.join(differing)} differ at step {step} of {steps}; if they "
             "differ between two runs without a monitor too, make_dynamics does not start the same "
-            "run each time (ASE's thermostats draw from NumPy's global generator unless given rng=)"
+            "run each time (ASE's thermostats draw from NumPy's global generator unless given rng=,"
+            " schnetpack's from torch's)"
         )
+    assert calls == calls_watched, (
+        f"with a monitor there were {calls_watched} force calls in {steps} steps, without {calls}"
+    )
 
 
-def _trace(
-    dynamics: MolecularDynamics, steps: int, *, monitor: bool = False
-) -> list[dict[str, bytes]]:
+Trace = list[dict[str, bytes]]
+
+
+def _moved(dynamics: Any) -> Any:
+    return dynamics.atoms if isinstance(dynamics, MolecularDynamics) else dynamics.system
+
+
+def _trace(dynamics: Any, steps: int, *, monitor: bool = False) -> tuple[Trace, int]:
+    """Return the bits of every step, and the number of force calls."""
+    if isinstance(dynamics, MolecularDynamics):
+        return _ase_trace(dynamics, steps, monitor)
+    return _simulator_trace(dynamics, steps, monitor)
+
+
+def _ase_trace(dynamics: MolecularDynamics, steps: int, monitor: bool) -> tuple[Trace, int]:
     engine, trace = AseEngine(dynamics), []
-
-    def note() -> None:
-        trace.append(_bits(engine.frame()))
-
     if monitor:
         dynamics.attach(Monitor(dynamics, None, on_unstable="ignore"), interval=1)
-    dynamics.attach(note, interval=1)
-    dynamics.run(steps)
-    return trace
+    dynamics.attach(lambda: trace.append(_bits(engine.frame())), interval=1)
+    with _force_calls(dynamics.atoms.calc) as calls:
+        dynamics.run(steps)
+    return trace, len(calls)
+
+
+def _simulator_trace(simulator: Any, steps: int, monitor: bool) -> tuple[Trace, int]:
+    """Every step is looked at right after its forces: a hook might itself change what others do."""
+    trace: Trace = []
+    reader = ReplicaReader(simulator)
+    if monitor:
+        simulator.simulator_hooks.append(ReplicaMonitor(None, on_unstable="ignore"))
+
+    def note() -> None:
+        each = [_bits(frame) for frame in reader.frames(len(trace))]
+        trace.append({name: b"".join(bits[name] for bits in each) for name in each[0]})
+
+    with _force_calls(simulator.calculator, note) as calls:
+        simulator.simulate(steps)
+    note()
+    return trace, len(calls)
+
+
+@contextmanager
+def _force_calls(calculator: Any, after: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
+    """Count the force calls of a calculator, and do something after each."""
+    calls: list[int] = []
+    calculate = calculator.calculate
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        result = calculate(*arguments, **named)
+        calls.append(1)
+        after()
+        return result
+
+    calculator.calculate = counted
+    try:
+        yield calls
+    finally:
+        calculator.calculate = calculate
 
 
 def _bits(frame: Frame) -> dict[str, bytes]:
