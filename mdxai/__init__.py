@@ -23,49 +23,44 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 if TYPE_CHECKING:
-    from mdxai.association import Association, associate
     from mdxai.attribution import Attribution, attributor
-    from mdxai.calculators import (
-        CalculatorError,
-        list_calculators,
-        load_calculator,
-        load_property,
-    )
+    from mdxai.calculators import CalculatorError, list_calculators, load_calculator, load_property
     from mdxai.early_warning import Calibration, EarlyWarning, EarlyWarningIssued
     from mdxai.engines.schnetpack_calculator import ReplicaCalculator
     from mdxai.frame import Frame, Pairs
-    from mdxai.monitor import InstabilityWarning, Monitor, UnstableTrajectory
+    from mdxai.monitoring.monitor import InstabilityWarning, Monitor, UnstableTrajectory
+    from mdxai.monitoring.replicas import ReplicaMonitor, SimulationInterrupted, UnstableReplica
     from mdxai.record import RecordError, Run, open_run
-    from mdxai.replicas import ReplicaMonitor, SimulationInterrupted, UnstableReplica
-    from mdxai.thresholds import load_thresholds
-    from mdxai.verdict import Verdict, judge
+    from mdxai.stability.thresholds import load_thresholds
+    from mdxai.stability.verdict import Verdict, judge
+    from mdxai.study.survival.association import Association, associate
 
 _HOME = {
-    "Association": "mdxai.association",
+    "Association": "mdxai.study.survival",
     "Attribution": "mdxai.attribution",
     "CalculatorError": "mdxai.calculators",
     "Calibration": "mdxai.early_warning",
     "EarlyWarning": "mdxai.early_warning",
     "EarlyWarningIssued": "mdxai.early_warning",
     "Frame": "mdxai.frame",
-    "InstabilityWarning": "mdxai.monitor",
-    "Monitor": "mdxai.monitor",
+    "InstabilityWarning": "mdxai.monitoring.monitor",
+    "Monitor": "mdxai.monitoring.monitor",
     "Pairs": "mdxai.frame",
     "RecordError": "mdxai.record",
     "ReplicaCalculator": "mdxai.engines.schnetpack_calculator",
-    "ReplicaMonitor": "mdxai.replicas",
+    "ReplicaMonitor": "mdxai.monitoring.replicas",
     "Run": "mdxai.record",
-    "SimulationInterrupted": "mdxai.replicas",
-    "UnstableReplica": "mdxai.replicas",
-    "UnstableTrajectory": "mdxai.monitor",
-    "Verdict": "mdxai.verdict",
-    "associate": "mdxai.association",
+    "SimulationInterrupted": "mdxai.monitoring.replicas",
+    "UnstableReplica": "mdxai.monitoring.replicas",
+    "UnstableTrajectory": "mdxai.monitoring.monitor",
+    "Verdict": "mdxai.stability.verdict",
+    "associate": "mdxai.study.survival",
     "attributor": "mdxai.attribution",
-    "judge": "mdxai.verdict",
+    "judge": "mdxai.stability.verdict",
     "list_calculators": "mdxai.calculators",
     "load_calculator": "mdxai.calculators",
     "load_property": "mdxai.calculators",
-    "load_thresholds": "mdxai.thresholds",
+    "load_thresholds": "mdxai.stability.thresholds",
     "open_run": "mdxai.record",
 }
 

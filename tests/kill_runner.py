@@ -28,8 +28,9 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
 import mdxai
-from mdxai.monitor import Monitor
-from mdxai.record import RecordSettings, upkeep, writer
+from mdxai.monitoring.monitor import Monitor
+from mdxai.record import RecordSettings, writer
+from mdxai.record import compaction as upkeep
 
 RECORD = RecordSettings(checkpoint_steps=15, rows_per_part=13, keep_checkpoints=2)
 STAGES = {1: "part", 2: "merge", 3: "checkpoint"}

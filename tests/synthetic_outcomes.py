@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdxai.association import Outcome
+from mdxai.study.run_outcome import Outcome
 
 EVERY = 10.0  # fs
 

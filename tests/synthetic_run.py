@@ -24,13 +24,13 @@ HEADER = {
 
 
 @dataclass
-class Law:
+class Measure:
     name: str
     unit: str = "eV"
     cost: str = "free"
 
 
-LAWS = [Law(f"law{k}") for k in range(4)]
+LAWS = [Measure(f"principle{k}") for k in range(4)]
 
 
 def frame_at(step: int, pbc: bool = False) -> Frame:
@@ -41,13 +41,15 @@ def frame_at(step: int, pbc: bool = False) -> Frame:
                  np.full(3, pbc))  # fmt: skip
 
 
-def deviations_at(step: int, laws=LAWS) -> dict[str, Deviation | None]:
+def deviations_at(step: int, principles=LAWS) -> dict[str, Deviation | None]:
     """Some missing, some NaN, with 0 to 3 atoms."""
     found: dict[str, Deviation | None] = {}
-    for k, law in enumerate(laws):
+    for k, principle in enumerate(principles):
         value = np.nan if (step + k) % 11 == 0 else float(step * 100 + k)
         atoms = tuple((step + n) % 9 for n in range((step + k) % 4))
-        found[law.name] = None if (step + k) % 7 == 0 else Deviation(law.name, "eV", value, atoms)
+        found[principle.name] = (
+            None if (step + k) % 7 == 0 else Deviation(principle.name, "eV", value, atoms)
+        )
     return found
 
 

@@ -17,13 +17,13 @@ from ase.md.velocitydistribution import thermalize_momenta
 
 import mdxai
 from mdxai.attribution import attributor
-from mdxai.blackbox import BlackBox
 from mdxai.engines import AseEngine
-from mdxai.labelling import farthest_first, frames_to_label
-from mdxai.monitor import InstabilityWarning, Monitor, UnstableTrajectory
-from mdxai.overhead import Cost, Overhead, OverheadWarning
+from mdxai.mending.active_learning import farthest_first, frames_to_label
+from mdxai.monitoring.blackbox import BlackBox
+from mdxai.monitoring.monitor import InstabilityWarning, Monitor, UnstableTrajectory
+from mdxai.monitoring.overhead import Cost, Overhead, OverheadWarning
 from mdxai.record import repair
-from mdxai.thresholds import THRESHOLDS
+from mdxai.stability.thresholds import THRESHOLDS
 
 # Bonds that stretch for 10 fs count as broken: a hot molecule gets there after 20 steps.
 STRICT = [replace(t, warn=0.0, unstable=0.02, patience=10.0) for t in THRESHOLDS

@@ -15,21 +15,17 @@ from lifelines.utils import concordance_index
 from scipy import stats
 
 import mdxai
-from mdxai.association import AssociationError, AssociationSettings, Outcome
-from mdxai.association.added import added_value
-from mdxai.association.covariates import kind_of, lagged
-from mdxai.association.cox import (
+from mdxai.study.resampling import clusters, permuted_runs, strata
+from mdxai.study.run_outcome import AssociationError, Outcome
+from mdxai.study.survival.covariates import kind_of, lagged
+from mdxai.study.survival.cox import (
     RiskSets,
     clustered_errors,
     contributions,
     fit_cox,
     resampled_coefficients,
 )
-from mdxai.association.lags import correlation_in, lag_table
-from mdxai.association.page import page_of
-from mdxai.association.ranks import ModelMeans, concordance, landmark_of, landmark_table
-from mdxai.association.resampling import clusters, permuted_runs, strata
-from mdxai.association.survival import (
+from mdxai.study.survival.estimators import (
     _log_rank_statistic,
     cox_by_lifelines,
     endings,
@@ -38,7 +34,12 @@ from mdxai.association.survival import (
     permuted_p,
     score_statistic,
 )
-from tests.synthetic_hazards import STEP, Law, made_runs
+from mdxai.study.survival.incremental_value import added_value
+from mdxai.study.survival.lags import correlation_in, lag_table
+from mdxai.study.survival.ranks import ModelMeans, concordance, landmark_of, landmark_table
+from mdxai.study.survival.survival_page import page_of
+from mdxai.study.survival.survival_settings import AssociationSettings
+from tests.synthetic_hazards import STEP, Measure, made_runs
 
 FAST = AssociationSettings(lag=STEP, resamples=200)
 
@@ -62,7 +63,7 @@ def only(runs, *names):
 
 def test_cox_on_risk_sets_is_lifelines_on_intervals():
     """Our Newton, lifelines on our risk sets, and lifelines on intervals between all onsets."""
-    runs = made_runs(Law(beta=0.8, duration=600.0, rate=1 / 400), 3, models=6, replicas=3)
+    runs = made_runs(Measure(beta=0.8, duration=600.0, rate=1 / 400), 3, models=6, replicas=3)
     sets, x = risk_sets(runs, lag=2 * STEP)
     fitted = fit_cox(sets, x[:, None])
     assert not fitted.problem
@@ -88,7 +89,7 @@ def test_cox_on_risk_sets_is_lifelines_on_intervals():
 
 
 def test_score_contributions_add_up_and_weights_are_copies():
-    runs = made_runs(Law(beta=0.5), 5, models=5)
+    runs = made_runs(Measure(beta=0.5), 5, models=5)
     sets, x = risk_sets(runs)
     cluster = clusters(runs)
     fitted = fit_cox(sets, x[:, None])
@@ -110,7 +111,7 @@ def test_score_contributions_add_up_and_weights_are_copies():
 
 
 def test_clustered_errors_are_those_of_lifelines_for_covariates_that_stay():
-    runs = made_runs(Law(frailty=0.5), 8, models=9)
+    runs = made_runs(Measure(frailty=0.5), 8, models=9)
     sets = RiskSets.of(*endings(runs), strata(runs))
     sets = sets.select(np.ones(len(sets.run), dtype=bool))
     x = lagged(runs, "force_mae_mev_per_ang", sets, STEP)[:, None]
@@ -123,7 +124,7 @@ def test_clustered_errors_are_those_of_lifelines_for_covariates_that_stay():
 
 
 def test_score_statistic_is_the_log_rank_of_two_groups():
-    runs = made_runs(Law(), 9)
+    runs = made_runs(Measure(), 9)
     half = (np.arange(len(runs)) % 2).astype(np.int64)
     sets = RiskSets.of(*endings(runs), strata(runs))
     sets = sets.select(np.ones(len(sets.run), dtype=bool))
@@ -132,7 +133,7 @@ def test_score_statistic_is_the_log_rank_of_two_groups():
 
 
 def test_separation_is_reported_and_not_a_number_to_believe():
-    runs = made_runs(Law(), 2, models=6, replicas=2)
+    runs = made_runs(Measure(), 2, models=6, replicas=2)
     runs = [replace(o, traits={"broken": float(o.unstable) * 10 - o.end / 1e3}) for o in runs]
     table = hazard_ratios(runs, FAST).set_index("predictor")
     assert (
@@ -143,7 +144,7 @@ def test_separation_is_reported_and_not_a_number_to_believe():
 
 
 def test_log_rank_is_that_of_lifelines():
-    runs = made_runs(Law(), 4)
+    runs = made_runs(Measure(), 4)
     end, unstable = endings(runs)
     half = (np.arange(len(runs)) % 2).astype(np.int64)
     ours = _log_rank_statistic(RiskSets.of(end, unstable, np.zeros(len(runs), np.int64)), half)
@@ -155,7 +156,7 @@ def test_log_rank_is_that_of_lifelines():
 
 
 def test_concordance_is_that_of_lifelines_with_and_without_weights():
-    runs = made_runs(Law(beta=0.5), 6, models=5)
+    runs = made_runs(Measure(beta=0.5), 6, models=5)
     landmark = landmark_of(runs, FAST)
     rng = np.random.default_rng(0)
     x = rng.normal(size=len(landmark.outcomes)).round(1)
@@ -170,7 +171,7 @@ def test_concordance_is_that_of_lifelines_with_and_without_weights():
 
 
 def test_auroc_counts_pairs_and_spearman_is_scipys():
-    runs = made_runs(Law(beta=0.8, between=1.0, within=0.0), 7, models=8)
+    runs = made_runs(Measure(beta=0.8, between=1.0, within=0.0), 7, models=8)
     landmark = landmark_of(runs, AssociationSettings(landmark=100.0, horizon=1500.0))
     x = np.arange(len(landmark.outcomes), dtype=float) % 7
     case = landmark.unstable & (landmark.end <= 1500.0)
@@ -183,7 +184,7 @@ def test_auroc_counts_pairs_and_spearman_is_scipys():
 
 
 def test_permutations_move_whole_models_and_keep_strata():
-    runs = made_runs(Law(), 1, models=5, replicas=3, temperatures=(300.0, 500.0))
+    runs = made_runs(Measure(), 1, models=5, replicas=3, temperatures=(300.0, 500.0))
     runs = [o for o in runs if not (o.model == "m4" and o.temperature == 500.0)]
     cluster, at = clusters(runs), strata(runs)
     moved = permuted_runs(cluster, at, 50, np.random.default_rng(0))
@@ -208,15 +209,15 @@ def hazard_of(runs, settings=FAST):
 
 
 def test_the_known_hazard_ratio_is_found_with_a_time_dependent_deviation():
-    runs = made_runs(Law(beta=0.8, delay=STEP), 11, models=24, temperatures=(300.0, 500.0))
+    runs = made_runs(Measure(beta=0.8, delay=STEP), 11, models=24, temperatures=(300.0, 500.0))
     found = hazard_of(runs)
     assert found["lower"] < 0.8 < found["upper"]
     assert abs(found["hazard_ratio"] - 0.8) < 0.25
     assert found["p"] < 0.01
 
 
-def repeated(law, n, **made):
-    return [made_runs(law, seed, **made) for seed in range(n)]
+def repeated(principle, n, **made):
+    return [made_runs(principle, seed, **made) for seed in range(n)]
 
 
 @pytest.mark.slow
@@ -224,8 +225,8 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     """95 % intervals over models, 16 models: at least 88 of 100 (a percentile bootstrap of few
     clusters covers a little less than it says).
     """
-    law = Law(beta=0.6, between=1.0, within=0.5, delay=STEP)
-    found = [hazard_of(runs) for runs in repeated(law, 100, models=16)]
+    principle = Measure(beta=0.6, between=1.0, within=0.5, delay=STEP)
+    found = [hazard_of(runs) for runs in repeated(principle, 100, models=16)]
     inside = np.mean([f["lower"] < 0.6 < f["upper"] for f in found])
     print(f"coverage {inside:.2f}, mean {np.mean([f['hazard_ratio'] for f in found]):.3f}")
     assert inside >= 0.88
@@ -252,8 +253,8 @@ def null_p(runs):
 
 def test_under_the_null_whole_models_hold_the_level_where_frames_do_not():
     """x and the hazard both differ between models, for unrelated reasons: 60 data sets."""
-    law = Law(between=1.0, within=0.4, frailty=1.0, rate=1 / 1500)
-    p = np.array([null_p(runs) for runs in repeated(law, 60, models=10)])
+    principle = Measure(between=1.0, within=0.4, frailty=1.0, rate=1 / 1500)
+    p = np.array([null_p(runs) for runs in repeated(principle, 60, models=10)])
     below = (p <= 0.1).mean(axis=0)
     print(f"p ≤ 0.1: landmark {below[0]:.2f}, score {below[1]:.2f}, frames {below[2]:.2f}")
     limit = stats.binom.ppf(0.999, 60, 0.1) / 60
@@ -265,8 +266,8 @@ def test_under_the_null_whole_models_hold_the_level_where_frames_do_not():
 @pytest.mark.slow
 @pytest.mark.parametrize("frailty", [0.0, 1.0])
 def test_level_under_the_null(frailty):
-    law = Law(between=1.0, within=0.4, frailty=frailty, rate=1 / 1500)
-    p = np.array([null_p(runs) for runs in repeated(law, 400, models=10)])
+    principle = Measure(between=1.0, within=0.4, frailty=frailty, rate=1 / 1500)
+    p = np.array([null_p(runs) for runs in repeated(principle, 400, models=10)])
     below = (p <= 0.05).mean(axis=0)
     print(f"frailty {frailty}: p ≤ 0.05: landmark {below[0]:.3f}, score {below[1]:.3f}, "
           f"frames {below[2]:.2f}")  # fmt: skip
@@ -286,10 +287,10 @@ def cut_short(runs, seed):
 
 def test_censoring_is_respected():
     """Taking runs that were cut for stable, or their end for an onset, is biased; ours is not."""
-    law = Law(beta=0.8, delay=STEP, rate=1 / 1500)
+    principle = Measure(beta=0.8, delay=STEP, rate=1 / 1500)
     at, naive, ours = 1200.0, [], []
     for seed in range(8):
-        whole = made_runs(law, seed, models=10)
+        whole = made_runs(principle, seed, models=10)
         cut = list(cut_short(whole, seed))
         truth = np.mean([o.end > at for o in whole])
         naive.append(np.mean([not (o.unstable and o.end <= at) for o in cut]) - truth)
@@ -298,7 +299,7 @@ def test_censoring_is_respected():
         ours.append(estimate["stable_share"] - truth)
     assert np.mean(naive) > 0.1
     assert abs(np.mean(ours)) < 0.4 * np.mean(naive)
-    cut = list(cut_short(made_runs(law, 21, models=20), 1))
+    cut = list(cut_short(made_runs(principle, 21, models=20), 1))
     found = hazard_of(cut)
     as_broken = hazard_of([replace(o, unstable=True) for o in cut])
     assert found["lower"] < 0.8 < found["upper"]
@@ -309,7 +310,7 @@ def test_censoring_is_respected():
 
 
 def test_what_a_copy_of_a_plain_predictor_adds_is_nothing():
-    runs = made_runs(Law(beta=1.2, between=1.0, within=0.3), 31, models=14)
+    runs = made_runs(Measure(beta=1.2, between=1.0, within=0.3), 31, models=14)
     plain = [
         replace(o, series={"force_norm": o.series["decay_rise"],
                            "decay_form": o.series["decay_rise"] * 3 + 1,
@@ -322,8 +323,8 @@ def test_what_a_copy_of_a_plain_predictor_adds_is_nothing():
 
 
 def test_what_tells_more_than_the_plain_predictors_adds():
-    law = Law(beta=1.5, between=1.0, within=0.1, rate=1 / 3000)
-    runs = only(made_runs(law, 33, models=24), "decay_rise", "force_norm")
+    principle = Measure(beta=1.5, between=1.0, within=0.1, rate=1 / 3000)
+    runs = only(made_runs(principle, 33, models=24), "decay_rise", "force_norm")
     table = added_value(landmark_of(runs, FAST), FAST).set_index("predictor")
     assert table.loc["decay_rise", "adds"] == "yes"
     assert table.loc["decay_rise", "beside"] == "force_norm"
@@ -333,8 +334,8 @@ def test_what_tells_more_than_the_plain_predictors_adds():
 
 def test_lags_show_when_the_deviation_tells():
     """The hazard follows x by 200 fs with a short memory: that lag is where it shows."""
-    law = Law(beta=1.5, delay=200.0, memory=40.0, between=0.0, within=1.0, rate=1 / 2500)
-    runs = only(made_runs(law, 41, models=16, replicas=6), "decay_rise")
+    principle = Measure(beta=1.5, delay=200.0, memory=40.0, between=0.0, within=1.0, rate=1 / 2500)
+    runs = only(made_runs(principle, 41, models=16, replicas=6), "decay_rise")
     settings = AssociationSettings(lags=(10.0, 200.0, 500.0), resamples=200)
     table = lag_table(runs, settings).set_index("lag_fs")
     assert table["auroc"].idxmax() == 200.0
@@ -344,8 +345,8 @@ def test_lags_show_when_the_deviation_tells():
 
 def test_effective_samples_of_slow_series_are_few():
     """Two AR(1) of memory T: independent samples of their covariance are T·STEP/2 apart."""
-    (fast,) = made_runs(Law(memory=1.0, duration=20_000.0, rate=0.0), 1, models=1, replicas=1)
-    (slow,) = made_runs(Law(memory=300.0, duration=20_000.0, rate=0.0), 1, models=1, replicas=1)
+    (fast,) = made_runs(Measure(memory=1.0, duration=20_000.0, rate=0.0), 1, models=1, replicas=1)
+    (slow,) = made_runs(Measure(memory=300.0, duration=20_000.0, rate=0.0), 1, models=1, replicas=1)
     n_fast = correlation_in(fast, "force_norm", STEP)[1]
     n_slow = correlation_in(slow, "force_norm", STEP)[1]
     assert n_fast > 1000
@@ -357,7 +358,7 @@ def test_effective_samples_of_slow_series_are_few():
 
 
 def test_associate_saves_tables_figures_and_a_page_that_says_what_was_resampled(tmp_path):
-    runs = made_runs(Law(beta=0.8), 51, models=6, temperatures=(300.0, 500.0))
+    runs = made_runs(Measure(beta=0.8), 51, models=6, temperatures=(300.0, 500.0))
     rng = np.random.default_rng(0)
     runs = [
         replace(o, series={**o.series, "C-H 1.125 Å": rng.normal(size=len(o.times)),
@@ -383,7 +384,7 @@ def test_associate_saves_tables_figures_and_a_page_that_says_what_was_resampled(
 
 
 def test_one_model_leaves_what_is_over_models_empty():
-    runs = made_runs(Law(beta=0.8), 61, models=1, replicas=12)
+    runs = made_runs(Measure(beta=0.8), 61, models=1, replicas=12)
     found = mdxai.associate(runs, lag=STEP, resamples=100)
     assert any("All runs are of one model" in note for note in found.notes)
     row = found.hazard_ratios.set_index("predictor").loc["decay_rise"]
@@ -399,7 +400,7 @@ def outcome(name, unstable, model="m"):
 
 
 def test_a_predictor_that_few_runs_have_is_left_empty():
-    runs = made_runs(Law(), 71, models=4, temperatures=(500.0,))
+    runs = made_runs(Measure(), 71, models=4, temperatures=(500.0,))
     late = [replace(o, series=o.series | {"decay_tail": np.where(o.times > 400, 1.0, np.nan)})
             for o in runs]  # fmt: skip
     found = mdxai.associate(late, lag=STEP, resamples=100)

@@ -1,4 +1,4 @@
-"""Exact relevance against brute-force walk enumeration, and the laws it has to obey."""
+"""Exact relevance against brute-force walk enumeration, and the principles it has to obey."""
 
 from __future__ import annotations
 

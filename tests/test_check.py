@@ -15,7 +15,9 @@ from ase.io import write
 from typer.testing import CliRunner
 
 from mdxai.calculators import CalculatorError, load_calculator
-from mdxai.check import (
+from mdxai.cli.main import app
+from mdxai.frame import Frame, FrameError
+from mdxai.monitoring.check import (
     CheckError,
     calculator_factory,
     check,
@@ -23,10 +25,8 @@ from mdxai.check import (
     verdict_of,
     worst_verdict,
 )
-from mdxai.cli import app
-from mdxai.frame import Frame, FrameError
 from mdxai.principles import Deviation
-from mdxai.thresholds import PROBE_THRESHOLDS, Threshold
+from mdxai.stability.thresholds import PROBE_THRESHOLDS, Threshold
 
 cli = CliRunner()
 ARGON = ["--arg", "epsilon=0.0104", "--arg", "sigma=3.4", "--arg", "rc=10.0"]

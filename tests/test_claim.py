@@ -18,11 +18,11 @@ from mdxai.record import (
     open_run,
     repair,
 )
-from mdxai.record.claim import (
+from mdxai.record.writer_lock import (
     SILENT_SECONDS,
     WRITER,
-    Claim,
     DirectoryTakenOver,
+    WriterLock,
     refuse_other_writer,
 )
 
@@ -40,7 +40,7 @@ def holder(tmp_path):
     number = os.fork()
     if number == 0:
         try:
-            Claim(path).take()
+            WriterLock(path).take()
             time.sleep(600)
         finally:
             os._exit(1)
@@ -64,7 +64,7 @@ def begun(path, steps=14):
 
 def test_a_living_process_is_respected_and_a_killed_one_is_not(tmp_path, holder):
     path = tmp_path / "run"
-    for attempt in (Claim(path).take, lambda: RunWriter(path).start(HEADER, LAWS)):
+    for attempt in (WriterLock(path).take, lambda: RunWriter(path).start(HEADER, LAWS)):
         with pytest.raises(RecordError, match=rf"being written by process {holder} on"):
             attempt()
     assert [entry.name for entry in path.iterdir()] == [WRITER]
@@ -157,7 +157,7 @@ def test_every_commit_shows_life(tmp_path):
 
 
 def test_a_holder_that_is_done_leaves_nothing(tmp_path):
-    claim = Claim(tmp_path)
+    claim = WriterLock(tmp_path)
     claim.take()
     claim.confirm()
     claim.release()

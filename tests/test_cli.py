@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import mdxai
 from mdxai.calculators.loading import find_calculator
-from mdxai.cli import app
-from mdxai.simulation import RunSettings, SettingsError, simulate
+from mdxai.cli.main import app
+from mdxai.monitoring.run import RunSettings, SettingsError, simulate
 
 cli = CliRunner()
 ETHANOL = "CH3CH2OH"

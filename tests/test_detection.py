@@ -18,11 +18,13 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.units import fs
 
 import mdxai
-from mdxai.check import check
 from mdxai.engines import AseEngine
-from mdxai.monitor import Monitor
-from mdxai.principles import LEARNED, Deviation, learned_principles
-from mdxai.simulation import RunSettings, make_dynamics, simulate
+from mdxai.monitoring.check import check
+from mdxai.monitoring.monitor import Monitor
+from mdxai.monitoring.run import RunSettings, make_dynamics, simulate
+from mdxai.principles import EXPLANATION, Deviation, explanation_principles
+from mdxai.stability.thresholds import THRESHOLDS
+from mdxai.stability.verdict import Stability, VerdictBuilder
 from mdxai.testing import (
     Curl,
     CutoffJump,
@@ -44,8 +46,6 @@ from mdxai.testing import (
     shuffled_block,
     swapped_elements,
 )
-from mdxai.thresholds import THRESHOLDS
-from mdxai.verdict import Court, Stability
 
 from .conftest import SOUND
 
@@ -126,14 +126,17 @@ def explained_frames(name):
 
 
 def learned_verdict(calculator, frames):
-    """Judge explanations of frames by the laws of what a model has learned."""
+    """Judge explanations of frames by the principles of what a model has learned."""
     explain = mdxai.attributor(calculator)
-    laws, unavailable = learned_principles(frames[0], calculator.card.cutoff)
-    court = Court(THRESHOLDS, unavailable)
+    principles, unavailable = explanation_principles(frames[0], calculator.card.cutoff)
+    builder = VerdictBuilder(THRESHOLDS, unavailable)
     for frame in frames:
         attribution = explain.attribute(frame)
-        court.hear(frame.time, {law.name: law.deviate(frame, attribution) for law in laws})
-    return court.verdict()
+        builder.add(
+            frame.time,
+            {principle.name: principle.deviate(frame, attribution) for principle in principles},
+        )
+    return builder.verdict()
 
 
 @pytest.mark.parametrize(
@@ -192,21 +195,21 @@ def test_a_few_faults_are_caught_soon(name, ensemble, principle, within):
 
 def test_report_times_count_patience_and_leave_out_what_was_not_checked():
     """Heard by hand: hot from 2 fs on; 5 fs of patience; the contact was never checked."""
-    court = Court(THRESHOLDS, {"contact": "the calculator does not state its range"})
+    builder = VerdictBuilder(THRESHOLDS, {"contact": "the calculator does not state its range"})
     for time in np.arange(0.0, 12.0, 1.0):
         hot = 20.0 if time >= 2 else 0.0
-        court.hear(
+        builder.add(
             time,
             {
                 "temperature": Deviation("temperature", "σ", hot),
                 "bond": Deviation("bond", "Å", 0.0),
             },
         )
-    times = report_times(court.verdict())
+    times = report_times(builder.verdict())
     assert times["temperature"] == 7.0
     assert times["bond"] is None
     assert "contact" not in times
-    rows = detection_table({"hot": court.verdict()}).splitlines()
+    rows = detection_table({"hot": builder.verdict()}).splitlines()
     assert rows[0] == "| principle | hot |"
     assert {"| temperature | 7 fs |", "| bond | missed |", "| contact | – |"} <= set(rows)
 
@@ -285,7 +288,7 @@ def page(tables, results, sound):
             label: learned_verdict(alter(mdxai.load_calculator(name)), frames)
             for label, (alter, _) in ALTERED.items()
         }
-        judged = [t for t in THRESHOLDS if t.principle in LEARNED]
+        judged = [t for t in THRESHOLDS if t.principle in EXPLANATION]
         parts += [f"## Explanations: {name}", EXPLAINED, detection_table(verdicts, judged)]
     parts += ["## False alarms", false_alarms(sound)]
     return "\n\n".join(parts) + "\n"

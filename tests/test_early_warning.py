@@ -16,9 +16,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from typer.testing import CliRunner
 
 import mdxai
-from mdxai.association import Outcome, Watching
-from mdxai.association.alarms import Streams, with_profiles
-from mdxai.cli import app
+from mdxai.cli.main import app
 from mdxai.early_warning import (
     Calibration,
     CalibrationError,
@@ -31,11 +29,13 @@ from mdxai.early_warning import (
     Watch,
 )
 from mdxai.frame import Frame, find_pairs
-from mdxai.monitor import Monitor
+from mdxai.monitoring.monitor import Monitor
 from mdxai.principles import Deviation
 from mdxai.record import RecordSettings
 from mdxai.record.checkpoint import decode, encode
-from mdxai.state import restore, snapshot
+from mdxai.serialization import restore, snapshot
+from mdxai.study.lead_time.alarms import Streams, Watching, with_profiles
+from mdxai.study.run_outcome import Outcome
 
 NUMBERS = np.array([6, 6, 8, 1, 1, 1])
 HISTORY = History(12, 9, 210.0, 430.0, 900.0)
@@ -67,16 +67,18 @@ def attribution_of(frame, moved=0.0):
 
 
 def watched(made, frames=2000, moves_at=1500, cutoff=5.0):
-    """Feed a run whose law rises, and whose C–C relevance grows, at a step; return all there is."""
+    """Feed a run whose principle rises, and whose C–C relevance grows, at a step; return all there is."""
     rng = np.random.default_rng(1)
-    early = EarlyWarnings(made, frame_at(0), {"law": "free", "other": "free"}, cutoff)
+    early = EarlyWarnings(made, frame_at(0), {"principle": "free", "other": "free"}, cutoff)
     values = rng.normal(5.0, 2.0, size=frames) + 8.0 * (np.arange(frames) >= moves_at)
     found = []
     for step in range(frames):
         frame = frame_at(step)
-        law = Deviation("law", "eV", float(values[step]), (1, 5)) if step % 2 == 0 else None
+        principle = (
+            Deviation("principle", "eV", float(values[step]), (1, 5)) if step % 2 == 0 else None
+        )
         explained = attribution_of(frame, 0.5 * (step >= moves_at)) if step % 20 == 0 else None
-        found += early.see(frame, {"law": law, "other": None}, explained)
+        found += early.see(frame, {"principle": principle, "other": None}, explained)
     return early, values, found
 
 
@@ -84,12 +86,12 @@ def watched(made, frames=2000, moves_at=1500, cutoff=5.0):
 @pytest.mark.parametrize("every", [1.0, 5.0])
 def test_live_warnings_are_those_of_the_calibrated_runs(detector, every):
     """Sampled more finely than calibrated, the same values are looked at."""
-    made = calibration(Watch("law", detector, every), threshold=6.0)
+    made = calibration(Watch("principle", detector, every), threshold=6.0)
     _, values, found = watched(made)
     stride = round(every / 0.5)
     times, measured = 0.5 * np.arange(2000)[::stride], values[::stride]
-    outcome = Outcome("r", "m", "A", 1.0, 1000.0, False, times, {"law": measured})
-    alarms = Streams([outcome], "law", Watching(100.0)).alarms(detector)
+    outcome = Outcome("r", "m", "A", 1.0, 1000.0, False, times, {"principle": measured})
+    alarms = Streams([outcome], "principle", Watching(100.0)).alarms(detector)
     expected = alarms.at(6.0)[0]
     assert found[0].time_fs == expected
     assert found[0].statistic > found[0].threshold == 6.0
@@ -97,14 +99,14 @@ def test_live_warnings_are_those_of_the_calibrated_runs(detector, every):
 
 
 def test_a_warning_says_what_where_and_what_it_came_to():
-    made = calibration(Watch("law", "cusum", 1.0), threshold=9.0)
+    made = calibration(Watch("principle", "cusum", 1.0), threshold=9.0)
     _, values, (first, *_) = watched(made)
-    assert (first.principle, first.atoms, first.history) == ("law", (1, 5), HISTORY)
+    assert (first.principle, first.atoms, first.history) == ("principle", (1, 5), HISTORY)
     assert (first.usual, first.spread) == pytest.approx((5.0, 2.0), rel=0.3)
     assert first.excess == first.statistic / 9.0 > 1
     assert first.value == values[first.step]
     text = str(first)
-    assert "law has changed, CUSUM" in text
+    assert "principle has changed, CUSUM" in text
     assert "atoms 1, 5" in text
     assert "of 12 reference runs in which this came 9 broke, half of these 210 to 900 fs" in text
     plain = json.loads(json.dumps(first.as_dict(), allow_nan=False))
@@ -156,15 +158,15 @@ def test_profiles_live_are_those_of_outcomes():
 
 def test_a_run_in_which_nothing_changes_is_warned_of_as_rarely_as_calibrated():
     """Alarms of a long run are a renewal process: the watch starts afresh after each."""
-    watch = Watch("law", "cusum", 1.0, location=0.0, scale=1.0)
+    watch = Watch("principle", "cusum", 1.0, location=0.0, scale=1.0)
     made = calibration(watch, threshold=2.5, baseline=10.0)
-    early = EarlyWarnings(made, frame_at(0), {"law": "free"}, None)
+    early = EarlyWarnings(made, frame_at(0), {"principle": "free"}, None)
     rng = np.random.default_rng(4)
     times = []
     for step in range(9000):
         frame = SimpleNamespace(time=float(step), step=step)
-        law = Deviation("law", "eV", float(rng.normal()))
-        times += [w.time_fs for w in early.see(frame, {"law": law}, None)]
+        principle = Deviation("principle", "eV", float(rng.normal()))
+        times += [w.time_fs for w in early.see(frame, {"principle": principle}, None)]
     gaps = np.diff(times) - 10.0 + 1.0
     single = []
     for seed in range(400):
@@ -179,24 +181,26 @@ def test_a_run_in_which_nothing_changes_is_warned_of_as_rarely_as_calibrated():
 
 
 def test_values_that_come_too_rarely_are_told_of_once():
-    made = calibration(Watch("law", "cusum", 2.0), Watch("other", "cusum", 5.0), threshold=50.0)
-    early = EarlyWarnings(made, frame_at(0), {"law": "free", "other": "free"}, None)
-    law = Deviation("law", "eV", 1.0)
+    made = calibration(
+        Watch("principle", "cusum", 2.0), Watch("other", "cusum", 5.0), threshold=50.0
+    )
+    early = EarlyWarnings(made, frame_at(0), {"principle": "free", "other": "free"}, None)
+    principle = Deviation("principle", "eV", 1.0)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for step in range(0, 200, 10):  # every 5 fs
-            early.see(frame_at(step), {"law": law, "other": law}, None)
+            early.see(frame_at(step), {"principle": principle, "other": principle}, None)
     (message,) = told
-    assert "law: a value every 5 fs, the calibration is made for one every 2" in str(
+    assert "principle: a value every 5 fs, the calibration is made for one every 2" in str(
         message.message
     )
 
 
 def test_watching_goes_on_from_a_checkpoint():
     watches = (
-        Watch("law", "ewma", 1.0),
+        Watch("principle", "ewma", 1.0),
         Watch("profile_rms", "shewhart", 10.0),
-        Watch("law", "page_hinkley", 2.0),
+        Watch("principle", "page_hinkley", 2.0),
         Watch("kinetic_temperature", "cusum", 0.5),
     )
     made = calibration(*watches, threshold=1.5)
@@ -205,19 +209,19 @@ def test_watching_goes_on_from_a_checkpoint():
         found = []
         for step in steps:
             frame = frame_at(step)
-            law = Deviation("law", "eV", float(np.sin(step) + step // 500))
+            principle = Deviation("principle", "eV", float(np.sin(step) + step // 500))
             explained = attribution_of(frame) if step % 20 == 0 else None
-            found += early.see(frame, {"law": law}, explained)
+            found += early.see(frame, {"principle": principle}, explained)
         return [w.as_dict() for w in found]
 
-    whole = EarlyWarnings(made, frame_at(0), {"law": "free"}, 5.0)
+    whole = EarlyWarnings(made, frame_at(0), {"principle": "free"}, 5.0)
     feed(whole, range(700))
     state = decode(encode(snapshot({"early": whole})))
-    again = EarlyWarnings(made, frame_at(0), {"law": "free"}, 5.0)
+    again = EarlyWarnings(made, frame_at(0), {"principle": "free"}, 5.0)
     again = restore({"early": again}, state)["early"]
     expected = feed(whole, range(700, 1500))
     assert feed(again, range(700, 1500)) == expected
-    assert {w["principle"] for w in expected} >= {"law", "kinetic_temperature"}
+    assert {w["principle"] for w in expected} >= {"principle", "kinetic_temperature"}
     assert list(again.issued) == list(whole.issued)
 
 

@@ -17,7 +17,7 @@ from ase.md.verlet import VelocityVerlet
 import mdxai
 from mdxai.engines import Selection, TrajectoryError
 from mdxai.frame import Frame
-from mdxai.replay import conditions, open_trajectory, replay
+from mdxai.monitoring.replay import conditions, open_trajectory, replay
 
 pytest.importorskip("imdclient")
 ENERGIES, COORDINATES, GO, HANDSHAKE, SESSION, TIME, VELOCITIES, FORCES = 1, 2, 3, 4, 10, 12, 14, 15

@@ -1,4 +1,4 @@
-"""Kernels of the laws against NumPy twins, ties and NaN included."""
+"""Kernels of the principles against NumPy twins, ties and NaN included."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mdxai.frame import find_pairs
-from mdxai.principles import _kernels as kernels
+from mdxai.statistics import _kernels as kernels
 
 
 @pytest.fixture(params=[None, 0, 4], ids=["finite", "first-nan", "later-nan"])

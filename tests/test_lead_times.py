@@ -11,22 +11,23 @@ import pytest
 from scipy.stats import poisson
 from typer.testing import CliRunner
 
-from mdxai import association
-from mdxai.association import (
-    Outcome,
-    Watching,
-    advantage,
-    calibrate,
-    lead_times,
-    summarise,
-    with_profiles,
-)
-from mdxai.association.alarms import AnyAlarm, Streams, poisson_upper, threshold_for, watched_ns
-from mdxai.association.lead_summary import chance, resampled
-from mdxai.association.lead_times import kind_of
-from mdxai.cli import app
+from mdxai.cli.main import app
 from mdxai.early_warning import Calibration, CalibrationError, ProfileChange, ProfileSettings
 from mdxai.statistics import Baseline, make_detector
+from mdxai.study import run_outcome
+from mdxai.study.lead_time.alarms import (
+    AnyAlarm,
+    Streams,
+    Watching,
+    poisson_upper,
+    threshold_for,
+    watched_ns,
+    with_profiles,
+)
+from mdxai.study.lead_time.calibrate import calibrate
+from mdxai.study.lead_time.lead_summary import advantage, chance, resampled, summarise
+from mdxai.study.lead_time.lead_times import kind_of, lead_times
+from mdxai.study.run_outcome import Outcome
 
 from .synthetic_outcomes import EVERY, outcomes
 
@@ -255,7 +256,7 @@ def test_the_command_line_writes_tables_figures_and_a_calibration(runs, tmp_path
         replace(o, series={"temperature": o.series["temperature"], "decay_rise": o.series["drift"]})
         for o in runs
     ]
-    monkeypatch.setattr(association, "load_outcomes", lambda paths, bin_width: renamed)
+    monkeypatch.setattr(run_outcome, "load_outcomes", lambda paths, bin_width: renamed)
     command = ["lead-times", "runs", "--out", str(tmp_path / "out"), "--alarms-per-ns", "20"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
@@ -269,7 +270,7 @@ def test_the_command_line_writes_tables_figures_and_a_calibration(runs, tmp_path
     table = pd.read_csv(tmp_path / "out" / "by_model.csv")
     assert len(table) == table.groupby(["series", "detector"]).ngroups
     one = [o for o in renamed if o.molecule == "A"]
-    monkeypatch.setattr(association, "load_outcomes", lambda paths, bin_width: one)
+    monkeypatch.setattr(run_outcome, "load_outcomes", lambda paths, bin_width: one)
     result = CliRunner().invoke(app, [*command, "--json"])
     content = json.loads(result.stdout)
     assert "need runs of two at least" in content["left_out"]["molecule"]
@@ -289,12 +290,12 @@ def binned(seed, shift):
             values[rng.random(len(times)) < 0.1] = np.nan
             series[f"{pair} {centre:.2f} Å"] = values
     series["C-H 1.15 Å"] += 0.1 * shift * (times >= 1500)
-    return Outcome(f"r{seed}", "m", "A", 300.0, 2500.0, False, times, series | {"law": times})
+    return Outcome(f"r{seed}", "m", "A", 300.0, 2500.0, False, times, series | {"principle": times})
 
 
 def test_profiles_of_outcomes_show_where_they_changed():
     still, moved = with_profiles([binned(1, 0.0), binned(1, 2.0)], ProfileSettings(bin_ang=0.1))
-    assert set(moved.series) == {"law", "profile_rms", "profile_peak"}
+    assert set(moved.series) == {"principle", "profile_rms", "profile_peak"}
     known = ~np.isnan(moved.series["profile_rms"])
     spacing = np.diff(moved.times[known])
     assert moved.times[known][0] == 720.0  # the first block that ends with a full window

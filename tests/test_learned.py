@@ -1,4 +1,4 @@
-"""Laws of what a model has learned: known profiles and rankings, real models, injected faults."""
+"""Principles of what a model has learned: known profiles and rankings, real models, injected faults."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ from mdxai.principles import (
     SpeciesDrift,
     SpeciesRanking,
     StrengthProfile,
-    ThreeBodyReach,
     fit_decay,
 )
-from mdxai.principles.explanation import equivalent_atoms
-from mdxai.principles.ranking import discordance, pauling_orders
+from mdxai.principles.explanation.health import equivalent_atoms
+from mdxai.principles.explanation.ranking import discordance, pauling_orders
 
 from .conftest import SOUND
 
@@ -58,8 +57,8 @@ def shaken(seed, atoms=None, amplitude=0.15):
     return Frame.from_atoms(atoms, step=seed, time=float(seed))
 
 
-def watch(law, strength, n=60, **options):
-    found = [law.deviate(f, explained(f, strength, **options)) for f in map(shaken, range(n))]
+def watch(principle, strength, n=60, **options):
+    found = [principle.deviate(f, explained(f, strength, **options)) for f in map(shaken, range(n))]
     return [d for d in found if d is not None]
 
 
@@ -93,7 +92,7 @@ def test_rise_is_the_distance_to_the_best_falling_profile(values):
     assert fit_decay(R[:5], strengths, counts, 5.0).rise == pytest.approx(rise, abs=1e-9)
 
 
-def test_decay_laws_pass_a_falling_profile_and_catch_flat_or_rising_ones():
+def test_decay_principles_pass_a_falling_profile_and_catch_flat_or_rising_ones():
     def profile():
         return StrengthProfile(shaken(0), 5.0)
 
@@ -137,12 +136,12 @@ def test_discordance_is_kendalls_tau(seed):
 
 def test_bonds_rank_before_the_rest():
     frame = shaken(1, amplitude=0.02)
-    law = BondOrderRanking(BondClasses(frame))
-    assert law.deviate(frame, explained(frame, lambda i, j, r: 1 / r)).value == 0
-    upside_down = law.deviate(frame, explained(frame, lambda i, j, r: r))
+    principle = BondOrderRanking(BondClasses(frame))
+    assert principle.deviate(frame, explained(frame, lambda i, j, r: 1 / r)).value == 0
+    upside_down = principle.deviate(frame, explained(frame, lambda i, j, r: r))
     assert upside_down.value == 1
     assert len(upside_down.atoms) == 2
-    assert np.isnan(law.deviate(frame, explained(frame, lambda i, j, r: np.nan)).value)
+    assert np.isnan(principle.deviate(frame, explained(frame, lambda i, j, r: np.nan)).value)
 
 
 def test_given_bond_orders_come_before_paulings():
@@ -166,9 +165,9 @@ def test_species_are_ranked_against_their_reference():
     def physical(i, j, r):
         return enthalpy["".join(sorted((symbols[i], symbols[j])))]
 
-    law = SpeciesRanking(classes, frame)
-    assert law.deviate(frame, explained(frame, physical)).value == 0
-    assert law.deviate(frame, explained(frame, lambda *p: 1 / physical(*p))).value == 1
+    principle = SpeciesRanking(classes, frame)
+    assert principle.deviate(frame, explained(frame, physical)).value == 0
+    assert principle.deviate(frame, explained(frame, lambda *p: 1 / physical(*p))).value == 1
     water = Frame.from_atoms(molecule("H2O"))
     with pytest.raises(PrincipleUnavailable, match="two kinds of bonds"):
         SpeciesRanking(BondClasses(water), water)
@@ -178,11 +177,11 @@ def test_drift_of_species_and_body_orders_is_measured_from_the_start():
     frame = shaken(3)
     steady = SpeciesDrift(BondClasses(frame))
     assert max(d.value for d in watch(steady, lambda *_: 1.0, n=40)) < 1e-12
-    law, orders = SpeciesDrift(BondClasses(frame)), BodyOrderDrift()
+    principle, orders = SpeciesDrift(BondClasses(frame)), BodyOrderDrift()
     for k in range(220):
         grown = 1.0 if k < 20 else 1.5
         now = explained(frame, lambda *_, grown=grown: grown, orders=(1, -2 * grown**9, 0))
-        last, mixed = law.deviate(frame, now), orders.deviate(frame, now)
+        last, mixed = principle.deviate(frame, now), orders.deviate(frame, now)
     assert last.value == pytest.approx(0.5, abs=1e-3)
     assert mixed.value == pytest.approx(1 / 3 - 1 / (1 + 2 * 1.5**9), abs=1e-3)
 
@@ -193,20 +192,6 @@ def test_body_orders_may_not_grow():
     rising = explained(frame, lambda *_: 1.0, orders=(0.1, -4.0, 5.0, 0.5))
     assert BodyOrders().deviate(frame, falling).value == 0
     assert BodyOrders().deviate(frame, rising).value == pytest.approx(1 / 9.6)
-
-
-def test_three_atoms_matter_less_the_further_they_are_apart():
-    frame = shaken(5)
-    trios = np.array(list(itertools.combinations(range(9), 3)))
-    corners = frame.positions[trios]
-    perimeters = sum(
-        np.linalg.norm(corners[:, a] - corners[:, b], axis=1) for a, b in ((0, 1), (1, 2), (2, 0))
-    )
-    base = explained(frame, lambda *_: 1.0)
-    for sign, value in ((-1, 0.0), (1, 1.0)):
-        parts = {"triples": trios, "three_body": np.exp(sign * perimeters)}
-        attribution = Attribution(**{name: getattr(base, name) for name in base.__slots__} | parts)
-        assert ThreeBodyReach().deviate(frame, attribution).value == pytest.approx(value)
 
 
 def test_equivalent_atoms_of_ethanol_and_benzene():
@@ -243,9 +228,9 @@ def test_real_models_explain_well_enough(name):
     coarse = calculator.potential
     for parameter in coarse.network.parameters():  # as if stored in half precision
         parameter.copy_(parameter.half().float())
-    law = ExplanationPrecision(coarse)
-    law._exact = mdxai.attributor(calculator, method="walks", dtype="float64")
-    assert law.deviate(frame).value > 1e-4
+    principle = ExplanationPrecision(coarse)
+    principle._exact = mdxai.attributor(calculator, method="walks", dtype="float64")
+    assert principle.deviate(frame).value > 1e-4
     assert Residual().deviate(frame, attribution).value < 0.2
     assert BondOrderRanking(BondClasses(frame)).deviate(frame, attribution).value < 0.1
     assert BodyOrders().deviate(frame, attribution).value < 0.1
@@ -254,11 +239,11 @@ def test_real_models_explain_well_enough(name):
 def test_bonds_out_of_reach_are_no_nan():
     """A broken bond is not in the explanation any more; only a NaN in it may give one."""
     frame = shaken(8)
-    law, apart = SpeciesDrift(BondClasses(frame)), molecule("CH3CH2OH")
+    principle, apart = SpeciesDrift(BondClasses(frame)), molecule("CH3CH2OH")
     apart.positions[3] += 20  # the only O-H bond
     broken = Frame.from_atoms(apart)
     for _ in range(25):
-        law.deviate(frame, explained(frame, lambda *_: 1.0))
+        principle.deviate(frame, explained(frame, lambda *_: 1.0))
     for _ in range(25):
-        last = law.deviate(broken, explained(broken, lambda *_: 1.0))
+        last = principle.deviate(broken, explained(broken, lambda *_: 1.0))
     assert last.value == pytest.approx(0.0)

@@ -27,12 +27,12 @@ from ase.md.verlet import VelocityVerlet
 import mdxai
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.engines import AseEngine
-from mdxai.monitor import InstabilityWarning, Monitor
-from mdxai.preparation import ChoiceError
+from mdxai.monitoring.monitor import InstabilityWarning, Monitor
+from mdxai.monitoring.setup import OptionError
 from mdxai.record import RecordError, RecordSettings
+from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, ThresholdError
+from mdxai.stability.verdict import Stability
 from mdxai.testing import FaultyCalculator, NanForces
-from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, ThresholdError
-from mdxai.verdict import Stability
 
 from .conftest import SOUND
 
@@ -550,7 +550,7 @@ def test_thresholds_that_fit_nothing_are_refused_and_missing_ones_named():
 def test_before_any_forces_a_monitor_says_what_it_waits_for(tmp_path):
     _, dynamics = start()
     with pytest.raises(
-        ChoiceError, match=r"holds no forces of the present.*dyn\.attach\(monitor\)"
+        OptionError, match=r"holds no forces of the present.*dyn\.attach\(monitor\)"
     ):
         Monitor(dynamics, tmp_path / "run")()
     assert not (tmp_path / "run").exists()
@@ -562,7 +562,7 @@ def test_another_calculator_is_noticed_before_it_is_explained(tmp_path):
         dynamics.attach(monitor)
         dynamics.run(5)
         atoms.calc = mdxai.load_calculator("painn-ethanol")
-        with pytest.raises(ChoiceError, match=r"another calculator before step 6.*another monitor"):
+        with pytest.raises(OptionError, match=r"another calculator before step 6.*another monitor"):
             dynamics.run(5)
     run = mdxai.open_run(tmp_path / "run")
     assert run.frames_table()["step"].to_pylist() == list(range(6))

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 import mdxai
-from mdxai.association import AssociationError, AssociationWarning, load_outcomes, read_outcomes
-from mdxai.association.series import bin_of
-from mdxai.cli import main
-from mdxai.simulation import RunSettings, read_structure, simulate
+from mdxai.cli.main import main
+from mdxai.monitoring.run import RunSettings, read_structure, simulate
+from mdxai.study.run_outcome import (
+    AssociationError,
+    AssociationWarning,
+    load_outcomes,
+    read_outcomes,
+)
+from mdxai.study.run_series import bin_of
 from tests import synthetic_run as made
 
 
@@ -54,18 +59,18 @@ def test_ending_follows_the_verdict(tmp_path):
 
 
 def test_a_run_without_verdict_is_judged_and_censored_at_its_last_frame(tmp_path):
-    """The made-up laws have no thresholds, so no frame can be an onset."""
+    """The made-up principles have no thresholds, so no frame can be an onset."""
     (outcome,) = load_outcomes(write(tmp_path / "r", finish=False))
     assert (outcome.end, outcome.unstable) == (29.5, False)
 
 
 def test_another_onset_is_that_of_its_finding(tmp_path):
     finding = {"principle": "bond", "severity": "unstable", "time_fs": 20.0}
-    laws = [*made.LAWS, made.Law("bond")]
+    principles = [*made.LAWS, made.Measure("bond")]
     writer = made.RunWriter(tmp_path / "r", made.RecordSettings())
-    writer.start(made.HEADER, laws)
+    writer.start(made.HEADER, principles)
     for step in range(60):
-        writer.add_frame(made.frame_at(step), made.deviations_at(step, laws))
+        writer.add_frame(made.frame_at(step), made.deviations_at(step, principles))
     writer.finish({"stability": "unstable", "onset_fs": 10.0, "start_fs": 0.0,
                    "duration_fs": 29.5, "findings": [finding]}, None)  # fmt: skip
     (outcome,) = load_outcomes(tmp_path / "r", onset="bond")
@@ -83,8 +88,8 @@ def test_series_agree_with_the_record_row_by_row(tmp_path):
     (outcome,) = load_outcomes(write(tmp_path / "r"), bin_width=0.5)
     symbols = ["C", "C", "O", *6 * ["H"]]
     for row in range(60):
-        frame, laws = made.frame_at(row), made.deviations_at(row)
-        for name, deviation in laws.items():
+        frame, principles = made.frame_at(row), made.deviations_at(row)
+        for name, deviation in principles.items():
             expected = np.nan if deviation is None else deviation.value
             np.testing.assert_equal(outcome.series[name][row], expected)
         norm = np.linalg.norm(frame.forces, axis=1).max()

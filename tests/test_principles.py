@@ -27,10 +27,10 @@ from mdxai.principles import (
     PrincipleUnavailable,
     StepDefect,
     Temperature,
-    learned_principles,
+    explanation_principles,
     principles_for,
 )
-from mdxai.thresholds import THRESHOLDS
+from mdxai.stability.thresholds import THRESHOLDS
 
 RANGES = {"H-H": (1.4, 4.5), "C-H": (0.95, 3.5), "H-O": (0.9, 3.6), "C-C": (1.4, 1.7),
           "C-O": (1.3, 2.7)}  # fmt: skip
@@ -216,16 +216,16 @@ def test_every_principle_has_a_threshold_and_a_unit(frame):
     card = Card("x", {"cutoff": 5.0}, ("C", "H", "O"), distances=RANGES, forces_max=8.0)
     nve = principles_for(frame, card, conserves_energy=True)[0]
     nvt = principles_for(frame, card, bath=lambda: 300.0, random_bath=True)[0]
-    learned = learned_principles(frame, 5.0)[0]
+    learned = explanation_principles(frame, 5.0)[0]
     assert all(p.unit and p.cost == "free" for p in nve + nvt)
     assert all(p.unit and p.cost == "attribution" for p in learned)
-    # Sound models rank species against bond enthalpies, so that law is recorded but not judged.
+    # Sound models rank species against bond enthalpies, so that principle is recorded but not judged.
     judged = {p.name for p in nve + nvt + learned} - {"species_ranking"}
     assert judged == {t.principle for t in THRESHOLDS}
 
 
 def test_a_single_atom_and_a_fixed_crystal_are_no_false_alarm():
-    """Laws without a meaning for them are left out with a reason; the others are obeyed."""
+    """Principles without a meaning for them are left out with a reason; the others are obeyed."""
     atom = Frame.from_atoms(Atoms("Ar", velocities=[[0.01, 0, 0]]))
     atom = replace(atom, forces=np.zeros((1, 3)), energy=0.0)
     crystal = bulk("Cu", cubic=True)

@@ -1,4 +1,4 @@
-"""Laws of energy, momentum, equipartition and forces, each against a second derivation."""
+"""Principles of energy, momentum, equipartition and forces, each against a second derivation."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from mdxai.principles import (
     StepDefect,
     principles_for,
 )
-from mdxai.principles.glance import glance
-from mdxai.principles.history import BlockMeans, Every, RunningMedian
-from mdxai.thresholds import THRESHOLDS
-from mdxai.verdict import Court, Stability
+from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.principles.running_statistics import BlockMeans, Every, RunningMedian
+from mdxai.stability.thresholds import THRESHOLDS
+from mdxai.stability.verdict import Stability, VerdictBuilder
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_sound_crystal_raises_no_alarm(bath):
     dynamics = BATHS[bath](copper())
     engine = AseEngine(dynamics)
     principles = []
-    court = Court(THRESHOLDS)
+    builder = VerdictBuilder(THRESHOLDS)
 
     def see(frame):
         if not principles:
@@ -108,10 +108,10 @@ def test_a_sound_crystal_raises_no_alarm(bath):
                     bath_energy=engine.bath_energy, random_bath=about.random_bath,
                 )[0]
             )  # fmt: skip
-        court.hear(frame.time, {p.name: p.deviate(frame, None) for p in principles})
+        builder.add(frame.time, {p.name: p.deviate(frame, None) for p in principles})
 
     run(dynamics, 150, see)
-    assert court.verdict().stability is Stability.STABLE, str(court.verdict())
+    assert builder.verdict().stability is Stability.STABLE, str(builder.verdict())
 
 
 @pytest.mark.parametrize("bath", ["chain", "bussi"])
@@ -120,16 +120,16 @@ def test_the_heat_of_a_thermostat_is_counted(bath):
     dynamics = BATHS[bath](copper())
     engine = AseEngine(dynamics)
     found, bare = [], []
-    law = []
+    principle = []
 
     def see(frame):
         if frame.step % 3:
             return
-        if not law:
-            law.append(EnergyConservation(ConservedEnergy(
+        if not principle:
+            principle.append(EnergyConservation(ConservedEnergy(
                 StepDefect(frame), frame, thermostatted=True, bath_energy=engine.bath_energy
             )))  # fmt: skip
-        found.append(law[0].deviate(frame).value)
+        found.append(principle[0].deviate(frame).value)
         bare.append(frame.energy + frame.kinetic_energy)
 
     run(dynamics, 60, see)
@@ -148,9 +148,9 @@ def test_a_chain_whose_temperature_is_changed_does_not_count_heat():
 
 def drift_of(frame, energies, timestep=10.0):
     conserved = ConservedEnergy(StepDefect(frame), frame, thermostatted=False)
-    law = EnergyDrift(conserved)
+    principle = EnergyDrift(conserved)
     energies = frame.energy + np.asarray(energies)
-    return [law.deviate(at(frame, k, timestep, energy=e)) for k, e in enumerate(energies)]
+    return [principle.deviate(at(frame, k, timestep, energy=e)) for k, e in enumerate(energies)]
 
 
 def test_energy_drift_is_the_slope_whatever_swings_and_jumps(frame):
@@ -168,14 +168,14 @@ def test_energy_drift_is_the_slope_whatever_swings_and_jumps(frame):
 
 def test_energy_jump_stands_out_from_what_steps_usually_create():
     atoms = copper()
-    law, values, frames = [], [], []
+    principle, values, frames = [], [], []
 
     def see(frame):
         frames.append(frame)
-        if not law:
-            law.append(EnergyJump(StepDefect(frame)))
+        if not principle:
+            principle.append(EnergyJump(StepDefect(frame)))
         lift = 0.02 if frame.step >= 180 else 0.0  # eV, from one step to the next
-        found = law[0].deviate(replace(frame, energy=frame.energy + lift))
+        found = principle[0].deviate(replace(frame, energy=frame.energy + lift))
         values.append(np.nan if found is None else found.value)
 
     run(langevin(atoms, 600), 200, see)
@@ -189,30 +189,30 @@ def test_energy_jump_stands_out_from_what_steps_usually_create():
 
 
 def test_energy_jump_forgets_a_gap(frame):
-    law = EnergyJump(StepDefect(frame))
+    principle = EnergyJump(StepDefect(frame))
     rng = np.random.default_rng(0)
     for k in range(150):
-        law.deviate(at(frame, k, energy=frame.energy + 1e-4 * rng.normal()))
-    assert law.deviate(at(frame, 160, energy=frame.energy + 5.0)) is None
-    assert law.deviate(at(frame, 161, energy=frame.energy + 5.0)).value < 1
-    assert law.deviate(at(frame, 162, energy=frame.energy + 5.1)).value > 50
-    assert np.isnan(law.deviate(at(frame, 163, energy=np.nan)).value)
+        principle.deviate(at(frame, k, energy=frame.energy + 1e-4 * rng.normal()))
+    assert principle.deviate(at(frame, 160, energy=frame.energy + 5.0)) is None
+    assert principle.deviate(at(frame, 161, energy=frame.energy + 5.0)).value < 1
+    assert principle.deviate(at(frame, 162, energy=frame.energy + 5.1)).value > 50
+    assert np.isnan(principle.deviate(at(frame, 163, energy=np.nan)).value)
 
 
 def test_net_torque_against_the_sum_over_atoms(frame):
-    law = NetTorque(frame)
+    principle = NetTorque(frame)
     centre = frame.positions.mean(axis=0)
     balanced = frame.forces - frame.forces.mean(axis=0)
     expected = sum(np.cross(x - centre, f) for x, f in zip(frame.positions, balanced, strict=True))
-    assert law.deviate(replace(frame, forces=balanced)).value == pytest.approx(
+    assert principle.deviate(replace(frame, forces=balanced)).value == pytest.approx(
         np.linalg.norm(expected), abs=1e-9
     )
     twist = np.cross([0, 0, 0.1], frame.positions - centre)
-    assert law.deviate(at(frame, 10, forces=twist)).value > 0.1
+    assert principle.deviate(at(frame, 10, forces=twist)).value > 0.1
     # Neither a pull on the whole nor its place matters.
     there = at(frame, 20, forces=twist + 3.0, positions=frame.positions + 50.0)
     here = at(frame, 30, forces=twist)
-    assert law.deviate(there).value == pytest.approx(law.deviate(here).value)
+    assert principle.deviate(there).value == pytest.approx(principle.deviate(here).value)
     with pytest.raises(PrincipleUnavailable, match="periodic cell"):
         NetTorque(replace(frame, pbc=np.array([True, False, False])))
 
@@ -235,76 +235,77 @@ def test_momentum_and_angular_momentum_in_thermal_units(frame):
     across = [np.sum(still.masses * arms[:, 2] * arms[:, k]) * 1e-3 for k in (0, 1)]
     sigma = np.sqrt(BOLTZMANN * spun.temperature * heavy / AMU_ANG2_PER_FS2)
     assert turn.deviate(spun).value == pytest.approx(np.hypot(moment, np.hypot(*across)) / sigma)
-    for law in (Momentum, AngularMomentum):
+    for principle in (Momentum, AngularMomentum):
         with pytest.raises(PrincipleUnavailable, match="a thermostat changes it"):
-            law(frame, conserves_energy=False)
+            principle(frame, conserves_energy=False)
         with pytest.raises(PrincipleUnavailable, match="constraints"):
-            law(replace(frame, n_constrained=3), conserves_energy=True)
+            principle(replace(frame, n_constrained=3), conserves_energy=True)
 
 
 def test_motion_of_the_whole_takes_its_kinetic_energy_apart(frame):
     """Rigid motion alone: translation and rotation are all of the kinetic energy."""
     centre = frame.masses @ frame.positions / frame.masses.sum()
     rigid = np.cross([0.002, -0.001, 0.003], frame.positions - centre) + np.array([0.01, 0.02, 0.0])
-    seen = glance(replace(frame, velocities=rigid))
+    seen = frame_quantities(replace(frame, velocities=rigid))
     assert seen.translation + seen.rigid.rotation == pytest.approx(seen.kinetic)
     water = molecule("CO2")
     water.set_velocities(np.cross([0, 0.01, 0], water.positions))
-    seen = glance(Frame.from_atoms(water))
+    seen = frame_quantities(Frame.from_atoms(water))
     assert seen.rigid.rotation == pytest.approx(seen.kinetic)
 
 
 def test_flying_ice_cube_is_normal_in_the_canonical_ensemble(frame):
-    law = FlyingIceCube(frame, lambda: 300.0)
+    principle = FlyingIceCube(frame, lambda: 300.0)
     rng = np.random.default_rng(1)
     values = [
-        law.deviate(at(frame, k, 10.0, velocities=thermal(frame, rng))).value for k in range(3000)
+        principle.deviate(at(frame, k, 10.0, velocities=thermal(frame, rng))).value
+        for k in range(3000)
     ]
     above = np.sort(values)[1600:]
     expected = stats.norm.ppf((np.arange(1600, 3000) + 0.5) / 3000)
     np.testing.assert_allclose(above[:-20], expected[:-20], atol=0.12)
     fly = thermal(frame, rng) * 0.1 + (0.01, 0.01, 0.01)
-    assert law.deviate(at(frame, 4000, 10.0, velocities=fly)).value > 6
-    assert law.deviate(at(frame, 4001, 10.0, velocities=0 * fly)).value == 0
-    assert np.isnan(law.deviate(at(frame, 4002, 10.0, velocities=np.nan * fly)).value)
+    assert principle.deviate(at(frame, 4000, 10.0, velocities=fly)).value > 6
+    assert principle.deviate(at(frame, 4001, 10.0, velocities=0 * fly)).value == 0
+    assert np.isnan(principle.deviate(at(frame, 4002, 10.0, velocities=np.nan * fly)).value)
 
 
-def averages(law, frame, velocities, n=1600):
+def averages(principle, frame, velocities, n=1600):
     found = None
     for k in range(n):
-        found = law.deviate(at(frame, k, 10.0, velocities=velocities()))
+        found = principle.deviate(at(frame, k, 10.0, velocities=velocities()))
     return found
 
 
 def test_canonical_velocities_have_the_right_averages_and_others_have_not(frame):
     rng = np.random.default_rng(2)
-    laws = {
+    principles = {
         "spread": lambda: KineticSpread(lambda: 300.0, frame),
         "mode": lambda: ModeTemperature(frame, random_bath=True),
         "element": lambda: ElementTemperature(frame, random_bath=True),
     }
-    for make in laws.values():
+    for make in principles.values():
         assert averages(make(), frame, lambda: thermal(frame, rng)).value == 0
 
     def rescaled():  # as Berendsen's thermostat at its strongest: no fluctuation at all
         v = thermal(frame, rng)
         return v * np.sqrt(300.0 / replace(frame, velocities=v).temperature)
 
-    assert averages(laws["spread"](), frame, rescaled).value == pytest.approx(1, abs=0.05)
+    assert averages(principles["spread"](), frame, rescaled).value == pytest.approx(1, abs=0.05)
 
     def hot_hydrogens():
         v = thermal(frame, rng)
         v[frame.numbers == 1] *= 2
         return v
 
-    found = averages(laws["element"](), frame, hot_hydrogens)
+    found = averages(principles["element"](), frame, hot_hydrogens)
     assert found.value > 0.3
     assert set(frame.numbers[list(found.atoms)]) <= {6, 8}  # too cold: further off, relatively
 
     def flying():
         return thermal(frame, rng) + np.array([0.01, 0, 0])
 
-    assert averages(laws["mode"](), frame, flying).value > 0.5
+    assert averages(principles["mode"](), frame, flying).value > 0.5
 
 
 def test_a_centre_of_mass_at_rest_is_no_fault(frame):
@@ -314,23 +315,23 @@ def test_a_centre_of_mass_at_rest_is_no_fault(frame):
         v = thermal(frame, rng)
         return v - frame.masses @ v / frame.masses.sum()
 
-    for law in (
+    for principle in (
         KineticSpread(lambda: 300.0, frame),
         ModeTemperature(frame, random_bath=True),
         ElementTemperature(frame, random_bath=True),
     ):
-        assert averages(law, frame, at_rest).value < 0.02
+        assert averages(principle, frame, at_rest).value < 0.02
 
 
 def test_annealing_is_never_compared_with_one_temperature(frame):
     kelvin = iter(np.linspace(300, 900, 5000))
-    law = KineticSpread(lambda: next(kelvin), frame)
+    principle = KineticSpread(lambda: next(kelvin), frame)
     rng = np.random.default_rng(4)
-    assert averages(law, frame, lambda: thermal(frame, rng)) is None
+    assert averages(principle, frame, lambda: thermal(frame, rng)) is None
 
 
 @pytest.mark.parametrize(
-    ("law", "match"),
+    ("principle", "match"),
     [
         (lambda f: KineticSpread(lambda: None, f), "no thermostat"),
         (lambda f: FlyingIceCube(f, lambda: None), "momentum is conserved"),
@@ -341,38 +342,38 @@ def test_annealing_is_never_compared_with_one_temperature(frame):
          "all atoms are C"),
     ],
 )  # fmt: skip
-def test_what_equipartition_cannot_say(frame, law, match):
+def test_what_equipartition_cannot_say(frame, principle, match):
     with pytest.raises(PrincipleUnavailable, match=match):
-        law(frame)
+        principle(frame)
 
 
 def test_force_spike_against_the_median(frame):
-    law = ForceSpike()
+    principle = ForceSpike()
     rng = np.random.default_rng(5)
     seen = []
     for k in range(400):
         forces = rng.normal(size=(9, 3))
         seen.append(np.linalg.norm(forces, axis=1).max())
-        found = law.deviate(at(frame, k, forces=forces))
+        found = principle.deviate(at(frame, k, forces=forces))
         assert (found is None) == (k < 100)
     spike = forces.copy()
     spike[4] = (30, 0, 0)
-    found = law.deviate(at(frame, 400, forces=spike))
+    found = principle.deviate(at(frame, 400, forces=spike))
     assert found.value == pytest.approx(30 / np.median(seen) - 1, rel=0.1)
     assert found.atoms == (4,)
     lost = spike.copy()
     lost[7] = np.nan
-    assert np.isnan(law.deviate(at(frame, 401, forces=lost)).value)
+    assert np.isnan(principle.deviate(at(frame, 401, forces=lost)).value)
 
 
 def test_force_beyond_training(frame):
-    law = ForceBeyondTraining(8.0)
+    principle = ForceBeyondTraining(8.0)
     forces = np.zeros((9, 3))
     forces[2] = (0, 6, 8)
-    found = law.deviate(replace(frame, forces=forces))
+    found = principle.deviate(replace(frame, forces=forces))
     assert (found.value, found.atoms) == (pytest.approx(0.25), (2,))
-    assert law.deviate(replace(frame, forces=0.5 * forces)).value == 0
-    assert np.isnan(law.deviate(replace(frame, forces=np.nan * forces)).value)
+    assert principle.deviate(replace(frame, forces=0.5 * forces)).value == 0
+    assert np.isnan(principle.deviate(replace(frame, forces=np.nan * forces)).value)
     for missing in (None, np.nan, 0.0):
         with pytest.raises(PrincipleUnavailable, match="largest force"):
             ForceBeyondTraining(missing)

@@ -1,4 +1,4 @@
-"""Laws of connectivity and distances, each against a second derivation."""
+"""Principles of connectivity and distances, each against a second derivation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mdxai.principles import (
     LoneHydrogen,
     PrincipleUnavailable,
 )
-from mdxai.principles.distances import distance_histogram
+from mdxai.principles.motion.distances import distance_histogram
 
 O2, OH = 2, 3  # ethanol of the G2 set: its oxygen and the hydrogen there
 
@@ -45,32 +45,32 @@ def stretched(frame, length):
 
 def test_a_bond_breaks_late_and_heals_early(frame):
     """The covalent radii of O and H add up to 0.97 Å: broken beyond 1.55 Å, whole below 1.21 Å."""
-    law = BrokenBonds(frame)
+    principle = BrokenBonds(frame)
     path = [0.97, 1.5, 1.57, 1.4, 1.25, 1.2, 1.5]
-    found = [law.deviate(at(frame, 5 * k, stretched(frame, r))) for k, r in enumerate(path)]
+    found = [principle.deviate(at(frame, 5 * k, stretched(frame, r))) for k, r in enumerate(path)]
     assert [d.value for d in found] == [0, 0, 1, 1, 1, 0, 0]
     assert found[2].atoms == (O2, OH)
 
 
 def test_vibration_is_no_change(frame):
-    laws = [BrokenBonds(frame), FormedBonds(frame), Fragments(frame), LoneHydrogen(frame)]
+    principles = [BrokenBonds(frame), FormedBonds(frame), Fragments(frame), LoneHydrogen(frame)]
     rng = np.random.default_rng(0)
     for k in range(200):
         shaken = frame.positions + rng.normal(scale=0.06, size=(9, 3))
-        for law in laws[:3]:
-            assert law.deviate(at(frame, 5 * k, shaken)).value == 0
-        assert laws[3].deviate(at(frame, 5 * k, shaken)).value < 0.5
+        for principle in principles[:3]:
+            assert principle.deviate(at(frame, 5 * k, shaken)).value == 0
+        assert principles[3].deviate(at(frame, 5 * k, shaken)).value < 0.5
 
 
 def test_a_bond_forms_early_and_ends_late(frame):
-    law = FormedBonds(frame)
+    principle = FormedBonds(frame)
     found = []
     outwards = frame.positions[0] - frame.positions[1]
     outwards /= np.linalg.norm(outwards)
     for k, r in enumerate([2.0, 1.3, 1.2, 1.3, 1.4]):  # C–H: 1.07 Å of radii; 1.23 Å and 1.34 Å
         positions = frame.positions.copy()
         positions[OH] = positions[0] + r * outwards
-        found.append(law.deviate(at(frame, 5 * k, positions)))
+        found.append(principle.deviate(at(frame, 5 * k, positions)))
     assert [d.value for d in found] == [0, 0, 1, 1, 0]
     assert found[2].atoms == (0, OH)
 
@@ -99,24 +99,24 @@ def test_pieces_and_lone_hydrogens(frame):
 def test_connectivity_across_a_periodic_boundary():
     atoms = molecule("H2O", cell=[6, 6, 6], pbc=True)
     first = Frame.from_atoms(atoms)
-    laws = [BondIntegrity(first), BrokenBonds(first), FormedBonds(first), Fragments(first),
+    principles = [BondIntegrity(first), BrokenBonds(first), FormedBonds(first), Fragments(first),
             LoneHydrogen(first)]  # fmt: skip
     atoms.positions[1] += (6, -6, 0)
-    for law in laws:
-        found = law.deviate(replace(Frame.from_atoms(atoms), time=5.0))
+    for principle in principles:
+        found = principle.deviate(replace(Frame.from_atoms(atoms), time=5.0))
         assert found.value == pytest.approx(0, abs=1e-9)
     atoms.positions[1] += (0, 0, 2.0)
-    for law in laws[:2] + laws[3:]:
-        assert law.deviate(replace(Frame.from_atoms(atoms), time=10.0)).value > 0
+    for principle in principles[:2] + principles[3:]:
+        assert principle.deviate(replace(Frame.from_atoms(atoms), time=10.0)).value > 0
 
 
-@pytest.mark.parametrize("law", [BrokenBonds, Fragments, BondIntegrity])
-def test_metals_have_no_bonds_to_keep(law):
+@pytest.mark.parametrize("principle", [BrokenBonds, Fragments, BondIntegrity])
+def test_metals_have_no_bonds_to_keep(principle):
     with pytest.raises(PrincipleUnavailable, match="neighbours may change"):
-        law(Frame.from_atoms(bulk("Cu", cubic=True)))
+        principle(Frame.from_atoms(bulk("Cu", cubic=True)))
     with pytest.raises(PrincipleUnavailable, match="no covalent bonds"):
-        law(Frame.from_atoms(bulk("Ar", "fcc", 5.4, cubic=True)))
-    assert law(Frame.from_atoms(bulk("Si", cubic=True))).name
+        principle(Frame.from_atoms(bulk("Ar", "fcc", 5.4, cubic=True)))
+    assert principle(Frame.from_atoms(bulk("Si", cubic=True))).name
 
 
 def test_hydrogen_molecules_and_lone_metals_are_not_watched():
@@ -128,8 +128,8 @@ def test_hydrogen_molecules_and_lone_metals_are_not_watched():
 
 def test_bond_lengths_of_a_reference_trajectory(frame):
     frames = [at(frame, 0, stretched(frame, r)) for r in (1.0, 1.2)]
-    law = BondIntegrity(frame, frames)
-    found = law.deviate(at(frame, 1, stretched(frame, 1.5)))
+    principle = BondIntegrity(frame, frames)
+    found = principle.deviate(at(frame, 1, stretched(frame, 1.5)))
     assert (found.value, found.atoms) == (pytest.approx(0.4), (O2, OH))
 
 
@@ -138,11 +138,11 @@ def test_small_and_large_systems_agree(frame):
     ranges = {"C-C": (1.4, 9), "C-H": (1.0, 9), "C-O": (1.3, 9), "H-H": (1.4, 9), "H-O": (1.2, 9)}
     boxed = replace(frame, cell=30 * np.eye(3), pbc=np.array([True] * 3))
     rng = np.random.default_rng(1)
-    for law in (
+    for principle in (
         BondIntegrity, BrokenBonds, FormedBonds, Fragments, LoneHydrogen,
         lambda f: ClosestContact(ranges, f),
     ):  # fmt: skip
-        alone, inside = law(frame), law(boxed)
+        alone, inside = principle(frame), principle(boxed)
         for k in range(1, 30):
             positions = frame.positions + rng.normal(scale=0.25, size=(9, 3))
             a = alone.deviate(at(frame, 5 * k, positions))
@@ -154,11 +154,11 @@ def test_small_and_large_systems_agree(frame):
 def test_distances_beyond_training(frame):
     pairs = frame.pairs(np.inf)
     ranges = dict.fromkeys(("C-C", "C-H", "C-O", "H-H"), (0.5, 4.5)) | {"H-O": (0.5, 4.0)}
-    law = DistanceBeyondTraining(ranges, frame)
-    assert law.deviate(frame).value == 0
+    principle = DistanceBeyondTraining(ranges, frame)
+    assert principle.deviate(frame).value == 0
     positions = frame.positions.copy()
     positions[OH] = positions[O2] + (0, 0, 4.7)
-    found = law.deviate(replace(frame, positions=positions))
+    found = principle.deviate(replace(frame, positions=positions))
     far = replace(frame, positions=positions).pairs(np.inf)
     limit = np.where((far.i == O2) | (far.j == O2), 4.0, 4.5)
     light = (far.j >= 3) | (far.i >= 3)
@@ -174,13 +174,13 @@ def test_distances_beyond_training(frame):
 def test_distance_drift_of_two_known_distributions():
     """A diatomic at 1.0 Å, then at 2.0 Å for a quarter of the time: ∫|Δh| dr = 2/4."""
     two = Frame.from_atoms(Atoms("N2", [[0, 0, 0], [1.02, 0, 0]]))
-    law = DistanceDrift(two)
+    principle = DistanceDrift(two)
     wide = np.array([[0, 0, 0], [2.02, 0, 0]])
     found = []
     for step in range(1300):
         time = step * 5.0
         late = time >= 2500 and (step // 2) % 4 == 0
-        found.append(law.deviate(at(two, time, wide if late else two.positions)))
+        found.append(principle.deviate(at(two, time, wide if late else two.positions)))
     assert all(d is None for d in found[:899])
     assert found[-1].value == pytest.approx(0.5, abs=0.01)
     given = DistanceDrift(two, [two])

@@ -14,21 +14,21 @@ import mdxai
 from mdxai.calculators import CalculatorError, twin_of
 from mdxai.frame import Frame
 from mdxai.principles import PrincipleUnavailable, dimer_curve
-from mdxai.principles.gradient import Gradient, precision_of
-from mdxai.principles.invariance import CHANGES, comparison, invariances
-from mdxai.principles.locality import doubling, spectator
-from mdxai.principles.partial_forces import PartialForces
-from mdxai.principles.probes import probes
-from mdxai.principles.probing import both_laws, closest_pairs, deepest_fall, noise
-from mdxai.principles.repulsion import (
+from mdxai.principles.probes.gradient import Gradient, precision_of
+from mdxai.principles.probes.locality import doubling, spectator
+from mdxai.principles.probes.partial_forces import PartialForces
+from mdxai.principles.probes.probe import closest_pairs, deepest_fall, energy_and_forces, noise
+from mdxai.principles.probes.probe_registry import probe_principles
+from mdxai.principles.probes.repulsion import (
     DIMER_MEASURES,
     DimerCurves,
     Dimers,
     Squeeze,
     squeeze_scans,
 )
-from mdxai.principles.smoothness import BondStretch, CutoffJump, cutoff_scans, stretch_scans
-from mdxai.thresholds import PROBE_THRESHOLDS
+from mdxai.principles.probes.smoothness import BondStretch, CutoffJump, cutoff_scans, stretch_scans
+from mdxai.principles.probes.symmetry import CHANGES, comparison, invariances
+from mdxai.stability.thresholds import PROBE_THRESHOLDS
 
 
 class Pairwise(Calculator):
@@ -111,7 +111,7 @@ def limits():
 
 def invariance(fault, change, frame):
     compare = comparison(twin_of(Pairwise(fault)), CHANGES[change])
-    return values(both_laws(change, compare), frame)
+    return values(energy_and_forces(change, compare), frame)
 
 
 @pytest.mark.parametrize(("fault", "found"), [("", False), ("single", False), ("double", True)])
@@ -277,8 +277,8 @@ def test_stretch_of_one_bond_falls_where_it_ought_to_rise(frame):
 def test_far_atoms_and_copies(frame):
     def measured(fault):
         twin = twin_of(Pairwise(fault))
-        laws = [*both_laws("locality", spectator(twin, frame))]
-        return values([*laws, *both_laws("extensivity", doubling(twin))], frame)
+        principles = [*energy_and_forces("locality", spectator(twin, frame))]
+        return values([*principles, *energy_and_forces("extensivity", doubling(twin))], frame)
 
     assert max(measured("").values()) < 1e-6
     broken = measured("mean")
@@ -306,7 +306,7 @@ def test_partial_forces_of_a_pair_potential_and_of_a_network(frame, networks):
 
 
 def test_precision_of_float32_and_not_of_float64(frame, networks):
-    found = values(both_laws("precision", precision_of(networks["schnet-ethanol"])), frame)
+    found = values(energy_and_forces("precision", precision_of(networks["schnet-ethanol"])), frame)
     assert 0 < found["precision"] < 1e-2
     assert 0 < found["precision_forces"] < 1e-3
     with pytest.raises(PrincipleUnavailable, match="float64"):
@@ -317,16 +317,18 @@ def test_precision_of_float32_and_not_of_float64(frame, networks):
 def test_sound_networks_pass_what_their_architecture_guarantees(frame, networks, name):
     twin = networks[name]
     scans = cutoff_scans(twin)
-    laws = [Gradient(twin, n_atoms=4), *invariances(twin), CutoffJump("energy", scans),
-            CutoffJump("forces", scans), *both_laws("locality", spectator(twin, frame)),
-            *both_laws("extensivity", doubling(twin))]  # fmt: skip
-    found = values(laws, frame)
+    principles = [Gradient(twin, n_atoms=4), *invariances(twin), CutoffJump("energy", scans),
+            CutoffJump("forces", scans), *energy_and_forces("locality", spectator(twin, frame)),
+            *energy_and_forces("extensivity", doubling(twin))]  # fmt: skip
+    found = values(principles, frame)
     assert all(value <= limits()[p].warn for p, value in found.items()), found
 
 
 def test_every_probe_is_made_or_explained_and_lj_passes_them_all():
     frame = Frame.from_atoms(bulk("Ar", "fcc", 5.26, cubic=True))
-    principles, unavailable = probes(twin_of(LennardJones(epsilon=0.0104, sigma=3.4, rc=10)), frame)
+    principles, unavailable = probe_principles(
+        twin_of(LennardJones(epsilon=0.0104, sigma=3.4, rc=10)), frame
+    )
     found = values(principles, frame)
     assert all(value <= limits()[p].warn for p, value in found.items()), found
     assert set(found) | set(unavailable) == set(limits()) | {"reciprocity", "centrality"}
@@ -338,7 +340,7 @@ def test_nan_is_never_obeyed(frame):
         def _broken(self, energy, forces, x):
             return np.nan, forces * np.nan
 
-    principles, _ = probes(twin_of(Broken()), frame)
+    principles, _ = probe_principles(twin_of(Broken()), frame)
     found = values(principles, frame)
     obeyed = [name for name, value in found.items() if value <= limits()[name].warn]
     assert obeyed == []
@@ -384,6 +386,6 @@ def test_closest_pairs_and_deepest_fall(frame):
 def test_an_independent_method_passes(frame):
     tblite = pytest.importorskip("tblite.ase")
     twin = twin_of(lambda: tblite.TBLite(method="GFN2-xTB", verbosity=0))
-    principles, _ = probes(twin, frame)
+    principles, _ = probe_principles(twin, frame)
     found = values(principles, frame)
     assert all(value <= limits()[p].warn for p, value in found.items()), found

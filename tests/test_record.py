@@ -28,7 +28,7 @@ from mdxai.record import (
     write_checkpoint,
 )
 from mdxai.record.checkpoint import decode, encode
-from mdxai.record.files import put_aside
+from mdxai.record.durable_files import put_aside
 
 from .synthetic_run import (
     HEADER,
@@ -260,8 +260,9 @@ def test_others_read_the_parts(tmp_path, dtype):
     truth = [frame_at(step).positions[0, 1].astype(dtype) for step in range(25)]
     np.testing.assert_array_equal(np.array(second, dtype=dtype), truth)
     frames = pd.concat([pd.read_parquet(p.path) for p in list_parts(path, "frames")])
-    assert frames["law1"].isna().sum() == sum(
-        d["law1"] is None or np.isnan(d["law1"].value) for d in map(deviations_at, range(25))
+    assert frames["principle1"].isna().sum() == sum(
+        d["principle1"] is None or np.isnan(d["principle1"].value)
+        for d in map(deviations_at, range(25))
     )
 
 

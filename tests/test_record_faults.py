@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import mdxai
-from mdxai.cli import app
+from mdxai.cli.main import app
 from mdxai.record import (
     RecordError,
     RecordSettings,
     RecordWarning,
     RunWriter,
-    files,
     latest_checkpoint,
     list_checkpoints,
     list_parts,
     read_checkpoint,
     repair,
 )
+from mdxai.record import durable_files as files
 
 from .synthetic_run import HEADER, LAWS, add_step, state_at, write_run
 from .test_record import assert_complete

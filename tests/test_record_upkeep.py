@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mdxai.record import upkeep
+from mdxai.record import compaction as upkeep
 from mdxai.record.parts import Part, list_parts, read_groups, write_part
 
 ROWS = 200

@@ -17,12 +17,12 @@ from ase.md.verlet import VelocityVerlet
 from typer.testing import CliRunner
 
 import mdxai
-from mdxai.cli import app
+from mdxai.cli.main import app
 from mdxai.engines import Conditions, Selection, TrajectoryEngine, TrajectoryError
-from mdxai.export import export
 from mdxai.frame import Frame
-from mdxai.monitor import Monitor
-from mdxai.replay import ReplayError, conditions, open_trajectory, replay
+from mdxai.monitoring.monitor import Monitor
+from mdxai.monitoring.replay import ReplayError, conditions, open_trajectory, replay
+from mdxai.record.export import export
 
 STEPS = 60
 LANGEVIN = Conditions(500.0, random_bath=True)

@@ -18,10 +18,10 @@ from schnetpack.md.integrators import VelocityVerlet
 from schnetpack.md.simulation_hooks import LangevinThermostat, NHCThermostat, SimulationHook
 
 import mdxai
-from mdxai.monitor import InstabilityWarning
+from mdxai.monitoring.monitor import InstabilityWarning
 from mdxai.record import RecordError, RecordSettings, RecordWarning, list_checkpoints
 from mdxai.record.checkpoint import read_checkpoint
-from mdxai.state import StateError
+from mdxai.serialization import StateError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 

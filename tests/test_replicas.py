@@ -22,7 +22,7 @@ from mdxai.calculators import CalculatorError, NetworkCalculator
 from mdxai.engines import Engine
 from mdxai.engines.schnetpack_engine import ReplicaReader, SchNetPackEngine
 from mdxai.frame import Frame
-from mdxai.monitor import InstabilityWarning
+from mdxai.monitoring.monitor import InstabilityWarning
 
 from .conftest import random_positions, random_potential
 

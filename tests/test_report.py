@@ -22,19 +22,19 @@ from ase.md.verlet import VelocityVerlet
 from typer.testing import CliRunner
 
 import mdxai
-from mdxai.cli import app
-from mdxai.monitor import Monitor
+from mdxai.cli.main import app
+from mdxai.monitoring.monitor import Monitor
 from mdxai.principles import Deviation
 from mdxai.record import RecordError, RecordSettings, RecordWarning, RunWriter
 from mdxai.record.header import write_verdict
 from mdxai.report import write_report
+from mdxai.report.envelopes import BUCKETS, Envelope, read_series
 from mdxai.report.html import element, joined
 from mdxai.report.interactions import Window, read_interactions
-from mdxai.report.series import BUCKETS, Envelope, read_series
+from mdxai.stability.verdict import Verdict, judge
 from mdxai.testing import FaultyCalculator, NanForces
-from mdxai.verdict import Verdict, judge
 
-from .synthetic_run import HEADER, LAWS, Law, attribution_of, frame_at, write_run
+from .synthetic_run import HEADER, LAWS, Measure, attribution_of, frame_at, write_run
 
 HOSTILE = '<script>alert("x")</script>&"$_{\\'
 
@@ -124,8 +124,8 @@ def test_the_findings_are_those_of_verdict_json(broken):
     assert len(rows) == len(verdict["findings"]) > 3
     symbols = molecule("CH3CH2OH").get_chemical_symbols()
     for row, finding in zip(rows, verdict["findings"], strict=True):
-        law, severity, since, value, worst, allowed, unit, atoms, advice = row
-        assert law["text"].startswith(finding["principle"].replace("_", " "))
+        principle, severity, since, value, worst, allowed, unit, atoms, advice = row
+        assert principle["text"].startswith(finding["principle"].replace("_", " "))
         assert severity["text"] == finding["severity"]
         assert since["values"] == [finding["time_fs"]]
         for cell, key in ((value, "value"), (worst, "worst"), (allowed, "threshold")):
@@ -191,7 +191,7 @@ def test_what_users_name_is_escaped(tmp_path):
 def test_names_and_reasons_of_a_foreign_record_are_escaped(tmp_path):
     header = HEADER | {"unavailable": {HOSTILE: HOSTILE}, "versions": {"x": HOSTILE}}
     writer = RunWriter(tmp_path / "run")
-    writer.start(header, [Law(HOSTILE, HOSTILE)])
+    writer.start(header, [Measure(HOSTILE, HOSTILE)])
     for step in range(3):
         value = Deviation(HOSTILE, HOSTILE, float(step), (1, 77))
         writer.add_frame(frame_at(step), {HOSTILE: value})
@@ -258,7 +258,7 @@ def test_the_envelope_equals_brute_force(n):
 def test_a_spike_of_one_frame_in_a_hundred_thousand_is_drawn(tmp_path):
     n, at = 100_000, 61_803
     writer = RunWriter(tmp_path / "run", RecordSettings(rows_per_part=20_000, trajectory_every=n))
-    writer.start(HEADER | {"thresholds": {}}, [Law("bond", "Å")])
+    writer.start(HEADER | {"thresholds": {}}, [Measure("bond", "Å")])
     frame = frame_at(0)
     calm, spike = ({"bond": Deviation("bond", "Å", v)} for v in (0.1, 7.25))
     for step in range(n):
@@ -301,7 +301,7 @@ def test_means_of_pairs_equal_a_data_frame(tmp_path):
 def test_how_pairs_changed_before_the_onset_is_told(tmp_path):
     writer = write_run(tmp_path / "run", steps=60, finish=False)
     finding = {
-        "principle": "law1", "severity": "unstable", "time_fs": 20.0, "value": 9.0, "worst": 9.0,
+        "principle": "principle1", "severity": "unstable", "time_fs": 20.0, "value": 9.0, "worst": 9.0,
         "threshold": 1.0, "unit": "eV", "atoms": [0, 2], "advice": "stop",
     }  # fmt: skip
     write_verdict(writer.path, {
@@ -521,4 +521,6 @@ def test_drawing_is_imported_only_to_draw():
     root = Path(mdxai.__file__).parent
     for path in (root / "report").glob("*.py"):
         assert not re.search(r"^(from|import) matplotlib", path.read_text(), re.MULTILINE)
-    assert not re.search(r"^from mdxai.report", (root / "monitor.py").read_text(), re.MULTILINE)
+    assert not re.search(
+        r"^from mdxai.report", (root / "monitoring" / "monitor.py").read_text(), re.MULTILINE
+    )

@@ -33,11 +33,11 @@ import mdxai
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.engines import AseEngine, RestartWarning
 from mdxai.engines.ase_state import EXACT
-from mdxai.monitor import Monitor
+from mdxai.monitoring.monitor import Monitor
 from mdxai.record import RecordError, RecordSettings, RecordWarning, list_checkpoints
 from mdxai.record.checkpoint import decode, encode, read_checkpoint
-from mdxai.record.files import FileSystem
-from mdxai.state import StateError
+from mdxai.record.durable_files import FileSystem
+from mdxai.serialization import StateError
 
 from .conftest import random_potential
 
@@ -190,10 +190,10 @@ class Odd(VelocityVerlet):
 
 def test_dynamics_of_somebody_else_say_what_is_lost():
     engine = AseEngine(Odd(copper(), DT))
-    assert "none of ASE's own classes" in engine.doubt()
+    assert "none of ASE's own classes" in engine.restart_caveat()
     with pytest.warns(RestartWarning, match="Odd holds socket, which no checkpoint can"):
         engine.state()
-    assert AseEngine(VelocityVerlet(copper(), DT)).doubt() is None
+    assert AseEngine(VelocityVerlet(copper(), DT)).restart_caveat() is None
 
 
 def make_ethanol():

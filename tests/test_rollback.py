@@ -11,10 +11,10 @@ import pytest
 from ase.build import molecule
 
 import mdxai
-from mdxai.monitor import Monitor
+from mdxai.monitoring.monitor import Monitor
+from mdxai.monitoring.run import RunSettings, SettingsError, make_dynamics, simulate
 from mdxai.record import RecordError, list_checkpoints, read_checkpoint, repair
 from mdxai.record.rollbacks import HISTORY, is_pending, rollbacks_of
-from mdxai.simulation import RunSettings, SettingsError, make_dynamics, simulate
 
 # 5 fs tear ethanol apart within some ten steps, a tenth of that does not.
 WILD = RunSettings(

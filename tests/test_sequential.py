@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import norm
 
 from mdxai.record.checkpoint import decode, encode
-from mdxai.state import restore, snapshot
+from mdxai.serialization import restore, snapshot
 from mdxai.statistics import StatisticsError
-from mdxai.statistics.sequential import (
+from mdxai.statistics.change_detection import (
     DETECTORS,
     Baseline,
     Cusum,

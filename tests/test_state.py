@@ -17,12 +17,13 @@ import mdxai
 from mdxai.attribution import attributor
 from mdxai.calculators import twin_of
 from mdxai.engines import AseEngine
-from mdxai.principles import learned_principles, principles_for, probes
+from mdxai.principles import explanation_principles, principles_for
+from mdxai.principles.probes.probe_registry import probe_principles
 from mdxai.record.checkpoint import decode, encode
-from mdxai.state import StateError, restore, snapshot
+from mdxai.serialization import StateError, restore, snapshot
+from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS
+from mdxai.stability.verdict import VerdictBuilder
 from mdxai.statistics import BinnedMoments
-from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS
-from mdxai.verdict import Court
 
 OURS = ("mdxai", "tests")
 
@@ -194,7 +195,7 @@ def frames_of(dynamics, n, explain_every=0):
     return seen
 
 
-def laws(first, dynamics, learned):
+def principles(first, dynamics, learned):
     engine = AseEngine(dynamics)
     described = engine.describe()
     card = getattr(dynamics.atoms.calc, "card", None)
@@ -203,21 +204,21 @@ def laws(first, dynamics, learned):
         bath_energy=engine.bath_energy, random_bath=described.random_bath,
     )[0]  # fmt: skip
     if learned:
-        found += learned_principles(first, card.cutoff)[0]
+        found += explanation_principles(first, card.cutoff)[0]
     return found
 
 
-def hear(principles, court, seen):
+def judged(principles, builder, seen):
     heard = []
     for frame, attribution in seen:
         deviations = {p.name: p.deviate(frame, attribution) for p in principles}
-        court.hear(frame.time, deviations)
+        builder.add(frame.time, deviations)
         heard.append(deviations)
     return heard
 
 
 @pytest.mark.parametrize("make", [ethanol, copper])
-def test_every_law_goes_on_as_if_never_stopped(make):
+def test_every_principle_goes_on_as_if_never_stopped(make):
     """Checked before, at and after their refits: explained 20 times at frame 60, 200 at 600."""
     learned = make is ethanol
     dynamics = make()
@@ -225,14 +226,14 @@ def test_every_law_goes_on_as_if_never_stopped(make):
     first = seen[0][0]
     said: set[str] = set()
     for cut in (1, 31, 97, len(seen) - 10):
-        whole, court = laws(first, dynamics, learned), Court(THRESHOLDS)
-        hear(whole, court, seen[:cut])
-        state = stored({"laws": whole, "court": court})
-        after = hear(whole, court, seen[cut:])
-        again, court_again = laws(first, dynamics, learned), Court(THRESHOLDS)
-        restore({"laws": again, "court": court_again}, state)
-        assert repr(hear(again, court_again, seen[cut:])) == repr(after)
-        assert repr(court_again.verdict()) == repr(court.verdict())
+        whole, builder = principles(first, dynamics, learned), VerdictBuilder(THRESHOLDS)
+        judged(whole, builder, seen[:cut])
+        state = stored({"principles": whole, "builder": builder})
+        after = judged(whole, builder, seen[cut:])
+        again, court_again = principles(first, dynamics, learned), VerdictBuilder(THRESHOLDS)
+        restore({"principles": again, "builder": court_again}, state)
+        assert repr(judged(again, court_again, seen[cut:])) == repr(after)
+        assert repr(court_again.verdict()) == repr(builder.verdict())
         assert repr(snapshot(again)) == repr(snapshot(whole))
         said |= {name for deviations in after for name, d in deviations.items() if d is not None}
     assert len(said) >= (25 if learned else 7)
@@ -242,11 +243,11 @@ def test_every_law_goes_on_as_if_never_stopped(make):
 def test_probes_go_on_as_if_never_stopped():
     dynamics = ethanol("schnet-ethanol")
     seen = frames_of(dynamics, 3)
-    sets = [probes(twin_of(dynamics.atoms.calc), seen[0][0])[0] for _ in range(2)]
-    courts = [Court(PROBE_THRESHOLDS), Court(PROBE_THRESHOLDS)]
-    hear(sets[0], courts[0], seen[:1])
+    sets = [probe_principles(twin_of(dynamics.atoms.calc), seen[0][0])[0] for _ in range(2)]
+    courts = [VerdictBuilder(PROBE_THRESHOLDS), VerdictBuilder(PROBE_THRESHOLDS)]
+    judged(sets[0], courts[0], seen[:1])
     restore(sets[1], stored(sets[0]))
-    assert repr(hear(sets[1], courts[1], seen[3:])) == repr(hear(sets[0], courts[0], seen[3:]))
+    assert repr(judged(sets[1], courts[1], seen[3:])) == repr(judged(sets[0], courts[0], seen[3:]))
 
 
 def test_a_profile_goes_on_bit_by_bit():

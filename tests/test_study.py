@@ -18,15 +18,17 @@ import pytest
 from ase.data import chemical_symbols
 
 import mdxai
-from mdxai.association.settings import AssociationSettings
 from mdxai.record import RunWriter
-from mdxai.study import Places, StudyError, StudyRecipe, analyse
-from mdxai.study.answers import answers
-from mdxai.study.batch import Batch, batches, is_done, run_batch, set_aside
 from mdxai.study.committee import SPREAD, committees, measure_spread
 from mdxai.study.findings import Findings
+from mdxai.study.models import Places
+from mdxai.study.orchestration import run_study
+from mdxai.study.recipe import StudyError, StudyRecipe
+from mdxai.study.replica_runs import Batch, batches, is_done, run_batch, set_aside
+from mdxai.study.study_page import analyse
+from mdxai.study.summary_text import answers
+from mdxai.study.survival.survival_settings import AssociationSettings
 from mdxai.study.tables import causes_table, runs_table
-from mdxai.study.work import run_study
 from tests.synthetic_run import HEADER, LAWS
 
 RECIPE = """
@@ -257,7 +259,7 @@ def test_the_quick_study(tmp_path):
     """One command, from a checkout without data; the same again finds everything done."""
     root = Path(__file__).parents[1]
     command = [
-        sys.executable, "-c", "from mdxai.cli import main; main()", "study",
+        sys.executable, "-c", "from mdxai.cli.main import main; main()", "study",
         str(root / "runs" / "quick.toml"), "--out", str(tmp_path / "quick"), "--json",
     ]  # fmt: skip
     for _ in range(2):

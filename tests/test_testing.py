@@ -26,7 +26,7 @@ import mdxai
 from mdxai.attribution import AttributionUnavailable
 from mdxai.calculators import NetworkCalculator
 from mdxai.frame import Frame
-from mdxai.monitor import Monitor
+from mdxai.monitoring.monitor import Monitor
 from mdxai.testing import (
     Curl,
     CutoffJump,

@@ -9,15 +9,15 @@ from ase.build import molecule
 from mdxai import load_thresholds
 from mdxai.frame import Frame
 from mdxai.principles import (
+    AllowedBonds,
+    AllowedReactionError,
     BondIntegrity,
     BrokenBonds,
-    ExpectationError,
-    ExpectedBonds,
     FormedBonds,
     Fragments,
     LoneHydrogen,
 )
-from mdxai.thresholds import PROBE_THRESHOLDS, THRESHOLDS, ThresholdError
+from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, ThresholdError
 
 
 def written(tmp_path, text):
@@ -69,15 +69,15 @@ def ethanol(stretched=None):
     return Frame.from_atoms(atoms, time=10.0 if stretched else 0.0)
 
 
-@pytest.mark.parametrize("law", [BondIntegrity, BrokenBonds, Fragments, LoneHydrogen])
+@pytest.mark.parametrize("principle", [BondIntegrity, BrokenBonds, Fragments, LoneHydrogen])
 @pytest.mark.parametrize("pattern", ["O2-H3", "H-O", "O2–H"])
-def test_an_expected_reaction_is_no_deviation_and_another_still_is(law, pattern):
+def test_an_expected_reaction_is_no_deviation_and_another_still_is(principle, pattern):
     first, hydroxyl = ethanol(), ethanol((3, 2))  # H3 leaves O2
-    options = {"expected": ExpectedBonds([pattern], first)}
-    assert law(first).deviate(hydroxyl, None).value > 0.5
-    assert law(first, **options).deviate(hydroxyl, None).value == 0
+    options = {"expected": AllowedBonds([pattern], first)}
+    assert principle(first).deviate(hydroxyl, None).value > 0.5
+    assert principle(first, **options).deviate(hydroxyl, None).value == 0
     methyl = ethanol((6, 0))  # H6 leaves C0
-    assert law(first, **options).deviate(methyl, None).value > 0.5
+    assert principle(first, **options).deviate(methyl, None).value > 0.5
 
 
 def test_an_expected_bond_may_form():
@@ -86,7 +86,7 @@ def test_an_expected_bond_may_form():
     atoms.positions[6] = atoms.positions[2] + (0.97, 0, 0)
     closer = Frame.from_atoms(atoms, step=10, time=10.0)
     alone = FormedBonds(first).deviate(closer, None)
-    expected = ExpectedBonds(["H6-O"], first)
+    expected = AllowedBonds(["H6-O"], first)
     assert FormedBonds(first, expected).deviate(closer, None).value == alone.value - 1
 
 
@@ -100,5 +100,5 @@ def test_an_expected_bond_may_form():
     ],
 )
 def test_patterns_that_make_no_sense(pattern, message):
-    with pytest.raises(ExpectationError, match=message):
-        ExpectedBonds([pattern], ethanol())
+    with pytest.raises(AllowedReactionError, match=message):
+        AllowedBonds([pattern], ethanol())

@@ -17,9 +17,9 @@ from ase.md.verlet import VelocityVerlet
 from MDAnalysis.analysis.rms import RMSD
 
 import mdxai
-from mdxai.analysis import AnalysisError, AttributionAnalysis
-from mdxai.export import ExportError, export
-from mdxai.monitor import Monitor
+from mdxai.attribution.trajectory_analysis import AnalysisError, AttributionAnalysis
+from mdxai.monitoring.monitor import Monitor
+from mdxai.record.export import ExportError, export
 
 KJ = units.kJ / units.mol
 STEPS = 24

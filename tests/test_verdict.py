@@ -8,37 +8,37 @@ import numpy as np
 import pytest
 
 from mdxai.principles import Deviation
-from mdxai.thresholds import THRESHOLDS, Threshold
-from mdxai.verdict import Court, Stability
+from mdxai.stability.thresholds import THRESHOLDS, Threshold
+from mdxai.stability.verdict import Stability, VerdictBuilder
 
 TEST = (Threshold("bond", 0.4, 0.5, 0.0, "advice"), Threshold("heat", 1.0, 2.0, 3.0, "cool"))
 
 
-def hear(values, principle="bond", thresholds=TEST):
-    court = Court(thresholds)
+def judged(values, principle="bond", thresholds=TEST):
+    builder = VerdictBuilder(thresholds)
     for time, value in enumerate(values):
-        court.hear(float(time), {principle: Deviation(principle, "Å", value, (1, 2))})
-    return court.verdict()
+        builder.add(float(time), {principle: Deviation(principle, "Å", value, (1, 2))})
+    return builder.verdict()
 
 
 def test_stable_suspect_unstable():
-    assert hear([0.1, 0.2]).stability is Stability.STABLE
-    suspect = hear([0.1, 0.45, 0.1])
+    assert judged([0.1, 0.2]).stability is Stability.STABLE
+    suspect = judged([0.1, 0.45, 0.1])
     assert (suspect.stability, suspect.onset_fs) == (Stability.SUSPECT, None)
-    unstable = hear([0.1, 0.45, 0.6, 0.9])
+    unstable = judged([0.1, 0.45, 0.6, 0.9])
     assert (unstable.stability, unstable.onset_fs) == (Stability.UNSTABLE, 2.0)
     (finding,) = unstable.findings
     assert (finding.value, finding.worst, finding.threshold) == (0.6, 0.9, 0.5)
     assert finding.atoms == (1, 2)
-    assert Court(TEST).verdict().stability is Stability.INCONCLUSIVE
-    assert hear([0.1]).stability is Stability.INCONCLUSIVE
+    assert VerdictBuilder(TEST).verdict().stability is Stability.INCONCLUSIVE
+    assert judged([0.1]).stability is Stability.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS, ids=lambda t: t.principle)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_never_passes_any_threshold(threshold, value):
     values = [0.0] + [value] * 600  # fs, longer than any patience
-    verdict = hear(values, threshold.principle, (threshold,))
+    verdict = judged(values, threshold.principle, (threshold,))
     only_warns = threshold.unstable == np.inf == value
     assert verdict.stability is (Stability.SUSPECT if only_warns else Stability.UNSTABLE)
     assert verdict.findings[0].time_fs == 1.0
@@ -46,59 +46,59 @@ def test_nan_never_passes_any_threshold(threshold, value):
 
 
 def test_patience_counts_from_the_first_violation_and_forgets_interruptions():
-    assert hear([3, 3, 3, 0, 3, 3, 3, 0], "heat").stability is Stability.STABLE
-    cut_short = hear([0, 0, 9, 9], "heat")
+    assert judged([3, 3, 3, 0, 3, 3, 3, 0], "heat").stability is Stability.STABLE
+    cut_short = judged([0, 0, 9, 9], "heat")
     assert (cut_short.stability, cut_short.findings[0].worst) == (Stability.SUSPECT, 9)
-    lasting = hear([0, 3, 0, 3, 3, 3, 3], "heat")
+    lasting = judged([0, 3, 0, 3, 3, 3, 3], "heat")
     assert (lasting.stability, lasting.onset_fs) == (Stability.UNSTABLE, 3.0)
 
 
 @pytest.mark.parametrize("late", [np.nan, np.inf])
 def test_time_that_is_not_finite_ends_patience(late):
-    court = Court(TEST)
-    court.hear(0.0, {"heat": Deviation("heat", "σ", 3.0)})
-    court.hear(late, {"heat": Deviation("heat", "σ", 3.0)})
-    assert court.verdict().stability is Stability.UNSTABLE
+    builder = VerdictBuilder(TEST)
+    builder.add(0.0, {"heat": Deviation("heat", "σ", 3.0)})
+    builder.add(late, {"heat": Deviation("heat", "σ", 3.0)})
+    assert builder.verdict().stability is Stability.UNSTABLE
 
 
 def test_nan_stays_the_worst_and_is_null_in_json():
-    verdict = hear([0.6, np.nan, 0.7])
+    verdict = judged([0.6, np.nan, 0.7])
     assert np.isnan(verdict.findings[0].worst)
     plain = json.loads(json.dumps(verdict.as_dict(), allow_nan=False))
     assert (plain["findings"][0]["value"], plain["findings"][0]["worst"]) == (0.6, None)
 
 
 def test_what_was_not_measured_is_said():
-    court = Court(TEST)
-    court.hear(0.0, {"bond": Deviation("bond", "Å", 0.1), "heat": None})
-    court.hear(1.0, {"bond": None, "heat": None})
-    assert court.verdict().unavailable == {
+    builder = VerdictBuilder(TEST)
+    builder.add(0.0, {"bond": Deviation("bond", "Å", 0.1), "heat": None})
+    builder.add(1.0, {"bond": None, "heat": None})
+    assert builder.verdict().unavailable == {
         "heat": "could not be measured from 0 fs on",
         "bond": "could not be measured after 0 fs",
     }
 
 
 def test_silence_between_explained_frames_is_no_complaint():
-    court = Court(TEST)
+    builder = VerdictBuilder(TEST)
     for time in range(26):
         heat = Deviation("heat", "σ", 0.1) if time % 10 == 0 else None
         bond = Deviation("bond", "Å", 0.1) if time < 4 else None
-        court.hear(float(time), {"heat": heat, "bond": bond})
-    assert court.verdict().unavailable == {"bond": "could not be measured after 3 fs"}
+        builder.add(float(time), {"heat": heat, "bond": bond})
+    assert builder.verdict().unavailable == {"bond": "could not be measured after 3 fs"}
 
 
 def test_the_cause_is_the_first_grave_finding():
-    court = Court(TEST)
+    builder = VerdictBuilder(TEST)
     for time in range(8):
         deviations = [Deviation("heat", "σ", 3.0), Deviation("bond", "Å", 0.1 * time)]
-        court.hear(time, {d.principle: d for d in deviations})
-    verdict = court.verdict()
+        builder.add(time, {d.principle: d for d in deviations})
+    verdict = builder.verdict()
     assert verdict.cause.principle == "heat"
     assert [f.principle for f in verdict.findings] == ["heat", "bond"]
 
 
 def test_reads_aloud_and_as_json():
-    verdict = hear([0.1, 0.6])
+    verdict = judged([0.1, 0.6])
     assert str(verdict) == (
         "unstable over 1 fs (2 frames), onset at 1 fs\n"
         "  unstable: bond 0.6 Å at 1 fs (atoms 1, 2), allowed 0.5, worst 0.6; advice"
@@ -110,8 +110,8 @@ def test_reads_aloud_and_as_json():
     )
 
 
-def test_verdicts_of_laws_that_only_warn_are_json():
+def test_verdicts_of_principles_that_only_warn_are_json():
     only_warns = Threshold("heat", 1.0, np.inf, 0.0, "advice of some length")
     for value in (np.nan, np.inf, 2.0):
-        verdict = hear([0.0, value], "heat", (only_warns,))
+        verdict = judged([0.0, value], "heat", (only_warns,))
         json.dumps(verdict.as_dict(), allow_nan=False)

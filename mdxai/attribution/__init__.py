@@ -1,10 +1,5 @@
 """Where a model's energy comes from: exact relevance by body order, flow, and black-box methods."""
 
-from mdxai.attribution.agnostic import (
-    ExpansionAttributor,
-    HessianAttributor,
-    partial_forces,
-)
 from mdxai.attribution.attribution import (
     Attribution,
     AttributionError,
@@ -14,6 +9,7 @@ from mdxai.attribution.attribution import (
 from mdxai.attribution.attributor import attributor
 from mdxai.attribution.difference import difference
 from mdxai.attribution.enumeration import Walks, all_walks
+from mdxai.attribution.model_agnostic import ExpansionAttributor, HessianAttributor, partial_forces
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
 

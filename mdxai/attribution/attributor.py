@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from mdxai.attribution.agnostic import ExpansionAttributor, HessianAttributor
 from mdxai.attribution.attribution import (
     Attribution,
     AttributionError,
@@ -17,6 +16,7 @@ from mdxai.attribution.attribution import (
     Attributor,
     as_frame,
 )
+from mdxai.attribution.model_agnostic import ExpansionAttributor, HessianAttributor
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
 from mdxai.calculators.network_calculator import NetworkCalculator
@@ -54,9 +54,9 @@ class AutomaticAttributor:
             return self._walks.attribute_many(checked)
         return [self.attribute(frame) for frame in checked]
 
-    def foresee(self, explained: bool) -> None:
+    def will_explain_next(self, explained: bool) -> None:
         """Say whether the next frame will be explained; both methods read the same force call."""
-        self._walks.foresee(explained)
+        self._walks.will_explain_next(explained)
 
     def state(self) -> dict[str, Any]:
         """Return what the rounding of the next explanation depends on, for a checkpoint."""

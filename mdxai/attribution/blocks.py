@@ -24,7 +24,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mdxai.attribution.rules import Place, Rule, RuledLayer, RuledLayers
-from mdxai.calculators.energies import PaiNNBlock, SchNetBlock, Tape, readout
+from mdxai.calculators.forward import PaiNNBlock, SchNetBlock, Tape, readout
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from mdxai.attribution.attribution import (
 from mdxai.attribution.blocks import LinearNetwork, PaiNNRules, SchNetRules
 from mdxai.attribution.flow import pair_flow
 from mdxai.attribution.rules import Rule
-from mdxai.attribution.sets import (
+from mdxai.attribution.subsets import (
     DensePairs,
     LinkedPairs,
     Links,
@@ -35,7 +35,7 @@ from mdxai.attribution.sets import (
 )
 from mdxai.calculators.compiled import Function, compiled_or_eager
 from mdxai.calculators.edges import AllPairs, Edges
-from mdxai.calculators.energies import Tape
+from mdxai.calculators.forward import Tape
 from mdxai.calculators.pooling import SUM, Pooling
 from mdxai.calculators.potential import Activations, NetworkPotential
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs, merge_images
@@ -116,7 +116,7 @@ class _NetworkAttributor:
         """Go on as the attributor whose `state` this is would, bit by bit."""
         self._own.restore(state)
 
-    def foresee(self, explained: bool) -> None:
+    def will_explain_next(self, explained: bool) -> None:
         """Say whether the next frame will be explained, so that its force call leaves what that
         takes. One that is explained all the same costs another pass through the network.
         """

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mdxai.attribution.attribution import AttributionError
-from mdxai.calculators.energies import DenseState
+from mdxai.calculators.forward import DenseState
 
 LARGEST_GAMMA = 1e3  # beyond it float32 loses the sums that γ weighs against each other
 TINY = 1e-6  # outputs smaller than this pass no relevance, as in the published rule

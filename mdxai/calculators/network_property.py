@@ -14,7 +14,7 @@ import torch
 from ase import Atoms
 
 from mdxai.calculators.card import CalculatorError, Card, sha256
-from mdxai.calculators.energies import atom_energies_of
+from mdxai.calculators.forward import atom_energies_of
 from mdxai.calculators.loading import (
     DESCRIPTION,
     LENGTH_UNITS,

@@ -17,7 +17,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from mdxai.calculators.card import CalculatorError, Card
 from mdxai.calculators.compiled import compiled_or_eager, traced
 from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges, VerletList
-from mdxai.calculators.energies import Tape, atom_energies_of
+from mdxai.calculators.forward import Tape, atom_energies_of
 from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs
 
 ALL_PAIRS_LIMIT = 40  # atoms; beyond this most pairs of a molecule lie outside the cutoff

@@ -9,8 +9,7 @@ from mdxai.early_warning.calibration import (
     Watch,
     load_calibration,
 )
-from mdxai.early_warning.profiles import ProfileChange, ProfileSettings
-from mdxai.early_warning.watching import (
+from mdxai.early_warning.detectors import (
     PLAIN,
     PROFILES,
     CalibrationMismatch,
@@ -18,6 +17,7 @@ from mdxai.early_warning.watching import (
     EarlyWarningIssued,
     EarlyWarnings,
 )
+from mdxai.early_warning.profiles import ProfileChange, ProfileSettings
 
 __all__ = [
     "PLAIN",

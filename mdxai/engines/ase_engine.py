@@ -18,7 +18,7 @@ from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.nvtberendsen import NVTBerendsen
 from ase.md.verlet import VelocityVerlet
 
-from mdxai.engines.ase_state import doubt_of, put_atoms, put_state, state_of
+from mdxai.engines.ase_state import put_atoms, put_state, restart_caveat_of, state_of
 from mdxai.engines.engine import EngineDescription
 from mdxai.frame import Frame
 
@@ -118,7 +118,7 @@ class AseEngine:
         origin = state["origin"]
         self._origin = None if origin is None else (origin[0], origin[1])
 
-    def branch(self, state: Mapping[str, Any]) -> None:
+    def restart_from(self, state: Mapping[str, Any]) -> None:
         """Start anew from the atoms, the step and the time of a state, and nothing else of it: with
         the timestep, the bath and the random numbers that these dynamics were made with.
 
@@ -133,9 +133,9 @@ class AseEngine:
         atoms = self._dynamics.atoms
         return atoms.calc is not None and not atoms.calc.calculation_required(atoms, ["forces"])
 
-    def doubt(self) -> str | None:
+    def restart_caveat(self) -> str | None:
         """Return why a resumed run may differ from an uninterrupted one; None: not in one bit."""
-        return doubt_of(self._dynamics)
+        return restart_caveat_of(self._dynamics)
 
     def describe(self) -> EngineDescription:
         """Return what the engine is and what it simulates."""

@@ -33,7 +33,7 @@ from ase.md.nvtberendsen import NVTBerendsen
 from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import NeighborList, PrimitiveNeighborList
 
-from mdxai.state import StateError, restore, snapshot
+from mdxai.serialization import StateError, restore, snapshot
 
 # Each was continued from a checkpoint and compared with the run that was not interrupted.
 EXACT = (
@@ -54,7 +54,7 @@ class RestartWarning(UserWarning):
     """A run that may go on a little differently than if it had not been interrupted."""
 
 
-def doubt_of(dynamics: MolecularDynamics) -> str | None:
+def restart_caveat_of(dynamics: MolecularDynamics) -> str | None:
     """Return why a resumed run may differ from one that was not interrupted; None: it does not."""
     if type(dynamics) not in EXACT:
         return (

@@ -82,6 +82,6 @@ class Restartable(Protocol):
         """
         ...
 
-    def doubt(self) -> str | None:
+    def restart_caveat(self) -> str | None:
         """Return why a resumed run may differ from an uninterrupted one; None: not in one bit."""
         ...

@@ -26,7 +26,7 @@ from schnetpack.md.simulation_hooks import (
 from mdxai.engines.engine import EngineDescription
 from mdxai.engines.schnetpack_calculator import ReplicaCalculator
 from mdxai.frame import DENSE_LIMIT, Floats, Frame
-from mdxai.state import StateError
+from mdxai.serialization import StateError
 
 ONLY_WATCH = (BasicTensorboardLogger, Checkpoint, FileLogger, WrapPositions)
 
@@ -49,7 +49,7 @@ class ReplicaReader:
         if simulator.integrator.ring_polymer:
             raise ValueError(
                 f"{type(simulator.integrator).__name__} couples the replicas by springs: they are "
-                "beads of one ring polymer, and the laws that mdxai checks hold for independent "
+                "beads of one ring polymer, and the principles that mdxai checks hold for independent "
                 "replicas; use schnetpack's VelocityVerlet"
             )
         self.simulator = simulator
@@ -91,7 +91,7 @@ class ReplicaReader:
         ]
         return type(self.simulator.integrator) is VelocityVerlet and not others
 
-    def doubt(self) -> str | None:
+    def restart_caveat(self) -> str | None:
         """Return why a resumed simulation may differ from an uninterrupted one, if it may."""
         hooks = [h for h in self.simulator.simulator_hooks if not isinstance(h, self._watching)]
         foreign = [h for h in hooks if not type(h).__module__.startswith("schnetpack.")]
@@ -192,9 +192,9 @@ class SchNetPackEngine:
         """Return whether the simulation is between two steps."""
         return not self._reader.in_step
 
-    def doubt(self) -> str | None:
+    def restart_caveat(self) -> str | None:
         """Return why a resumed run may differ from an uninterrupted one, if it may."""
-        return self._reader.doubt()
+        return self._reader.restart_caveat()
 
     def describe(self) -> EngineDescription:
         """Return what the engine is and what it simulates."""

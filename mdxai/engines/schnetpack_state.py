@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
-from mdxai.state import StateError
+from mdxai.serialization import StateError
 
 CHOSEN = ("temperature_bath", "time_constant", "target_pressure")  # by whoever made the hook
 SAME = ("atom_types", "masses", "n_atoms")  # of the system

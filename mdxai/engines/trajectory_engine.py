@@ -7,20 +7,14 @@ from itertools import chain, islice
 from typing import Any
 
 from mdxai.engines.engine import EngineDescription
-from mdxai.engines.trajectories import (
-    LONGEST_STEP,
-    Conditions,
-    Trajectory,
-    TrajectoryError,
-    held,
-)
+from mdxai.engines.trajectories import LONGEST_STEP, Conditions, Trajectory, TrajectoryError, held
 from mdxai.frame import Frame
 
 
 class TrajectoryEngine:
     """Hands out the frames of a trajectory one after the other.
 
-    It says what the trajectory cannot tell: laws that need velocities, single steps or the kind of
+    It says what the trajectory cannot tell: principles that need velocities, single steps or the kind of
     thermostat are then not checked, with that as the reason.
 
     Args:

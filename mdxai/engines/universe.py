@@ -13,13 +13,7 @@ import numpy as np
 from ase import units
 from ase.data import atomic_masses, atomic_numbers
 
-from mdxai.engines.trajectories import (
-    LONGEST_STEP,
-    Selection,
-    Trajectory,
-    TrajectoryError,
-    checked,
-)
+from mdxai.engines.trajectories import LONGEST_STEP, Selection, Trajectory, TrajectoryError, checked
 from mdxai.frame import Floats, Frame, Ints
 
 KJ_PER_MOL = units.kJ / units.mol  # eV

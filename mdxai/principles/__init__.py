@@ -1,8 +1,8 @@
 """Physical principles as measured deviations."""
 
-from mdxai.principles.available import LEARNED, learned_principles, principles_for
-from mdxai.principles.connectivity import BrokenBonds, FormedBonds, Fragments, LoneHydrogen
-from mdxai.principles.decay import (
+from mdxai.principles.allowed_reactions import AllowedBonds, AllowedReactionError
+from mdxai.principles.explanation.body_order import BodyOrderDrift, BodyOrders
+from mdxai.principles.explanation.decay import (
     Decay,
     DecayExponent,
     DecayForm,
@@ -11,51 +11,47 @@ from mdxai.principles.decay import (
     StrengthProfile,
     fit_decay,
 )
-from mdxai.principles.distances import DistanceDrift
-from mdxai.principles.energy import (
+from mdxai.principles.explanation.health import Equivalence, ExplanationPrecision, Residual
+from mdxai.principles.explanation.ranking import (
+    BondClasses,
+    BondOrderRanking,
+    SpeciesDrift,
+    SpeciesRanking,
+)
+from mdxai.principles.motion.connectivity import BrokenBonds, FormedBonds, Fragments, LoneHydrogen
+from mdxai.principles.motion.distances import DistanceDrift
+from mdxai.principles.motion.energy import (
     ConservedEnergy,
     EnergyConservation,
     EnergyDrift,
     EnergyJump,
     StepDefect,
 )
-from mdxai.principles.equipartition import (
+from mdxai.principles.motion.equipartition import (
     ElementTemperature,
     FlyingIceCube,
     KineticSpread,
     ModeTemperature,
     Temperature,
 )
-from mdxai.principles.expected import ExpectationError, ExpectedBonds
-from mdxai.principles.explanation import (
-    BodyOrderDrift,
-    BodyOrders,
-    Equivalence,
-    ExplanationPrecision,
-    Residual,
-    ThreeBodyReach,
-)
-from mdxai.principles.forces import ForceBeyondTraining, ForceSpike, NonFinite
-from mdxai.principles.momentum import AngularMomentum, Momentum, NetForce, NetTorque
-from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
-from mdxai.principles.probes import probes
-from mdxai.principles.probing import Curve
-from mdxai.principles.ranking import (
-    BondClasses,
-    BondOrderRanking,
-    SpeciesDrift,
-    SpeciesRanking,
-)
-from mdxai.principles.repulsion import dimer_curve, dimer_curves
-from mdxai.principles.structure import (
+from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
+from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
+from mdxai.principles.motion.structure import (
     BondIntegrity,
     ClosestContact,
     DistanceBeyondTraining,
     bonds_of,
 )
+from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
+from mdxai.principles.probes.probe import Curve
+from mdxai.principles.probes.probe_registry import probe_principles
+from mdxai.principles.probes.repulsion import dimer_curve, dimer_curves
+from mdxai.principles.registry import EXPLANATION, explanation_principles, principles_for
 
 __all__ = [
-    "LEARNED",
+    "EXPLANATION",
+    "AllowedBonds",
+    "AllowedReactionError",
     "AngularMomentum",
     "BodyOrderDrift",
     "BodyOrders",
@@ -79,8 +75,6 @@ __all__ = [
     "EnergyDrift",
     "EnergyJump",
     "Equivalence",
-    "ExpectationError",
-    "ExpectedBonds",
     "ExplanationPrecision",
     "FlyingIceCube",
     "ForceBeyondTraining",
@@ -102,12 +96,11 @@ __all__ = [
     "StepDefect",
     "StrengthProfile",
     "Temperature",
-    "ThreeBodyReach",
     "bonds_of",
     "dimer_curve",
     "dimer_curves",
+    "explanation_principles",
     "fit_decay",
-    "learned_principles",
     "principles_for",
-    "probes",
+    "probe_principles",
 ]

@@ -1,4 +1,4 @@
-"""A physical law as a number per frame: 0 when obeyed. Thresholds live in mdxai.verdict."""
+"""A physical principle as a number per frame: 0 when obeyed. Thresholds live in mdxai.stability.verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Deviation(NamedTuple):  # made a dozen times a step, and of all immutable 
 
 
 class Principle(Protocol):
-    """One law. It may remember earlier frames; it never evaluates the running calculator.
+    """One principle. It may remember earlier frames; it never evaluates the running calculator.
 
     cost: "free": numbers of the frame are enough. "attribution": needs the frame's explanation.
     "probe": evaluates a twin of the calculator, which takes as long as many steps of MD.

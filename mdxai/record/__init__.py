@@ -19,12 +19,12 @@ from mdxai.record.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from mdxai.record.files import RecordError, RecordWarning
+from mdxai.record.durable_files import RecordError, RecordWarning
 from mdxai.record.header import differences
 from mdxai.record.parts import Part, list_parts
+from mdxai.record.reader import Run, open_run
+from mdxai.record.record_settings import RecordSettings
 from mdxai.record.repair import Repair, repair
-from mdxai.record.run import Run, open_run
-from mdxai.record.settings import RecordSettings
 from mdxai.record.writer import RunWriter, refuse_other_run
 
 __all__ = [

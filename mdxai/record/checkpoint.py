@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mdxai.record.files import RecordError, RecordWarning, read_file, write_file
+from mdxai.record.durable_files import RecordError, RecordWarning, read_file, write_file
 from mdxai.record.parts import Part, list_parts
 
 _NAME = re.compile(r"checkpoint-(\d{12})\.npz")

@@ -17,8 +17,8 @@ import pyarrow as pa
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles import Deviation
-from mdxai.principles.glance import glance
-from mdxai.record.settings import RecordSettings
+from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.record.record_settings import RecordSettings
 from mdxai.statistics import BinnedMoments
 
 SCALARS = ("time_fs", "potential_energy_eV", "kinetic_energy_eV", "temperature_K")
@@ -58,7 +58,7 @@ class FrameColumns:
 
     def append(self, frame: Frame, deviations: Mapping[str, Deviation | None]) -> None:
         """Add one frame; a deviation that is missing becomes null, NaN stays NaN."""
-        seen = glance(frame)  # at hand: the laws have just asked for it
+        seen = frame_quantities(frame)  # at hand: the principles have just asked for it
         found = list(map(deviations.get, self.names))
         self._steps.append(frame.step)
         self._numbers.extend((frame.time, frame.energy, seen.kinetic, seen.temperature))

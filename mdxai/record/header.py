@@ -14,7 +14,7 @@ from typing import Any
 
 import tomli_w
 
-from mdxai.record.files import RecordError, read_file, write_file
+from mdxai.record.durable_files import RecordError, read_file, write_file
 
 SCHEMA = 2
 HEADER, VERDICT = "run.toml", "verdict.json"

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mdxai.record.files import ASIDE, DurableFile, RecordError, cannot_write, hash_of
+from mdxai.record.durable_files import ASIDE, DurableFile, RecordError, cannot_write, hash_of
 
 KINDS = ("frames", "trajectory", "pairs", "events", "profile")
 _NAME = re.compile(rf"({'|'.join(KINDS)})-(\d{{12}})-(\d{{12}})-([0-9a-f]{{16}})\.parquet")

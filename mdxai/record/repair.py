@@ -18,8 +18,7 @@ from mdxai.record.checkpoint import (
     read_checkpoint,
     refuse_missing_parts,
 )
-from mdxai.record.claim import WRITER
-from mdxai.record.files import (
+from mdxai.record.durable_files import (
     ASIDE,
     TEMPORARY,
     RecordError,
@@ -38,6 +37,7 @@ from mdxai.record.parts import (
     verify,
     without_covered,
 )
+from mdxai.record.writer_lock import WRITER
 
 WHOLE, DAMAGED, MISSING = "whole", "damaged", "missing"
 ORPHANED, COVERED, UNFINISHED = "orphaned", "covered", "unfinished"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mdxai.record.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
-from mdxai.record.files import RecordError, read_file, write_file
+from mdxai.record.durable_files import RecordError, read_file, write_file
 from mdxai.record.header import read_verdict
 
 HISTORY = "rollbacks.json"

@@ -18,15 +18,15 @@ from mdxai.attribution import Attribution
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle
 from mdxai.record.checkpoint import Checkpoint, snapshot, write_checkpoint
-from mdxai.record.claim import Claim, DirectoryTakenOver
 from mdxai.record.columns import Gathered, event_text, profile_table
-from mdxai.record.files import RecordError, make_folder
+from mdxai.record.compaction import drop_checkpoints, merge_all, merge_tail, retain_last
+from mdxai.record.durable_files import RecordError, make_folder
 from mdxai.record.header import SCHEMA, versions, without_none, write_header, write_verdict
-from mdxai.record.leftovers import drop_repeated
 from mdxai.record.parts import Part, write_part
-from mdxai.record.rewind import rewind
-from mdxai.record.settings import RecordSettings
-from mdxai.record.upkeep import drop_checkpoints, merge_all, merge_tail, retain_last
+from mdxai.record.record_settings import RecordSettings
+from mdxai.record.superseded import drop_repeated
+from mdxai.record.truncate import rewind
+from mdxai.record.writer_lock import DirectoryTakenOver, WriterLock
 from mdxai.statistics import BinnedMoments
 
 
@@ -69,7 +69,7 @@ class RunWriter:
         self.settings = settings or RecordSettings()
         self.open = False
         self.commits_at: int | None = None
-        self._claim = Claim(self.path)
+        self._lock = WriterLock(self.path)
         self._lost: DirectoryTakenOver | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._future: Future[None] | None = None
@@ -89,7 +89,7 @@ class RunWriter:
                 f"cannot create the run directory {self.path}: {error.strerror or error}; choose "
                 "another directory"
             ) from error
-        self._claim.take()
+        self._lock.take()
         content = {
             "schema": SCHEMA,
             **header,
@@ -115,12 +115,12 @@ class RunWriter:
                 other settings, or when the file system refuses.
         """
         self._forget()
-        self._claim.take()
+        self._lock.take()
         try:
             aside = None if into is None else self.path / into
             header, parts = rewind(self.path, checkpoint, self.settings, aside)
         except RecordError:
-            self._claim.release()
+            self._lock.release()
             raise
         self._begin(header)
         self._parts |= parts
@@ -293,13 +293,13 @@ class RunWriter:
             self._tidy()
 
     def _write(self, batch: _Batch) -> None:
-        self._claim.confirm()
+        self._lock.confirm()
         for kind, columns in batch.rows.columns().items():
             part, _ = write_part(self.path, kind, [columns.table()])
             self._parts[kind].append(part)
             columns.clear()
         if batch.state is not None:
-            self._claim.confirm()
+            self._lock.confirm()
             parts = self._names_of_parts()
             checkpoint = Checkpoint(batch.step, {}, self._header, parts, batch.last, batch.n_events)
             write_checkpoint(self.path, checkpoint, batch.state)
@@ -350,7 +350,7 @@ class RunWriter:
         self.close()
 
     def _merge_all(self) -> None:
-        self._claim.confirm()
+        self._lock.confirm()
         for kind, parts in self._parts.items():
             self._parts[kind] = merge_all(self.path, parts)
         if self.settings.retain is not None:
@@ -368,7 +368,7 @@ class RunWriter:
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
-        self._claim.release()
+        self._lock.release()
         self._wait()
 
 

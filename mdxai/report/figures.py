@@ -12,8 +12,8 @@ from ase.data import chemical_symbols
 
 from mdxai.frame import Floats, Ints
 from mdxai.record import Run
-from mdxai.thresholds import Threshold
-from mdxai.verdict import Verdict, judge, recorded_thresholds
+from mdxai.stability.thresholds import Threshold
+from mdxai.stability.verdict import Verdict, judge, recorded_thresholds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 from mdxai.record import RecordError, Run
-from mdxai.record.files import DurableFile
-from mdxai.record.run import read_run
+from mdxai.record.durable_files import DurableFile
+from mdxai.record.reader import read_run
 from mdxai.report import background, sections
 from mdxai.report.html import Html, element, joined
-from mdxai.report.story import Story, read_story
+from mdxai.report.run_summary import RunSummary, read_run_summary
 
 PAGE = "report.html"
 
@@ -33,7 +33,7 @@ def write_report(
     """
     run = run if isinstance(run, Run) else read_run(Path(run))
     path = run.path / PAGE if out is None else Path(out)
-    content = report_page(read_story(run), path.parent).encode()
+    content = report_page(read_run_summary(run), path.parent).encode()
     try:
         with DurableFile(path.parent) as file:
             file.write(content)
@@ -58,15 +58,15 @@ def attempt_report(folder: Path) -> str | None:
     return None
 
 
-def report_page(story: Story, beside: Path) -> str:
+def report_page(summary: RunSummary, beside: Path) -> str:
     """Return the page.
 
     Args:
-        story: what the run directory holds.
+        summary: what the run directory holds.
         beside: folder that the page will lie in, from which links start.
     """
-    name = story.header["calculator"].get("name", "calculator without a name")
-    title = f"{name}: {'not judged' if story.verdict is None else story.verdict.stability}"
+    name = summary.header["calculator"].get("name", "calculator without a name")
+    title = f"{name}: {'not judged' if summary.verdict is None else summary.verdict.stability}"
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -75,7 +75,7 @@ def report_page(story: Story, beside: Path) -> str:
         element("title", title),
         element("style", Html(Path(__file__).with_suffix(".css").read_text(encoding="utf-8"))),
     )
-    body = element("body", element("main", *_content(story, str(name), beside)))
+    body = element("body", element("main", *_content(summary, str(name), beside)))
     return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
 
 
@@ -84,26 +84,26 @@ def _subscripts(formula: str) -> Html:
     return joined(element("sub", p) if p.isdigit() else p for p in pieces)
 
 
-def _content(story: Story, name: str, beside: Path) -> list[Html]:
-    made = f"mdxai {story.header.get('versions', {}).get('mdxai', '')}".strip()
+def _content(summary: RunSummary, name: str, beside: Path) -> list[Html]:
+    made = f"mdxai {summary.header.get('versions', {}).get('mdxai', '')}".strip()
     now = datetime.now().astimezone().isoformat(" ", "minutes")
     return [
         element(
             "header",
-            element("h1", _subscripts(story.formula), element("span", f" by {name}")),
-            element("p", str(story.run.path), class_="path"),
+            element("h1", _subscripts(summary.formula), element("span", f" by {name}")),
+            element("p", str(summary.run.path), class_="path"),
         ),
-        sections.headline(story),
-        background.notes(story),
-        sections.deviations(story),
-        sections.findings(story),
-        sections.energy_and_temperature(story),
-        sections.interactions(story),
-        background.events(story),
-        background.not_checked(story),
-        background.obeyed(story),
-        background.files(story, beside),
-        background.what_was_run(story),
-        background.cost(story),
+        sections.headline(summary),
+        background.notes(summary),
+        sections.deviations(summary),
+        sections.findings(summary),
+        sections.energy_and_temperature(summary),
+        sections.interactions(summary),
+        background.events(summary),
+        background.not_checked(summary),
+        background.obeyed(summary),
+        background.files(summary, beside),
+        background.what_was_run(summary),
+        background.cost(summary),
         element("footer", joined([f"Recorded by {made}. This page was written {now}."])),
     ]

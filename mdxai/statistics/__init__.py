@@ -1,6 +1,17 @@
 """Statistics of pair quantities against distance."""
 
 from mdxai.statistics.bins import StatisticsError
+from mdxai.statistics.change_detection import (
+    Baseline,
+    Cusum,
+    Detector,
+    Ewma,
+    PageHinkley,
+    Shewhart,
+    change_points,
+    make_detector,
+    robust_baseline,
+)
 from mdxai.statistics.channels import (
     AtomPairChannels,
     BondClassChannels,
@@ -18,18 +29,7 @@ from mdxai.statistics.histograms import (
 )
 from mdxai.statistics.moments import BinnedMoments, update_in_threads
 from mdxai.statistics.quantiles import BinnedQuantiles
-from mdxai.statistics.sequential import (
-    Baseline,
-    Cusum,
-    Detector,
-    Ewma,
-    PageHinkley,
-    Shewhart,
-    change_points,
-    make_detector,
-    robust_baseline,
-)
-from mdxai.statistics.windows import BinChange, Change, Profile, Window, z_scores
+from mdxai.statistics.window_profiles import BinChange, Change, Profile, Window, z_scores
 
 __all__ = [
     "AtomPairChannels",

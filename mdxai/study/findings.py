@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 if TYPE_CHECKING:
-    from mdxai.association import Association, Comparison, Outcome
+    from mdxai.study.lead_time.comparison import Comparison
+    from mdxai.study.run_outcome import Outcome
+    from mdxai.study.survival.association import Association
 
 BEST = ("best everything", "as chosen")
 RIVALS = ("bond", "force_norm", "kinetic_temperature")  # under a plain threshold

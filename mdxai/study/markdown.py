@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mdxai.association.page import digits
+from mdxai.study.survival.survival_page import digits
 
 
 def markdown(table: pd.DataFrame) -> list[str]:

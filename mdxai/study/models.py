@@ -20,7 +20,7 @@ from mdxai.calculators.training import (
     load_labelled,
     train,
 )
-from mdxai.simulation import read_structure
+from mdxai.monitoring.run import read_structure
 from mdxai.study.recipe import Candidate, Molecule, StudyError, StudyRecipe
 
 N_TEST = 200  # labelled frames that errors of loaded models are measured on

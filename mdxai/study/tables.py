@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 from ase.data import chemical_symbols
 
-from mdxai.association import Outcome
 from mdxai.record import RecordError, open_run
 from mdxai.study.committee import SPREAD
 from mdxai.study.models import Places
+from mdxai.study.run_outcome import Outcome
 
 LANDMARK = 500.0  # fs, of a run's start over which deviations are averaged
 
@@ -64,7 +64,7 @@ def runs_table(outcomes: Sequence[Outcome], places: Places) -> pd.DataFrame:
 
 
 def _cause(folder: Path) -> dict[str, str]:
-    """Return the law that an unstable run broke first, and between which elements."""
+    """Return the principle that an unstable run broke first, and between which elements."""
     nothing = {"cause": "", "cause_between": ""}
     try:
         run = open_run(folder)
@@ -81,7 +81,7 @@ def _cause(folder: Path) -> dict[str, str]:
 
 
 def causes_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per molecule, temperature, law broken first and elements: runs and models."""
+    """Return a row per molecule, temperature, principle broken first and elements: runs and models."""
     broke = runs[runs["unstable"]]
     keys = ["molecule", "temperature_K", "cause", "cause_between"]
     table = broke.groupby(keys).agg(

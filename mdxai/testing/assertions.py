@@ -12,10 +12,10 @@ from ase.md.md import MolecularDynamics
 from mdxai.engines import AseEngine
 from mdxai.engines.schnetpack_engine import ReplicaReader
 from mdxai.frame import Frame
-from mdxai.monitor import Monitor
+from mdxai.monitoring.monitor import Monitor
+from mdxai.monitoring.replicas import ReplicaMonitor
 from mdxai.record import Run
-from mdxai.replicas import ReplicaMonitor
-from mdxai.verdict import Stability, Verdict, judge
+from mdxai.stability.verdict import Stability, Verdict, judge
 
 
 def assert_stable(judged: Monitor | Run | Verdict, *, warnings_allowed: bool = False) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mdxai.thresholds import THRESHOLDS, Threshold
-from mdxai.verdict import Verdict
+from mdxai.stability.thresholds import THRESHOLDS, Threshold
+from mdxai.stability.verdict import Verdict
 
 
 def report_times(

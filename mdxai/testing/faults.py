@@ -1,4 +1,4 @@
-"""Faults of potentials, each breaking one law, and the calculator that adds one to a sound one.
+"""Faults of potentials, each breaking one principle, and the calculator that adds one to a sound one.
 
 A fault turns what a sound calculator gave into what a faulty one would give. Its default strength
 is one that potentials in use do show; docs/testing.md says what each does to a run.

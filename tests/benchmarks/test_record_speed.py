@@ -17,7 +17,7 @@ from mdxai.record import RecordSettings, RunWriter
 from ..synthetic_run import HEADER, Law, attribution_of, deviations_at, frame_at
 
 pytestmark = pytest.mark.benchmark
-LAWS = [Law(f"law{k}") for k in range(60)]
+LAWS = [Law(f"principle{k}") for k in range(60)]
 
 
 def inputs(n=50):

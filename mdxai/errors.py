@@ -1,0 +1,11 @@
+"""The root of every error that is the user's to mend."""
+
+from __future__ import annotations
+
+
+class MdxaiError(Exception):
+    """An error in what mdxai was given: a file, a setting, a structure, a calculator.
+
+    Its message says what was seen, what was expected and what to do. The command line prints it
+    and exits with code 2; anything else that is raised is a defect of mdxai.
+    """

@@ -1,0 +1,1 @@
+"""Watching a simulation: live, as replicas, or from a finished trajectory."""

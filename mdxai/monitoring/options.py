@@ -1,0 +1,160 @@
+"""What a monitor checks, explains, records and does: one value from the command line to the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from numbers import Real
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from mdxai.early_warning import Calibration, EarlyWarning, load_calibration
+from mdxai.errors import MdxaiError
+from mdxai.record import RecordError, RecordSettings
+from mdxai.record.header import refuse_unstorable
+from mdxai.stability.thresholds import THRESHOLDS, Threshold, load_thresholds, require_known
+from mdxai.stability.verdict import Verdict
+
+OnUnstable = Literal["ignore", "warn", "halt", "raise", "drop"] | Callable[[Verdict], None]
+OnWarning = Literal["ignore", "warn"] | Callable[[EarlyWarning], None]
+REACTIONS = ("ignore", "warn", "halt", "raise", "drop")
+
+PathLike = str | os.PathLike[str]
+
+
+class OptionError(MdxaiError, ValueError):
+    """Options of a monitor that make no sense."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorOptions:
+    """What a monitor checks, explains, records and does.
+
+    Files are read when the options are made, so a file that is missing or wrong is an error before
+    the run begins.
+
+    Attributes:
+        attribute_every: explain frames whose MD step is a multiple of this; 0 explains none.
+        probe_every: probe a twin of the calculator, as `mdxai check` does, at frames whose MD step
+            is a multiple of this; 0 never. One round takes as long as thousands of steps.
+        gamma: γ of the attribution rule.
+        thresholds: when a deviation counts: thresholds, or the file that changes the shipped ones.
+        allowed_reactions: bonds that may break and form, such as "C1-O2" (atoms numbered from 0) or
+            "O-H" (elements).
+        on_unstable: what to do, once, when the run becomes unstable. "warn" (default), "ignore",
+            "halt" (end the run after this step; a further `run()` stops at its next frame), "raise"
+            (UnstableTrajectory), or a function that is given the verdict. Of replicas also "drop":
+            hold the unstable one still and let the others go on.
+        blackbox: number of last steps kept in full detail, and written, explained, when the run
+            becomes unstable; 0 for none. A monitor attached at a larger interval keeps the steps
+            in between as well, from its second frame on.
+        max_overhead: share of the wall time that the monitor may take: explanations and probes
+            become rarer to keep to it. Which frames are explained then depends on the clock.
+        early_warning: calibration of early warnings, or its file: which series are watched, and at
+            which rate of false alarms.
+        alarms_per_ns: that rate; None takes the lowest that the calibration has.
+        on_warning: "warn" (default): EarlyWarningIssued, "ignore", or a function that is given each
+            early warning.
+        record: what is kept, in which precision, and how often it is written.
+        context: entries for run.toml, such as seeds and the command line.
+        report: write report.html, the page of the run, when it has come to its end: not after a
+            signal or an exception, when time is short.
+
+    Raises:
+        OptionError: naming the option, what was given and what was expected.
+        ThresholdError, CalibrationError: for a file that cannot be read or used.
+        RecordError: for a context that TOML cannot hold, or a `record` of another kind.
+    """
+
+    attribute_every: int = 10
+    probe_every: int = 0
+    gamma: float = 0.1
+    thresholds: Sequence[Threshold] | PathLike = THRESHOLDS
+    allowed_reactions: Sequence[str] = ()
+    on_unstable: OnUnstable = "warn"
+    blackbox: int = 50
+    max_overhead: float | None = None
+    early_warning: Calibration | PathLike | None = None
+    alarms_per_ns: float | None = None
+    on_warning: OnWarning = "warn"
+    record: RecordSettings = field(default_factory=RecordSettings)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    report: bool = True
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_reactions()
+        if not isinstance(self.record, RecordSettings):
+            raise RecordError(f"record must be RecordSettings(...), got {self.record!r}")
+        refuse_unstorable(self.context)
+        wanted = self.allowed_reactions
+        self._set("allowed_reactions", (wanted,) if isinstance(wanted, str) else tuple(wanted))
+        self._set("context", dict(self.context))
+        self._load_thresholds()
+        self._load_calibration()
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_numbers(self) -> None:
+        for name in ("attribute_every", "probe_every", "blackbox"):
+            steps = getattr(self, name)
+            whole = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
+            if not (whole and steps >= 0):
+                raise OptionError(f"{name} must be 0 or a positive whole number, got {steps!r}")
+        if not (isinstance(self.gamma, Real) and 0 <= self.gamma < np.inf):
+            raise OptionError(f"gamma must be 0 or a positive number, got {self.gamma!r}")
+        most = self.max_overhead
+        if most is not None and not (isinstance(most, Real) and 0 < most < 1):
+            raise OptionError(f"max_overhead must be between 0 and 1, or None, got {most!r}")
+
+    def _check_reactions(self) -> None:
+        if not (callable(self.on_unstable) or self.on_unstable in REACTIONS):
+            raise OptionError(
+                f"on_unstable must be one of {', '.join(map(repr, REACTIONS))} or a function, got "
+                f"{self.on_unstable!r}"
+            )
+        if not (callable(self.on_warning) or self.on_warning in ("ignore", "warn")):
+            raise OptionError(
+                f"on_warning must be 'ignore', 'warn' or a function, got {self.on_warning!r}"
+            )
+
+    def _load_thresholds(self) -> None:
+        given = self.thresholds
+        if isinstance(given, str | os.PathLike):
+            self._set("thresholds", load_thresholds(given))
+        else:
+            self._set("thresholds", tuple(require_known(given)))
+
+    def _load_calibration(self) -> None:
+        if self.early_warning is None:
+            if self.alarms_per_ns is not None:
+                raise OptionError(
+                    "alarms_per_ns is a rate of early warnings, which need early_warning: a file "
+                    "of their calibration"
+                )
+            return
+        self._set("early_warning", load_calibration(self.early_warning, self.alarms_per_ns))
+
+    @property
+    def acts(self) -> bool:
+        """Whether something is to happen the moment that the run becomes unstable or is warned of."""
+        silent = ("ignore", "warn")
+        return self.on_unstable not in silent or self.on_warning not in silent
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
+        """Return these options with some changed.
+
+        Raises:
+            OptionError: for an option that does not exist, with the nearest that does.
+        """
+        names = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in names:
+                near = get_close_matches(name, names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
+                raise OptionError(f"a monitor has no option {name!r}{hint}")
+        return replace(self, **changes) if changes else self

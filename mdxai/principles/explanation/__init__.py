@@ -1,0 +1,1 @@
+"""Principles of explanations: what the learned interactions should look like."""

@@ -1,0 +1,69 @@
+"""Principles of body orders: relevance of interactions that need more atoms is smaller."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Floats, Frame
+from mdxai.principles.principle import Cost, Deviation
+
+
+def body_order_shares(attribution: Attribution) -> list[float]:
+    """Return shares of the sum of absolute values of `by_body_order`."""
+    sizes = [abs(relevance) for relevance in attribution.by_body_order.tolist()]
+    total = sum(sizes)
+    return [size / total for size in sizes] if total > 0 else sizes
+
+
+class BodyOrders:
+    """By how much the share of a higher body order exceeds that of the order below it.
+
+    Σ max(0, s_{n+1} − s_n) from two-body on; the orders not resolved count as one. Interactions
+    weaken with the number of atoms they need. Source: Esders et al. 2025.
+    """
+
+    name = "body_orders"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None or len(attribution.by_body_order) < 3:
+            return None
+        rises = (b - a for a, b in pairwise(body_order_shares(attribution)[1:]))
+        return Deviation(self.name, self.unit, sum(0.0 if r <= 0 else r for r in rises))
+
+
+class BodyOrderDrift:
+    """Half the sum of absolute changes of the body-order shares; 1 where nothing is as before.
+
+    Against `reference` shares, or the mean of the first 20 explained frames; the present shares are
+    an exponential mean over 20.
+
+    Args:
+        reference: (n_orders + 1,) shares of a reference run.
+    """
+
+    name = "body_order_drift"
+    unit = "share"
+    cost: Cost = "attribution"
+    FRAMES = 20
+
+    def __init__(self, reference: Floats | None = None) -> None:
+        self._given, self._n = reference, 0
+        self._start: list[float] = []
+        self._now: list[float] = []
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None or len(attribution.by_body_order) < 2:
+            return None
+        shares = body_order_shares(attribution)
+        self._n += 1
+        weight = min(self._n, self.FRAMES)
+        before = self._now or [0.0] * len(shares)
+        self._now = [m + (s - m) / weight for m, s in zip(before, shares, strict=True)]
+        if self._n <= self.FRAMES:
+            self._start = self._now if self._given is None else self._given.tolist()
+            return None
+        change = sum(abs(a - b) for a, b in zip(self._now, self._start, strict=True))
+        return Deviation(self.name, self.unit, change / 2)

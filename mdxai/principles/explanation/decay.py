@@ -1,0 +1,256 @@
+"""Principles of distance: what a model has learned falls off between atoms that are further apart.
+
+All of them look at one profile, the mean |two-body relevance| (or |flow|) per element pair and
+distance since the start of the run, beyond the bonded shell. Samples of one element pair at one
+distance come from all frames, so a profile needs a few dozen explained frames before it says
+anything; until then, and between its refits, the principles return None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import atomic_numbers, covalent_radii
+from scipy.optimize import isotonic_regression
+from scipy.stats import t as student
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.statistics import BinnedMoments, ElementPairChannels
+
+BIN = 0.25  # Å
+BONDED = 1.25  # times the sum of covalent radii, as in bonds_of
+ENVELOPE = 0.8  # of the cutoff: beyond it, the smooth cutoff function shapes the decay, not physics
+MIN_SAMPLES, MIN_BINS = 20, 4  # per bin; bins per element pair
+REFIT = 20  # explained frames
+
+
+@dataclass(frozen=True, slots=True)
+class Decay:
+    """How one element pair's strength falls with distance.
+
+    Attributes:
+        exponent: n of strength ∝ r⁻ⁿ, least squares on logarithms.
+        low, high: its 95 % interval, from the scatter of the bins.
+        rise: Σ n_b |m_b − fit_b| / Σ n_b m_b with the non-increasing (isotonic) fit: the share of
+            the profile that has to be moved to make it fall.
+        prefers_exponential: ½ ln(RSS_power/RSS_exp), the log-likelihood per bin by which exp(−r/λ)
+            fits better than r⁻ⁿ; both have two parameters, so it is half the difference of their
+            AIC per bin. Negative where the power law is better.
+        tail: strength in the last tenth before the cutoff, relative to the first bin beyond the
+            bonds; NaN where no pair was that far apart.
+        worst: distance of the largest rise, Å.
+    """
+
+    exponent: float
+    low: float
+    high: float
+    rise: float
+    prefers_exponential: float
+    tail: float
+    worst: float
+
+
+def fit_decay(distances: Floats, strengths: Floats, counts: Floats, cutoff: float) -> Decay:
+    """Fit the profile of one element pair beyond its bonds.
+
+    Args:
+        distances: (n_bins,) Å, ascending, at least 4 of them below 0.8 of the cutoff.
+        strengths: (n_bins,) eV, positive means.
+        counts: (n_bins,) samples.
+        cutoff: Å.
+    """
+    falling = isotonic_regression(strengths, weights=counts, increasing=False).x
+    excess = counts * np.abs(strengths - falling)
+    near = distances <= ENVELOPE * cutoff
+    logs = np.log(np.maximum(strengths[near], np.finfo(float).tiny))
+    slope, half_width, power = _line(np.log(distances[near]), logs)
+    *_, exponential = _line(distances[near], logs)
+    far = distances > 0.9 * cutoff
+    tail = np.average(strengths[far], weights=counts[far]) / strengths[0] if far.any() else np.nan
+    return Decay(
+        exponent=-slope,
+        low=-slope - half_width,
+        high=-slope + half_width,
+        rise=float(excess.sum() / (counts * strengths).sum()),
+        prefers_exponential=float(0.5 * np.log(power / exponential)),
+        tail=float(tail),
+        worst=float(distances[np.argmax(excess)]),
+    )
+
+
+def _line(x: Floats, y: Floats) -> tuple[float, float, float]:
+    """Return slope, half width of its 95 % interval, and residual sum of squares of y on x."""
+    x = x - x.mean()
+    slope = float(x @ (y - y.mean()) / (x @ x))
+    residual = max(float(np.sum((y - y.mean() - slope * x) ** 2)), 1e-30)
+    freedom = len(x) - 2
+    error = np.sqrt(residual / freedom / (x @ x))
+    return slope, float(student.ppf(0.975, freedom) * error), residual
+
+
+class StrengthProfile:
+    """Mean pair strength per element pair and distance since the start of a run.
+
+    Args:
+        first: a frame of the system.
+        cutoff: of the calculator, Å.
+
+    Attributes:
+        decays: by element pair ("C-H"), as of the last refit; empty while there is too little.
+
+    Raises:
+        PrincipleUnavailable: for a single atom.
+    """
+
+    def __init__(self, first: Frame, cutoff: float) -> None:
+        self._channels = ElementPairChannels(first.numbers)
+        if not self._channels.names:
+            raise PrincipleUnavailable("a single atom has no pairs")
+        self._moments = BinnedMoments(
+            self._channels.names, cutoff, max(int(np.ceil(cutoff / BIN)), 1)
+        )
+        self._cutoff = cutoff
+        self._shell = [BONDED * _radii(name) for name in self._channels.names]
+        self._pairs: tuple[Ints, Ints, Ints] | None = None  # i, j and their channels
+        self._step: int | None = None
+        self._seen = 0
+        self.decays: dict[str, Decay] = {}
+
+    def observe(self, frame: Frame, attribution: Attribution | None) -> bool:
+        """Take in a frame, once; return whether the decays have just been fitted anew."""
+        if attribution is None:
+            return False
+        if frame.step != self._step:
+            self._step = frame.step
+            self._seen += 1
+            pairs = attribution.pairs
+            self._moments.update(
+                self._channels_of(pairs), pairs.distances, np.abs(attribution.strengths)
+            )
+            if self._seen % REFIT == 0:
+                self.decays = dict(self._fitted())
+        return self._seen % REFIT == 0 and bool(self.decays)
+
+    def _channels_of(self, pairs: Pairs) -> Ints:
+        """Return their channels; the same arrays are the same pairs, as in most frames."""
+        if self._pairs is None or pairs.i is not self._pairs[0] or pairs.j is not self._pairs[1]:
+            self._pairs = pairs.i, pairs.j, self._channels.of(pairs.i, pairs.j)
+        return self._pairs[2]
+
+    def _fitted(self) -> list[tuple[str, Decay]]:
+        decays, centers = [], self._moments.bin_centers
+        for k, name in enumerate(self._channels.names):
+            count, mean = self._moments.count[k], self._moments.mean[k]
+            use = (count >= MIN_SAMPLES) & (centers > self._shell[k]) & (mean > 0)
+            if np.count_nonzero(use & (centers <= ENVELOPE * self._cutoff)) >= MIN_BINS:
+                decay = fit_decay(centers[use], mean[use], count[use].astype(float), self._cutoff)
+                decays.append((name, decay))
+        return decays
+
+    def example(self, name: str, distance: float, attribution: Attribution) -> tuple[int, ...]:
+        """Return the atoms of the pair of this kind that lies nearest to a distance (Å)."""
+        pairs = attribution.pairs
+        kind = self._channels.of(pairs.i, pairs.j) == self._channels.names.index(name)
+        if not kind.any():
+            return ()
+        k = int(np.flatnonzero(kind)[np.argmin(np.abs(pairs.distances[kind] - distance))])
+        return int(pairs.i[k]), int(pairs.j[k])
+
+
+def _radii(name: str) -> float:
+    return float(sum(covalent_radii[atomic_numbers[symbol]] for symbol in name.split("-")))
+
+
+class DecayRise:
+    """Share of the distance profile that rises where it should fall, worst element pair.
+
+    `Decay.rise`: distance from the non-increasing fit. Beyond the bonded shell an interaction that
+    grows with distance has no physical origin. Isotonic regression: Barlow et al. 1972.
+    """
+
+    name = "decay_rise"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def __init__(self, profile: StrengthProfile) -> None:
+        self._profile = profile
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if not self._profile.observe(frame, attribution) or attribution is None:
+            return None
+        name, decay = max(self._profile.decays.items(), key=lambda item: item[1].rise)
+        atoms = self._profile.example(name, decay.worst, attribution)
+        return Deviation(self.name, self.unit, decay.rise, atoms)
+
+
+class DecayExponent:
+    """How much slower than 1/r the strength of an element pair decays for certain, worst pair.
+
+    max(0, 1 − n_high) with n_high the upper end of the 95 % interval of the power-law exponent: the
+    Coulomb energy, 1/r, is the slowest decay of two atoms in nature.
+    """
+
+    name = "decay_exponent"
+    unit = "1"
+    cost: Cost = "attribution"
+
+    def __init__(self, profile: StrengthProfile) -> None:
+        self._profile = profile
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if not self._profile.observe(frame, attribution) or attribution is None:
+            return None
+        name, decay = min(self._profile.decays.items(), key=lambda item: item[1].high)
+        atoms = self._profile.example(name, decay.worst, attribution)
+        return Deviation(self.name, self.unit, max(0.0, 1.0 - decay.high), atoms)
+
+
+class DecayForm:
+    """By how much an exponential fits the decay better than a power law, per bin; worst pair.
+
+    max(0, ½ ln(RSS_power/RSS_exp)). Electrostatics, induction and dispersion fall as powers of the
+    distance; Esders et al. 2025 find that networks learn a faster, exponential decay.
+    """
+
+    name = "decay_form"
+    unit = "nats/bin"
+    cost: Cost = "attribution"
+
+    def __init__(self, profile: StrengthProfile) -> None:
+        self._profile = profile
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if not self._profile.observe(frame, attribution) or attribution is None:
+            return None
+        decays = self._profile.decays.items()
+        name, decay = max(decays, key=lambda item: item[1].prefers_exponential)
+        atoms = self._profile.example(name, decay.worst, attribution)
+        return Deviation(self.name, self.unit, max(0.0, decay.prefers_exponential), atoms)
+
+
+class DecayTail:
+    """Strength left in the last tenth before the cutoff, relative to that just beyond the bonds.
+
+    What a network still holds there it loses within a tenth of the cutoff: a force with no
+    counterpart in nature. Worst element pair; None while no pair was that far apart.
+    """
+
+    name = "decay_tail"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def __init__(self, profile: StrengthProfile) -> None:
+        self._profile = profile
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if not self._profile.observe(frame, attribution) or attribution is None:
+            return None
+        tails = {n: d.tail for n, d in self._profile.decays.items() if np.isfinite(d.tail)}
+        if not tails:
+            return None
+        name = max(tails, key=lambda key: tails[key])
+        atoms = self._profile.example(name, np.inf, attribution)
+        return Deviation(self.name, self.unit, tails[name], atoms)

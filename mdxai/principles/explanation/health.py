@@ -1,0 +1,135 @@
+"""Principles of an explanation's own health: equivalent atoms, residual, precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mdxai.attribution import Attribution, AttributionUnavailable, WalkAttributor
+from mdxai.calculators import NetworkPotential, Potential
+from mdxai.frame import Floats, Frame
+from mdxai.principles.motion.structure import bonds_of
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+
+TINY = float(np.finfo(float).tiny)
+
+
+class Equivalence:
+    """How far the mean relevance of topologically equivalent atoms lies apart for certain, eV.
+
+    Largest |⟨R_a⟩ − ⟨R⟩_class| beyond three standard errors, by means over blocks of 20 explained
+    frames, at least 8 of them. Atoms are equivalent where the Weisfeiler–Lehman refinement of the
+    bond graph cannot tell them apart (networkx); for molecules that is nearly always symmetry. A
+    network treats them alike by construction; what differs is where they have been, so a value that
+    stays says that the run does not sample, or that the model has broken the molecule's symmetry.
+
+    Args:
+        first: frame that defines the bonds.
+
+    Raises:
+        PrincipleUnavailable: when no two atoms are equivalent.
+    """
+
+    name = "equivalence"
+    unit = "eV"
+    cost: Cost = "attribution"
+    BLOCK, MIN_BLOCKS = 20, 8
+
+    def __init__(self, first: Frame) -> None:
+        self._kind = equivalent_atoms(first)
+        self._counts = np.bincount(self._kind)
+        if self._counts.max() == 1:
+            raise PrincipleUnavailable("no two atoms of the bond graph are equivalent")
+        self._sum = np.zeros(first.n_atoms)
+        self._n = self._blocks = 0
+        self._mean = np.zeros(first.n_atoms)
+        self._m2 = np.zeros(first.n_atoms)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        self._sum += attribution.atoms - self._class_means(attribution.atoms)
+        self._n += 1
+        if self._n % self.BLOCK:
+            return None
+        self._add_block(self._sum / self.BLOCK)
+        if self._blocks < self.MIN_BLOCKS:
+            return None
+        error = np.sqrt(self._m2 / (self._blocks - 1) / self._blocks)
+        excess = np.abs(self._mean) - 3 * error
+        worst = int(np.argmax(excess))
+        return Deviation(self.name, self.unit, float(np.maximum(excess[worst], 0.0)), (worst,))
+
+    def _class_means(self, values: Floats) -> Floats:
+        means: Floats = (np.bincount(self._kind, values) / self._counts)[self._kind]
+        return means  # atoms on their own are their own mean
+
+    def _add_block(self, block: Floats) -> None:
+        self._sum = np.zeros(len(block))
+        self._blocks += 1
+        delta = block - self._mean
+        self._mean = self._mean + delta / self._blocks
+        self._m2 = self._m2 + delta * (block - self._mean)
+
+
+def equivalent_atoms(frame: Frame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return (n_atoms,) the class of each atom under refinement of the coloured bond graph."""
+    import networkx as nx
+
+    graph = nx.Graph()
+    graph.add_nodes_from((a, {"z": str(z)}) for a, z in enumerate(frame.numbers))
+    graph.add_edges_from(zip(*map(np.ndarray.tolist, bonds_of(frame)), strict=True))
+    rounds = max(len(graph) - 1, 1) if len(graph) < 50 else 50
+    hashes = nx.weisfeiler_lehman_subgraph_hashes(graph, node_attr="z", iterations=rounds)
+    return np.unique([hashes[a][-1] for a in range(len(graph))], return_inverse=True)[1]
+
+
+class Residual:
+    """|output − total relevance| as a share of Σ|by_body_order|: what the biases absorbed.
+
+    It judges the explanation, not the physics: where it is large, read strengths with care.
+    """
+
+    name = "residual"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        scale = sum(abs(relevance) for relevance in attribution.by_body_order.tolist())
+        return Deviation(self.name, self.unit, abs(attribution.residual) / max(scale, TINY))
+
+
+class ExplanationPrecision:
+    """Largest change of a pair's relevance between the precision in use and float64, as a share of
+    the largest. It judges the explanation, not the physics.
+
+    Args:
+        twin: a network of its own, in the precision in use.
+
+    Raises:
+        PrincipleUnavailable: for a calculator whose inside is not known.
+    """
+
+    name = "explanation_precision"
+    unit = "share"
+    cost: Cost = "probe"
+
+    def __init__(self, twin: Potential) -> None:
+        if not isinstance(twin, NetworkPotential):
+            raise PrincipleUnavailable("only the energy of a SchNet or PaiNN can be explained")
+        self._used, self._exact = WalkAttributor(twin), WalkAttributor(twin.twin(torch.float64))
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
+        try:
+            used, exact = self._used.attribute(frame), self._exact.attribute(frame)
+        except AttributionUnavailable:  # too many pairs for exact relevance
+            return None
+        if len(exact.pairs) != len(used.pairs) or not len(used.pairs):
+            return None  # a pair at the very cutoff, or none
+        change = np.abs(exact.strengths - used.strengths)
+        worst = int(np.argmax(change))
+        atoms = (int(exact.pairs.i[worst]), int(exact.pairs.j[worst]))
+        share = float(change[worst] / np.abs(exact.strengths).max())
+        return Deviation(self.name, self.unit, share, atoms)

@@ -1,0 +1,322 @@
+"""Principles of chemistry: stronger bonds carry more relevance than weaker ones, bonds more than none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.units import Bohr
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Floats, Frame, Ints
+from mdxai.principles.motion.structure import bonds_of
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.statistics import ElementPairChannels
+
+# Average bond enthalpies, kJ/mol (CRC Handbook of Chemistry and Physics, 97th ed., section 9):
+# single bonds, except where a name says otherwise.
+BOND_ENTHALPIES = {
+    "H-H": 436, "C-H": 414, "H-N": 391, "H-O": 463, "F-H": 567, "H-S": 366, "Cl-H": 431,
+    "C-C": 347, "C-N": 305, "C-O": 358, "C-F": 485, "C-S": 272, "C-Cl": 327,
+    "N-N": 163, "N-O": 201, "O-O": 146, "O-S": 265, "S-S": 266,
+}  # fmt: skip
+CLASSES = np.array([0.0, 1.0, 1.5, 2.0, 3.0])  # none, single, aromatic, double, triple
+PAULING = 0.71  # Å
+MOST_AT_ONCE = 2000  # comparisons made one by one; beyond, sorting is faster
+
+
+def pauling_orders(frame: Frame) -> tuple[Ints, Ints, Floats]:
+    """Return the bonds i < j of a frame and their orders, 10^((r₁ − r)/0.71 Å).
+
+    r₁ is the sum of the covalent radii (Cordero et al. 2008, as in ASE). Source: Pauling, J. Am.
+    Chem. Soc. 69, 542 (1947). A relaxed structure is needed: 0.1 Å is 0.3 to 0.4 orders.
+    """
+    i, j = bonds_of(frame)
+    vectors = frame.positions[j] - frame.positions[i]
+    if frame.pbc.any():
+        from ase.geometry import find_mic
+
+        vectors = find_mic(vectors, frame.cell, frame.pbc)[0]
+    single = covalent_radii[frame.numbers[i]] + covalent_radii[frame.numbers[j]]
+    orders: Floats = 10 ** ((single - np.linalg.norm(vectors, axis=1)) / PAULING)
+    return i, j, orders
+
+
+def wiberg_orders(frame: Frame) -> Floats:
+    """Return (n_atoms, n_atoms) Wiberg bond orders of GFN2-xTB, by tblite (extra `xtb`).
+
+    Raises:
+        PrincipleUnavailable: without tblite.
+    """
+    try:
+        from tblite.interface import Calculator
+    except ImportError as error:
+        raise PrincipleUnavailable(
+            'Wiberg bond orders need tblite: install mdxai with the extra "xtb"'
+        ) from error
+    cell = {"lattice": frame.cell / Bohr, "periodic": frame.pbc} if frame.pbc.any() else {}
+    xtb = Calculator("GFN2-xTB", frame.numbers, frame.positions / Bohr, **cell)
+    xtb.set("verbosity", 0)
+    orders: Floats = xtb.singlepoint().get("bond-orders")
+    return orders
+
+
+def discordance(strengths: Floats, classes: Floats) -> tuple[int, int]:
+    """Return how many pairs of samples of different class are ordered the wrong way, and how many
+    there are. 1 − 2·wrong/all is Goodman and Kruskal's γ, Kendall's τ without ties in the classes.
+    """
+    return _wrong_and_all(strengths, _comparisons(classes))
+
+
+Comparisons = list[tuple[Ints, Ints]]  # rows of a lower class, rows of a higher one
+
+
+def _comparisons(classes: Floats, among: Ints | None = None) -> Comparisons:
+    rows = np.arange(len(classes)) if among is None else among
+    parts = [rows[classes[rows] == value] for value in np.unique(classes[rows])]
+    return list(combinations(parts, 2))
+
+
+def _one_by_one(comparisons: Comparisons) -> tuple[Ints, Ints] | None:
+    """Return all combinations of a lower and a higher row; None where they are many."""
+    if sum(len(low) * len(high) for low, high in comparisons) > MOST_AT_ONCE:
+        return None
+    none = np.empty(0, dtype=np.int64)
+    return (
+        np.concatenate([none, *(np.repeat(low, len(high)) for low, high in comparisons)]),
+        np.concatenate([none, *(np.tile(high, len(low)) for low, high in comparisons)]),
+    )
+
+
+def _wrong_and_all(strengths: Floats, comparisons: Comparisons) -> tuple[int, int]:
+    wrong = total = 0
+    for low, high in comparisons:
+        weaker = np.sort(strengths[low])
+        wrong += int((len(low) - np.searchsorted(weaker, strengths[high], side="right")).sum())
+        total += len(low) * len(high)
+    return wrong, total
+
+
+@dataclass(frozen=True, slots=True)
+class PairKinds:
+    """What the pairs of an explanation are.
+
+    classes: (n_pairs,) bond classes; bonded: rows of bonds. comparisons: which rows of the same
+    element pair differ in class. one_by_one: the same as two columns of rows, where they are few.
+    single: rows of single bonds and their element pairs. counts: (n_channels,) single bonds, NaN
+    without any.
+    """
+
+    classes: Floats
+    bonded: Ints
+    comparisons: Comparisons
+    one_by_one: tuple[Ints, Ints] | None
+    single: tuple[Ints, Ints]
+    counts: Floats
+
+    def discordance(self, strengths: Floats) -> tuple[int, int]:
+        """Return how many comparisons strengths (n_pairs,) order the wrong way, of how many."""
+        if self.one_by_one is None:
+            return _wrong_and_all(strengths, self.comparisons)
+        low, high = self.one_by_one
+        return int(np.count_nonzero(strengths[low] > strengths[high])), len(low)
+
+
+class BondClasses:
+    """Bond class of every pair of atoms: 0 (none), 1, 1.5, 2 or 3.
+
+    Args:
+        first: frame that defines the bonds.
+        orders: (n_atoms, n_atoms) bond orders such as Wiberg's; those of Pauling by default.
+
+    Attributes:
+        i, j: (n_bonds,) atoms of the bonds.
+        names: of the element pairs.
+
+    Raises:
+        PrincipleUnavailable: without bonds.
+    """
+
+    _not_state = ("_last",)  # found again from the pairs of any explanation
+
+    def __init__(self, first: Frame, orders: Floats | None = None) -> None:
+        self.i, self.j, found = pauling_orders(first)
+        if not len(self.i):
+            raise PrincipleUnavailable("the first frame has no covalent bonds")
+        if orders is not None:
+            found = orders[self.i, self.j]
+        nearest = np.abs(found[:, None] - CLASSES[1:]).argmin(axis=1)
+        self._channels = ElementPairChannels(first.numbers)
+        self.names = self._channels.names
+        self._n = first.n_atoms
+        keys = self.i * self._n + self.j
+        order = np.argsort(keys)
+        self._keys, self._classes = keys[order], CLASSES[1:][nearest][order]
+        self._last: tuple[Ints, Ints, Ints, PairKinds] | None = None
+
+    def of(self, attribution: Attribution) -> PairKinds:
+        """Return what its pairs are; the answer for the same pairs is remembered."""
+        i, j, last = attribution.pairs.i, attribution.pairs.j, self._last
+        if last is not None and i is last[0] and j is last[1]:  # of the same neighbour list
+            return last[3]
+        wanted = i * self._n + j
+        known = last is not None and np.array_equal(wanted, last[2])
+        kinds = last[3] if known and last else self._kinds(attribution, wanted)
+        self._last = i, j, wanted, kinds
+        return kinds
+
+    def _kinds(self, attribution: Attribution, wanted: Ints) -> PairKinds:
+        rows = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
+        classes: Floats = np.where(self._keys[rows] == wanted, self._classes[rows], 0.0)
+        channels = self._channels.of(attribution.pairs.i, attribution.pairs.j)
+        comparisons: Comparisons = []
+        for k in np.unique(channels):
+            comparisons += _comparisons(classes, np.flatnonzero(channels == k))
+        single = np.flatnonzero(classes == 1.0)
+        counts = np.bincount(channels[single], minlength=len(self.names)).astype(np.float64)
+        counts[counts == 0] = np.nan
+        few = _one_by_one(comparisons)
+        bonded = np.flatnonzero(classes > 0)
+        return PairKinds(classes, bonded, comparisons, few, (single, channels[single]), counts)
+
+
+class BondOrderRanking:
+    """Share of pairs of the same elements whose strengths are ordered against their bond classes.
+
+    For every element pair: triple before double before aromatic before single before non-bonded,
+    by |two-body relevance|. 0 where every stronger bond carries more, ½ where strength says nothing
+    about bonding, 1 − τ over 2 in terms of Kendall's rank correlation without ties. Source: Esders
+    et al. 2025. The atoms named are the weakest of the bonds.
+
+    Args:
+        classes: of the pairs of atoms; bonds may not break or form.
+    """
+
+    name = "bond_order"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def __init__(self, classes: BondClasses) -> None:
+        self._classes = classes
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        kinds, strengths = self._classes.of(attribution), np.abs(attribution.strengths)
+        wrong, total = kinds.discordance(strengths)
+        if not total:
+            return None
+        if not math.isfinite(strengths.sum()):
+            return Deviation(self.name, self.unit, np.nan)
+        weakest = kinds.bonded[strengths[kinds.bonded].argmin()]
+        atoms = (int(attribution.pairs.i[weakest]), int(attribution.pairs.j[weakest]))
+        return Deviation(self.name, self.unit, float(wrong / total), atoms)
+
+
+def bonded_strengths(classes: BondClasses, attribution: Attribution) -> Floats:
+    """Return mean strength, eV, of the single bonds of each element pair, NaN where it has none."""
+    kinds = classes.of(attribution)
+    rows, channels = kinds.single
+    sums = np.bincount(channels, np.abs(attribution.strengths[rows]), minlength=len(kinds.counts))
+    means: Floats = sums / kinds.counts
+    return means
+
+
+class SpeciesRanking:
+    """Share of element pairs whose bonds are ordered against a reference strength.
+
+    Mean |two-body relevance| of the single bonds per element pair, against average bond enthalpies
+    (or Wiberg orders, given as `reference`). Pairs of kinds whose references differ by less than a
+    tenth do not count: chemistry does not order them either.
+
+    Args:
+        classes: of the pairs of atoms.
+        first: a frame of the system.
+        reference: strength by element pair ("C-H"), any unit.
+
+    Raises:
+        PrincipleUnavailable: when fewer than two kinds of bonds can be compared.
+    """
+
+    name = "species_ranking"
+    unit = "share"
+    cost: Cost = "attribution"
+
+    def __init__(
+        self,
+        classes: BondClasses,
+        first: Frame,
+        reference: Mapping[str, float] = BOND_ENTHALPIES,
+    ) -> None:
+        self._classes = classes
+        present = {
+            "-".join(sorted((first.symbols[a], first.symbols[b])))
+            for a, b in zip(classes.i, classes.j, strict=True)
+        }
+        names = classes.names
+        ordered = [
+            (names.index(weak), names.index(strong))
+            for weak in present & reference.keys()
+            for strong in present & reference.keys()
+            if reference[strong] > 1.1 * reference[weak]
+        ]
+        if not ordered:
+            raise PrincipleUnavailable(
+                "it takes two kinds of bonds of known and clearly different strength"
+            )
+        self._ordered = ordered
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        strengths = bonded_strengths(self._classes, attribution).tolist()
+        compared = [(strengths[weak], strengths[strong]) for weak, strong in self._ordered]
+        known = [weak > strong for weak, strong in compared if not math.isnan(weak + strong)]
+        return Deviation(self.name, self.unit, sum(known) / len(known)) if known else None
+
+
+def _relative_change(now: float, start: float) -> float:
+    if start == 0:
+        return math.inf if now else math.nan
+    return abs(now / start - 1)
+
+
+class SpeciesDrift:
+    """Largest relative change of an element pair's bonded strength since the start of the run.
+
+    |⟨s⟩_now / ⟨s⟩_start − 1| with ⟨s⟩_start the mean of the first 20 explained frames and ⟨s⟩_now
+    an exponential mean over the last 20: what a model has learned does not change, so neither may
+    what it sees in the same bonds.
+    """
+
+    name = "species_drift"
+    unit = "1"
+    cost: Cost = "attribution"
+    FRAMES = 20
+
+    def __init__(self, classes: BondClasses) -> None:
+        self._classes, self._n = classes, 0
+        self._start = self._now = [0.0] * len(classes.names)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
+        if attribution is None:
+            return None
+        strengths = bonded_strengths(self._classes, attribution).tolist()
+        self._n += 1
+        if self._n <= self.FRAMES:
+            parts = zip(self._start, strengths, strict=True)
+            self._start = self._now = [mean + (s - mean) / self._n for mean, s in parts]
+            return None
+        # Bonds that are all out of reach say nothing; that they broke is for other principles to say.
+        self._now = [
+            now if math.isnan(s) else now + (s - now) / self.FRAMES
+            for now, s in zip(self._now, strengths, strict=True)
+        ]
+        kept = zip(self._now, self._start, strict=True)
+        changes = [_relative_change(*pair) for pair in kept if not math.isnan(pair[1])]
+        lost = any(map(math.isnan, changes))
+        return Deviation(self.name, self.unit, np.nan if lost else max(changes, default=0.0))

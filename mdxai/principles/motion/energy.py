@@ -1,0 +1,191 @@
+"""Principles of energy: none appears from nowhere, neither slowly nor in a single step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from ase.geometry import complete_cell
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Frame
+from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.principles.running_statistics import BlockMeans, RunningMedian
+from mdxai.statistics import _kernels as kernels
+
+
+class StepDefect:
+    """Energy that one step creates: ΔE_pot + ½(F_k + F_{k+1})·(x_{k+1} − x_k), eV.
+
+    Forces that are the gradient of the energy do work equal to its change; the trapezoid rule errs
+    by O(Δx³). Atoms may be wrapped into the cell between frames.
+
+    Args:
+        first: frame to start from.
+
+    Raises:
+        PrincipleUnavailable: when the calculator gives no energies.
+    """
+
+    def __init__(self, first: Frame) -> None:
+        if not np.isfinite(first.energy):
+            raise PrincipleUnavailable("the calculator gives MD no energy to count from")
+        self._last = first
+        self._defect: float | None = 0.0
+        self._inverse = np.linalg.inv(complete_cell(first.cell))
+
+    def of(self, frame: Frame) -> float | None:
+        """Return the defect of the step that led to `frame`; None across a gap or a new cell."""
+        last = self._last
+        if frame is last:
+            return self._defect
+        self._last = frame
+        same_cell = frame.cell.tobytes() == last.cell.tobytes()
+        if not same_cell:
+            self._inverse = np.linalg.inv(complete_cell(frame.cell))
+        if not same_cell or not 0 <= frame.step - last.step <= 1:
+            self._defect = None
+            return None
+        self._defect = float(frame.energy - last.energy + 0.5 * self._double_work(last, frame))
+        return self._defect
+
+    def _double_work(self, last: Frame, frame: Frame) -> float:
+        positions = frame.positions
+        if frame_quantities(frame).periodic:
+            moved = positions - last.positions
+            moved -= (np.round(moved @ self._inverse) * frame.pbc) @ frame.cell
+            positions = last.positions + moved
+        work: float = kernels.step_work(positions, last.positions, frame.forces, last.forces)
+        return work
+
+
+class ConservedEnergy:
+    """What should stay constant, eV, less its value at the start.
+
+    Without a thermostat E_pot + E_kin. With one that counts the heat it gave (Nosé–Hoover chains,
+    Bussi) E_pot + E_kin + E_bath. With any other the sum of the defects of all steps: that needs
+    every step and a fixed cell, and is None for good after a gap.
+
+    Args:
+        defect: of single steps; shared.
+        thermostatted: whether anything but the forces changes the velocities.
+        bath_energy: energy of the thermostat, eV; None where it does not know.
+    """
+
+    def __init__(
+        self,
+        defect: StepDefect,
+        first: Frame,
+        *,
+        thermostatted: bool,
+        bath_energy: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self._defect = defect
+        self._bath_energy = bath_energy
+        self._counts_heat = not thermostatted or bath_energy() is not None
+        self._thermostatted = thermostatted
+        self._last = first
+        self._value: float | None = 0.0
+        self._start = self._total(first) or 0.0
+
+    def _total(self, frame: Frame) -> float | None:
+        bath = self._bath_energy() if self._thermostatted else 0.0
+        return None if bath is None else frame.energy + frame_quantities(frame).kinetic + bath
+
+    def of(self, frame: Frame) -> float | None:
+        """Return its change since the start; None where it is not known."""
+        if frame is self._last:
+            return self._value
+        self._last = frame
+        if self._counts_heat:
+            total = self._total(frame)
+            self._value = None if total is None else total - self._start
+        else:
+            step = self._defect.of(frame)
+            known = step is not None and self._value is not None
+            self._value = self._value + step if known else None  # type: ignore[operator]
+        return self._value
+
+
+class EnergyConservation:
+    """Energy per atom that appeared from nowhere since the first frame, meV/atom.
+
+    |E − E(0)|/N of `ConservedEnergy`. It sees wrong forces, no wrong energy surface: a molecule
+    that falls into a hole conserves energy perfectly.
+    """
+
+    name = "energy"
+    unit = "meV/atom"
+    cost: Cost = "free"
+
+    def __init__(self, conserved: ConservedEnergy) -> None:
+        self._conserved = conserved
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
+        energy = self._conserved.of(frame)
+        if energy is None:
+            return None
+        return Deviation(self.name, self.unit, float(1e3 * abs(energy) / frame.n_atoms))
+
+
+class EnergyDrift:
+    """Steady gain or loss of the conserved energy, meV/atom/ps.
+
+    |Theil–Sen slope| over the whole run, from at most 64 means over equal stretches of time, and
+    only once these span `SHORTEST`. A jump moves it little, and so does the oscillation of the
+    Verlet energy: those are for `EnergyJump` and `EnergyConservation`.
+    """
+
+    name = "energy_drift"
+    unit = "meV/atom/ps"
+    cost: Cost = "free"
+    SHORTEST = 1000.0  # fs
+    STRETCH = 20.0  # fs: about two periods of an O–H bond
+
+    def __init__(self, conserved: ConservedEnergy) -> None:
+        self._conserved = conserved
+        self._history = BlockMeans(1, self.STRETCH)
+        self._slope: float | None = None
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
+        energy = self._conserved.of(frame)
+        if energy is None:
+            return None
+        if not math.isfinite(energy):
+            return Deviation(self.name, self.unit, np.nan)
+        if self._history.add(frame.time, (energy,)) and self._history.span >= self.SHORTEST:
+            self._slope = self._history.slope()
+        if self._slope is None:
+            return None
+        return Deviation(self.name, self.unit, float(1e6 * abs(self._slope) / frame.n_atoms))
+
+
+class EnergyJump:
+    """Energy that a single step creates, in units of what steps of this run usually create.
+
+    |defect|/σ of `StepDefect`, with σ = 1.4826 times its running median (the robust standard
+    deviation), at least 0.02 meV. In σ rather than meV/atom: a jump happens at one place, so per
+    atom it would vanish in a large system, and the discretisation error that it has to stand out
+    from depends on timestep, temperature and size. The first 100 steps only set the scale.
+    """
+
+    name = "energy_jump"
+    unit = "σ"
+    cost: Cost = "free"
+    FLOOR = 2e-5  # eV: rounding of float32 energies, a thousandth of k_B T at 230 K
+
+    def __init__(self, defect: StepDefect) -> None:
+        self._defect = defect
+        self._usual = RunningMedian()
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
+        defect = self._defect.of(frame)
+        if defect is None:
+            return None
+        sigma = max(1.4826 * self._usual.value, self.FLOOR) if self._usual.ready else None
+        self._usual.add(abs(defect))
+        if sigma is None and math.isfinite(defect):
+            return None
+        return Deviation(self.name, self.unit, abs(defect) / (sigma or self.FLOOR))

@@ -1,0 +1,101 @@
+"""Principles of forces and of numbers at large: finite, without spikes, within what training has seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Frame
+from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.principles.running_statistics import RunningMedian
+
+
+class NonFinite:
+    """Number of NaN or infinite values among time, energy, positions, velocities and forces.
+
+    Args:
+        has_energy: whether the calculator provides energies; a missing one does not count.
+        absent: of "velocities" and "forces", what the frames never hold; it does not count.
+    """
+
+    name = "non_finite"
+    unit = "values"
+    cost: Cost = "free"
+
+    def __init__(self, *, has_energy: bool = True, absent: Collection[str] = ()) -> None:
+        self._has_energy = has_energy
+        self._names = [n for n in ("positions", "velocities", "forces") if n not in absent]
+        self._sound = Deviation(self.name, self.unit, 0.0)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        scalars = frame.time + (frame.energy if self._has_energy else 0.0)
+        # Sums are finite when all are, save for an overflow, which the count then settles.
+        if math.isfinite(scalars) and frame_quantities(frame).finite:
+            return self._sound
+        arrays = [getattr(frame, name) for name in self._names]
+        bad = sum(~np.isfinite(array).all(axis=1) for array in arrays)
+        count = sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays)
+        count += not np.isfinite(frame.time)
+        count += self._has_energy and not np.isfinite(frame.energy)
+        return Deviation(self.name, self.unit, float(count), tuple(np.flatnonzero(bad).tolist()))
+
+
+class ForceSpike:
+    """How far the largest force exceeds what is usual in this run: F_max/median(F_max) − 1.
+
+    F_max is the largest norm on any atom. The median follows the run slowly (by 1 % a frame), so
+    heating by a thermostat is no spike. The first 100 frames only set the scale; constrained atoms
+    count with the force that the potential exerts on them. The number is a ratio.
+    """
+
+    name = "force_spike"
+    unit = "×"
+    cost: Cost = "free"
+    FLOOR = 0.1  # eV/Å: forces smaller than this are no spike, whatever was usual
+
+    def __init__(self) -> None:
+        self._usual = RunningMedian()
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
+        largest, atom = frame_quantities(frame).largest_force
+        usual = self._usual.value if self._usual.ready else None
+        self._usual.add(largest)
+        if not math.isfinite(largest):
+            return Deviation(self.name, self.unit, largest, (atom,))
+        if usual is None:
+            return None
+        ratio = largest / max(usual, self.FLOOR)
+        return Deviation(self.name, self.unit, max(ratio - 1.0, 0.0), (atom,))
+
+
+class ForceBeyondTraining:
+    """How far the largest force exceeds the largest in the training data, as a share of that.
+
+    max(0, F_max/F_train − 1). The network has never been asked for such forces; it extrapolates.
+
+    Args:
+        forces_max: largest norm of a force in the training data, eV/Å.
+
+    Raises:
+        PrincipleUnavailable: when the card does not state it.
+    """
+
+    name = "force_beyond_training"
+    unit = "×"
+    cost: Cost = "free"
+
+    def __init__(self, forces_max: float | None) -> None:
+        if forces_max is None or not (np.isfinite(forces_max) and forces_max > 0):
+            raise PrincipleUnavailable(
+                "the calculator does not state the largest force it was trained on"
+            )
+        self._forces_max = forces_max
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        largest, atom = frame_quantities(frame).largest_force
+        excess = largest / self._forces_max - 1.0
+        return Deviation(self.name, self.unit, 0.0 if excess < 0 else excess, (atom,))  # NaN stays

@@ -1,0 +1,237 @@
+"""Principles of structure: bonds keep their length, atoms keep the distances that training has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import find_mic
+from ase.neighborlist import natural_cutoffs, neighbor_list
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Floats, Frame, Ints
+from mdxai.principles.allowed_reactions import AllowedBonds
+from mdxai.principles.frame_quantities import Contacts, frame_quantities
+from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.statistics import ElementPairChannels
+from mdxai.statistics import _kernels as kernels
+
+METALS = frozenset(
+    [3, 4, 11, 12, 13, *range(19, 32), *range(37, 51), *range(55, 85), *range(87, 119)]
+)
+
+
+def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
+    """Return the bonds i < j of a frame: closer than 1.25 times the sum of ASE's covalent radii."""
+    atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+    if not np.isfinite(frame.positions).all():
+        nothing = np.empty(0, dtype=np.int64)
+        return nothing, nothing
+    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.25))
+    keep = i < j
+    return i[keep].astype(np.int64), j[keep].astype(np.int64)
+
+
+class Bonds:
+    """The covalent bonds of a frame; those with metals, whose neighbours may change, left out.
+
+    Args:
+        first: the frame.
+        expected: bonds that may break, left out too.
+
+    Attributes:
+        i, j: (n_bonds,), i < j.
+
+    Raises:
+        PrincipleUnavailable: when there are none.
+    """
+
+    def __init__(self, first: Frame, expected: AllowedBonds | None = None) -> None:
+        i, j = bonds_of(first)
+        metal = np.isin(first.numbers, list(METALS))
+        keep = ~(metal[i] | metal[j])
+        if expected:
+            keep &= ~expected.allow(i, j)
+        if not keep.any():
+            but = " but those that may break" if expected and expected.allow(i, j).any() else ""
+            but = " but those with metals, whose neighbours may change" if metal.any() else but
+            raise PrincipleUnavailable(f"the first frame has no covalent bonds{but}")
+        self.i, self.j = i[keep], j[keep]
+        n = first.n_atoms  # places in the list of all pairs of a small system
+        self._rows = self.i * (2 * n - self.i - 1) // 2 + self.j - self.i - 1
+
+    def lengths(self, frame: Frame) -> Floats:
+        """Return (n_bonds,) lengths, Å."""
+        seen = frame_quantities(frame)
+        if seen.small:
+            known: Floats = seen.contacts.distances[self._rows]
+            return known
+        vectors = frame.positions[self.j] - frame.positions[self.i]
+        if frame.pbc.any():
+            vectors = find_mic(vectors, frame.cell, frame.pbc)[0]
+        lengths: Floats = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        return lengths
+
+    def largest_change(self, frame: Frame, reference: Floats) -> tuple[float, int]:
+        """Return the largest change of a length against `reference` (n_bonds,), Å, and its bond."""
+        change: tuple[float, int] = kernels.largest_change(*self._values(frame), reference)
+        return change
+
+    def largest_stretch(self, frame: Frame, reference: Floats) -> float:
+        """Return the largest length in units of `reference` (n_bonds,), Å."""
+        stretch: float = kernels.largest_ratio(*self._values(frame), reference)[0]
+        return stretch
+
+    def _values(self, frame: Frame) -> tuple[Floats, Ints]:
+        """Return distances, Å, and where among them the bonds are."""
+        seen = frame_quantities(frame)
+        if seen.small:
+            return seen.contacts.distances, self._rows
+        return self.lengths(frame), np.arange(len(self.i))
+
+    def atoms(self, bond: int) -> tuple[int, int]:
+        """Return the two atoms of a bond."""
+        return int(self.i[bond]), int(self.j[bond])
+
+
+class BondIntegrity:
+    """Largest change of a bond length against the reference, Å.
+
+    max |‖x_i − x_j‖ − b_ij| over the bonds of the first frame (Fu et al., "Forces are not enough",
+    TMLR 2023, arXiv 2210.07237), with b_ij the mean length in a reference trajectory, or the
+    length in the first frame: then start from a relaxed or at least a chemically sensible
+    structure. Bonds with metals do not count: their neighbours change without harm.
+
+    Args:
+        first: frame that defines the bonds.
+        reference: frames that define their lengths; the first one without any.
+        expected: bonds that may break.
+
+    Raises:
+        PrincipleUnavailable: when the first frame has no covalent bonds.
+    """
+
+    name = "bond"
+    unit = "Å"
+    cost: Cost = "free"
+
+    def __init__(
+        self,
+        first: Frame,
+        reference: Sequence[Frame] = (),
+        expected: AllowedBonds | None = None,
+    ) -> None:
+        self._bonds = Bonds(first, expected)
+        lengths = [self._bonds.lengths(frame) for frame in reference or (first,)]
+        self._length = np.mean(lengths, axis=0)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        if not frame_quantities(frame).placed:
+            return Deviation(self.name, self.unit, np.nan)
+        change, worst = self._bonds.largest_change(frame, self._length)
+        return Deviation(self.name, self.unit, change, self._bonds.atoms(worst))
+
+
+class _Limits:
+    """A limit of distance for every pair of a frame, from one per element pair."""
+
+    _not_state = ("_of", "_limits")  # found again from the pairs of any frame
+
+    def __init__(self, per_channel: Floats, channels: ElementPairChannels) -> None:
+        self._per_channel = per_channel
+        self._channels = channels
+        self._of: Ints | None = None
+
+    def of(self, pairs: Contacts) -> Floats:
+        if self._of is not pairs.i:  # a small system has the same pairs in every frame
+            self._of = pairs.i
+            self._limits: Floats = self._per_channel[self._channels.of(pairs.i, pairs.j)]
+        return self._limits
+
+
+class ClosestContact:
+    """How far two atoms are closer than any pair of their elements was in training, Å.
+
+    Below the shortest distance seen in training the network extrapolates, and nothing forces it to
+    repel. A hole there pulls atoms in.
+
+    Args:
+        ranges: shortest and longest distance (Å) per element pair ("C-H"), from the card.
+        first: a frame of the system.
+
+    Attributes:
+        unseen: element pairs of the system for which the card states no range; not checked.
+
+    Raises:
+        PrincipleUnavailable: when the card states no ranges.
+    """
+
+    name = "contact"
+    unit = "Å"
+    cost: Cost = "free"
+
+    def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
+        if not ranges:
+            raise PrincipleUnavailable("the calculator does not state which distances it has seen")
+        channels = ElementPairChannels(first.numbers)
+        self.unseen = tuple(name for name in channels.names if name not in ranges)
+        shortest = [ranges[name][0] if name in ranges else -np.inf for name in channels.names]
+        self._shortest = _Limits(np.array(shortest), channels)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        seen = frame_quantities(frame)
+        if not seen.placed:
+            return Deviation(self.name, self.unit, np.nan)
+        worst = _worst(seen.contacts, self._shortest.of(seen.contacts), sign=-1.0)
+        return Deviation(self.name, self.unit, *worst)
+
+
+class DistanceBeyondTraining:
+    """How far two atoms are further apart than any pair of their elements was in training, Å.
+
+    The other end of the range that `ClosestContact` watches: a bond that breaks, a molecule that
+    unfolds. It only has a meaning for the molecule of the training data, so not in a periodic cell,
+    and not where the first frame already goes beyond.
+
+    Args:
+        ranges: shortest and longest distance (Å) per element pair ("C-H"), from the card.
+        first: a frame of the system.
+
+    Raises:
+        PrincipleUnavailable: when the card states no ranges, for periodic systems, for more than 64
+            atoms, and when the first frame already goes beyond the ranges.
+    """
+
+    name = "beyond_training"
+    unit = "Å"
+    cost: Cost = "free"
+
+    def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
+        if not ranges:
+            raise PrincipleUnavailable("the calculator does not state which distances it has seen")
+        if not frame_quantities(first).small:
+            raise PrincipleUnavailable("only the distances within one small molecule have a limit")
+        channels = ElementPairChannels(first.numbers)
+        longest = [ranges.get(name, (0.0, np.inf))[1] for name in channels.names]
+        self._longest = _Limits(np.array(longest), channels)
+        if self.deviate(first).value > 0:
+            raise PrincipleUnavailable(
+                "the first frame has distances longer than any in the training data, so this is "
+                "another molecule than it was trained on"
+            )
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        seen = frame_quantities(frame)
+        if not seen.placed:
+            return Deviation(self.name, self.unit, np.nan)
+        worst = _worst(seen.contacts, self._longest.of(seen.contacts), sign=1.0)
+        return Deviation(self.name, self.unit, *worst)
+
+
+def _worst(pairs: Contacts, limits: Floats, *, sign: float) -> tuple[float, tuple[int, ...]]:
+    """Return the largest positive sign · (distance − limit) and its atoms; 0 and none without."""
+    excess, worst = kernels.largest_excess(pairs.distances, limits, sign)
+    if not excess > 0:
+        return 0.0, ()
+    return excess, (int(pairs.i[worst]), int(pairs.j[worst]))

@@ -1,0 +1,1 @@
+"""Probes: what a model must obey on configurations made for the purpose, without any motion."""

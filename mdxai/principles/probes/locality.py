@@ -1,0 +1,96 @@
+"""Atoms out of each other's reach do not know of each other; two systems have twice the energy."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from mdxai.calculators import CalculatorError, Potential
+from mdxai.frame import Floats, Frame
+from mdxai.principles.principle import PrincipleUnavailable
+from mdxai.principles.probes.probe import Comparison, Mismatch, configuration, mismatch
+
+MARGIN = 1.0  # Å beyond the reach of the network
+FAR = 25.0  # Å, where the reach is not known
+SPECTATORS = ("He", "Ne", "Ar")  # closed shells first: they take no electrons from the molecule
+
+
+def reach_of(twin: Potential) -> float:
+    """Return the distance, Å, beyond which atoms cannot know of each other."""
+    return twin.cutoff * twin.n_layers + MARGIN if np.isfinite(twin.cutoff) else FAR
+
+
+def spectator(twin: Potential, first: Frame) -> Comparison:
+    """Compare the molecule alone with the molecule and a far atom, the lone atom subtracted.
+
+    The atom is a noble gas where the calculator takes one, else one of the molecule's elements.
+
+    Raises:
+        PrincipleUnavailable: in a periodic cell, or where the calculator takes no lone atom.
+    """
+    if first.pbc.any():
+        raise PrincipleUnavailable(
+            "in a periodic cell no place is far from every image; check a molecule or cluster"
+        )
+    number, alone = _spectator(twin, first)
+
+    def compare(frame: Frame) -> Mismatch:
+        energy, forces = twin.evaluate(frame)
+        place = frame.positions.max(axis=0) * [1, 0, 0] + [reach_of(twin), 0, 0]
+        both, pushed = twin.evaluate(
+            configuration(np.append(frame.numbers, number), np.vstack([frame.positions, place]))
+        )
+        whole = np.vstack([forces, np.zeros(3)])
+        found = mismatch(frame.n_atoms, (energy + alone, both), (whole, pushed))
+        on_molecule = found.forces[:-1].copy()
+        # The force on the far atom counts too; it is named as the atom nearest to it.
+        nearest = int(np.argmin(np.linalg.norm(frame.positions - place, axis=1)))
+        on_molecule[nearest] = np.maximum(on_molecule[nearest], found.forces[-1])
+        return Mismatch(found.energy, on_molecule)
+
+    return compare
+
+
+def _spectator(twin: Potential, first: Frame) -> tuple[int, float]:
+    """Return the atomic number of a far atom that the calculator takes, and its energy, eV."""
+    known = [s for s in SPECTATORS if not twin.elements or s in twin.elements]
+    reason = ""
+    for number in [*(atomic_numbers[s] for s in known), int(first.numbers.min())]:
+        try:
+            energy = twin.evaluate(configuration(np.array([number]), np.zeros((1, 3))))[0]
+        except CalculatorError as refused:
+            reason = str(refused)
+            continue
+        if np.isfinite(energy):
+            return number, energy
+    raise PrincipleUnavailable(f"the calculator takes no lone atom: {reason}")
+
+
+def doubling(twin: Potential) -> Comparison:
+    """Compare two copies with twice one: far apart, or, in a periodic cell, side by side along its
+    first periodic axis. Forces are compared atom by atom, for the worse copy.
+    """
+
+    def compare(frame: Frame) -> Mismatch:
+        energy, forces = twin.evaluate(frame)
+        both, pushed = twin.evaluate(_doubled(frame, reach_of(twin)))
+        n = frame.n_atoms
+        copies: list[Floats] = [pushed[:n], pushed[n:]]
+        first, second = (mismatch(n, (2 * energy, both), (forces, f)) for f in copies)
+        worse = first.worse_of(second)
+        return Mismatch(worse.energy / 2, worse.forces)
+
+    return compare
+
+
+def _doubled(frame: Frame, reach: float) -> Frame:
+    cell = frame.cell.copy()
+    if frame.pbc.any():
+        axis = int(np.argmax(frame.pbc))
+        shift = cell[axis].copy()
+        cell[axis] *= 2
+    else:
+        extent = frame.positions[:, 0].max() - frame.positions[:, 0].min()
+        shift = np.array([extent + reach, 0.0, 0.0])
+    positions = np.concatenate([frame.positions, frame.positions + shift])
+    return configuration(np.tile(frame.numbers, 2), positions, cell, frame.pbc)

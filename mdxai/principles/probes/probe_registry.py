@@ -1,0 +1,64 @@
+"""Every principle that probes a twin of the calculator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mdxai.calculators import Potential
+from mdxai.frame import Frame
+from mdxai.principles.explanation.health import ExplanationPrecision
+from mdxai.principles.principle import Principle, PrincipleUnavailable
+from mdxai.principles.probes.gradient import Gradient, precision_of
+from mdxai.principles.probes.locality import doubling, spectator
+from mdxai.principles.probes.partial_forces import PartialForces
+from mdxai.principles.probes.probe import energy_and_forces
+from mdxai.principles.probes.repulsion import (
+    DIMER_MEASURES,
+    DimerCurves,
+    Dimers,
+    Squeeze,
+    squeeze_scans,
+)
+from mdxai.principles.probes.smoothness import BondStretch, CutoffJump, cutoff_scans, stretch_scans
+from mdxai.principles.probes.symmetry import invariances
+
+# The principles that each maker makes, for the report of what could not be made.
+GRADIENT, PRECISION = ("gradient",), ("precision", "precision_forces")
+LOCALITY, EXTENSIVITY = (("locality", "locality_forces"), ("extensivity", "extensivity_forces"))
+
+
+def probe_principles(twin: Potential, first: Frame) -> tuple[list[Principle], dict[str, str]]:
+    """Return the principles that probe `twin`, and why others cannot be checked.
+
+    Args:
+        twin: an independent potential (see `mdxai.calculators.twin_of`); the probes own it.
+        first: a frame of the system.
+    """
+    squeezes, curves, cutoffs = squeeze_scans(twin), DimerCurves(twin), cutoff_scans(twin)
+
+    def stretches() -> list[Principle]:
+        scans = stretch_scans(twin, first)
+        return [BondStretch("stretch", scans), BondStretch("inflections", scans)]
+
+    makers: dict[tuple[str, ...], Callable[[], list[Principle]]] = {
+        GRADIENT: lambda: [Gradient(twin)],
+        ("invariance",): lambda: [*invariances(twin)],
+        ("squeeze", "wall"): lambda: [Squeeze("squeeze", squeezes), Squeeze("wall", squeezes)],
+        **{(m,): lambda m=m: [Dimers(m, curves, first)] for m in DIMER_MEASURES},  # type: ignore[misc]
+        ("cutoff",): lambda: [CutoffJump("energy", cutoffs), CutoffJump("forces", cutoffs)],
+        ("stretch", "inflections"): stretches,
+        LOCALITY: lambda: [*energy_and_forces("locality", spectator(twin, first))],
+        EXTENSIVITY: lambda: [*energy_and_forces("extensivity", doubling(twin))],
+        ("reciprocity",): lambda: [PartialForces(twin, "reciprocity", first)],
+        ("centrality",): lambda: [PartialForces(twin, "centrality", first)],
+        PRECISION: lambda: [*energy_and_forces("precision", precision_of(twin))],
+        (ExplanationPrecision.name,): lambda: [ExplanationPrecision(twin)],
+    }
+    principles: list[Principle] = []
+    unavailable: dict[str, str] = {}
+    for names, make in makers.items():
+        try:
+            principles += make()
+        except PrincipleUnavailable as reason:
+            unavailable |= dict.fromkeys(names, str(reason))
+    return principles, unavailable

@@ -1,0 +1,225 @@
+"""A run as an MDAnalysis trajectory: importing this registers the format "MDXAI".
+
+    universe = MDAnalysis.Universe(mdxai.open_run("runs/ethanol"))
+
+Units are those of MDAnalysis: Å, ps, Å/ps, kJ/(mol·Å). `ts.data` holds what mdxai found, in its own
+units, under the same keys in every frame, NaN where a frame has none: "step",
+"potential_energy_eV", "kinetic_energy_eV", "temperature_K", each deviation by the name of its principle,
+"cell_ang" in a cell, "relevance_atoms" (n_atoms,), eV, each atom's sum over its pairs, and, up to
+200 atoms, "relevance" (n_atoms, n_atoms), symmetric.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from ase import units
+from MDAnalysis.coordinates.base import ReaderBase
+from MDAnalysis.coordinates.core import triclinic_box
+from MDAnalysis.core import topologyattrs as attrs
+from MDAnalysis.core.topology import Topology
+from MDAnalysis.lib.util import store_init_arguments
+from MDAnalysis.topology.base import TopologyReaderBase
+
+from mdxai.frame import Floats, Frame
+from mdxai.principles.motion.structure import bonds_of
+from mdxai.record.durable_files import RecordError
+from mdxai.record.header import HEADER
+from mdxai.record.reader import Run, open_run
+
+FS_PER_PS = 1000.0
+KJ_PER_MOL = units.kJ / units.mol  # eV
+MATRIX_LIMIT = 200  # atoms up to which relevance is given as a matrix
+SCALARS = ("potential_energy_eV", "kinetic_energy_eV", "temperature_K")
+
+
+def is_run(thing: Any) -> bool:
+    """Return whether this is a run, or the path of a run directory."""
+    if isinstance(thing, Run):
+        return True
+    return isinstance(thing, str | os.PathLike) and (Path(thing) / HEADER).is_file()
+
+
+def _run(thing: Any) -> Run:
+    return thing if isinstance(thing, Run) else open_run(thing)
+
+
+class RunParser(TopologyReaderBase):  # type: ignore[misc]
+    """Reads the system of a run: elements, names such as "C1", masses, and bonds by distance.
+
+    Bonds are those of the first recorded frame, by covalent radii.
+    """
+
+    format = "MDXAI"
+
+    @staticmethod
+    def _format_hint(thing: Any) -> bool:
+        return is_run(thing)
+
+    def parse(self, **_: Any) -> Topology:
+        """Return the topology.
+
+        Raises:
+            RecordError: when the record is damaged.
+        """
+        run = _run(self.filename)
+        if not run.n_frames:
+            raise RecordError(f"{run.path} holds no recorded positions")
+        first = run.frame(0)
+        symbols = np.array(first.symbols, dtype=object)
+        names = np.array([f"{symbol}{k}" for k, symbol in enumerate(symbols)], dtype=object)
+        bonded = np.isfinite(first.positions).all()
+        i, j = bonds_of(first) if bonded else (np.empty(0, int), np.empty(0, int))
+        columns = [
+            attrs.Atomnames(names),
+            attrs.Elements(symbols),
+            attrs.Atomtypes(symbols.copy()),
+            attrs.Masses(first.masses.copy()),
+            attrs.Bonds([(int(a), int(b)) for a, b in zip(i, j, strict=True)], guessed=True),
+            attrs.Resids(np.array([1])),
+            attrs.Resnums(np.array([1])),
+            attrs.Resnames(np.array(["SYS"], dtype=object)),
+            attrs.Segids(np.array(["SYSTEM"], dtype=object)),
+        ]
+        return Topology(first.n_atoms, 1, 1, attrs=columns)
+
+
+class RunReader(ReaderBase):  # type: ignore[misc]
+    """Reads the frames of a run in any order; copies and pickles open the directory anew.
+
+    Args:
+        filename: a run, or the path of its directory.
+
+    Raises:
+        RecordError: when there is no run or no frame, or the record is damaged.
+    """
+
+    format = ["MDXAI"]  # noqa: RUF012 (MDAnalysis' own convention)
+    units = {"time": "ps", "length": "Angstrom", "velocity": "Angstrom/ps",  # noqa: RUF012
+             "force": "kJ/(mol*Angstrom)"}  # fmt: skip
+
+    @staticmethod
+    def _format_hint(thing: Any) -> bool:
+        return is_run(thing)
+
+    @store_init_arguments  # type: ignore[untyped-decorator]
+    def __init__(self, filename: Any, **kwargs: Any) -> None:
+        run = _run(filename)
+        super().__init__(str(run.path), **kwargs)
+        self._kwargs["filename"] = str(run.path)
+        self._open(run)
+        if not self.n_frames:
+            raise RecordError(f"{run.path} holds no recorded positions")
+        missing = run.header.get("engine", {}).get("missing", {})
+        self.ts = self._Timestep(
+            self.n_atoms, velocities="velocities" not in missing, forces="forces" not in missing,
+            **self._ts_kwargs,
+        )  # fmt: skip
+        self._read_frame(0)
+
+    def _open(self, run: Run) -> None:
+        self._run = run
+        self.n_frames = run.n_frames
+        self.n_atoms = len(run.header["system"]["numbers"])
+        self._found = _Rows(run, "frames", ["step", *SCALARS, *run.deviations])
+        self._pairs = _Rows(run, "pairs", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = ("_run", "_found", "_pairs")
+        return {key: value for key, value in self.__dict__.items() if key not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open(open_run(self.filename))
+        self[self.ts.frame]
+
+    @staticmethod
+    def parse_n_atoms(filename: Any, **_: Any) -> int:
+        """Return the number of atoms of a run."""
+        return len(_run(filename).header["system"]["numbers"])
+
+    def _reopen(self) -> None:
+        self.ts.frame = -1
+
+    def _read_next_timestep(self, ts: Any = None) -> Any:
+        if self.ts.frame + 1 >= self.n_frames:
+            raise OSError(EIO, "there are no more frames")
+        return self._read_frame(self.ts.frame + 1)
+
+    def _read_frame(self, frame: int) -> Any:
+        ts, recorded = self.ts, self._run.frame(frame)
+        ts.frame = frame
+        ts.time = recorded.time / FS_PER_PS
+        ts.data["dt"] = self._get_dt()
+        ts.positions = recorded.positions
+        if ts.has_velocities:
+            ts.velocities = recorded.velocities * FS_PER_PS
+        if ts.has_forces:
+            ts.forces = recorded.forces / KJ_PER_MOL
+        ts.dimensions = triclinic_box(*recorded.cell) if recorded.pbc.all() else None
+        ts.data.update(self._data(recorded))
+        return ts
+
+    def _get_dt(self) -> float:
+        """Return the time between the first two frames, ps; that of the MD where there is one."""
+        if "_dt" not in self.__dict__:
+            first = self._run.frame(0).time
+            step = float(self._run.header["engine"]["timestep"])
+            self._dt = (self._run.frame(1).time - first if self.n_frames > 1 else step) / FS_PER_PS
+        return self._dt
+
+    def _data(self, frame: Frame) -> dict[str, Any]:
+        data: dict[str, Any] = {"step": frame.step}
+        row = self._found.at(frame.step)
+        for name in (*SCALARS, *self._run.deviations):
+            value = row[name][0].as_py() if row is not None else None
+            data[name] = np.nan if value is None else value
+        if frame.pbc.all():
+            data["cell_ang"] = frame.cell
+        return data | self._relevance(frame)
+
+    def _relevance(self, frame: Frame) -> dict[str, Floats]:
+        n, pairs = frame.n_atoms, self._pairs.at(frame.step)
+        fill = np.nan if pairs is None else 0.0
+        found = {"relevance_atoms": np.full(n, fill)}
+        if n <= MATRIX_LIMIT:
+            found["relevance"] = np.full((n, n), fill)
+        if pairs is None:
+            return found
+        measure = next(name for name in ("two_body_eV", "flow_eV") if name in pairs.column_names)
+        i, j, value = (pairs[name].to_numpy() for name in ("i", "j", measure))
+        for a, b in ((i, j), (j, i)):
+            np.add.at(found["relevance_atoms"], a, value)
+            if "relevance" in found:
+                np.add.at(found["relevance"], (a, b), value)
+        return found
+
+
+class _Rows:
+    """Finds the rows of a step; keeps the row group of the last one asked for."""
+
+    def __init__(self, run: Run, kind: str, columns: list[str] | None) -> None:
+        self._run, self._kind, self._columns = run, kind, columns
+        self._from = self._to = -1  # steps that are known from the group
+        self._group: pa.Table | None = None
+
+    def at(self, step: int) -> pa.Table | None:
+        """Return the rows of a step, or None."""
+        if not self._from <= step <= self._to or self._group is None:
+            self._load(step)
+        if self._group is None:
+            return None
+        steps = self._group["step"].to_numpy()
+        first, last = np.searchsorted(steps, [step, step + 1])
+        return self._group.slice(first, last - first) if last > first else None
+
+    def _load(self, step: int) -> None:
+        tables = self._run.tables(self._kind, self._columns, after=step - 1)
+        self._group = next(tables, None)
+        if self._group is not None:
+            self._from, self._to = step, int(self._group["step"][-1].as_py())

@@ -1,0 +1,417 @@
+"""Reading a run directory, also while it is being written."""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from mdxai.frame import Bools, Floats, Frame, Ints
+from mdxai.record.columns import EVENTS, VECTORS
+from mdxai.record.durable_files import RecordError
+from mdxai.record.header import HEADER, VERDICT, read_header, read_verdict
+from mdxai.record.parts import (
+    Part,
+    count_rows,
+    list_parts,
+    read_groups,
+    read_groups_back,
+    unique_events,
+    verify,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+TRIES = 100  # listings until a directory whose parts keep vanishing is given up
+Place = tuple[int, Part, int]  # first row, part, number of rows
+Held = tuple[int, int, dict[str, Any]]  # first row, number of rows, columns
+System = tuple[Ints, Floats, Floats, Bools, int]
+INSTANT = ("time_fs", "potential_energy_eV")
+
+
+class Run:
+    """A run directory, read lazily. Made by `open_run`.
+
+    Nothing is locked or mapped, so the run may still be going on: every call sees what is there at
+    that moment. Each part is compared with the hash in its name before it is first read.
+
+    It has no `len`: MDAnalysis would take it for a list of files.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any], system: System) -> None:
+        self.path = path
+        self.header = header
+        self._system = system
+        self._verified: set[str] = set()
+        self._complete: set[str] = set()  # kinds of which no part is missing
+        self._rows: dict[str, int] = {}
+        self._places: list[Place] = []
+        self._held: Held | None = None
+
+    @property
+    def deviations(self) -> dict[str, str]:
+        """Unit of each deviation that was recorded, by principle."""
+        return dict(self.header["deviations"])
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """Content of verdict.json.
+
+        Raises:
+            RecordError: when the run has not been finished, or the file is damaged.
+        """
+        return read_verdict(self.path)
+
+    def frames_table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return energies, temperature and deviations, a row per recorded frame.
+
+        Raises:
+            RecordError: when there is none, or a part is damaged.
+        """
+        table = self._table("frames", columns)
+        if table is None:
+            raise RecordError(f"{self.path} holds no recorded frames")
+        return table
+
+    def trajectory_table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return positions, velocities and forces, a row per recorded frame; all in memory."""
+        table = self._table("trajectory", columns)
+        return pa.table({}) if table is None else table
+
+    def pairs_table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the relevance of pairs, a row per pair and explained frame; empty without any."""
+        table = self._table("pairs", columns)
+        return pa.table({}) if table is None else table
+
+    def events_table(self) -> pa.Table:
+        """Return what happened, a row per event: number, step, time_fs, kind, content (JSON)."""
+
+        def read() -> list[pa.Table]:
+            return [table for part in self.parts("events") for table in self._groups(part)]
+
+        tables = self._steadily(read)
+        return unique_events(tables) if tables else EVENTS.empty_table()
+
+    def profile_table(self) -> pa.Table:
+        """Return relevance against distance: a row per element pair and occupied bin."""
+
+        def read() -> list[pa.Table]:
+            return [table for part in self.parts("profile")[-1:] for table in self._groups(part)]
+
+        tables = self._steadily(read)
+        return pa.concat_tables(tables) if tables else pa.table({})
+
+    def parts(self, kind: str) -> list[Part]:
+        """Return the parts of one kind, in order of their steps.
+
+        Raises:
+            RecordError: when the run is finished and lacks a part that it had then.
+        """
+        if kind not in self._complete:
+            self._refuse_missing(kind)
+            self._complete.add(kind)
+        return list_parts(self.path, kind)
+
+    def _refuse_missing(self, kind: str) -> None:
+        try:
+            named = self.verdict.get("parts", {}).get(kind, [])
+        except (RecordError, AttributeError):  # still going on; or damaged, as `repair` says
+            return
+        lost = [name for name in named if not (self.path / name).exists()]
+        if lost and (self.path / VERDICT).exists():  # else it is being resumed
+            raise RecordError(
+                f"{self.path / lost[0]} is missing, which the finished run had; `mdxai repair "
+                f"{self.path}` says what else is, and keeps what is whole"
+            )
+
+    def tables(
+        self, kind: str, columns: Sequence[str] | None = None, after: int = -1
+    ) -> Iterator[pa.Table]:
+        """Yield the rows of one kind in order, a row group at a time.
+
+        A row group takes some megabytes; it never divides the rows of a step.
+
+        Args:
+            kind: "frames", "trajectory" or "pairs".
+            columns: to be read; all by default.
+            after: leave out rows up to this step.
+
+        Raises:
+            RecordError: when a part is damaged.
+        """
+        last, tries = after, 0
+        wanted = None if columns is None else list(dict.fromkeys(["step", *columns]))
+        while True:
+            try:
+                for part in self.parts(kind):
+                    if part.last <= last:
+                        continue
+                    for group in self._groups(part, wanted):
+                        table = _after(group, last)
+                        if table.num_rows:
+                            last = int(table["step"][-1].as_py())
+                            yield table if columns is None else table.select(list(columns))
+                return
+            except FileNotFoundError as error:  # merged since the folder was listed
+                tries += 1
+                self._pause(tries, error)
+
+    def _table(self, kind: str, columns: Sequence[str] | None) -> pa.Table | None:
+        tables = list(self.tables(kind, columns))
+        return pa.concat_tables(tables) if tables else None
+
+    def _groups(self, part: Part, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        self._verify(part)
+        return read_groups(part, columns)
+
+    def _verify(self, part: Part) -> None:
+        if part.name not in self._verified:
+            verify(part)
+            self._verified.add(part.name)
+
+    def _steadily[T](self, read: Callable[[], T]) -> T:
+        """Read; where a part has vanished because of a merge, list and read again."""
+        tries = 0
+        while True:
+            try:
+                return read()
+            except FileNotFoundError as error:
+                tries += 1
+                self._pause(tries, error)
+
+    def _pause(self, tries: int, error: FileNotFoundError) -> None:
+        if tries >= TRIES:
+            raise RecordError(f"{self.path} changes faster than it can be read: {error}") from error
+        time.sleep(0.001 * tries)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a row per recorded frame: step, time_fs, energies, temperature, deviations."""
+        columns = [
+            "step", "time_fs", "potential_energy_eV", "kinetic_energy_eV", "temperature_K",
+            *self.deviations,
+        ]  # fmt: skip
+        return self.frames_table(columns).to_pandas()
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return a dataset over frame × atom × xyz, and explained × pair.
+
+        Scalars are read now, vectors and relevance when their values are used, part by part.
+        """
+        from mdxai.record.xarray import dataset
+
+        return dataset(self)
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames that `frames` yields, at this moment."""
+        self._places = self._index()
+        return _total(self._places)
+
+    def _index(self) -> list[Place]:
+        """Return the parts of the trajectory with the rows they hold."""
+
+        def read() -> list[Place]:
+            index, first = [], 0
+            for part in self.parts("trajectory"):
+                if part.name not in self._rows:
+                    self._verify(part)
+                    self._rows[part.name] = count_rows(part)
+                index.append((first, part, self._rows[part.name]))
+                first += self._rows[part.name]
+            return index
+
+        return self._steadily(read)
+
+    def frames(
+        self, start: int | None = None, stop: int | None = None, step: int | None = None
+    ) -> Iterator[Frame]:
+        """Yield recorded frames by their place in the record, as a slice would; lazily.
+
+        Positions, velocities and forces have the precision that was recorded. One row group is in
+        memory at a time. Frames that are added meanwhile are not seen.
+
+        Raises:
+            RecordError: for a step that is not positive, and when a part is damaged.
+        """
+        if step is not None and step <= 0:
+            raise RecordError(f"frames are read forwards: step must be positive, got {step}")
+        rows = range(*slice(start, stop, step).indices(self.n_frames))
+        return self._frames(rows, self._places)
+
+    def _frames(self, rows: range, places: list[Place]) -> Iterator[Frame]:
+        if not rows:
+            return
+        at = bisect_right(places, rows[0], key=lambda place: place[0]) - 1
+        first = places[at][0]
+        after = places[at - 1][1].last if at else -1
+        for table in self.tables("trajectory", after=after):
+            end = first + table.num_rows
+            columns = self._columns(table)
+            for row in rows[max(0, -(-(first - rows.start) // rows.step)) :]:
+                if row >= end:
+                    break
+                yield self._frame_of(columns, row - first)
+            first = end
+            if first > rows[-1]:
+                return
+
+    def frame(self, row: int) -> Frame:
+        """Return one recorded frame by its place; the row group around it stays in memory.
+
+        Raises:
+            IndexError: when there is no such frame.
+            RecordError: when its part is damaged.
+        """
+        held = self._held
+        if held is None or not 0 <= row - held[0] < held[1]:
+            held = self._held = self._steadily(lambda: self._group_of(row))
+        return self._frame_of(held[2], row - held[0])
+
+    def first_frame(self) -> Frame | None:
+        """Return the first frame of the trajectory; None where there is none.
+
+        Raises:
+            RecordError: when its part is damaged.
+        """
+        for table in self.tables("trajectory"):
+            return self._frame_of(self._columns(table), 0)
+        return None
+
+    def last_frame(self, time: float = np.inf) -> Frame | None:
+        """Return the last frame up to a time (fs) whose positions are finite; None without any.
+
+        A row group is in memory at a time.
+
+        Raises:
+            RecordError: when a part is damaged.
+        """
+
+        def read() -> Frame | None:
+            for table in self._backwards("trajectory", time):
+                columns = self._columns(table)
+                finite = np.isfinite(columns["positions"]).all((1, 2))
+                rows = np.flatnonzero(finite & (columns["time_fs"] <= time))
+                if len(rows):
+                    return self._frame_of(columns, int(rows[-1]))
+            return None
+
+        return self._steadily(read)
+
+    def last_pairs(self, time: float = np.inf) -> pa.Table:
+        """Return the rows of the last explained frame up to a time (fs); empty without any.
+
+        Raises:
+            RecordError: when a part is damaged.
+        """
+
+        def read() -> pa.Table:
+            for table in self._backwards("pairs", time):
+                steps, times = table["step"].to_numpy(), table["time_fs"].to_numpy()
+                return table.filter(steps == steps[times <= time][-1])
+            return pa.table({})
+
+        return self._steadily(read)
+
+    def _backwards(self, kind: str, time: float) -> Iterator[pa.Table]:
+        for part in reversed(self.parts(kind)):
+            self._verify(part)
+            yield from read_groups_back(part, time)
+
+    def _group_of(self, row: int) -> Held:
+        """Return the row group that holds a frame: its first row, their number, its columns."""
+        if not (row < _total(self._places) and all(p.path.exists() for _, p, _ in self._places)):
+            self._places = self._index()
+        if not 0 <= row < _total(self._places):
+            raise IndexError(f"there is no frame {row} in a record of {_total(self._places)}")
+        at = bisect_right(self._places, row, key=lambda place: place[0]) - 1
+        first, part, _ = self._places[at]
+        for table in self._groups(part):
+            if row < first + table.num_rows:
+                return first, table.num_rows, self._columns(table)
+            first += table.num_rows
+        raise RecordError(f"{part.path} is damaged: it holds fewer rows than it states")
+
+    def _columns(self, table: pa.Table) -> dict[str, Any]:
+        """Return one row group of the trajectory as arrays, vectors as (rows, n_atoms, 3)."""
+        try:
+            columns = {name: table[name].to_numpy() for name in ("step", *INSTANT)}
+            for name in (*VECTORS, *({"cell"} & set(table.column_names))):
+                flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+                columns[name] = flat.reshape(table.num_rows, -1, 3).astype(np.float64)
+        except (KeyError, ValueError, AttributeError, pa.ArrowException) as error:
+            raise RecordError(f"the trajectory of {self.path} is damaged: {error}") from error
+        if columns["positions"].shape[1] != len(self._system[0]):
+            raise RecordError(
+                f"the trajectory of {self.path} has {columns['positions'].shape[1]} atoms, "
+                f"run.toml {len(self._system[0])}"
+            )
+        return columns
+
+    def _frame_of(self, columns: dict[str, Any], row: int) -> Frame:
+        numbers, masses, cell, pbc, n_constrained = self._system
+        return Frame(
+            step=int(columns["step"][row]),
+            time=float(columns["time_fs"][row]),
+            numbers=numbers,
+            masses=masses,
+            positions=columns["positions"][row],
+            velocities=columns["velocities"][row],
+            forces=columns["forces"][row],
+            energy=float(columns["potential_energy_eV"][row]),
+            cell=columns["cell"][row] if "cell" in columns else cell,
+            pbc=pbc,
+            n_constrained=n_constrained,
+        )
+
+
+def _total(places: list[Place]) -> int:
+    return places[-1][0] + places[-1][2] if places else 0
+
+
+def _after(table: pa.Table, step: int) -> pa.Table:
+    """Leave out rows up to a step; without a copy where there are none."""
+    steps = table["step"].to_numpy()
+    return table if not len(steps) or steps[0] > step else table.filter(steps > step)
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a run directory for reading, finished or not.
+
+    From then on MDAnalysis knows the format: `MDAnalysis.Universe(run)`.
+
+    Raises:
+        RecordError: when there is no run, or one of another schema, or run.toml is damaged.
+    """
+    import mdxai.record.mdanalysis  # noqa: F401 (registers the format with MDAnalysis)
+
+    return read_run(Path(path))
+
+
+def read_run(folder: Path) -> Run:
+    """Return a run without MDAnalysis being told, whose import takes long; else as `open_run`."""
+    header = read_header(folder)
+    return Run(folder, header, _system(folder, header))
+
+
+def _system(folder: Path, header: dict[str, Any]) -> System:
+    """Return numbers, masses, cell, periodicity and constrained degrees of freedom."""
+    try:
+        system = header["system"]
+        numbers = np.array(system["numbers"], dtype=np.int64).reshape(-1)
+        return (
+            numbers,
+            np.array(system["masses_amu"], dtype=np.float64).reshape(numbers.shape),
+            np.array(system["cell_ang"], dtype=np.float64).reshape(3, 3),
+            np.array(system["pbc"], dtype=np.bool_).reshape(3),
+            int(system.get("n_constrained", 0)),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise RecordError(f"{folder / HEADER} describes no system: {error}") from error

@@ -1,0 +1,294 @@
+"""Whether, when and why a trajectory became unstable: thresholds and a pure function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from mdxai.principles import Deviation
+from mdxai.record import RecordError, Run
+from mdxai.stability.thresholds import THRESHOLDS, Threshold
+
+
+class Stability(StrEnum):
+    """stable: nothing broken. suspect: only warnings. inconclusive: fewer than two frames."""
+
+    STABLE = "stable"
+    SUSPECT = "suspect"
+    UNSTABLE = "unstable"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One broken principle: since when, how badly at first and at worst, and what to do."""
+
+    principle: str
+    severity: str  # "warn" or "unstable"
+    time_fs: float
+    value: float
+    worst: float
+    threshold: float
+    unit: str
+    atoms: tuple[int, ...]
+    advice: str
+
+    def label(self, symbols: Sequence[str]) -> str:
+        """Return its atoms as a chemist reads them, such as "C1–H5", from the system's symbols."""
+        return "–".join(f"{symbols[a]}{a}" for a in self.atoms)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of a run. `onset_fs` is the start of the first instability, if any.
+
+    Times of findings and the onset are those of the frames; `start_fs` is that of the first one.
+    """
+
+    stability: Stability
+    onset_fs: float | None
+    duration_fs: float
+    n_frames: int
+    findings: tuple[Finding, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    start_fs: float = 0.0
+
+    @property
+    def cause(self) -> Finding | None:
+        """The finding that came first among the gravest."""
+        grave = [f for f in self.findings if f.severity == "unstable"] or list(self.findings)
+        return min(grave, key=lambda f: f.time_fs, default=None)
+
+    @property
+    def reason(self) -> str:
+        """The cause in few words; nothing without one."""
+        f = self.cause
+        if f is None:
+            return ""
+        atoms = f" (atoms {', '.join(map(str, f.atoms))})" if f.atoms else ""
+        return (
+            f"{f.principle} {f.value:.3g} {f.unit} at {f.time_fs:g} fs{atoms}, allowed "
+            f"{f.threshold:g}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what verdict.json holds: plain JSON, so values that are not finite are null."""
+        plain = asdict(self)
+        for finding in plain["findings"]:
+            for key in ("value", "worst", "threshold"):
+                if not math.isfinite(finding[key]):
+                    finding[key] = None
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the verdict that `as_dict` gave; values that were not finite are NaN, or inf for a
+        threshold.
+
+        Raises:
+            RecordError: for what is no verdict.
+        """
+        try:
+            findings = tuple(
+                Finding(**finding | {
+                    "atoms": tuple(finding["atoms"]),
+                    **{key: math.nan if finding[key] is None else float(finding[key])
+                       for key in ("value", "worst")},
+                    "threshold": math.inf if finding["threshold"] is None
+                    else float(finding["threshold"]),
+                })
+                for finding in plain["findings"]
+            )  # fmt: skip
+            return cls(
+                Stability(plain["stability"]), plain["onset_fs"], plain["duration_fs"],
+                plain["n_frames"], findings, dict(plain["unavailable"]), plain["start_fs"],
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"this is no verdict: {error!r}") from error
+
+    def __str__(self) -> str:
+        start = f" from {self.start_fs:g} fs on" if self.start_fs else ""
+        lines = [f"{self.stability} over {self.duration_fs:g} fs{start} ({self.n_frames} frames)"]
+        if self.onset_fs is not None:
+            lines[0] += f", onset at {self.onset_fs:g} fs"
+        for f in self.findings:
+            atoms = f" (atoms {', '.join(map(str, f.atoms))})" if f.atoms else ""
+            lines.append(
+                f"  {f.severity}: {f.principle} {f.value:.3g} {f.unit} at {f.time_fs:g} fs{atoms}, "
+                f"allowed {f.threshold:g}, worst {f.worst:.3g}; {f.advice}"
+            )
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self.unavailable.items():
+            by_reason.setdefault(why, []).append(name)
+        lines += [f"  not checked: {', '.join(n)}: {why}" for why, n in by_reason.items()]
+        return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class _Exceedance:
+    """One threshold watched over time; remembers the first violation that lasted."""
+
+    limit: float
+    patience: float
+    since: tuple[float, Deviation] | None = None
+    broken: tuple[float, Deviation] | None = None
+    worst: float = 0.0
+
+    def update(self, time: float, deviation: Deviation) -> None:
+        if deviation.value <= self.limit:  # false for NaN, which never passes
+            self.since = None
+            return
+        self.since = self.since or (time, deviation)
+        if self.broken is None and not (time - self.since[0] < self.patience):
+            self.broken = self.since
+        if not (deviation.value <= self.worst) and self.worst == self.worst:  # NaN stays
+            self.worst = deviation.value
+
+
+@dataclass(slots=True)
+class _Attendance:
+    """When a principle could be measured, and how long it is usually silent in between, fs.
+
+    last: when it was measured last; before that, when it was first asked. calm: the value up to
+    which there is nothing more to do.
+    """
+
+    last: float
+    measured: bool = False
+    usual: float = 0.0
+    calm: float = -math.inf
+
+    def complaint(self, end: float) -> str | None:
+        if not self.measured:
+            return f"could not be measured from {self.last:g} fs on"
+        silent = end - self.last > 2 * self.usual
+        return f"could not be measured after {self.last:g} fs" if silent else None
+
+
+class VerdictBuilder:
+    """Judges a run frame by frame, in memory that does not grow.
+
+    Args:
+        thresholds: one per principle; deviations without a threshold are not judged.
+        unavailable: principles that could not be checked, with reasons; passed on.
+    """
+
+    def __init__(
+        self,
+        thresholds: Sequence[Threshold] = THRESHOLDS,
+        unavailable: Mapping[str, str] | None = None,
+    ) -> None:
+        self._thresholds = {t.principle: t for t in thresholds}
+        self._watches = {
+            t.principle: (_Exceedance(t.warn, t.patience), _Exceedance(t.unstable, t.patience))
+            for t in thresholds
+        }
+        self._unavailable = dict(unavailable or {})
+        self._attendance: dict[str, _Attendance] = {}
+        self._span: tuple[float, float] | None = None
+        self._n_frames = 0
+        self.unstable = False
+
+    def add(self, time: float, deviations: Mapping[str, Deviation | None]) -> None:
+        """Take in the deviations of the frame at `time` (fs), by principle; None: not measured.
+
+        A principle may be silent in most frames, for want of an explanation. One that stays silent
+        for more than twice as long as ever before is reported as not measured any more.
+        """
+        self._n_frames += 1
+        self._span = (self._span[0] if self._span else time, time)
+        attendances = self._attendance
+        for name, deviation in deviations.items():
+            if deviation is None:
+                if name not in attendances:
+                    attendances[name] = _Attendance(time)
+                continue
+            attendance = attendances.get(name)
+            if attendance is None:
+                attendance = attendances[name] = _Attendance(time)
+            silent = time - attendance.last
+            attendance.usual = max(attendance.usual, silent)
+            attendance.last, attendance.measured = time, True
+            if deviation.value <= attendance.calm:  # as nearly always
+                continue
+            watches = self._watches.get(name)
+            if watches is None:
+                continue
+            mild, grave = watches
+            mild.update(time, deviation)
+            grave.update(time, deviation)
+            if grave.broken is not None:
+                self.unstable = True
+            attendance.calm = mild.limit if mild.since is None else -math.inf
+
+    def verdict(self) -> Verdict:
+        """Return the judgement so far."""
+        findings = tuple(sorted(self._findings(), key=lambda f: f.time_fs))
+        grave = [f.time_fs for f in findings if f.severity == "unstable"]
+        if grave:
+            stability = Stability.UNSTABLE
+        elif findings:
+            stability = Stability.SUSPECT
+        else:
+            stability = Stability.STABLE if self._n_frames > 1 else Stability.INCONCLUSIVE
+        start, end = self._span or (0.0, 0.0)
+        silent = {
+            name: complaint
+            for name, attendance in self._attendance.items()
+            if (complaint := attendance.complaint(end)) is not None
+        }
+        return Verdict(
+            stability, min(grave, default=None), end - start, self._n_frames, findings,
+            silent | self._unavailable, start,
+        )  # fmt: skip
+
+    def _findings(self) -> Iterable[Finding]:
+        for principle, threshold in self._thresholds.items():
+            mild, grave = self._watches[principle]
+            watch, severity = (grave, "unstable") if grave.broken else (mild, "warn")
+            # A violation that the end of the run cut short of its patience is worth a warning.
+            broken = watch.broken or mild.since
+            if broken is None:
+                continue
+            time, deviation = broken
+            yield Finding(
+                principle, severity, time, deviation.value, watch.worst, watch.limit,
+                deviation.unit, deviation.atoms, threshold.advice,
+            )  # fmt: skip
+
+
+def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
+    """Judge a recorded run; the same verdict that its monitor reached live.
+
+    Args:
+        run: a run directory, opened.
+        thresholds: those that the run was recorded with by default.
+
+    Raises:
+        RecordError: when no frame was recorded, or a part is damaged.
+    """
+    units = run.deviations
+    thresholds = thresholds or recorded_thresholds(run)
+    builder = VerdictBuilder(thresholds, run.header.get("unavailable"))
+    columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
+    if not run.parts("frames"):
+        raise RecordError(f"{run.path} holds no recorded frames")
+    for row in (row for table in run.tables("frames", columns) for row in table.to_pylist()):
+        builder.add(
+            row["time_fs"],
+            {
+                name: None
+                if row[name] is None
+                else Deviation(name, unit, row[name], tuple(row[f"{name}_atoms"]))
+                for name, unit in units.items()
+            },
+        )
+    return builder.verdict()
+
+
+def recorded_thresholds(run: Run) -> tuple[Threshold, ...]:
+    """Return the thresholds that a run was judged by while it ran."""
+    return tuple(Threshold(**entry) for entry in run.header["thresholds"].values())

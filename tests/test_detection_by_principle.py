@@ -1,0 +1,323 @@
+"""Every principle catches the fault it is for, in a run that is long enough for it, and no sound run.
+
+The slow test writes docs/detection_by_principle.md when $MDXAI_WRITE_DETECTION is set.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from ase.md.nose_hoover_chain import NoseHooverChainNVT
+from ase.md.nvtberendsen import NVTBerendsen
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.units import fs
+
+import mdxai
+from mdxai.engines import AseEngine
+from mdxai.monitoring.monitor import Monitor
+from mdxai.monitoring.run import RunSettings, make_dynamics
+from mdxai.principles import EXPLANATION
+from mdxai.stability.thresholds import THRESHOLDS
+from mdxai.testing import (
+    CutoffJump,
+    EnergyDrift,
+    FaultyCalculator,
+    Heating,
+    Hole,
+    NanForces,
+    Push,
+    ScaledForces,
+    SeparateBath,
+    Spike,
+    Swirl,
+    detection_table,
+    flat_decay,
+    large_biases,
+    marked_atom,
+    report_times,
+    rising_decay,
+    short_sight,
+    swapped_elements,
+)
+
+from .conftest import SOUND
+from .test_detection import ethanol, false_alarms, learned_verdict
+
+PAGE = Path(__file__).parents[1] / "docs" / "detection_by_principle.md"
+METHYL_HYDROGEN = 6
+
+
+def watch(dynamics, steps, explain=0):
+    with Monitor(dynamics, None, attribute_every=explain, on_unstable="ignore") as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.run(steps)
+    return monitor.verdict
+
+
+def start(atoms, calculator, **settings):
+    atoms.calc = calculator
+    return make_dynamics(atoms, RunSettings(**settings))
+
+
+def faulty_run(fault, steps, **settings):
+    """Return a run of ethanol with a fault in energy and forces."""
+    sound = mdxai.load_calculator("schnet-ethanol")
+    return lambda: watch(start(ethanol(), FaultyCalculator(sound, fault), **settings), steps)
+
+
+def berendsen(calculator, relaxation, steps):
+    atoms = ethanol()
+    dynamics = start(atoms, calculator)  # for the velocities
+    dynamics = NVTBerendsen(atoms, fs, temperature_K=300, taut=relaxation * fs, fixcm=False)
+    return watch(dynamics, steps)
+
+
+def pushed():
+    """A net force speeds the whole up while a thermostat takes the heat from all motion alike."""
+    push = Push((0.3, 0.0, 0.0))
+    return berendsen(FaultyCalculator(mdxai.load_calculator("schnet-ethanol"), push), 20, 4000)
+
+
+def separate(part, temperature):
+    calculator = mdxai.load_calculator("schnet-ethanol")
+    dynamics = start(ethanol(), calculator, timestep=1.0)
+    dynamics.attach(SeparateBath(dynamics, part, temperature), interval=1)
+    return watch(dynamics, 3600)
+
+
+def lennard_jones():
+    return LennardJones(sigma=3.4, epsilon=0.0103, rc=8.0, ro=7.0, smooth=True)
+
+
+def argon(calculator, steps=1400):
+    atoms = bulk("Ar", "fcc", 5.4, cubic=True).repeat(2)
+    return watch(start(atoms, calculator, ensemble="nve", temperature=80.0, timestep=5.0), steps)
+
+
+def copper(ensemble):
+    atoms = bulk("Cu", cubic=True).repeat(2)
+    return watch(start(atoms, EMT(), ensemble=ensemble, temperature=600.0, timestep=3.0), 1600)
+
+
+def living(name, alter, steps=600, explain=10, **settings):
+    """Return a run of ethanol driven and explained by an altered network."""
+    calculator = alter(mdxai.load_calculator(name))
+    return watch(start(ethanol(), calculator, **settings), steps, explain)
+
+
+NVE = {"ensemble": "nve", "temperature": 600.0}
+RUNS = {
+    "NanForces": faulty_run(NanForces(), 300),
+    "Hole": faulty_run(Hole(), 400),
+    "ScaledForces, NVE": faulty_run(ScaledForces(), 300, **NVE),
+    "CutoffJump, NVE": faulty_run(CutoffJump(), 600, **NVE),
+    "Push, NVE": faulty_run(Push(), 600, **NVE),
+    "Swirl, NVE": faulty_run(Swirl(), 600, **NVE),
+    "Spike": faulty_run(Spike(), 400),
+    "slow EnergyDrift, NVE": faulty_run(EnergyDrift(5e-5), 1500, timestep=1.0, **NVE),
+    "slow Heating, NVE": faulty_run(Heating(1e-4), 2000, timestep=1.0, **NVE),
+    "Push, Berendsen": pushed,
+    "Berendsen, 1 fs": lambda: berendsen(mdxai.load_calculator("schnet-ethanol"), 1, 3600),
+    "O at 1200 K": lambda: separate("O", 1200.0),
+    "rotation at 1500 K": lambda: separate("rotation", 1500.0),
+    "argon, Heating, NVE": lambda: argon(
+        FaultyCalculator(lennard_jones(), Heating(4e-4)), steps=1400
+    ),
+    "C and O exchanged": lambda: living("schnet-ethanol", swapped_elements),
+}
+# What explains the frames of a sound run.
+EXPLAINED = {
+    "sound": lambda calculator: calculator,
+    "flat_decay": lambda calculator: flat_decay(calculator, beyond=1.6),
+    "rising_decay": rising_decay,
+    "short_sight": short_sight,
+    "marked_atom": lambda calculator: marked_atom(calculator, METHYL_HYDROGEN),
+    "large_biases": large_biases,
+    "swapped_elements": swapped_elements,
+}
+
+# The fault that each principle is for: a run of RUNS, or what explains the frames of a sound run.
+INTENDED = {
+    "non_finite": "NanForces",
+    "bond": "Hole",
+    "contact": "Hole",
+    "temperature": "Hole",
+    "energy": "ScaledForces, NVE",
+    "net_force": "Push, NVE",
+    "broken_bonds": "Hole",
+    "formed_bonds": "Hole",
+    "fragments": "Hole",
+    "lone_hydrogen": "Hole",
+    "beyond_training": "Hole",
+    "distance_drift": "argon, Heating, NVE",
+    "force_spike": "Spike",
+    "force_beyond_training": "Hole",
+    "energy_drift": "slow EnergyDrift, NVE",
+    "energy_jump": "CutoffJump, NVE",
+    "net_torque": "Swirl, NVE",
+    "momentum": "Push, NVE",
+    "angular_momentum": "Swirl, NVE",
+    "flying_ice_cube": "Push, Berendsen",
+    "kinetic_spread": "Berendsen, 1 fs",
+    "mode_temperature": "rotation at 1500 K",
+    "element_temperature": "O at 1200 K",
+    "species_drift": "C and O exchanged",
+    "body_order_drift": "C and O exchanged",
+    "decay_rise": "rising_decay",
+    "decay_exponent": "flat_decay",
+    "decay_form": "short_sight",
+    "decay_tail": "flat_decay",
+    "bond_order": "swapped_elements",
+    "body_orders": "flat_decay",
+    "equivalence": "marked_atom",
+    "residual": "large_biases",
+}
+
+
+def aspirin(shared_data):
+    """Return aspirin as the first frame of its data has it."""
+    with np.load(shared_data / "rmd17" / "rmd17_aspirin.npz") as data:
+        return Atoms(data["z"], data["R"][0])
+
+
+def frames_of(atoms, name, steps):
+    """Return every fifth frame of a sound run at 300 K."""
+    frames = []
+    dynamics = start(atoms, mdxai.load_calculator(name))
+    dynamics.attach(lambda: frames.append(AseEngine(dynamics).frame()), interval=5)
+    dynamics.run(steps)
+    return frames
+
+
+def explained(atoms, name, steps, faults):
+    """Return the verdict on what each altered network says of the frames of a sound run."""
+    frames = frames_of(atoms, name, steps)
+    return {
+        fault: learned_verdict(EXPLAINED[fault](mdxai.load_calculator(name)), frames)
+        for fault in faults
+    }
+
+
+def explanations(shared_data):
+    """Return verdicts by model and what explains."""
+    verdicts = {name: explained(ethanol(), name, 1200, EXPLAINED) for name in SOUND}
+    some = ("sound", "flat_decay", "short_sight")
+    verdicts["schnet-aspirin"] = explained(aspirin(shared_data), "schnet-aspirin", 400, some)
+    return verdicts
+
+
+def nose_hoover_chain(steps):
+    atoms = ethanol()
+    atoms.calc = mdxai.load_calculator("schnet-ethanol")
+    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(1))
+    dynamics = NoseHooverChainNVT(atoms, fs, temperature_K=300, tdamp=50 * fs)
+    return watch(dynamics, steps)
+
+
+def sound_runs(shared_data):
+    """Return verdicts on sound runs, long enough for every principle, by their names."""
+    verdicts = {}
+    for name in SOUND:
+        same = {"alter": lambda calculator: calculator, "timestep": 1.0, "explain": 20}
+        verdicts[f"{name}, Langevin"] = living(name, steps=4600, **same)
+        verdicts[f"{name}, NVE"] = living(name, steps=1500, **same, **NVE)
+    verdicts["schnet-ethanol, Nosé–Hoover chain"] = nose_hoover_chain(3600)
+    dynamics = start(aspirin(shared_data), mdxai.load_calculator("schnet-aspirin"))
+    verdicts["schnet-aspirin, Langevin"] = watch(dynamics, 600, explain=10)
+    verdicts["Lennard-Jones argon, NVE"] = argon(lennard_jones())
+    verdicts |= {f"EMT copper, {ensemble}": copper(ensemble) for ensemble in ("nve", "nvt")}
+    return verdicts
+
+
+def test_every_principle_has_the_fault_that_it_is_for():
+    assert set(INTENDED) == {threshold.principle for threshold in THRESHOLDS}
+    assert set(INTENDED.values()) <= set(RUNS) | set(EXPLAINED)
+
+
+def test_a_spike_is_caught_when_it_happens():
+    times = report_times(RUNS["Spike"]())
+    assert times["force_spike"] == pytest.approx(100.0)
+    assert times["bond"] is None
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if "painn" in n else ()) for n in SOUND]
+)
+def test_altered_networks_break_the_principles_of_decay(name):
+    faults = ("sound", "rising_decay", "short_sight", "large_biases")
+    verdicts = explained(ethanol(), name, 200, faults)
+    reported = {fault: {f.principle for f in v.findings} for fault, v in verdicts.items()}
+    assert not reported["sound"]
+    assert "decay_rise" in reported["rising_decay"]
+    if name == "painn-ethanol":  # the other one misses it, see docs/detection_by_principle.md
+        assert "decay_form" in reported["short_sight"]
+    assert "residual" in reported["large_biases"]
+
+
+@pytest.mark.slow
+def test_every_principle_catches_its_fault_and_no_sound_run(shared_data):
+    runs = {name: run() for name, run in RUNS.items()}
+    learned = explanations(shared_data)
+    sound = sound_runs(shared_data)
+    caught = {case: delays(case, fault, runs, learned) for case, fault in INTENDED.items()}
+    if os.environ.get("MDXAI_WRITE_DETECTION"):
+        PAGE.write_text(page(runs, learned, sound, caught), encoding="utf-8")
+    assert not {(n, f.principle) for n, v in sound.items() for f in v.findings}
+    assert not {(n, f.principle) for n, v in learned.items() for f in v["sound"].findings}
+    assert not [case for case, times in caught.items() if set(times.values()) <= {None}]
+
+
+def delays(principle, fault, runs, learned):
+    """Return when a principle reported its fault, by run; None for a miss."""
+    if fault in runs:
+        return {fault: report_times(runs[fault]).get(principle)}
+    return {
+        f"{fault}, {name}": report_times(verdicts[fault])[principle]
+        for name, verdicts in learned.items()
+        if fault in verdicts and principle in report_times(verdicts[fault])
+    }
+
+
+def page(runs, learned, sound, caught):
+    """Return docs/detection_by_principle.md."""
+    rows = ["| principle | fault it is for | reported after |", "|---|---|---|"]
+    for case, times in caught.items():
+        rows += [
+            f"| {case} | {run} | {'missed' if time is None else f'{time:g} fs'} |"
+            for run, time in times.items()
+        ] or [f"| {case} | {INTENDED[case]} | – |"]
+    parts = [HEAD, "\n".join(rows), "## All principles, all runs", detection_table(runs)]
+    parts += ["## Explanations", LEARNED_BY]
+    for name, verdicts in learned.items():
+        judged = [t for t in THRESHOLDS if t.principle in EXPLANATION]
+        parts += [f"### {name}", detection_table(verdicts, judged)]
+    parts += ["## False alarms", FALSE, false_alarms(sound)]
+    return "\n\n".join(parts) + "\n"
+
+
+HEAD = """# Each principle and the fault that it is for
+
+[detection.md](detection.md) crosses every fault with every principle in 0.3 ps. Many principles speak of
+averages and need longer; here each meets the fault that it is for in a run that is long enough:
+ethanol driven by `schnet-ethanol`, Langevin at 300 K and 0.5 fs where nothing else is said. Slow
+faults, separate baths and Berendsen's have 1 fs. Every step judged, one seed. "missed": checked
+and not reported. "–": could not be checked. The page is written by
+
+    MDXAI_WRITE_DETECTION=1 python3 -m uv run pytest -m slow tests/test_detection_by_principle.py
+
+and the same test, without the variable, fails when a principle no longer catches its fault with any
+model or when a sound run alarms."""
+
+LEARNED_BY = """Altered networks explain the frames of a sound run (300 K, 0.5 fs, every fifth
+frame), so that nothing but the explanation can show it. In ethanol no two atoms are far enough
+apart for decay_tail; in aspirin they are."""
+
+FALSE = """Alarms in sound runs with every step judged: 1 fs (ethanol), 0.5 fs (aspirin), 5 fs
+(argon), 3 fs (copper). No alarm in T ps bounds the rate below 3/T with 95 % confidence."""
