@@ -1,13 +1,14 @@
-"""One instant of a simulation, and its pairs. The only place where units are converted.
+"""One instant of a simulation, complete, and its pairs of atoms.
 
-Inside the package everything is in Å, eV, eV/Å, amu, fs and K. ASE counts time in Å·√(amu/eV); that
-unit ends here.
+Inside the package everything is in Å, eV, eV/Å, amu, fs and K. ASE's unit of time, Å·√(amu/eV),
+never leaves this file: `Frame.from_atoms` and `Frame.to_atoms` are the only conversions between
+frames and ASE atoms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,46 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
+class Thermostat:
+    """A thermostat at one instant.
+
+    Attributes:
+        temperature: what it aims at, K.
+        energy: energy that it holds, less that at the start of the run, eV: E_pot + E_kin + this is
+            conserved. None where it does not count the heat that it gives.
+    """
+
+    temperature: float
+    energy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CalculatorInputs:
+    """What a calculator may read from atoms besides geometry and motion.
+
+    Attributes:
+        info: entries of `atoms.info` that are plain data, such as the total charge or spin.
+        charges: (n_atoms,) initial charges, e; None where not set.
+        magnetic_moments: (n_atoms,) or (n_atoms, 3) initial magnetic moments, μ_B; None where not
+            set.
+    """
+
+    info: Mapping[str, Any] = field(default_factory=dict)
+    charges: Floats | None = None
+    magnetic_moments: Floats | None = None
+
+
+NO_INPUTS = CalculatorInputs()
+QUANTITIES = ("velocities", "forces", "energy")  # that an instant may lack
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
-    """One instant, read-only. Positions are unwrapped; missing quantities are NaN."""
+    """One instant, complete and read-only.
+
+    Positions are unwrapped. What is `absent` is filled with NaN; a NaN of a quantity that is not
+    absent is what the dynamics saw.
+    """
 
     step: int
     time: float  # fs
@@ -66,22 +105,37 @@ class Frame:
     cell: Floats  # (3, 3) rows, Å
     pbc: Bools  # (3,)
     n_constrained: int = 0  # degrees of freedom that constraints remove
+    thermostat: Thermostat | None = None  # None without one, or where nothing tells
+    inputs: CalculatorInputs = NO_INPUTS
+    absent: frozenset[str] = frozenset()  # of "velocities", "forces" and "energy"
 
     def __post_init__(self) -> None:
         for array in _ARRAYS(self):
             array.setflags(write=False)
 
     @classmethod
-    def from_atoms(cls, atoms: Atoms, *, step: int = 0, time: float = 0.0) -> Frame:
+    def from_atoms(
+        cls,
+        atoms: Atoms,
+        *,
+        step: int = 0,
+        time: float = 0.0,
+        thermostat: Thermostat | None = None,
+    ) -> Frame:
         """Copy one instant out of ASE atoms.
 
-        Energy and forces are those the calculator holds for exactly these positions; where it
-        holds none they are NaN. No evaluation is ever started.
+        Energy and forces are those that the calculator holds for exactly these positions; where it
+        holds none they are absent. No evaluation is ever started. Atoms without momenta are at
+        rest, as in ASE.
 
         Args:
             atoms: structure, with or without a calculator.
             step: MD step of this instant.
             time: fs.
+            thermostat: at this instant.
+
+        Raises:
+            FrameError: when the calculator holds forces of another shape.
         """
         energy, forces = _held_results(atoms)
         arrays = atoms.arrays  # read as they are: ASE's methods copy them again
@@ -95,9 +149,65 @@ class Frame:
         held = atoms.constraints
         removed = sum(_removed(constraint, atoms) for constraint in held) if held else 0
         return cls(
-            step, time, numbers.astype(np.int64), masses, positions.copy(), velocities, forces,
-            energy, atoms.cell.array.copy(), atoms.pbc.copy(), removed,
+            step, time, numbers.astype(np.int64), masses, positions.copy(), velocities,
+            np.full(positions.shape, np.nan) if forces is None else forces,
+            np.nan if energy is None else energy,
+            atoms.cell.array.copy(), atoms.pbc.copy(), removed, thermostat,
+            _inputs_of(atoms), _ABSENT[forces is None, energy is None],
         )  # fmt: skip
+
+    def to_atoms(self, *, results: bool = True) -> Atoms:
+        """Return the instant as ASE atoms, with all that a calculator may read.
+
+        Args:
+            results: also give them a calculator that holds energy and forces, where they are
+                there, and `info` entries "step" and "time_fs".
+        """
+        from ase import Atoms
+        from ase.calculators.singlepoint import SinglePointCalculator
+
+        inputs = self.inputs
+        atoms = Atoms(
+            self.numbers, self.positions, cell=self.cell, pbc=self.pbc, masses=self.masses,
+            charges=inputs.charges, magmoms=inputs.magnetic_moments, info=dict(inputs.info),
+        )  # fmt: skip
+        if self.has_velocities:
+            atoms.set_velocities(self.velocities / ASE_TIME_PER_FS)
+        if results:
+            atoms.info |= {"step": self.step, "time_fs": self.time}
+            held: dict[str, Any] = {"energy": self.energy, "forces": self.forces}
+            present = {name: held[name] for name in held if name not in self.absent}
+            atoms.calc = SinglePointCalculator(atoms, **present)
+        return atoms
+
+    def without(self, *quantities: str) -> Frame:
+        """Return this instant without its "velocities", "forces" or "energy"."""
+        if not quantities:
+            return self
+        nothing = np.full(self.positions.shape, np.nan)
+        empty: dict[str, Any] = {"velocities": nothing, "forces": nothing, "energy": np.nan}
+        changes = {name: empty[name] for name in quantities}
+        return replace(self, absent=self.absent | set(quantities), **changes)
+
+    def with_results(self, energy: float, forces: Floats) -> Frame:
+        """Return this instant with another energy (eV) and forces (n_atoms, 3) (eV/Å)."""
+        absent = self.absent - {"energy", "forces"}
+        return replace(self, energy=energy, forces=forces, absent=absent)
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether the dynamics saw a potential energy."""
+        return "energy" not in self.absent
+
+    @property
+    def has_forces(self) -> bool:
+        """Whether the dynamics saw forces."""
+        return "forces" not in self.absent
+
+    @property
+    def has_velocities(self) -> bool:
+        """Whether velocities are known."""
+        return "velocities" not in self.absent
 
     @property
     def n_atoms(self) -> int:
@@ -150,15 +260,49 @@ def temperature_of(kinetic_energy: float, degrees_of_freedom: int) -> float:
     return 2.0 * kinetic_energy / (degrees_of_freedom * BOLTZMANN)
 
 
-_SCALARS = {"step", "time", "energy", "n_constrained"}
+_SCALARS = {"step", "time", "energy", "n_constrained", "thermostat", "inputs", "absent"}
 _ARRAYS = attrgetter(*(f.name for f in fields(Frame) if f.name not in _SCALARS))
+_ABSENT = {  # made once: a frame is made at every step
+    (False, False): frozenset[str](),
+    (True, False): frozenset({"forces"}),
+    (False, True): frozenset({"energy"}),
+    (True, True): frozenset({"forces", "energy"}),
+}
+_PLAIN = (bool, int, float, str, np.generic)
 
 
-def _held_results(atoms: Atoms) -> tuple[float, Floats]:
+def _inputs_of(atoms: Atoms) -> CalculatorInputs:
+    info, arrays = atoms.info, atoms.arrays
+    charges, moments = arrays.get("initial_charges"), arrays.get("initial_magmoms")
+    if not info and charges is None and moments is None:
+        return NO_INPUTS
+    return CalculatorInputs(
+        {name: _copied(value) for name, value in info.items() if _is_plain(value)},
+        None if charges is None else charges.copy(),
+        None if moments is None else moments.copy(),
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    if value is None or isinstance(value, _PLAIN):
+        return True
+    if isinstance(value, np.ndarray):
+        return not value.dtype.hasobject
+    return isinstance(value, list | tuple) and all(map(_is_plain, value))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_copied, value))
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _held_results(atoms: Atoms) -> tuple[float | None, Floats | None]:
+    """Return energy and forces that the calculator holds for these atoms; None where it does not."""
     calculator = atoms.calc
     # MD asks for forces alone, so a calculator may hold these without an energy.
     if calculator is None or calculator.calculation_required(atoms, ["forces"]):
-        return np.nan, np.full((len(atoms), 3), np.nan)
+        return None, None
     held = getattr(calculator, "results", None)
     if held is not None and "forces" in held:  # asking through `atoms` compares the system again
         given = np.array(held["forces"], dtype=np.float64)
@@ -167,8 +311,8 @@ def _held_results(atoms: Atoms) -> tuple[float, Floats]:
                 f"the calculator holds forces of shape {given.shape} for {len(atoms)} atoms; "
                 f"expected {(len(atoms), 3)}"
             )
-        return float(held.get("energy", np.nan)), given
-    energy = np.nan
+        return float(held["energy"]) if "energy" in held else None, given
+    energy = None
     if not calculator.calculation_required(atoms, ["energy"]):
         energy = float(atoms.get_potential_energy())
     return energy, np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)

@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
 from mdxai.calculators.card import CalculatorError
 from mdxai.calculators.network_calculator import NetworkCalculator
@@ -18,8 +17,7 @@ class AseTwin:
     """A potential around an ASE calculator of its own.
 
     Args:
-        calculator: an ASE calculator that nobody else uses. Charges and magnetic moments that
-            MD sets on the atoms are not known to it.
+        calculator: an ASE calculator that nobody else uses.
         cutoff: of its interactions, Å; NaN where it is not known.
         n_layers: how many times information travels that far.
     """
@@ -37,7 +35,7 @@ class AseTwin:
         Raises:
             CalculatorError: with the calculator's own words, when it fails on this structure.
         """
-        atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+        atoms = frame.to_atoms(results=False)
         atoms.calc = self._calculator
         try:
             energy = float(atoms.get_potential_energy())

@@ -2,17 +2,27 @@
 
 from mdxai.engines.ase_engine import AseEngine
 from mdxai.engines.ase_state import RestartWarning
-from mdxai.engines.engine import Engine, EngineDescription, Restartable
+from mdxai.engines.engine import (
+    Branchable,
+    Engine,
+    EngineDescription,
+    Observable,
+    Restartable,
+    Seeded,
+)
 from mdxai.engines.trajectories import Conditions, Selection, Trajectory, TrajectoryError
 from mdxai.engines.trajectory_engine import TrajectoryEngine
 
 __all__ = [
     "AseEngine",
+    "Branchable",
     "Conditions",
     "Engine",
     "EngineDescription",
+    "Observable",
     "RestartWarning",
     "Restartable",
+    "Seeded",
     "Selection",
     "Trajectory",
     "TrajectoryEngine",

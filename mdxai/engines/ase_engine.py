@@ -20,7 +20,7 @@ from ase.md.verlet import VelocityVerlet
 
 from mdxai.engines.ase_state import put_atoms, put_state, restart_caveat_of, state_of
 from mdxai.engines.engine import EngineDescription
-from mdxai.frame import Frame
+from mdxai.frame import Frame, Thermostat
 
 LONGEST_TEXT = 200  # characters of what is said of a constraint
 
@@ -40,7 +40,7 @@ class AseEngine:
             )
         self._dynamics = dynamics
         self._thermometer = _thermometer(dynamics)
-        self._temperature_at_start = self.temperature()
+        self._temperature_at_start = self._thermometer()
         self._origin: tuple[int, float] | None = None  # step and time (fs) to count time from
 
     @property
@@ -50,7 +50,9 @@ class AseEngine:
     def frame(self) -> Frame:
         """Return the present instant."""
         dynamics = self._dynamics
-        return Frame.from_atoms(dynamics.atoms, step=dynamics.nsteps, time=self._time())
+        return Frame.from_atoms(
+            dynamics.atoms, step=dynamics.nsteps, time=self._time(), thermostat=self._thermostat()
+        )
 
     def _time(self) -> float:
         dynamics = self._dynamics
@@ -59,26 +61,21 @@ class AseEngine:
         step, time = self._origin
         return float(time + (dynamics.nsteps - step) * dynamics.dt / units.fs)
 
-    def temperature(self) -> float | None:
-        """Return the thermostat's temperature at this moment, K, or None without a thermostat."""
-        return self._thermometer()
+    def _thermostat(self) -> Thermostat | None:
+        """Return the thermostat as it is now.
 
-    def bath_energy(self) -> float | None:
-        """Return the energy that the thermostat holds, eV, less that at its start.
-
-        E_pot + E_kin + this is conserved. None without a thermostat, for one that does not count
-        the heat it gives, and for a Nosé–Hoover chain whose temperature was changed: its sum is
-        one of a constant temperature.
+        Its energy is None for one that does not count the heat it gives, and for a Nosé–Hoover
+        chain whose temperature was changed: the sum that it conserves holds at one temperature.
         """
+        temperature = self._thermometer()
+        if temperature is None:
+            return None
         dynamics = self._dynamics
         if isinstance(dynamics, Bussi):
-            return -float(dynamics.transferred_energy)
-        if (
-            type(dynamics) is NoseHooverChainNVT
-            and self.temperature() == self._temperature_at_start
-        ):
-            return float(dynamics._thermostat.get_thermostat_energy())
-        return None
+            return Thermostat(temperature, -float(dynamics.transferred_energy))
+        if type(dynamics) is NoseHooverChainNVT and temperature == self._temperature_at_start:
+            return Thermostat(temperature, float(dynamics._thermostat.get_thermostat_energy()))
+        return Thermostat(temperature)
 
     def seed(self) -> int | None:
         """Return what the thermostat's random generator was made from, where it is its own."""
@@ -87,11 +84,11 @@ class AseEngine:
         return entropy if isinstance(entropy, int) else None
 
     def stop(self) -> None:
-        """Let the run end after this step; its `run()` then returns False."""
+        """End the run after this step; its `run()` then returns False."""
         self._dynamics.max_steps = 0
 
     def every_step(self, look: Callable[[], None]) -> None:
-        """From now on call `look` after every step."""
+        """Call `look` after every step from now on."""
         self._dynamics.attach(look, interval=1)
 
     def state(self) -> dict[str, Any]:
@@ -119,8 +116,8 @@ class AseEngine:
         self._origin = None if origin is None else (origin[0], origin[1])
 
     def restart_from(self, state: Mapping[str, Any]) -> None:
-        """Start anew from the atoms, the step and the time of a state, and nothing else of it: with
-        the timestep, the bath and the random numbers that these dynamics were made with.
+        """Take atoms, step and time from a state, and nothing else: timestep, thermostat and random
+        numbers stay those that these dynamics were made with.
 
         Raises:
             StateError: for other atoms.
@@ -134,7 +131,7 @@ class AseEngine:
         return atoms.calc is not None and not atoms.calc.calculation_required(atoms, ["forces"])
 
     def restart_caveat(self) -> str | None:
-        """Return why a resumed run may differ from an uninterrupted one; None: not in one bit."""
+        """Return why a resumed run may differ from an uninterrupted one; None if no bit does."""
         return restart_caveat_of(self._dynamics)
 
     def describe(self) -> EngineDescription:
@@ -149,11 +146,11 @@ class AseEngine:
         return EngineDescription(
             name=name,
             timestep=timestep,
-            temperature=self.temperature(),
+            temperature=self._thermometer(),
             # Thermostats are subclasses of VelocityVerlet, so its own type is what counts.
             conserves_energy=type(self._dynamics) is VelocityVerlet,
             random_bath=isinstance(self._dynamics, Andersen | Langevin | LangevinBAOAB)
-            and self.temperature() is not None,
+            and self._thermometer() is not None,
             parameters=parameters | ({"constraints": held} if held else {}),
         )
 

@@ -1,8 +1,8 @@
-"""What mdxai asks of an engine: frames, what they come from, and to be stopped."""
+"""What mdxai asks of an engine: frames, where they come from, and a way to stop it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,12 +11,18 @@ from mdxai.frame import Frame
 
 @dataclass(frozen=True, slots=True)
 class EngineDescription:
-    """name: class of the dynamics. timestep: fs. temperature: of the thermostat, K, or None.
-    conserves_energy: whether nothing but the forces changes the velocities. random_bath: whether a
-    thermostat pushes each atom at random. parameters: what else the engine states about itself, in
-    its own units. missing: what its frames cannot tell, with the reason: "velocities", "forces",
-    "energy", "steps" (frames are further apart than one) or "ensemble" (nobody knows which
-    thermostat there was).
+    """What an engine is and what it simulates.
+
+    Attributes:
+        name: class of the dynamics.
+        timestep: fs.
+        temperature: of the thermostat, K; None without one.
+        conserves_energy: whether nothing but the forces changes the velocities.
+        random_bath: whether a thermostat pushes each atom at random.
+        parameters: what else the engine states about itself, in its own units.
+        missing: what its frames cannot tell, with the reason: "velocities", "forces", "energy",
+            "steps" (frames are more than one step apart) or "ensemble" (it is not known which
+            thermostat there was).
     """
 
     name: str
@@ -38,15 +44,7 @@ class Engine(Protocol):
         ...
 
     def frame(self) -> Frame:
-        """Return the present instant."""
-        ...
-
-    def temperature(self) -> float | None:
-        """Return the thermostat's temperature at this moment, K, or None without a thermostat."""
-        ...
-
-    def bath_energy(self) -> float | None:
-        """Return the energy that the thermostat holds, eV, less that at its start, if known."""
+        """Return the present instant, with the thermostat as it is now."""
         ...
 
     def describe(self) -> EngineDescription:
@@ -60,11 +58,11 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Restartable(Protocol):
-    """An engine that can go on where another one of the same making was."""
+    """An engine that can go on where another one, made in the same way, was stopped."""
 
     def state(self) -> dict[str, Any]:
-        """Return what it needs to go on after this step: nested mappings with string keys, lists,
-        plain values and NumPy arrays.
+        """Return what it needs to go on after this step, in a form that `encode` of
+        `mdxai.serialization` can store.
         """
         ...
 
@@ -77,11 +75,44 @@ class Restartable(Protocol):
         ...
 
     def between_steps(self) -> bool:
-        """Return whether it is between two steps, with forces that belong to the positions, and not
-        in the middle of one that failed.
+        """Return whether it is between two steps, with forces that belong to the positions, rather
+        than in the middle of a step that failed.
         """
         ...
 
     def restart_caveat(self) -> str | None:
-        """Return why a resumed run may differ from an uninterrupted one; None: not in one bit."""
+        """Return why a resumed run may differ from an uninterrupted one; None if no bit does."""
+        ...
+
+
+@runtime_checkable
+class Branchable(Restartable, Protocol):
+    """An engine that can start anew, with its own timestep and random numbers, from where another
+    one was: what a rollback needs.
+    """
+
+    def restart_from(self, state: Mapping[str, Any]) -> None:
+        """Take atoms, step and time from a state, and nothing else.
+
+        Raises:
+            StateError: for other atoms.
+        """
+        ...
+
+
+@runtime_checkable
+class Observable(Protocol):
+    """An engine that can also show the steps between monitored frames."""
+
+    def every_step(self, look: Callable[[], None]) -> None:
+        """Call `look` after every step from now on."""
+        ...
+
+
+@runtime_checkable
+class Seeded(Protocol):
+    """An engine whose random numbers come from a seed."""
+
+    def seed(self) -> int | None:
+        """Return the seed; None where it is not known."""
         ...

@@ -25,7 +25,7 @@ from schnetpack.md.simulation_hooks import (
 
 from mdxai.engines.engine import EngineDescription
 from mdxai.engines.schnetpack_calculator import ReplicaCalculator
-from mdxai.frame import DENSE_LIMIT, Floats, Frame
+from mdxai.frame import DENSE_LIMIT, Floats, Frame, Thermostat
 from mdxai.serialization import StateError
 
 ONLY_WATCH = (BasicTensorboardLogger, Checkpoint, FileLogger, WrapPositions)
@@ -49,8 +49,8 @@ class ReplicaReader:
         if simulator.integrator.ring_polymer:
             raise ValueError(
                 f"{type(simulator.integrator).__name__} couples the replicas by springs: they are "
-                "beads of one ring polymer, and the principles that mdxai checks hold for independent "
-                "replicas; use schnetpack's VelocityVerlet"
+                "beads of one ring polymer, and the principles that mdxai checks hold for "
+                "independent replicas; use schnetpack's VelocityVerlet"
             )
         self.simulator = simulator
         self._watching = watching
@@ -81,6 +81,12 @@ class ReplicaReader:
     def thermostats(self) -> list[Any]:
         """The hooks that hold a temperature."""
         return [h for h in self.simulator.simulator_hooks if hasattr(h, "temperature_bath")]
+
+    @property
+    def thermostat(self) -> Thermostat | None:
+        """The thermostat as it is now; schnetpack's do not count the heat that they give."""
+        hooks = self.thermostats
+        return Thermostat(float(hooks[0].temperature_bath)) if hooks else None
 
     def conserves_energy(self) -> bool:
         """Return whether nothing but the forces changes the velocities, as far as is known."""
@@ -114,10 +120,12 @@ class ReplicaReader:
         velocities = momenta * (ase_units.fs / self._masses[:, None])
         forces = _float64(system.forces) * (energy_unit / length)
         energies = np.full((len(positions), self.n_molecules), np.nan)
-        if getattr(simulator.calculator, "energy_key", None) is not None:
+        has_energy = getattr(simulator.calculator, "energy_key", None) is not None
+        absent = frozenset[str]() if has_energy else frozenset({"energy"})
+        if has_energy:
             energies = _float64(system.energy)[..., 0] * energy_unit
         cells, pbc = _float64(system.cells) * length, system.pbc[0].cpu().numpy().astype(bool)
-        time = step * self.timestep
+        time, thermostat = step * self.timestep, self.thermostat
         frames = []
         for k in range(len(self)):
             replica, mine = self.atoms_of(k)
@@ -134,6 +142,8 @@ class ReplicaReader:
                     energy=float(energies[replica, m]),
                     cell=cells[replica, m],
                     pbc=pbc[m],
+                    thermostat=thermostat,
+                    absent=absent,
                 )
             )
         return frames
@@ -159,14 +169,6 @@ class SchNetPackEngine:
     def frame(self) -> Frame:
         """Return the present instant; between steps, as the simulator counts them."""
         return self._reader.frames(int(self._reader.simulator.step))[self._index]
-
-    def temperature(self) -> float | None:
-        """Return the thermostat's temperature, K, or None without a thermostat."""
-        thermostats = self._reader.thermostats
-        return float(thermostats[0].temperature_bath) if thermostats else None
-
-    def bath_energy(self) -> None:
-        """Return None: schnetpack's thermostats do not count the heat they give."""
 
     def stop(self) -> None:
         """Ask for the end of the simulation of all replicas; a ReplicaMonitor sees to it."""
@@ -213,7 +215,7 @@ class SchNetPackEngine:
         return EngineDescription(
             name=type(reader.simulator.integrator).__name__,
             timestep=reader.timestep,
-            temperature=self.temperature(),
+            temperature=None if reader.thermostat is None else reader.thermostat.temperature,
             conserves_energy=reader.conserves_energy(),
             random_bath=any(isinstance(t, LangevinThermostat | GLEThermostat) for t in thermostats),
             parameters=parameters,

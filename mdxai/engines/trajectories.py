@@ -14,9 +14,8 @@ from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from ase.io.trajectory import Trajectory as AseTrajectory
 
-from mdxai.frame import Frame
+from mdxai.frame import QUANTITIES, Frame
 
-QUANTITIES = ("velocities", "forces", "energy")
 LONGEST_STEP = 2.0  # fs; no integrator of molecules with free hydrogen takes longer steps
 
 
@@ -87,7 +86,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Frames to follow, once through. What a frame lacks is NaN.
+    """Frames to follow, once through.
 
     source: what was opened. frames: an iterator. n_frames: how many, where that is known.
     counts_steps: whether a frame's step is that of the MD rather than its number in the file.
@@ -208,15 +207,14 @@ def from_atoms(images: Iterable[Atoms | Frame], selection: Selection) -> Traject
 
 
 def _frame(atoms: Atoms, step: int, time: float) -> Frame:
+    """Return an image of a file, whose atoms without momenta are not at rest but unknown."""
     frame = Frame.from_atoms(atoms, step=step, time=time)
-    if atoms.has("momenta"):
-        return frame
-    return replace(frame, velocities=np.full_like(frame.positions, np.nan))
+    return frame if atoms.has("momenta") else frame.without("velocities")
 
 
 def held(frame: Frame) -> frozenset[str]:
-    """Return which of velocities, forces and energy a frame holds: not all of it is NaN."""
-    return frozenset(name for name in QUANTITIES if not np.isnan(getattr(frame, name)).all())
+    """Return which of velocities, forces and energy a frame holds."""
+    return frozenset(QUANTITIES) - frame.absent
 
 
 def checked(frames: Iterable[Frame], selection: Selection) -> Iterator[Frame]:
@@ -227,14 +225,8 @@ def checked(frames: Iterable[Frame], selection: Selection) -> Iterator[Frame]:
             that lack what the first one has.
     """
     first = last = None
-    lost = {name: np.nan for name in selection.without if name == "energy"}
-    for frame in frames:
-        absent = {
-            name: np.full_like(frame.positions, np.nan)
-            for name in selection.without
-            if name != "energy"
-        }
-        frame = replace(frame, **lost, **absent)  # type: ignore[arg-type]  # noqa: PLW2901
+    for found in frames:
+        frame = found.without(*selection.without)
         if first is None or last is None:
             first = last = frame
         elif _repeats(last, frame):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
 from mdxai.engines.engine import EngineDescription
 from mdxai.engines.trajectories import LONGEST_STEP, Conditions, Trajectory, TrajectoryError, held
-from mdxai.frame import Frame
+from mdxai.frame import Frame, Thermostat
 
 
 class TrajectoryEngine:
     """Hands out the frames of a trajectory one after the other.
 
-    It says what the trajectory cannot tell: principles that need velocities, single steps or the kind of
-    thermostat are then not checked, with that as the reason.
+    It says what the trajectory cannot tell: principles that need velocities, single steps or the
+    kind of thermostat are then not checked, with that as the reason.
 
     Args:
         trajectory: what to follow; two frames are read ahead.
@@ -55,8 +56,8 @@ class TrajectoryEngine:
                 "the trajectory does not say which thermostat it was made with; state it "
                 "(temperature= and ensemble=, --temperature and --ensemble)"
             )
-        self.frames: Iterator[Frame] = chain(head, trajectory.frames)
-        self.first = self._now = head[0]
+        self.frames: Iterator[Frame] = map(self._with_thermostat, chain(head, trajectory.frames))
+        self.first = self._now = self._with_thermostat(head[0])
         self.stopped = False
 
     @property
@@ -71,16 +72,14 @@ class TrajectoryEngine:
         """Return the present instant."""
         return self._now
 
-    def temperature(self) -> float | None:
-        """Return the temperature of the thermostat, K, where it is stated."""
-        return self._conditions.temperature
-
-    def bath_energy(self) -> float | None:
-        """Return None: no trajectory tells what its thermostat held."""
-        return None
+    def _with_thermostat(self, frame: Frame) -> Frame:
+        """Return a frame with the thermostat that is stated; how much heat it gave, nobody says."""
+        temperature = self._conditions.temperature
+        thermostat = None if temperature is None else Thermostat(temperature)
+        return frame if thermostat == frame.thermostat else replace(frame, thermostat=thermostat)
 
     def stop(self) -> None:
-        """Let the replay end after this frame."""
+        """End the replay after this frame."""
         self.stopped = True
 
     def describe(self) -> EngineDescription:

@@ -152,7 +152,7 @@ class FrameMaker:
         self._energies = _ENERGIES.get(str(reader.format))
 
     def frame(self, ts: Any, selection: Selection | None = None) -> Frame:
-        """Return a timestep as a frame; what it lacks is NaN.
+        """Return a timestep as a frame; what it lacks is absent.
 
         Raises:
             TrajectoryError: when nothing tells the time.
@@ -162,6 +162,10 @@ class FrameMaker:
         selection = selection or Selection(timestep=None if self._knows_time else 1.0)
         step, time = selection.instant(ts.frame, None if step is None else int(step), time)
         periodic = ts.dimensions is not None and bool(np.all(ts.dimensions[:3] > 0))
+        energy = self._energy(ts)
+        absent = {name for name in ("velocities", "forces") if not getattr(ts, f"has_{name}")}
+        if energy is None:
+            absent.add("energy")
         return Frame(
             step=step,
             time=time,
@@ -170,9 +174,10 @@ class FrameMaker:
             positions=ts.positions[self._indices].astype(np.float64),
             velocities=self._vectors(ts, "velocities") / FS_PER_PS,
             forces=self._vectors(ts, "forces") * KJ_PER_MOL,
-            energy=self._energy(ts),
+            energy=np.nan if energy is None else energy,
             cell=_cell(ts) if periodic else np.zeros((3, 3)),
             pbc=np.full(3, periodic),
+            absent=frozenset(absent),
         )
 
     def _vectors(self, ts: Any, name: str) -> Floats:
@@ -181,9 +186,10 @@ class FrameMaker:
         vectors: Floats = getattr(ts, name)[self._indices].astype(np.float64)
         return vectors
 
-    def _energy(self, ts: Any) -> float:
+    def _energy(self, ts: Any) -> float | None:
         name, unit = self._energies or ("", 1.0)
-        return float(ts.data.get(name, np.nan)) * unit
+        found = ts.data.get(name)
+        return None if found is None else float(found) * unit
 
 
 # Which readers give the potential energy, under which name, in units of eV.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 
@@ -140,8 +140,18 @@ class MonitorOptions:
         self._set("early_warning", load_calibration(self.early_warning, self.alarms_per_ns))
 
     @property
+    def limits(self) -> tuple[Threshold, ...]:
+        """The thresholds, read from their file where one was given."""
+        return cast(tuple[Threshold, ...], self.thresholds)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration of early warnings, read from its file where one was given."""
+        return cast(Calibration | None, self.early_warning)
+
+    @property
     def acts(self) -> bool:
-        """Whether something is to happen the moment that the run becomes unstable or is warned of."""
+        """Whether an instability or a warning calls for more than a message."""
         silent = ("ignore", "warn")
         return self.on_unstable not in silent or self.on_warning not in silent
 

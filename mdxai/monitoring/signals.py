@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted, and delivered to whoever handled them before."""
+"""Signals that ask a run to stop: noted, then passed on to whoever handled them before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNALS = tuple(
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle the signals by `handler` for a while; outside the main thread nothing changes."""
+    """Have `handler` handle the signals for a while; outside the main thread, change nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -28,7 +28,7 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
             signal.signal(number, old)
 
 
-class Interruption:
+class StopSignal:
     """Notes SIGTERM and SIGUSR1 from `catch` to `release`, so that a run can end between steps.
 
     Outside the main thread it catches nothing: Python allows no handlers there.
@@ -44,18 +44,18 @@ class Interruption:
         return None if self._number is None else signal.Signals(self._number).name
 
     def catch(self) -> None:
-        """Take the signals over, once."""
+        """Take the signals over; a second call changes nothing."""
         if self._before or threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
-            if signal.getsignal(number) is not None:  # handlers that C code set cannot be put back
+            if signal.getsignal(number) is not None:  # handlers set by C code cannot be put back
                 self._before[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._number = number
 
     def release(self) -> None:
-        """Put the handlers of before back, and give them the signal that came, if one did."""
+        """Put the earlier handlers back, and pass on the signal that came, if one did."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         caught = bool(self._before)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mdxai.calculators import Card
+from mdxai.engines import EngineDescription
 from mdxai.frame import Frame
 from mdxai.principles.allowed_reactions import AllowedBonds
 from mdxai.principles.explanation.body_order import BodyOrderDrift, BodyOrders
@@ -33,6 +34,7 @@ from mdxai.principles.motion.energy import (
     EnergyDrift,
     EnergyJump,
     StepDefect,
+    heat_of,
 )
 from mdxai.principles.motion.equipartition import (
     ElementTemperature,
@@ -48,7 +50,7 @@ from mdxai.principles.principle import Principle, PrincipleUnavailable
 
 Makers = dict[str, Callable[[], Principle]]
 
-# What a principle needs of frames; a trajectory may lack it, or not say.
+# What a principle needs of a frame, which may lack it; "ensemble": the kind of thermostat is known.
 _MOVES = ("velocities", "ensemble")
 NEEDS: dict[str, tuple[str, ...]] = {
     Temperature.name: _MOVES,
@@ -63,6 +65,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
     ForceSpike.name: ("forces",),
     ForceBeyondTraining.name: ("forces",),
 }
+# The same for those of energy: what else these need depends on how the run counts energy.
+_NEEDS_OF_FRAME: dict[str, frozenset[str]] = {
+    **{name: frozenset(needs) for name, needs in NEEDS.items()},
+    EnergyConservation.name: frozenset({"energy"}),
+    EnergyDrift.name: frozenset({"energy"}),
+    EnergyJump.name: frozenset({"energy", "forces"}),
+}
 
 EXPLANATION = tuple(
     principle.name
@@ -73,41 +82,41 @@ EXPLANATION = tuple(
 )  # fmt: skip
 
 
-def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
+NO_DYNAMICS = EngineDescription("", np.nan, None, conserves_energy=False)
+
+
+def is_measurable(principle: str, frame: Frame) -> bool:
+    """Return whether a frame holds what a principle, given by name, is measured from."""
+    return not frame.absent or frame.absent.isdisjoint(_NEEDS_OF_FRAME.get(principle, ()))
+
+
+def principles_for(
     first: Frame,
     card: Card | None = None,
+    dynamics: EngineDescription = NO_DYNAMICS,
     *,
-    bath: Callable[[], float | None] = lambda: None,
-    conserves_energy: bool = False,
-    bath_energy: Callable[[], float | None] = lambda: None,
-    random_bath: bool = False,
     reference: Sequence[Frame] = (),
     expected: Sequence[str] = (),
-    missing: Mapping[str, str] | None = None,
 ) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles that can be checked from `first` on, and why the others cannot.
 
     Args:
         first: first frame of the run.
         card: of the calculator, where it has one.
-        bath: gives the temperature of the thermostat, K; None without one.
-        conserves_energy: whether nothing but the forces changes the velocities.
-        bath_energy: gives the energy that the thermostat holds, eV; None where it is not known.
-        random_bath: whether the thermostat pushes each atom at random.
+        dynamics: what moves the atoms, and what its frames cannot tell.
         reference: frames of a sound trajectory; bond lengths and distances are compared with these
             rather than with the start of the run.
         expected: bonds that may break and form, such as "C1-O2" or "O-H".
-        missing: what the frames cannot tell (see `EngineDescription`), with reasons.
 
     Raises:
         AllowedReactionError: for a pattern that makes no sense.
     """
-    missing = missing or {}
+    missing = dynamics.missing
     makers = {
         **_structure(first, card, reference, AllowedBonds(expected, first)),
-        **_forces(first, card, missing),
-        **_momentum(first, conserves_energy),
-        **_equipartition(first, bath, random_bath),
+        **_forces(card),
+        **_momentum(first, dynamics.conserves_energy),
+        **_equipartition(first, dynamics.random_bath),
     }
     lacking = {
         principle: missing[what]
@@ -116,7 +125,7 @@ def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
         if what in missing
     }
     principles, unavailable = _made({k: v for k, v in makers.items() if k not in lacking})
-    energy, reasons = _energy(first, conserves_energy, bath_energy, missing)
+    energy, reasons = _energy(first, dynamics)
     principles += energy
     return principles, lacking | unavailable | reasons | _partly_unavailable(principles, card)
 
@@ -184,11 +193,9 @@ def _structure(
     }
 
 
-def _forces(first: Frame, card: Card | None, missing: Mapping[str, str]) -> Makers:
-    without = not np.isfinite(first.energy) and np.isfinite(first.forces).all()
-    has_energy = not (without or "energy" in missing)
+def _forces(card: Card | None) -> Makers:
     return {
-        NonFinite.name: lambda: NonFinite(has_energy=has_energy, absent=tuple(missing)),
+        NonFinite.name: NonFinite,
         ForceSpike.name: ForceSpike,
         ForceBeyondTraining.name: lambda: ForceBeyondTraining(card.forces_max if card else None),
     }
@@ -203,24 +210,22 @@ def _momentum(first: Frame, conserves_energy: bool) -> Makers:
     }
 
 
-def _equipartition(first: Frame, bath: Callable[[], float | None], random_bath: bool) -> Makers:
+def _equipartition(first: Frame, random_bath: bool) -> Makers:
     return {
-        Temperature.name: lambda: Temperature(bath, first),
-        KineticSpread.name: lambda: KineticSpread(bath, first),
-        FlyingIceCube.name: lambda: FlyingIceCube(first, bath),
+        Temperature.name: lambda: Temperature(first),
+        KineticSpread.name: lambda: KineticSpread(first),
+        FlyingIceCube.name: lambda: FlyingIceCube(first),
         ModeTemperature.name: lambda: ModeTemperature(first, random_bath=random_bath),
         ElementTemperature.name: lambda: ElementTemperature(first, random_bath=random_bath),
     }
 
 
 def _energy(
-    first: Frame,
-    conserves_energy: bool,
-    bath_energy: Callable[[], float | None],
-    missing: Mapping[str, str],
+    first: Frame, dynamics: EngineDescription
 ) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles of energy; the sum of what single steps create needs every step."""
-    counts_heat = conserves_energy or bath_energy() is not None
+    missing = dynamics.missing
+    counts_heat = dynamics.conserves_energy or heat_of(first) is not None
     sums = ("energy", "velocities") if counts_heat else ("energy", "forces", "steps")
     lacking = {
         EnergyConservation.name: sums,
@@ -236,9 +241,7 @@ def _energy(
         defect = StepDefect(first)
     except PrincipleUnavailable as reason:
         return [], dict.fromkeys(lacking, str(reason)) | reasons
-    conserved = ConservedEnergy(
-        defect, first, thermostatted=not conserves_energy, bath_energy=bath_energy
-    )
+    conserved = ConservedEnergy(defect, first, thermostatted=not dynamics.conserves_energy)
     principles: list[Principle] = [
         EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect),
     ]  # fmt: skip

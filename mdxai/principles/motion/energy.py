@@ -1,9 +1,8 @@
-"""Principles of energy: none appears from nowhere, neither slowly nor in a single step."""
+"""Principles of energy: it is conserved, over the run and in every single step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from ase.geometry import complete_cell
@@ -30,7 +29,7 @@ class StepDefect:
     """
 
     def __init__(self, first: Frame) -> None:
-        if not np.isfinite(first.energy):
+        if not first.has_energy:
             raise PrincipleUnavailable("the calculator gives MD no energy to count from")
         self._last = first
         self._defect: float | None = 0.0
@@ -61,6 +60,11 @@ class StepDefect:
         return work
 
 
+def heat_of(frame: Frame) -> float | None:
+    """Return the energy that the thermostat holds, eV; None where it does not count it."""
+    return None if frame.thermostat is None else frame.thermostat.energy
+
+
 class ConservedEnergy:
     """What should stay constant, eV, less its value at the start.
 
@@ -71,7 +75,7 @@ class ConservedEnergy:
     Args:
         defect: of single steps; shared.
         thermostatted: whether anything but the forces changes the velocities.
-        bath_energy: energy of the thermostat, eV; None where it does not know.
+        first: frame to start from.
     """
 
     def __init__(
@@ -80,19 +84,17 @@ class ConservedEnergy:
         first: Frame,
         *,
         thermostatted: bool,
-        bath_energy: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._defect = defect
-        self._bath_energy = bath_energy
-        self._counts_heat = not thermostatted or bath_energy() is not None
+        self._counts_heat = not thermostatted or heat_of(first) is not None
         self._thermostatted = thermostatted
         self._last = first
         self._value: float | None = 0.0
         self._start = self._total(first) or 0.0
 
     def _total(self, frame: Frame) -> float | None:
-        bath = self._bath_energy() if self._thermostatted else 0.0
-        return None if bath is None else frame.energy + frame_quantities(frame).kinetic + bath
+        heat = heat_of(frame) if self._thermostatted else 0.0
+        return None if heat is None else frame.energy + frame_quantities(frame).kinetic + heat
 
     def of(self, frame: Frame) -> float | None:
         """Return its change since the start; None where it is not known."""

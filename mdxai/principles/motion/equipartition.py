@@ -1,14 +1,13 @@
-"""Principles of equipartition: kinetic energy as a thermostat, and as every kind of motion, should have.
+"""Principles of equipartition: the kinetic energy is that of the thermostat, and evenly spread.
 
-Averages are compared with care: what counts is how far an average is from its expectation *at
-least*, five standard errors on the safe side. So few or correlated samples raise no alarm, and in a
-long run a small bias (of the timestep, say) stays a small number.
+An average deviates by its distance from the expected value less five standard errors. So few or
+correlated samples raise no alarm, and in a long run a small bias (of the timestep, say) stays a
+small number.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -25,19 +24,19 @@ STRETCH = 200.0  # fs; the shortest of 64 stretches that averages are made of
 LOOK = 5.0  # fs between frames that all but the temperature are taken from
 ERRORS = 5.0  # standard errors that an average may be off
 FROZEN = 1e-8  # of the kinetic energy: motion that a thermostat keeps out altogether
-NO_BATH = "no thermostat sets a temperature; without one the energy is checked instead"
+NO_THERMOSTAT = "no thermostat sets a temperature; without one the energy is checked instead"
 
 
 class Temperature:
-    """How many standard deviations the kinetic energy lies above that of the bath.
+    """How many standard deviations the kinetic energy lies above that of the thermostat.
 
-    In the canonical ensemble 2 E_kin/(k_B T₀) follows χ² with f degrees of freedom: mean f,
-    variance 2f. The deviation is (T/T₀ − 1)/√(2/f), 0 when colder. A bath colder than 300 K counts
-    as 300 K: there, what a strained start sets free exceeds the heat of the bath without any fault.
+    In the canonical ensemble at T₀, 2 E_kin/(k_B T₀) follows χ² with f degrees of freedom: mean f,
+    variance 2f. The deviation is (T/T₀ − 1)/√(2/f), 0 when colder. A thermostat below 300 K counts
+    as one of 300 K: there, a strained start releases more heat than it holds without any fault.
     The atom named is the one with the most kinetic energy.
 
     Args:
-        bath: gives the thermostat's temperature T₀, K, at this moment; None without a thermostat.
+        first: a frame of the run.
 
     Raises:
         PrincipleUnavailable: without a thermostat, or when every atom is fixed.
@@ -48,15 +47,11 @@ class Temperature:
     cost: Cost = "free"
     COLDEST = 300.0  # K
 
-    def __init__(self, bath: Callable[[], float | None], first: Frame) -> None:
-        if bath() is None:
-            raise PrincipleUnavailable(NO_BATH)
-        if first.degrees_of_freedom <= 0:
-            raise PrincipleUnavailable("no atom is free to move")
-        self._bath = bath
+    def __init__(self, first: Frame) -> None:
+        _require_thermostat(first)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        target = max(self._bath() or 0.0, self.COLDEST)
+        target = max(_target(frame), self.COLDEST)
         seen = frame_quantities(frame)
         sigma = math.sqrt(2 / frame.degrees_of_freedom)
         excess = (seen.temperature / target - 1) / sigma
@@ -66,13 +61,13 @@ class Temperature:
 class KineticSpread:
     """Whether the kinetic energy fluctuates as in the canonical ensemble.
 
-    u = 2 E_kin/(f k_B T₀) has mean 1 and variance 2/f there. The deviation is the larger relative
-    one of the two over the run, less five standard errors, which batch means
-    estimate (Flegal, Haran and Jones 2008, Stat. Sci. 23, 250). Motion of the centre of mass that
-    the bath never excites is no degree of freedom. Starts anew when T₀ changes.
+    u = 2 E_kin/(f k_B T₀) has mean 1 and variance 2/f there. The deviation is the larger of the two
+    relative errors over the run, less five standard errors estimated from batch means (Flegal,
+    Haran and Jones 2008, Stat. Sci. 23, 250). Motion of the centre of mass that the thermostat
+    never excites does not count as a degree of freedom. The averages start again when T₀ changes.
 
     Args:
-        bath: gives the thermostat's temperature T₀, K, at this moment; None without a thermostat.
+        first: a frame of the run.
 
     Raises:
         PrincipleUnavailable: without a thermostat, or when every atom is fixed.
@@ -82,12 +77,8 @@ class KineticSpread:
     unit = "relative"
     cost: Cost = "free"
 
-    def __init__(self, bath: Callable[[], float | None], first: Frame) -> None:
-        if bath() is None:
-            raise PrincipleUnavailable(NO_BATH)
-        if first.degrees_of_freedom <= 0:
-            raise PrincipleUnavailable("no atom is free to move")
-        self._bath = bath
+    def __init__(self, first: Frame) -> None:
+        _require_thermostat(first)
         self._target: float | None = None
         self._look = Every(LOOK)
         self._found: Deviation | None = None
@@ -95,8 +86,8 @@ class KineticSpread:
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
         if not self._look.due(frame.time):
             return self._found
-        target = self._bath()
-        if not target or not target > 0:
+        target = _target(frame)
+        if not target > 0:
             return None
         kinetic = frame_quantities(frame).kinetic
         if not math.isfinite(kinetic):
@@ -126,19 +117,29 @@ class KineticSpread:
         return free - 3 if still and free > 3 else free
 
 
+def _target(frame: Frame) -> float:
+    """Return the temperature of the thermostat at this instant, K; 0 without one."""
+    return 0.0 if frame.thermostat is None else frame.thermostat.temperature
+
+
+def _require_thermostat(first: Frame) -> None:
+    if first.thermostat is None:
+        raise PrincipleUnavailable(NO_THERMOSTAT)
+    if first.degrees_of_freedom <= 0:
+        raise PrincipleUnavailable("no atom is free to move")
+
+
 class FlyingIceCube:
     """Whether a system flies and spins as a whole instead of vibrating.
 
     Thermostats that rescale velocities, and forces that do not add up to zero, may pump kinetic
     energy into the motion of the whole (Harvey, Tan and Cheatham 1998, J. Comput. Chem. 19, 726).
     In equilibrium the share of n such degrees of freedom among f is distributed as
-    Beta(n/2, (f − n)/2), n = 3 + 3 (isolated; 5 when linear) or 3 (periodic). The deviation is the
-    normal quantile of that share: above it a canonical frame lies as rarely as a normal number
-    above so many σ; 0 below the median.
+    Beta(n/2, (f − n)/2), n = 3 + 3 (isolated; 5 when linear) or 3 (periodic). The deviation, in σ,
+    is the normal quantile with the same probability of being exceeded; 0 below the median.
 
     Args:
-        first: a frame of the system.
-        bath: gives the thermostat's temperature; None without a thermostat.
+        first: a frame of the run.
 
     Raises:
         PrincipleUnavailable: without a thermostat, with constraints, without internal motion.
@@ -149,8 +150,8 @@ class FlyingIceCube:
     cost: Cost = "free"
     MOST = 30.0  # σ, of a system that does not vibrate at all
 
-    def __init__(self, first: Frame, bath: Callable[[], float | None]) -> None:
-        if bath() is None:
+    def __init__(self, first: Frame) -> None:
+        if first.thermostat is None:
             raise PrincipleUnavailable(
                 "without a thermostat momentum is conserved, and that is checked instead"
             )

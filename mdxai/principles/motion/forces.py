@@ -1,9 +1,8 @@
-"""Principles of forces and of numbers at large: finite, without spikes, within what training has seen."""
+"""Principles of forces: finite numbers, no spikes, nothing larger than in training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
 import numpy as np
 
@@ -17,30 +16,27 @@ from mdxai.principles.running_statistics import RunningMedian
 class NonFinite:
     """Number of NaN or infinite values among time, energy, positions, velocities and forces.
 
-    Args:
-        has_energy: whether the calculator provides energies; a missing one does not count.
-        absent: of "velocities" and "forces", what the frames never hold; it does not count.
+    What a frame does not hold is absent rather than NaN, and does not count.
     """
 
     name = "non_finite"
     unit = "values"
     cost: Cost = "free"
 
-    def __init__(self, *, has_energy: bool = True, absent: Collection[str] = ()) -> None:
-        self._has_energy = has_energy
-        self._names = [n for n in ("positions", "velocities", "forces") if n not in absent]
+    def __init__(self) -> None:
         self._sound = Deviation(self.name, self.unit, 0.0)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        scalars = frame.time + (frame.energy if self._has_energy else 0.0)
+        scalars = frame.time + (frame.energy if frame.has_energy else 0.0)
         # Sums are finite when all are, save for an overflow, which the count then settles.
         if math.isfinite(scalars) and frame_quantities(frame).finite:
             return self._sound
-        arrays = [getattr(frame, name) for name in self._names]
+        vectors = {"velocities": frame.velocities, "forces": frame.forces}
+        arrays = [frame.positions, *(v for name, v in vectors.items() if name not in frame.absent)]
         bad = sum(~np.isfinite(array).all(axis=1) for array in arrays)
         count = sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays)
         count += not np.isfinite(frame.time)
-        count += self._has_energy and not np.isfinite(frame.energy)
+        count += frame.has_energy and not np.isfinite(frame.energy)
         return Deviation(self.name, self.unit, float(count), tuple(np.flatnonzero(bad).tolist()))
 
 

@@ -114,9 +114,7 @@ def generator(frame: Frame) -> np.random.Generator:
 
 def moved(frame: Frame, positions: Floats) -> Frame:
     """Return the frame with other positions (n_atoms, 3), Å; its energy and forces are gone."""
-    return replace(
-        frame, positions=positions, energy=np.nan, forces=np.full_like(positions, np.nan)
-    )
+    return replace(frame, positions=positions).without("energy", "forces")
 
 
 def configuration(
@@ -129,6 +127,7 @@ def configuration(
         np.array(positions, dtype=np.float64), np.zeros_like(nothing), nothing, np.nan,
         np.zeros((3, 3)) if cell is None else np.array(cell, dtype=np.float64),
         np.array(np.broadcast_to(np.asarray(pbc, dtype=bool), 3)),
+        absent=frozenset({"energy", "forces"}),
     )  # fmt: skip
 
 

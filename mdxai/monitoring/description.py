@@ -1,0 +1,86 @@
+"""What run.toml says of a run: the same where a run may be resumed."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from mdxai.engines import Engine, Restartable, Seeded
+from mdxai.frame import Frame
+from mdxai.monitoring.options import MonitorOptions
+from mdxai.monitoring.setup import MonitorSetup
+
+# Of every number in a run directory whose name does not say it.
+UNITS = {
+    "length": "Å", "time": "fs", "energy": "eV", "force": "eV/Å", "velocity": "Å/fs", "mass": "amu",
+    "temperature": "K", "engine.parameters": "those of the engine itself",
+}  # fmt: skip
+
+
+def describe_run(engine: Engine, setup: MonitorSetup, options: MonitorOptions) -> dict[str, Any]:
+    """Return what run.toml says of a run."""
+    first, calibration = setup.first, options.calibration
+    caveat = engine.restart_caveat() if isinstance(engine, Restartable) else None
+    card = getattr(engine.calculator, "card", None)
+    seed = engine.seed() if isinstance(engine, Seeded) else None
+    return {
+        "units": UNITS,
+        "calculator": describe_calculator(engine.calculator),
+        "card": None if card is None else asdict(card),
+        "seed": None if seed is None else str(seed),  # of up to 128 bits
+        "engine": asdict(engine.describe()),
+        "system": describe_system(first) | {"cell_ang": first.cell.tolist()},
+        "parameters": {
+            "attribute_every": options.attribute_every,
+            "gamma": options.gamma,
+            "probe_every": options.probe_every,
+            "allowed_reactions": list(options.allowed_reactions),
+            "max_overhead": options.max_overhead,
+            "early_warning": None if calibration is None else calibration.summary(),
+        },
+        "thresholds": {t.principle: asdict(t) for t in setup.thresholds},
+        "unavailable": dict(setup.unavailable),
+        "restart": caveat or "exact",
+        "context": {"command": shlex.join(sys.argv), **options.context},
+    }
+
+
+def describe_system(frame: Frame) -> dict[str, Any]:
+    """Return what run.toml says of a system and stays the same throughout a run."""
+    return {
+        "numbers": frame.numbers.tolist(),
+        "masses_amu": frame.masses.tolist(),
+        "pbc": frame.pbc.tolist(),
+        "n_constrained": frame.n_constrained,
+    }
+
+
+def describe_calculator(calculator: Any) -> dict[str, Any]:
+    """Return what run.toml says of a calculator: what must be the same when a run is resumed."""
+    card = getattr(calculator, "card", None)
+    if card is None:
+        stated = dict(getattr(calculator, "parameters", None) or {})
+        plain = {k: v for k, v in stated.items() if isinstance(v, bool | int | float | str)}
+        name = str(getattr(calculator, "name", type(calculator).__name__))
+        return {"name": name} | ({"parameters": plain} if plain else {})
+    return {
+        "name": card.name,
+        "weights_sha256": card.weights_sha256,
+        **_evaluation(calculator),
+        "network": dict(card.network),
+        "distances": {pair: list(span) for pair, span in card.distances.items()},
+    }
+
+
+def _evaluation(calculator: Any) -> dict[str, Any]:
+    """Return what the rounding of a network's sums depends on."""
+    potential = getattr(calculator, "potential", None)
+    if potential is None:
+        return {}
+    return {
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        "device": str(potential.device.type),
+        "compiled": bool(potential.compile),
+    }

@@ -1,0 +1,135 @@
+"""What a monitored run leaves on disk, or nothing where no record is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mdxai.attribution import Attribution
+from mdxai.frame import Frame
+from mdxai.principles import Deviation, Principle
+from mdxai.record import Checkpoint, RecordError, RecordSettings, RunWriter, refuse_other_run
+from mdxai.record.resume import give_up_start
+from mdxai.statistics import BinnedMoments
+
+
+class Persistence:
+    """Hands what a monitor finds to the writer of a run directory.
+
+    Without a path every method does nothing, so that whoever watches a run need not ask.
+
+    Args:
+        path: run directory; None keeps no record.
+        settings: what is kept, in which precision, and how often it is written.
+        takes_over: at the start of a new run, put aside what an earlier start of the same run left
+            without a checkpoint; otherwise a directory that holds a run is refused.
+
+    Raises:
+        RecordError: when `path` already holds a run that is not to be taken over.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        settings: RecordSettings,
+        *,
+        takes_over: bool = False,
+    ) -> None:
+        self._writer = None if path is None else RunWriter(path, settings)
+        self._takes_over = takes_over
+        if self._writer is not None and not takes_over:
+            refuse_other_run(self._writer.path)
+
+    @property
+    def folder(self) -> Path | None:
+        """The run directory."""
+        return None if self._writer is None else self._writer.path
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the record has been started and not yet finished."""
+        return self._writer is not None and self._writer.open
+
+    @property
+    def commits_at(self) -> int | None:
+        """MD step from which on a commit is due for its steps alone, if any."""
+        return None if self._writer is None else self._writer.commits_at
+
+    def start(self, header: Mapping[str, Any], principles: Sequence[Principle]) -> None:
+        """Create the run directory.
+
+        Raises:
+            RecordError: when it holds another run or cannot be created.
+        """
+        if self._writer is None:
+            return
+        if self._takes_over:
+            give_up_start(self._writer.path, header)
+        self._writer.start(header, principles)
+
+    def resume(self, checkpoint: Checkpoint, aside: str | None = None) -> None:
+        """Reopen the run directory at a checkpoint.
+
+        Args:
+            checkpoint: of this run.
+            aside: name of a folder for what was recorded after it.
+
+        Raises:
+            RecordError: as `RunWriter.resume`.
+        """
+        if self._writer is not None:
+            self._writer.resume(checkpoint, aside)
+
+    def check(self) -> None:
+        """Raise what the writer met in the background, as RecordError."""
+        if self._writer is not None:
+            self._writer.check()
+
+    def add(
+        self,
+        frame: Frame,
+        deviations: Mapping[str, Deviation | None],
+        attribution: Attribution | None,
+    ) -> None:
+        """Record a frame, how far it deviates, and its explanation."""
+        if self._writer is None:
+            return
+        self._writer.add_frame(frame, deviations)
+        if attribution is not None:
+            self._writer.add_attribution(frame, attribution)
+
+    def add_event(self, frame: Frame, kind: str, content: Mapping[str, Any]) -> None:
+        """Record something that happened at a frame."""
+        self.add_event_at(frame.step, frame.time, kind, content)
+
+    def add_event_at(self, step: int, time: float, kind: str, content: Mapping[str, Any]) -> None:
+        """Record something that happened at an MD step and a time (fs)."""
+        if self._writer is not None:
+            self._writer.add_event(step, time, kind, content)
+
+    def is_due(self, step: int) -> bool:
+        """Return whether a commit is due at an MD step."""
+        return self._writer is not None and self._writer.due(step)
+
+    def commit(self, step: int, state: Mapping[str, Any] | None) -> None:
+        """Write what has gathered, and a checkpoint with this state.
+
+        Raises:
+            RecordError: without a record, and when the file system refuses.
+        """
+        if self._writer is None:
+            raise RecordError("a checkpoint needs a run directory: give the monitor a path")
+        self._writer.commit(step, state)
+
+    def finish(
+        self,
+        content: Mapping[str, Any],
+        profile: BinnedMoments | None,
+        state: Mapping[str, Any] | None,
+        step: int | None,
+    ) -> None:
+        """Write what is left, verdict.json and the profile; see `RunWriter.finish`."""
+        if self._writer is not None:
+            self._writer.finish(content, profile, state, step)
