@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from ase import Atoms
 
+from mdxai.errors import MdxaiError
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs
 
 _NO_TRIPLES = np.empty((0, 3), dtype=np.int64)
@@ -15,7 +16,7 @@ _NO_ATOMS = np.empty(0, dtype=np.int64)
 _NONE = np.empty(0)
 
 
-class AttributionError(ValueError):
+class AttributionError(MdxaiError, ValueError):
     """A request for an explanation that makes no sense."""
 
 

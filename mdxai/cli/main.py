@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from mdxai.errors import MdxaiError
+
 if TYPE_CHECKING:
     from mdxai.attribution import Attribution
     from mdxai.monitoring.check import CheckResult
@@ -53,9 +55,7 @@ def _clean_exit[**P, R](command: Callable[P, R]) -> Callable[P, R]:
         _quieten_libraries()
         try:
             return command(*args, **kwargs)
-        except ValueError as error:  # all of mdxai's own errors are ValueErrors
-            if not type(error).__module__.startswith("mdxai."):
-                raise
+        except MdxaiError as error:
             errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
             raise typer.Exit(EXIT_BAD_INPUT) from error
 

@@ -2,7 +2,7 @@
 
 from mdxai.engines.ase_engine import AseEngine
 from mdxai.engines.ase_state import RestartWarning
-from mdxai.engines.engine import Engine, EngineDescription, Restartable
+from mdxai.engines.engine import Engine, EngineDescription, EngineError, Restartable
 from mdxai.engines.trajectories import Conditions, Selection, Trajectory, TrajectoryError
 from mdxai.engines.trajectory_engine import TrajectoryEngine
 
@@ -11,6 +11,7 @@ __all__ = [
     "Conditions",
     "Engine",
     "EngineDescription",
+    "EngineError",
     "RestartWarning",
     "Restartable",
     "Selection",

@@ -23,6 +23,7 @@ from mdxai.early_warning import Calibration
 from mdxai.engines import Conditions, Selection, Trajectory, TrajectoryEngine
 from mdxai.engines.trajectories import from_atoms, read_ase
 from mdxai.engines.universe import STREAM, from_universe, read_universe
+from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
 from mdxai.record import open_run
@@ -33,7 +34,7 @@ ENSEMBLES = ("nve", "nvt", "langevin")
 Explained = tuple[Frame, Attribution | None]
 
 
-class ReplayError(ValueError):
+class ReplayError(MdxaiError, ValueError):
     """A replay that cannot be made as asked."""
 
 

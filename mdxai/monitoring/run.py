@@ -21,6 +21,7 @@ from ase.md.verlet import VelocityVerlet
 
 from mdxai.calculators.potential import check_structure
 from mdxai.early_warning import load_calibration
+from mdxai.errors import MdxaiError
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.setup import describe_calculator
 from mdxai.record import RecordError, RecordSettings, differences
@@ -31,7 +32,7 @@ from mdxai.stability.thresholds import THRESHOLDS, load_thresholds
 ENSEMBLES = ("nve", "nvt")
 
 
-class SettingsError(ValueError):
+class SettingsError(MdxaiError, ValueError):
     """Settings that describe no possible run."""
 
 

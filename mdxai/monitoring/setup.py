@@ -15,6 +15,7 @@ from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, a
 from mdxai.calculators import CalculatorError, twin_of
 from mdxai.early_warning import Calibration, EarlyWarnings
 from mdxai.engines import Engine
+from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.principles import (
     EXPLANATION,
@@ -35,7 +36,7 @@ UNITS = {
 }  # fmt: skip
 
 
-class OptionError(ValueError):
+class OptionError(MdxaiError, ValueError):
     """Arguments of a monitor that make no sense."""
 
 

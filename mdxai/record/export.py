@@ -15,13 +15,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.io.trajectory import TrajectoryWriter
 
+from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.record import Run, open_run
 
 THROUGH_ASE = (".xyz", ".extxyz", ".traj")
 
 
-class ExportError(ValueError):
+class ExportError(MdxaiError, ValueError):
     """A run that cannot be written as asked."""
 
 
