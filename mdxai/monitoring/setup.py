@@ -108,7 +108,7 @@ def prepare(engine: Engine, first: Frame, choices: MonitorOptions) -> MonitorSet
     """Return what watches a run of `engine` from its first frame on.
 
     Raises:
-        AllowedReactionError: for an expected bond that makes no sense.
+        AllowedReactionError: for an allowed reaction that makes no sense.
     """
     calculator, described = engine.calculator, engine.describe()
     bath = Bath(engine.temperature(), engine.bath_energy())
@@ -120,7 +120,7 @@ def prepare(engine: Engine, first: Frame, choices: MonitorOptions) -> MonitorSet
         conserves_energy=described.conserves_energy,
         bath_energy=lambda: bath.energy,
         random_bath=described.random_bath,
-        expected=choices.expected,
+        allowed_reactions=choices.expected,
         missing=described.missing,
     )
     ready.unavailable |= _explanation(ready, calculator, choices)

@@ -82,7 +82,7 @@ def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
     bath_energy: Callable[[], float | None] = lambda: None,
     random_bath: bool = False,
     reference: Sequence[Frame] = (),
-    expected: Sequence[str] = (),
+    allowed_reactions: Sequence[str] = (),
     missing: Mapping[str, str] | None = None,
 ) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles that can be checked from `first` on, and why the others cannot.
@@ -96,7 +96,7 @@ def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
         random_bath: whether the thermostat pushes each atom at random.
         reference: frames of a sound trajectory; bond lengths and distances are compared with these
             rather than with the start of the run.
-        expected: bonds that may break and form, such as "C1-O2" or "O-H".
+        allowed_reactions: bonds that may break and form, such as "C1-O2" or "O-H".
         missing: what the frames cannot tell (see `EngineDescription`), with reasons.
 
     Raises:
@@ -104,7 +104,7 @@ def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
     """
     missing = missing or {}
     makers = {
-        **_structure(first, card, reference, AllowedBonds(expected, first)),
+        **_structure(first, card, reference, AllowedBonds(allowed_reactions, first)),
         **_forces(first, card, missing),
         **_momentum(first, conserves_energy),
         **_equipartition(first, bath, random_bath),
@@ -169,15 +169,15 @@ def _made(
 
 
 def _structure(
-    first: Frame, card: Card | None, reference: Sequence[Frame], expected: AllowedBonds
+    first: Frame, card: Card | None, reference: Sequence[Frame], allowed: AllowedBonds
 ) -> Makers:
     ranges = card.distances if card is not None else {}
     return {
-        BondIntegrity.name: lambda: BondIntegrity(first, reference, expected),
-        BrokenBonds.name: lambda: BrokenBonds(first, expected),
-        FormedBonds.name: lambda: FormedBonds(first, expected),
-        Fragments.name: lambda: Fragments(first, expected),
-        LoneHydrogen.name: lambda: LoneHydrogen(first, expected),
+        BondIntegrity.name: lambda: BondIntegrity(first, reference, allowed),
+        BrokenBonds.name: lambda: BrokenBonds(first, allowed),
+        FormedBonds.name: lambda: FormedBonds(first, allowed),
+        Fragments.name: lambda: Fragments(first, allowed),
+        LoneHydrogen.name: lambda: LoneHydrogen(first, allowed),
         ClosestContact.name: lambda: ClosestContact(ranges, first),
         DistanceBeyondTraining.name: lambda: DistanceBeyondTraining(ranges, first),
         DistanceDrift.name: lambda: DistanceDrift(first, reference),
