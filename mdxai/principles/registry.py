@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,6 +45,7 @@ from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonF
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
 from mdxai.principles.motion.structure import BondIntegrity, ClosestContact, DistanceBeyondTraining
 from mdxai.principles.principle import Principle, PrincipleUnavailable
+from mdxai.principles.probes.probe_registry import PROBES
 
 Makers = dict[str, Callable[[], Principle]]
 
@@ -71,6 +72,27 @@ EXPLANATION = tuple(
         SpeciesDrift, BodyOrders, BodyOrderDrift, Equivalence, Residual,
     )
 )  # fmt: skip
+MOTION = tuple(
+    principle.name
+    for principle in (
+        NonFinite, BondIntegrity, BrokenBonds, FormedBonds, Fragments, LoneHydrogen, ClosestContact,
+        DistanceBeyondTraining, DistanceDrift, ForceSpike, ForceBeyondTraining, EnergyConservation,
+        EnergyDrift, EnergyJump, NetForce, NetTorque, Momentum, AngularMomentum, Temperature,
+        KineticSpread, FlyingIceCube, ModeTemperature, ElementTemperature,
+    )
+)  # fmt: skip
+
+Kind = Literal["motion", "explanation", "probe"]
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(MOTION, "motion"),
+    **dict.fromkeys(EXPLANATION, "explanation"),
+    **dict.fromkeys(PROBES, "probe"),
+}
+
+
+def kind_of(principle: str) -> Kind | None:
+    """Return the kind of a principle by its name; None for a name that is no principle."""
+    return _KINDS.get(principle)
 
 
 def principles_for(  # noqa: PLR0913 (every choice of what can be checked)
