@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mdxai.calculators import CalculatorError, list_calculators, load_calculator, load_property
     from mdxai.early_warning import Calibration, EarlyWarning, EarlyWarningIssued
     from mdxai.engines.schnetpack_calculator import ReplicaCalculator
+    from mdxai.errors import MdxaiError
     from mdxai.frame import Frame, Pairs
     from mdxai.monitoring.monitor import InstabilityWarning, Monitor, UnstableTrajectory
     from mdxai.monitoring.replicas import ReplicaMonitor, SimulationInterrupted, UnstableReplica
@@ -44,6 +45,7 @@ _HOME = {
     "EarlyWarningIssued": "mdxai.early_warning",
     "Frame": "mdxai.frame",
     "InstabilityWarning": "mdxai.monitoring.monitor",
+    "MdxaiError": "mdxai.errors",
     "Monitor": "mdxai.monitoring.monitor",
     "Pairs": "mdxai.frame",
     "RecordError": "mdxai.record",
@@ -73,6 +75,7 @@ __all__ = [
     "EarlyWarningIssued",
     "Frame",
     "InstabilityWarning",
+    "MdxaiError",
     "Monitor",
     "Pairs",
     "RecordError",

@@ -7,5 +7,8 @@ class MdxaiError(Exception):
     """An error in what mdxai was given: a file, a setting, a structure, a calculator.
 
     Its message says what was seen, what was expected and what to do. The command line prints it
-    and exits with code 2; anything else that is raised is a defect of mdxai.
+    and exits with code 2. Each room has its own: `RecordError` of a run directory,
+    `CalculatorError` of a model, and so on; most are ValueErrors as well.
+
+    What a monitor raises because it was asked to (`UnstableTrajectory`) is not among them.
     """

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mdxai.errors import MdxaiError
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -28,7 +30,7 @@ ASE_TIME_PER_FS = 0.09822694788464063  # of ASE's unit of time in a fs; the same
 DENSE_LIMIT = 64  # atoms up to which all pairs are formed at once
 
 
-class FrameError(ValueError):
+class FrameError(MdxaiError, ValueError):
     """Quantities of a frame that do not fit together."""
 
 
@@ -328,12 +330,12 @@ def find_pairs(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: fl
         cutoff: Å; may be infinite where nothing is periodic.
 
     Raises:
-        ValueError: for an infinite cutoff in a periodic cell.
+        FrameError: for an infinite cutoff in a periodic cell.
     """
     points = np.asarray(positions, dtype=np.float64)
     periodic = np.asarray(pbc, dtype=bool)
     if periodic.any() and not np.isfinite(cutoff):
-        raise ValueError("pairs in a periodic cell need a finite cutoff, got an infinite one")
+        raise FrameError("pairs in a periodic cell need a finite cutoff, got an infinite one")
     if not periodic.any() and (len(points) <= DENSE_LIMIT or not np.isfinite(cutoff)):
         return _all_pairs(points, cutoff)
     return _shortest_images(points, np.asarray(cell, dtype=np.float64), periodic, cutoff)

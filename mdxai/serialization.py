@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from mdxai.errors import MdxaiError
+
 PACKAGES = ("mdxai",)
 _MISSING: Any = object()
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial, type)
@@ -27,7 +29,7 @@ _PLAIN = (bool, int, float, str)
 _CONTAINERS = (list, dict, set, deque, np.ndarray, np.random.Generator, np.random.RandomState)
 
 
-class StateError(ValueError):
+class StateError(MdxaiError, ValueError):
     """A state that cannot be taken or does not fit."""
 
 

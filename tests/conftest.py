@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ase.build import molecule
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.md.langevin import Langevin
+from ase.md.md import MolecularDynamics
+from ase.md.velocitydistribution import thermalize_momenta
 
 import mdxai
 from mdxai.calculators.card import Card
 from mdxai.calculators.network import build_network
 from mdxai.calculators.potential import NetworkPotential
+from mdxai.engines import AseEngine
+from mdxai.frame import Frame
 
 SOUND = ("schnet-ethanol", "painn-ethanol")
+ETHANOL = "CH3CH2OH"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,13 +49,78 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture
-def ethanol():
-    """Ethanol with one sound model, slightly shaken off its symmetric minimum."""
-    atoms = molecule("CH3CH2OH")
-    atoms.rattle(0.05, seed=1)
-    atoms.calc = mdxai.load_calculator("schnet-ethanol")
+def shaken(formula: str = ETHANOL, amplitude: float = 0.03, seed: int = 1) -> Atoms:
+    """Return a molecule off its symmetric structure, so that no force is zero by symmetry.
+
+    amplitude: standard deviation of each coordinate's displacement, Å.
+    """
+    atoms = molecule(formula)
+    atoms.rattle(amplitude, seed=seed)
     return atoms
+
+
+def ethanol_with(
+    calculator: Any = "schnet-ethanol", *, dtype: str = "float32", amplitude: float = 0.0
+) -> Atoms:
+    """Return ethanol with a calculator, given by name or ready-made, and shaken on request."""
+    atoms = shaken(amplitude=amplitude) if amplitude else molecule(ETHANOL)
+    named = isinstance(calculator, str)
+    atoms.calc = mdxai.load_calculator(calculator, dtype=dtype) if named else calculator
+    return atoms
+
+
+def copper() -> Atoms:
+    """Return a periodic crystal of 32 copper atoms with EMT."""
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    atoms.calc = EMT()
+    return atoms
+
+
+Random = int | np.random.Generator
+
+
+def heated(atoms: Atoms, temperature: float = 300.0, rng: Random = 0) -> Atoms:
+    """Give atoms velocities at a temperature, K, in place; rng is a generator or its seed."""
+    thermalize_momenta(atoms, temperature_K=temperature, rng=np.random.default_rng(rng))
+    return atoms
+
+
+def langevin(
+    atoms: Atoms,
+    temperature: float = 300.0,
+    *,
+    timestep: float = 0.5,
+    friction: float = 0.01 / units.fs,
+    rng: Random = 1,
+    **options: Any,
+) -> Langevin:
+    """Return Langevin dynamics; K, fs, ASE's inverse time. rng is a generator or its seed."""
+    return Langevin(
+        atoms, timestep * units.fs, temperature_K=temperature, friction=friction, fixcm=False,
+        rng=np.random.default_rng(rng), **options,
+    )  # fmt: skip
+
+
+def frames_of(dynamics: MolecularDynamics, n_steps: int) -> list[Frame]:
+    """Run n_steps and return the frames of all steps, the first one included."""
+    engine, frames = AseEngine(dynamics), []
+    dynamics.attach(lambda: frames.append(engine.frame()))
+    dynamics.run(n_steps)
+    return frames
+
+
+@pytest.fixture
+def ethanol() -> Atoms:
+    """Ethanol with schnet-ethanol, slightly shaken off its symmetric minimum."""
+    return ethanol_with("schnet-ethanol", amplitude=0.05)
+
+
+@pytest.fixture
+def ethanol_frame() -> Frame:
+    """Ethanol with velocities of 300 K, and with energy and forces of EMT."""
+    atoms = heated(ethanol_with(EMT()))
+    atoms.get_forces()
+    return Frame.from_atoms(atoms)
 
 
 def random_network(kind: str, seed: int, **changes):

@@ -14,7 +14,7 @@ import mdxai
 PACKAGE = Path(mdxai.__file__).parent
 # Rooms of one row may import each other only from left to right.
 ORDER = (
-    ("frame", "errors", "serialization"),
+    ("errors", "frame", "serialization"),
     ("calculators",),
     ("engines", "statistics", "attribution"),
     ("principles",),
@@ -94,6 +94,30 @@ def test_public_classes_and_functions_are_documented(path):
         public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
         if public and len(node.body) > 2:
             assert ast.get_docstring(node), f"{path.name}:{node.name} has no docstring"
+
+
+# What a run can end with because its user asked for that; nothing here is to be mended.
+OUTCOMES = {"SimulationInterrupted", "UnstableReplica", "UnstableTrajectory"}
+
+
+def exceptions():
+    for path in MODULES:
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found = getattr(
+                    importlib.import_module(module.removesuffix(".__init__")), node.name
+                )
+                if issubclass(found, Exception) and not issubclass(found, Warning):
+                    yield found
+
+
+def test_every_error_that_users_can_mend_is_an_mdxai_error():
+    found = {error for error in exceptions() if not error.__name__.startswith("_")}
+    foreign = {error.__name__ for error in found if not issubclass(error, mdxai.MdxaiError)}
+    assert foreign == OUTCOMES
+    builtin = (ValueError, RuntimeError, TypeError)
+    assert all(e is mdxai.MdxaiError or issubclass(e, builtin) for e in found)
 
 
 def test_all_numba_is_in_kernels():

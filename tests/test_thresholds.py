@@ -71,23 +71,23 @@ def ethanol(stretched=None):
 
 @pytest.mark.parametrize("principle", [BondIntegrity, BrokenBonds, Fragments, LoneHydrogen])
 @pytest.mark.parametrize("pattern", ["O2-H3", "H-O", "O2–H"])
-def test_an_expected_reaction_is_no_deviation_and_another_still_is(principle, pattern):
+def test_an_allowed_reaction_is_no_deviation_and_another_still_is(principle, pattern):
     first, hydroxyl = ethanol(), ethanol((3, 2))  # H3 leaves O2
-    options = {"expected": AllowedBonds([pattern], first)}
+    options = {"allowed": AllowedBonds([pattern], first)}
     assert principle(first).deviate(hydroxyl, None).value > 0.5
     assert principle(first, **options).deviate(hydroxyl, None).value == 0
     methyl = ethanol((6, 0))  # H6 leaves C0
     assert principle(first, **options).deviate(methyl, None).value > 0.5
 
 
-def test_an_expected_bond_may_form():
+def test_an_allowed_bond_may_form():
     first = ethanol()
     atoms = molecule("CH3CH2OH")
     atoms.positions[6] = atoms.positions[2] + (0.97, 0, 0)
     closer = Frame.from_atoms(atoms, step=10, time=10.0)
     alone = FormedBonds(first).deviate(closer, None)
-    expected = AllowedBonds(["H6-O"], first)
-    assert FormedBonds(first, expected).deviate(closer, None).value == alone.value - 1
+    allowed = AllowedBonds(["H6-O"], first)
+    assert FormedBonds(first, allowed).deviate(closer, None).value == alone.value - 1
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Where a model's energy comes from: exact relevance by body order, flow, and black-box methods."""
 
 from mdxai.attribution.attribution import (
+    Anticipating,
     Attribution,
     AttributionError,
     AttributionUnavailable,
     Attributor,
+    Stateful,
 )
 from mdxai.attribution.attributor import attributor
 from mdxai.attribution.difference import difference
@@ -14,6 +16,7 @@ from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
 
 __all__ = [
+    "Anticipating",
     "Attribution",
     "AttributionError",
     "AttributionUnavailable",
@@ -22,6 +25,7 @@ __all__ = [
     "FlowAttributor",
     "HessianAttributor",
     "Rule",
+    "Stateful",
     "WalkAttributor",
     "Walks",
     "all_walks",

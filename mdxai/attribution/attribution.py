@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
 
+from mdxai.errors import MdxaiError
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs
 
 _NO_TRIPLES = np.empty((0, 3), dtype=np.int64)
@@ -15,7 +17,7 @@ _NO_ATOMS = np.empty(0, dtype=np.int64)
 _NONE = np.empty(0)
 
 
-class AttributionError(ValueError):
+class AttributionError(MdxaiError, ValueError):
     """A request for an explanation that makes no sense."""
 
 
@@ -120,6 +122,28 @@ class Attributor(Protocol):
     method: str
 
     def attribute(self, frame: Frame | Atoms) -> Attribution: ...
+
+
+@runtime_checkable
+class Anticipating(Protocol):
+    """An attributor that reuses what the force call computed, where it knows of it beforehand."""
+
+    def will_explain_next(self, explained: bool) -> None:
+        """State whether the next frame will be explained, before its forces are computed."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An attributor that a checkpoint must hold, so that explanations go on with the same bits."""
+
+    def state(self) -> dict[str, Any]:
+        """Return plain data and arrays."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
+        ...
 
 
 def as_frame(frame: Frame | Atoms) -> Frame:

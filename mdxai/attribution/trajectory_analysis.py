@@ -13,11 +13,12 @@ from MDAnalysis.analysis.results import ResultsGroup
 from mdxai.attribution import Attribution, attributor
 from mdxai.calculators import load_calculator
 from mdxai.engines.universe import FrameMaker
+from mdxai.errors import MdxaiError
 from mdxai.frame import Floats
 from mdxai.statistics import BinnedMoments, ElementPairChannels
 
 
-class AnalysisError(ValueError):
+class AnalysisError(MdxaiError, ValueError):
     """An analysis that cannot be made as asked."""
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import tomli_w
 
+from mdxai.errors import MdxaiError
+
 SCHEMA = 1
 
 
-class CalculatorError(ValueError):
+class CalculatorError(MdxaiError, ValueError):
     """A calculator that cannot be loaded or used as asked."""
 
 

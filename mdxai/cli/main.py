@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from mdxai.errors import MdxaiError
+
 if TYPE_CHECKING:
     from mdxai.attribution import Attribution
     from mdxai.monitoring.check import CheckResult
@@ -53,9 +55,7 @@ def _clean_exit[**P, R](command: Callable[P, R]) -> Callable[P, R]:
         _quieten_libraries()
         try:
             return command(*args, **kwargs)
-        except ValueError as error:  # all of mdxai's own errors are ValueErrors
-            if not type(error).__module__.startswith("mdxai."):
-                raise
+        except MdxaiError as error:
             errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
             raise typer.Exit(EXIT_BAD_INPUT) from error
 
@@ -416,7 +416,6 @@ def replay(
     Exit code 0: stable, 2: bad input, 3: unstable, 4: nothing to judge, 6: unstable and halted.
     """
     with _loading(quiet or as_json):
-        from mdxai.early_warning import load_calibration
         from mdxai.engines import Selection
         from mdxai.monitoring import replay as replaying
         from mdxai.monitoring.check import calculator_factory
@@ -437,10 +436,11 @@ def replay(
     spinner = nullcontext() if quiet or as_json else errors.status("replaying")
     with spinner as status, _signals_noted():
         monitor = replaying.replay(
-            make(), trajectory, out, topology=topology, selection=selection, made=made,
+            make(), trajectory, out, topology=topology, selection=selection, conditions=made,
             recompute=recompute, workers=workers, attribute_every=attribute_every, gamma=gamma,
-            thresholds=limits, expected=tuple(expect or ()), halt=halt,
-            early_warning=early_warning and load_calibration(early_warning, alarms_per_ns),
+            thresholds=limits, allowed_reactions=tuple(expect or ()),
+            on_unstable="halt" if halt else "ignore",
+            early_warning=early_warning, alarms_per_ns=alarms_per_ns,
             progress=None if status is None
             else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
             context={"command": shlex.join(sys.argv)}, report=False,

@@ -14,6 +14,7 @@ from typing import Any, Self
 import tomli_w
 
 from mdxai.early_warning.profiles import ProfileSettings
+from mdxai.errors import MdxaiError
 from mdxai.statistics import StatisticsError, make_detector
 
 SCHEMA = 1
@@ -21,7 +22,7 @@ SHIPPED = "shipped"
 _SHIPPED_FILE = Path(__file__).with_name("calibration.toml")
 
 
-class CalibrationError(ValueError):
+class CalibrationError(MdxaiError, ValueError):
     """A calibration that cannot be read, made, or used as asked."""
 
 

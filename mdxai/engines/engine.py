@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
+
+
+class EngineError(MdxaiError, ValueError):
+    """A simulation that mdxai cannot follow, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)

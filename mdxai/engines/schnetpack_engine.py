@@ -23,7 +23,7 @@ from schnetpack.md.simulation_hooks import (
     WrapPositions,
 )
 
-from mdxai.engines.engine import EngineDescription
+from mdxai.engines.engine import EngineDescription, EngineError
 from mdxai.engines.schnetpack_calculator import ReplicaCalculator
 from mdxai.frame import DENSE_LIMIT, Floats, Frame, Thermostat
 from mdxai.serialization import StateError
@@ -42,12 +42,12 @@ class ReplicaReader:
         watching: hooks that are known to change nothing, besides those of schnetpack.
 
     Raises:
-        ValueError: for a ring polymer, whose replicas are beads of one system.
+        EngineError: for a ring polymer, whose replicas are beads of one system.
     """
 
     def __init__(self, simulator: Any, watching: tuple[type, ...] = ()) -> None:
         if simulator.integrator.ring_polymer:
-            raise ValueError(
+            raise EngineError(
                 f"{type(simulator.integrator).__name__} couples the replicas by springs: they are "
                 "beads of one ring polymer, and the principles that mdxai checks hold for "
                 "independent replicas; use schnetpack's VelocityVerlet"

@@ -14,12 +14,13 @@ from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from ase.io.trajectory import Trajectory as AseTrajectory
 
+from mdxai.errors import MdxaiError
 from mdxai.frame import QUANTITIES, Frame
 
 LONGEST_STEP = 2.0  # fs; no integrator of molecules with free hydrogen takes longer steps
 
 
-class TrajectoryError(ValueError):
+class TrajectoryError(MdxaiError, ValueError):
     """A trajectory that cannot be read as asked."""
 
 

@@ -9,13 +9,17 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
+from mdxai.errors import MdxaiError
 from mdxai.frame import Floats, Frame, find_pairs
-from mdxai.monitoring.blackbox import as_atoms
 from mdxai.record import RecordError, Run, open_run
 from mdxai.stability.verdict import Verdict, judge, recorded_thresholds
 
 POOL = 10  # times as many frames as wanted are compared for diversity
 BINS = 64  # of the distribution of distances that stands for a larger system
+
+
+class LabelError(MdxaiError, ValueError):
+    """A choice of frames that cannot be made as asked."""
 
 
 def frames_to_label(run: Run, n: int = 20) -> list[Atoms]:
@@ -36,10 +40,10 @@ def frames_to_label(run: Run, n: int = 20) -> list[Atoms]:
 
     Raises:
         RecordError: when no recorded frame qualifies.
-        ValueError: for n < 1.
+        LabelError: for n < 1.
     """
     if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+        raise LabelError(f"n must be at least 1, got {n}")
     steps, scores, names = _rated(run, judge(run))
     if not len(steps):
         raise RecordError(f"{run.path} holds no frame before the instability that is worth a label")
@@ -131,7 +135,7 @@ def farthest_first(points: Floats, n: int) -> list[int]:
 
 
 def _unlabelled(frame: Frame, score: float, name: str) -> Atoms:
-    atoms = as_atoms(frame)
+    atoms = frame.to_atoms()
     atoms.calc = None  # the model's own energies and forces are no labels
     atoms.info |= {"deviation": score, "principle": name}
     return atoms

@@ -1,10 +1,11 @@
-"""The last frames before a violation, each step, explained: what a crash investigator wants."""
+"""The last frames before a violation, every step, explained: what an investigation needs."""
 
 from __future__ import annotations
 
 import io
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,36 @@ import ase.io
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ase import Atoms, units
-from ase.calculators.singlepoint import SinglePointCalculator
+from ase import Atoms
 
 from mdxai.attribution import Attribution, Attributor
 from mdxai.frame import Frame
+from mdxai.monitoring.options import OptionError
 from mdxai.principles import Deviation
-from mdxai.record import durable_files as files
+from mdxai.record import durable_files
+from mdxai.serialization import restore, snapshot
 
 MAX_BYTES = 64_000_000  # of frames held; larger systems get fewer of them
 _VARYING = ("positions", "velocities", "forces", "cell")
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A frame, and what is known of it: None for one between monitored frames."""
+
+    frame: Frame
+    deviations: Mapping[str, Deviation | None] | None = None
+    attribution: Attribution | None = None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The deviations measured, by principle."""
+        known = self.deviations or {}
+        return {name: d.value for name, d in known.items() if d is not None}
+
+
 class BlackBox:
-    """Holds the last `n_frames` frames in full, and the deviations of those that were judged.
+    """Holds the last `n_frames` frames in full, with deviations and explanations where known.
 
     Written as `blackbox-<step>.extxyz` (positions, momenta, forces, energy, relevance of each atom,
     deviations) and `blackbox-<step>-pairs.parquet` (relevance of each pair).
@@ -34,149 +51,149 @@ class BlackBox:
         n_frames: how many; fewer where these would take more than 64 MB. 0: none.
 
     Raises:
-        ValueError: for a negative number.
+        OptionError: for a negative number.
     """
 
     def __init__(self, n_frames: int = 50) -> None:
         if n_frames < 0:
-            raise ValueError(f"blackbox must be 0 or positive, got {n_frames}")
+            raise OptionError(f"blackbox must be 0 or positive, got {n_frames}")
         self.n_frames = n_frames
-        self._frames: deque[Frame] = deque(maxlen=n_frames)
-        self._judged: dict[int, Mapping[str, Deviation | None]] = {}
+        self._held: deque[_Held] = deque(maxlen=n_frames)
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._held)
 
-    def see(self, frame: Frame, deviations: Mapping[str, Deviation | None] | None = None) -> None:
-        """Hold a frame; one of the same step only gets its deviations."""
+    def see(
+        self,
+        frame: Frame,
+        deviations: Mapping[str, Deviation | None] | None = None,
+        attribution: Attribution | None = None,
+    ) -> None:
+        """Hold a frame; for one that is held already, only what is now known of it."""
         if not self.n_frames:
             return
-        if not self._frames or frame.step > self._frames[-1].step:
-            if not self._frames or frame.n_atoms != self._frames[-1].n_atoms:
-                self._fit(frame)
-            if len(self._frames) == self._frames.maxlen:
-                self._judged.pop(self._frames[0].step, None)
-            self._frames.append(frame)
-        if deviations is not None:
-            self._judged[frame.step] = deviations
+        last = self._held[-1].frame if self._held else None
+        if last is not None and frame.step <= last.step:
+            self._add_to_held(frame, deviations, attribution)
+            return
+        if last is None or frame.n_atoms != last.n_atoms:
+            self._make_room(frame)
+        self._held.append(_Held(frame, deviations, self._fitting(attribution)))
 
-    def _values(self, frame: Frame) -> dict[str, float]:
-        """Return the deviations of a frame held, by principle; none of one that was not judged."""
-        judged = self._judged.get(frame.step, {})
-        return {name: d.value for name, d in judged.items() if d is not None}
+    def _add_to_held(
+        self,
+        frame: Frame,
+        deviations: Mapping[str, Deviation | None] | None,
+        attribution: Attribution | None,
+    ) -> None:
+        for k, held in enumerate(self._held):
+            if held.frame.step == frame.step:
+                self._held[k] = replace(
+                    held, deviations=deviations, attribution=self._fitting(attribution)
+                )
 
-    def _fit(self, frame: Frame) -> None:
-        """Make room for frames of this size, as many as memory allows."""
+    def _make_room(self, frame: Frame) -> None:
+        """Hold as many frames of this size as memory allows."""
         size = sum(getattr(frame, name).nbytes for name in _VARYING)
         fit = max(min(self.n_frames, MAX_BYTES // max(size, 1)), 1)
-        if self._frames.maxlen != fit:
-            self._frames = deque(self._frames, maxlen=fit)
+        if self._held.maxlen != fit:
+            self._held = deque(self._held, maxlen=fit)
 
-    def write(self, folder: Path, explain: Attributor | None) -> Path:
+    def _fitting(self, attribution: Attribution | None) -> Attribution | None:
+        """Return an explanation if one per frame fits into memory; else it is made again later."""
+        if attribution is None:
+            return None
+        size = attribution.pairs.vectors.nbytes * 2
+        return attribution if size * (self._held.maxlen or 0) <= MAX_BYTES else None
+
+    def write(self, folder: Path, explainer: Attributor | None) -> Path:
         """Write what is held into a run directory; return the path of the frames.
 
         Args:
             folder: run directory.
-            explain: explains every frame held; None leaves relevance out.
+            explainer: explains the frames that came without an explanation; None leaves these
+                without relevance.
 
         Raises:
             RecordError: when the file system refuses.
         """
-        frames = list(self._frames)
-        attributions = _explained(frames, explain)
-        images = [
-            as_atoms(frame, self._values(frame), attribution)
-            for frame, attribution in zip(frames, attributions, strict=True)
-        ]
-        stem = f"blackbox-{frames[-1].step:012d}"
-        if any(attribution is not None for attribution in attributions):
-            content = _pair_table(frames, attributions)
-            files.write_file(folder / f"{stem}-pairs.parquet", content)
+        held = [_with_explanation(entry, explainer) for entry in self._held]
+        stem = f"blackbox-{held[-1].frame.step:012d}"
+        if any(entry.attribution is not None for entry in held):
+            durable_files.write_file(folder / f"{stem}-pairs.parquet", _pair_table(held))
         text = io.StringIO()
-        ase.io.write(text, images, format="extxyz")
+        ase.io.write(text, [_atoms_of(entry) for entry in held], format="extxyz")
         path = folder / f"{stem}.extxyz"
-        files.write_file(path, text.getvalue().encode())
+        durable_files.write_file(path, text.getvalue().encode())
         return path
 
     def state(self) -> dict[str, Any]:
         """Return what is held, in few arrays."""
-        frames = list(self._frames)
-        if not frames:
+        if not self._held:
             return {}
-        known = [self._values(frame) for frame in frames]
+        frames = [held.frame for held in self._held]
+        known = [held.values for held in self._held]
         names = sorted(set().union(*known))
         return {
+            "last": snapshot(frames[-1]),
             "steps": np.array([frame.step for frame in frames]),
             "scalars": np.array([[f.time, f.energy, f.n_constrained] for f in frames]),
-            "numbers": frames[-1].numbers.copy(),
-            "masses": frames[-1].masses.copy(),
-            "pbc": frames[-1].pbc.copy(),
+            "absent": [sorted(frame.absent) for frame in frames],
             **{name: np.stack([getattr(f, name) for f in frames]) for name in _VARYING},
             "names": names,
-            "judged": np.array([frame.step in self._judged for frame in frames]),
+            "judged": np.array([held.deviations is not None for held in self._held]),
             "measured": np.array([[n in k for n in names] for k in known], dtype=bool),
             "values": np.array([[k.get(n, 0.0) for n in names] for k in known], dtype=float),
+            "explained": snapshot([held.attribution for held in self._held]),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Hold what a box of this state held."""
-        self._frames.clear()
-        self._judged.clear()
-        for k, step in enumerate(state.get("steps", ())):
+        self._held.clear()
+        if not state:
+            return
+        last: Frame = restore(None, state["last"])
+        explained: list[Attribution | None] = restore(None, state["explained"])
+        for k, step in enumerate(state["steps"]):
             time, energy, n_constrained = state["scalars"][k].tolist()
-            arrays = {name: state[name][k].copy() for name in _VARYING}
-            arrays |= {name: state[name].copy() for name in ("numbers", "masses", "pbc")}
-            rest = {"step": int(step), "time": time, "energy": energy}
-            judged = None
-            if state["judged"][k]:
-                there = zip(state["names"], state["values"][k], state["measured"][k], strict=True)
-                judged = {n: Deviation(n, "", float(v)) for n, v, measured in there if measured}
-            self.see(Frame(n_constrained=int(n_constrained), **rest, **arrays), judged)
+            frame = replace(
+                last, step=int(step), time=time, energy=energy, n_constrained=int(n_constrained),
+                absent=frozenset(state["absent"][k]),
+                **{name: state[name][k].copy() for name in _VARYING},
+            )  # fmt: skip
+            self.see(frame, _judged(state, k), explained[k])
 
 
-def _explained(frames: Sequence[Frame], explain: Attributor | None) -> list[Attribution | None]:
-    """Explain frames, one by one: a frame that cannot be is no reason to leave the others out."""
-    attributions: list[Attribution | None] = []
-    for frame in frames:
-        attribution = None
-        if explain is not None and np.isfinite(frame.positions).all():
-            try:
-                attribution = explain.attribute(frame)
-            except ValueError:  # atoms on top of each other, say: the frame itself is the finding
-                attribution = None
-        attributions.append(attribution)
-    return attributions
+def _judged(state: Mapping[str, Any], k: int) -> dict[str, Deviation | None] | None:
+    if not state["judged"][k]:
+        return None
+    measured = zip(state["names"], state["values"][k], state["measured"][k], strict=True)
+    return {name: Deviation(name, "", float(v)) for name, v, there in measured if there}
 
 
-def as_atoms(
-    frame: Frame,
-    deviations: Mapping[str, float] | None = None,
-    attribution: Attribution | None = None,
-) -> Atoms:
-    """Return a frame as ASE atoms with its energy, forces and momenta.
+def _with_explanation(held: _Held, explainer: Attributor | None) -> _Held:
+    """Explain a frame that is not explained yet, where that is possible."""
+    if held.attribution is not None or explainer is None:
+        return held
+    if not np.isfinite(held.frame.positions).all():
+        return held
+    try:
+        return replace(held, attribution=explainer.attribute(held.frame))
+    except ValueError:  # such as atoms on top of each other: the frame itself is the finding
+        return held
 
-    Args:
-        frame: the frame.
-        deviations: values by principle, stored in `info` as "deviation_<name>".
-        attribution: its atoms' relevance (eV) is stored in the array "relevance".
-    """
-    atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
-    atoms.set_masses(frame.masses)
-    atoms.set_velocities(frame.velocities / units.fs)
-    atoms.info |= {"step": frame.step, "time_fs": frame.time}
-    for name, value in (deviations or {}).items():
-        atoms.info[f"deviation_{name}"] = value
-    if attribution is not None:
-        atoms.set_array("relevance", np.array(attribution.atoms))
-    results: dict[str, Any] = {"energy": frame.energy, "forces": frame.forces}
-    known = {k: v for k, v in results.items() if np.isfinite(v).any()}
-    atoms.calc = SinglePointCalculator(atoms, **known)
+
+def _atoms_of(held: _Held) -> Atoms:
+    atoms = held.frame.to_atoms()
+    atoms.info |= {f"deviation_{name}": value for name, value in held.values.items()}
+    if held.attribution is not None:
+        atoms.set_array("relevance", np.array(held.attribution.atoms))
     return atoms
 
 
-def _pair_table(frames: Sequence[Frame], attributions: Sequence[Attribution | None]) -> bytes:
+def _pair_table(held: Sequence[_Held]) -> bytes:
     parts = []
-    for frame, attribution in zip(frames, attributions, strict=True):
+    for frame, attribution in ((entry.frame, entry.attribution) for entry in held):
         if attribution is None:
             continue
         n = len(attribution.pairs)

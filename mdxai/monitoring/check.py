@@ -13,6 +13,7 @@ from typing import Any
 from ase import Atoms
 
 from mdxai.calculators import CalculatorError, Card, Potential, load_calculator, twin_of
+from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle, PrincipleUnavailable
 from mdxai.principles.probes.probe_registry import probe_principles
@@ -29,7 +30,7 @@ MOLECULES = {
 Progress = Callable[[str, int, int], None]  # name of the principle, how many done, of how many
 
 
-class CheckError(ValueError):
+class CheckError(MdxaiError, ValueError):
     """A check that cannot be made as asked."""
 
 

@@ -25,6 +25,10 @@ class Persistence:
         settings: what is kept, in which precision, and how often it is written.
         takes_over: at the start of a new run, put aside what an earlier start of the same run left
             without a checkpoint; otherwise a directory that holds a run is refused.
+        saves: commit when it is due; otherwise only when told to.
+
+    Attributes:
+        is_finished: whether the run has come to its end.
 
     Raises:
         RecordError: when `path` already holds a run that is not to be taken over.
@@ -36,9 +40,11 @@ class Persistence:
         settings: RecordSettings,
         *,
         takes_over: bool = False,
+        saves: bool = True,
     ) -> None:
         self._writer = None if path is None else RunWriter(path, settings)
-        self._takes_over = takes_over
+        self._takes_over, self._saves = takes_over, saves
+        self.is_finished = False
         if self._writer is not None and not takes_over:
             refuse_other_run(self._writer.path)
 
@@ -112,6 +118,10 @@ class Persistence:
     def is_due(self, step: int) -> bool:
         """Return whether a commit is due at an MD step."""
         return self._writer is not None and self._writer.due(step)
+
+    def commits_by_itself(self, step: int) -> bool:
+        """Return whether a commit is due that nobody else sees to."""
+        return self._saves and self.is_due(step)
 
     def commit(self, step: int, state: Mapping[str, Any] | None) -> None:
         """Write what has gathered, and a checkpoint with this state.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+
+import ase
 
 from mdxai.early_warning import EarlyWarning, EarlyWarningIssued
 from mdxai.engines import Engine
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.stability.verdict import Verdict
 
-# From `warnings.warn` in here up to the line of the user's script that runs the dynamics.
-_STACK = 6
+# Warnings point at the line of the user's script, not into the packages between it and here.
+OURS = (str(Path(__file__).parents[1]), str(Path(ase.__file__).parent))
 
 
 class InstabilityWarning(UserWarning):
@@ -65,7 +68,7 @@ class Reactions:
             self.halted_by = verdict.reason
             self._engine.stop()
         elif self._on_unstable == "warn":
-            warnings.warn(str(verdict), InstabilityWarning, stacklevel=_STACK)
+            warnings.warn(str(verdict), InstabilityWarning, skip_file_prefixes=OURS)
         if self._on_unstable == "raise":
             raise UnstableTrajectory(verdict)
 
@@ -75,4 +78,4 @@ class Reactions:
             if callable(self._on_warning):
                 self._on_warning(warning)
             elif self._on_warning == "warn":
-                warnings.warn(str(warning), EarlyWarningIssued, stacklevel=_STACK)
+                warnings.warn(str(warning), EarlyWarningIssued, skip_file_prefixes=OURS)

@@ -1,15 +1,15 @@
-"""Checking a trajectory that exists, or that another engine is making, as if it ran live."""
+"""Checking a trajectory that exists, or that another engine is producing, as if it ran live."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -19,21 +19,21 @@ import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, attributor
 from mdxai.calculators import CalculatorError, load_calculator, twin_of
-from mdxai.early_warning import Calibration
 from mdxai.engines import Conditions, Selection, Trajectory, TrajectoryEngine
 from mdxai.engines.trajectories import from_atoms, read_ase
 from mdxai.engines.universe import STREAM, from_universe, read_universe
+from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
+from mdxai.monitoring.options import MonitorOptions
 from mdxai.record import open_run
-from mdxai.stability.thresholds import THRESHOLDS, Threshold
 
 ATOMS_PER_CHUNK = 256  # explained in one batch
 ENSEMBLES = ("nve", "nvt", "langevin")
 Explained = tuple[Frame, Attribution | None]
 
 
-class ReplayError(ValueError):
+class ReplayError(MdxaiError, ValueError):
     """A replay that cannot be made as asked."""
 
 
@@ -69,7 +69,8 @@ def open_trajectory(
 
     Args:
         source: a file that ASE reads or, with a topology, MDAnalysis; "imd://host:port"; a run
-            directory of mdxai; a run, an MDAnalysis universe, or frames or ASE atoms in sequence.
+            directory of mdxai; a run, an MDAnalysis universe, frames or ASE atoms in sequence; or
+            a Trajectory, which is returned as it is.
         topology: file that MDAnalysis reads, with elements or masses.
         selection: which frames.
 
@@ -77,6 +78,8 @@ def open_trajectory(
         TrajectoryError, RecordError: when it cannot be read.
     """
     selection = selection or Selection()
+    if isinstance(source, Trajectory):
+        return source
     if not isinstance(source, str | os.PathLike):
         if hasattr(source, "trajectory"):
             return from_universe(source, selection)
@@ -106,27 +109,47 @@ def _from_run(run: Any, selection: Selection) -> Trajectory:
     )  # fmt: skip
 
 
-def replay(  # noqa: PLR0913 (every choice of a user's one line)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySettings:
+    """How a trajectory is read and worked on.
+
+    Attributes:
+        topology: file that MDAnalysis reads, with elements or masses; see `open_trajectory`.
+        selection: which frames, and how far apart they are.
+        conditions: under which the trajectory was made, in place of what it says itself.
+        recompute: compute energies and forces even where the trajectory holds them.
+        workers: processes that compute and explain; each loads its own copy of the calculator. A
+            script that asks for several needs `if __name__ == "__main__":`.
+
+    Raises:
+        ReplayError: for less than one worker.
+    """
+
+    topology: str | os.PathLike[str] | None = None
+    selection: Selection | None = None
+    conditions: Conditions | None = None
+    recompute: bool = False
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ReplayError(f"workers must be positive, got {self.workers}")
+
+
+QUIET = MonitorOptions(on_unstable="ignore", on_warning="ignore")  # the verdict says it all
+
+
+def replay(
     calculator: Any,
     frames: Any,
     out: str | os.PathLike[str] | None = None,
+    options: MonitorOptions = QUIET,
+    settings: ReplaySettings | None = None,
     *,
-    topology: str | os.PathLike[str] | None = None,
-    selection: Selection | None = None,
-    made: Conditions | None = None,
-    recompute: bool = False,
-    workers: int = 1,
-    attribute_every: int = 10,
-    gamma: float = 0.1,
-    thresholds: Sequence[Threshold] = THRESHOLDS,
-    expected: Sequence[str] = (),
-    halt: bool = False,
-    early_warning: Calibration | str | os.PathLike[str] | None = None,
     progress: Callable[[Monitor], None] | None = None,
-    context: Mapping[str, Any] | None = None,
-    report: bool = True,
+    **changes: Any,
 ) -> Monitor:
-    """Check every frame of a trajectory, explain some, record and judge; as live, with a verdict.
+    """Check every frame of a trajectory, explain some, record and judge, as if it ran live.
 
     Energies and forces are those of the trajectory. Where it lacks either, both are computed with
     the calculator; the record says which.
@@ -135,41 +158,34 @@ def replay(  # noqa: PLR0913 (every choice of a user's one line)
         calculator: any ASE calculator, or a name or path for `load_calculator`.
         frames: what `open_trajectory` opens.
         out: run directory, or None for no record.
-        topology: see `open_trajectory`.
-        selection: which frames, and how far apart.
-        made: under which conditions, in place of what the trajectory says.
-        recompute: compute energies and forces even where the trajectory holds them.
-        workers: processes that compute and explain; each loads its own copy of the calculator. A
-            script that asks for several needs `if __name__ == "__main__":`.
-        attribute_every: explain one frame in so many of those selected; 0 none.
-        gamma: γ of the rule.
-        thresholds: what deviations count.
-        expected: bonds that may break and form.
-        halt: end the replay where the trajectory is unstable.
-        early_warning: as for `Monitor`.
+        options: of the monitor; `attribute_every` counts the frames that are selected.
+        settings: how the trajectory is read and worked on.
         progress: called with the monitor every 20 frames.
-        context: further entries for run.toml.
-        report: as for `Monitor`.
+        **changes: single options or settings by name, such as `attribute_every=2` or `workers=4`.
 
     Raises:
-        TrajectoryError, CalculatorError, RecordError, ReplayError: when it cannot be done.
+        TrajectoryError, CalculatorError, RecordError, ReplayError, OptionError: when it cannot be
+            done.
     """
-    if workers < 1:
-        raise ReplayError(f"workers must be positive, got {workers}")
+    own = {f.name for f in fields(ReplaySettings)}
+    settings = replace(
+        settings or ReplaySettings(), **{k: v for k, v in changes.items() if k in own}
+    )
+    options = options.with_changes({k: v for k, v in changes.items() if k not in own})
     if isinstance(calculator, str | os.PathLike):
         calculator = load_calculator(calculator)
-    trajectory = open_trajectory(frames, topology, selection)
-    engine = TrajectoryEngine(trajectory, calculator, made, recompute=recompute)
-    monitor = Monitor(
-        engine, out, attribute_every=attribute_every, gamma=gamma, thresholds=thresholds,
-        expected=expected, on_unstable="halt" if halt else "ignore", context=context,
-        early_warning=early_warning, on_warning="ignore", report=report,
-    )  # fmt: skip
-    work = Work(calculator, engine.evaluates, gamma if attribute_every else None)
+    trajectory = open_trajectory(frames, settings.topology, settings.selection)
+    engine = TrajectoryEngine(
+        trajectory, calculator, settings.conditions, recompute=settings.recompute
+    )
+    monitor = Monitor(engine, out, options)
+    every = options.attribute_every
+    work = Work(calculator, engine.evaluates, options.gamma if every else None)
     size = 1 if trajectory.parameters.get("live") else _chunk_size(engine.first)
     with monitor, ExitStack() as stack:
-        chunks = _chunks(engine.frames, size, attribute_every)
-        for n, (frame, attribution) in enumerate(_done(work, chunks, workers, stack)):
+        chunks = _chunks(engine.frames, size, every)
+        done = _done(work, chunks, settings.workers, stack)
+        for n, (frame, attribution) in enumerate(done):
             engine.show(frame)
             monitor.take(frame, attribution, explain=False)
             if progress is not None and n % 20 == 0:
@@ -239,13 +255,13 @@ class Work:
         if self._twin is None or not np.isfinite(frame.positions).all():
             return frame
         energy, forces = self._twin.evaluate(frame)
-        return replace(frame, energy=energy, forces=np.array(forces, dtype=np.float64))
+        return frame.with_results(energy, np.array(forces, dtype=np.float64))
 
     def _explained(self, frames: list[Frame]) -> list[Attribution | None]:
         try:
             return list(self._explain.attribute_many(frames))
         except CalculatorError:
-            if len(frames) == 1:  # atoms on top of each other: other principles have found that
+            if len(frames) == 1:  # atoms on top of each other, which other principles report
                 return [None]
         return [found for frame in frames for found in self._explained([frame])]
 

@@ -21,8 +21,9 @@ from ase.md.verlet import VelocityVerlet
 
 from mdxai.calculators.potential import check_structure
 from mdxai.early_warning import load_calibration
+from mdxai.errors import MdxaiError
+from mdxai.monitoring.description import describe_calculator
 from mdxai.monitoring.monitor import Monitor
-from mdxai.monitoring.setup import describe_calculator
 from mdxai.record import RecordError, RecordSettings, differences
 from mdxai.record.resume import recorded_header, steps_done
 from mdxai.record.rollbacks import Rollback, is_pending, rollbacks_of
@@ -31,7 +32,7 @@ from mdxai.stability.thresholds import THRESHOLDS, load_thresholds
 ENSEMBLES = ("nve", "nvt")
 
 
-class SettingsError(ValueError):
+class SettingsError(MdxaiError, ValueError):
     """Settings that describe no possible run."""
 
 
@@ -275,7 +276,7 @@ def _monitor(
         "attribute_every": settings.attribute_every,
         "gamma": settings.gamma,
         "thresholds": load_thresholds(settings.thresholds) if settings.thresholds else THRESHOLDS,
-        "expected": settings.expected,
+        "allowed_reactions": settings.expected,
         "on_unstable": "halt" if settings.halt or settings.rollback else "ignore",
         "blackbox": settings.blackbox,
         "max_overhead": settings.max_overhead,
@@ -292,7 +293,7 @@ def _monitor(
     }
     if start == "rollback" and out is not None:
         changes = {"timestep_fs": settings.timestep, "seed": settings.seed}
-        return Monitor.rollback(dynamics, out, changes=changes, **arguments)
+        return Monitor.rollback(dynamics, out, notes=changes, **arguments)
     if start == "resume" and out is not None:
         return Monitor.resume(dynamics, out, **arguments)
     return Monitor(dynamics, out, **arguments)

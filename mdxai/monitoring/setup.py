@@ -101,7 +101,7 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
     calculator = engine.calculator
     card = getattr(calculator, "card", None)
     principles, unavailable = principles_for(
-        first, card, engine.describe(), expected=options.allowed_reactions
+        first, card, engine.describe(), allowed_reactions=options.allowed_reactions
     )
     explainer, reasons = _explainer(calculator, first, options)
     unavailable |= reasons

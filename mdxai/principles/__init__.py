@@ -46,10 +46,18 @@ from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailabl
 from mdxai.principles.probes.probe import Curve
 from mdxai.principles.probes.probe_registry import probe_principles
 from mdxai.principles.probes.repulsion import dimer_curve, dimer_curves
-from mdxai.principles.registry import EXPLANATION, explanation_principles, principles_for
+from mdxai.principles.registry import (
+    EXPLANATION,
+    MOTION,
+    Kind,
+    explanation_principles,
+    kind_of,
+    principles_for,
+)
 
 __all__ = [
     "EXPLANATION",
+    "MOTION",
     "AllowedBonds",
     "AllowedReactionError",
     "AngularMomentum",
@@ -81,6 +89,7 @@ __all__ = [
     "ForceSpike",
     "FormedBonds",
     "Fragments",
+    "Kind",
     "KineticSpread",
     "LoneHydrogen",
     "ModeTemperature",
@@ -101,6 +110,7 @@ __all__ = [
     "dimer_curves",
     "explanation_principles",
     "fit_decay",
+    "kind_of",
     "principles_for",
     "probe_principles",
 ]

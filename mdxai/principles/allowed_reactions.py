@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from ase.data import chemical_symbols
 
+from mdxai.errors import MdxaiError
 from mdxai.frame import Bools, Frame, Ints
 
 PATTERN = re.compile(r"([A-Z][a-z]?)(\d*)-([A-Z][a-z]?)(\d*)")
 
 
-class AllowedReactionError(ValueError):
-    """A pattern of an expected reaction that makes no sense."""
+class AllowedReactionError(MdxaiError, ValueError):
+    """A pattern of an allowed reaction that makes no sense."""
 
 
 class AllowedBonds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol
 
 from mdxai.attribution import Attribution
+from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 
 Cost = Literal["free", "attribution", "probe"]
@@ -35,5 +36,5 @@ class Principle(Protocol):
         ...
 
 
-class PrincipleUnavailable(ValueError):
+class PrincipleUnavailable(MdxaiError, ValueError):
     """A principle that cannot be checked in this run, with the reason."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,6 +47,7 @@ from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonF
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
 from mdxai.principles.motion.structure import BondIntegrity, ClosestContact, DistanceBeyondTraining
 from mdxai.principles.principle import Principle, PrincipleUnavailable
+from mdxai.principles.probes.probe_registry import PROBES
 
 Makers = dict[str, Callable[[], Principle]]
 
@@ -80,6 +81,27 @@ EXPLANATION = tuple(
         SpeciesDrift, BodyOrders, BodyOrderDrift, Equivalence, Residual,
     )
 )  # fmt: skip
+MOTION = tuple(
+    principle.name
+    for principle in (
+        NonFinite, BondIntegrity, BrokenBonds, FormedBonds, Fragments, LoneHydrogen, ClosestContact,
+        DistanceBeyondTraining, DistanceDrift, ForceSpike, ForceBeyondTraining, EnergyConservation,
+        EnergyDrift, EnergyJump, NetForce, NetTorque, Momentum, AngularMomentum, Temperature,
+        KineticSpread, FlyingIceCube, ModeTemperature, ElementTemperature,
+    )
+)  # fmt: skip
+
+Kind = Literal["motion", "explanation", "probe"]
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(MOTION, "motion"),
+    **dict.fromkeys(EXPLANATION, "explanation"),
+    **dict.fromkeys(PROBES, "probe"),
+}
+
+
+def kind_of(principle: str) -> Kind | None:
+    """Return the kind of a principle by its name; None for a name that is no principle."""
+    return _KINDS.get(principle)
 
 
 NO_DYNAMICS = EngineDescription("", np.nan, None, conserves_energy=False)
@@ -96,7 +118,7 @@ def principles_for(
     dynamics: EngineDescription = NO_DYNAMICS,
     *,
     reference: Sequence[Frame] = (),
-    expected: Sequence[str] = (),
+    allowed_reactions: Sequence[str] = (),
 ) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles that can be checked from `first` on, and why the others cannot.
 
@@ -106,14 +128,14 @@ def principles_for(
         dynamics: what moves the atoms, and what its frames cannot tell.
         reference: frames of a sound trajectory; bond lengths and distances are compared with these
             rather than with the start of the run.
-        expected: bonds that may break and form, such as "C1-O2" or "O-H".
+        allowed_reactions: bonds that may break and form, such as "C1-O2" or "O-H".
 
     Raises:
         AllowedReactionError: for a pattern that makes no sense.
     """
     missing = dynamics.missing
     makers = {
-        **_structure(first, card, reference, AllowedBonds(expected, first)),
+        **_structure(first, card, reference, AllowedBonds(allowed_reactions, first)),
         **_forces(card),
         **_momentum(first, dynamics.conserves_energy),
         **_equipartition(first, dynamics.random_bath),
@@ -178,15 +200,15 @@ def _made(
 
 
 def _structure(
-    first: Frame, card: Card | None, reference: Sequence[Frame], expected: AllowedBonds
+    first: Frame, card: Card | None, reference: Sequence[Frame], allowed: AllowedBonds
 ) -> Makers:
     ranges = card.distances if card is not None else {}
     return {
-        BondIntegrity.name: lambda: BondIntegrity(first, reference, expected),
-        BrokenBonds.name: lambda: BrokenBonds(first, expected),
-        FormedBonds.name: lambda: FormedBonds(first, expected),
-        Fragments.name: lambda: Fragments(first, expected),
-        LoneHydrogen.name: lambda: LoneHydrogen(first, expected),
+        BondIntegrity.name: lambda: BondIntegrity(first, reference, allowed),
+        BrokenBonds.name: lambda: BrokenBonds(first, allowed),
+        FormedBonds.name: lambda: FormedBonds(first, allowed),
+        Fragments.name: lambda: Fragments(first, allowed),
+        LoneHydrogen.name: lambda: LoneHydrogen(first, allowed),
         ClosestContact.name: lambda: ClosestContact(ranges, first),
         DistanceBeyondTraining.name: lambda: DistanceBeyondTraining(ranges, first),
         DistanceDrift.name: lambda: DistanceDrift(first, reference),
@@ -220,9 +242,7 @@ def _equipartition(first: Frame, random_bath: bool) -> Makers:
     }
 
 
-def _energy(
-    first: Frame, dynamics: EngineDescription
-) -> tuple[list[Principle], dict[str, str]]:
+def _energy(first: Frame, dynamics: EngineDescription) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles of energy; the sum of what single steps create needs every step."""
     missing = dynamics.missing
     counts_heat = dynamics.conserves_energy or heat_of(first) is not None

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+from mdxai.errors import MdxaiError
+
 TEMPORARY = ".tmp"
 ASIDE = ".orphan"
 CHUNK = 1 << 20
 
 
-class RecordError(ValueError):
+class RecordError(MdxaiError, ValueError):
     """A run directory that cannot be written or read as asked."""
 
 

@@ -7,21 +7,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from ase import Atoms, units
-from ase.calculators.singlepoint import SinglePointCalculator
+from ase import Atoms
 from ase.io import write
 from ase.io.trajectory import TrajectoryWriter
 
+from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.record import Run, open_run
 
 THROUGH_ASE = (".xyz", ".extxyz", ".traj")
 
 
-class ExportError(ValueError):
+class ExportError(MdxaiError, ValueError):
     """A run that cannot be written as asked."""
 
 
@@ -83,27 +82,17 @@ def atoms_of(run: Run, chosen: slice) -> Iterator[Atoms]:
     found, names = run.to_dataframe(), list(run.deviations)
     values = found[names].to_numpy(dtype=np.float64)
     rows = {int(step): row for row, step in enumerate(found["step"])}
-    missing = run.header.get("engine", {}).get("missing", {})
     for frame in run.frames(chosen.start, chosen.stop, chosen.step):
         row = rows.get(frame.step)
         known: dict[str, float] = (
             {} if row is None else dict(zip(names, values[row].tolist(), strict=True))
         )
-        yield _one(frame, {k: v for k, v in known.items() if np.isfinite(v)}, missing)
+        yield _with_deviations(frame, {k: v for k, v in known.items() if np.isfinite(v)})
 
 
-def _one(frame: Frame, deviations: dict[str, float], missing: dict[str, Any]) -> Atoms:
-    atoms = Atoms(
-        frame.numbers, frame.positions, masses=frame.masses, cell=frame.cell, pbc=frame.pbc,
-        info={"step": frame.step, "time_fs": frame.time,
-              **{f"deviation_{name}": value for name, value in deviations.items()}},
-    )  # fmt: skip
-    if "velocities" not in missing:
-        atoms.set_velocities(frame.velocities / units.fs)
-    held: dict[str, Any] = {"energy": frame.energy, "forces": frame.forces}
-    atoms.calc = SinglePointCalculator(
-        atoms, **{name: v for name, v in held.items() if not np.isnan(v).all()}
-    )
+def _with_deviations(frame: Frame, deviations: dict[str, float]) -> Atoms:
+    atoms = frame.to_atoms()
+    atoms.info |= {f"deviation_{name}": value for name, value in deviations.items()}
     return atoms
 
 

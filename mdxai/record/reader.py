@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from mdxai.frame import Bools, Floats, Frame, Ints
+from mdxai.frame import QUANTITIES, Bools, Floats, Frame, Ints
 from mdxai.record.columns import EVENTS, VECTORS
 from mdxai.record.durable_files import RecordError
 from mdxai.record.header import HEADER, VERDICT, read_header, read_verdict
@@ -355,6 +355,20 @@ class Run:
             )
         return columns
 
+    def _absent(self, columns: dict[str, Any], row: int) -> frozenset[str]:
+        """Return what a frame lacked: NaN stands for it in the record.
+
+        An engine says what it never has; an energy may be missing besides finite forces, where the
+        calculator computes only what MD asks for.
+        """
+        missing = set(QUANTITIES) & set(self.header.get("engine", {}).get("missing", {}))
+        if (
+            np.isnan(columns["potential_energy_eV"][row])
+            and np.isfinite(columns["forces"][row]).all()
+        ):
+            missing.add("energy")
+        return frozenset(missing)
+
     def _frame_of(self, columns: dict[str, Any], row: int) -> Frame:
         numbers, masses, cell, pbc, n_constrained = self._system
         return Frame(
@@ -369,6 +383,7 @@ class Run:
             cell=columns["cell"][row] if "cell" in columns else cell,
             pbc=pbc,
             n_constrained=n_constrained,
+            absent=self._absent(columns, row),
         )
 
 

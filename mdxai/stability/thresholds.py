@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mdxai.errors import MdxaiError
 
-class ThresholdError(ValueError):
+
+class ThresholdError(MdxaiError, ValueError):
     """A file of thresholds that makes no sense."""
 
 

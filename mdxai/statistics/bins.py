@@ -10,13 +10,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mdxai.errors import MdxaiError
 from mdxai.frame import Floats
 from mdxai.statistics._kernels import CannotCompile
 
 State = dict[str, NDArray[Any]]
 
 
-class StatisticsError(ValueError):
+class StatisticsError(MdxaiError, ValueError):
     """Samples or accumulators that do not fit together."""
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from mdxai.errors import MdxaiError
+
 TRAINED_BY = ("type", "n_train", "cutoff", "n_interactions", "seed")  # what a name is made of
 
 
-class StudyError(ValueError):
+class StudyError(MdxaiError, ValueError):
     """A study that cannot be made, with what was expected."""
 
 

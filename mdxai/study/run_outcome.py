@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mdxai.calculators.card import CalculatorError, Card
 from mdxai.calculators.loading import find_calculator
+from mdxai.errors import MdxaiError
 from mdxai.frame import Floats
 from mdxai.record import RecordError, Run, open_run
 from mdxai.stability.thresholds import THRESHOLDS
@@ -61,7 +62,7 @@ class Outcome:
     network: str = ""
 
 
-class AssociationError(ValueError):
+class AssociationError(MdxaiError, ValueError):
     """Runs that cannot be compared as asked."""
 
 

@@ -16,12 +16,13 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.data import atomic_numbers
 
 from mdxai.calculators import Card
+from mdxai.errors import MdxaiError
 from mdxai.frame import AMU_ANG2_PER_FS2, Floats, Frame, Pairs
 
 Fault = Callable[[Frame], tuple[float, Floats]]  # energy (eV) and forces (eV/Å) instead of its own
 
 
-class FaultError(ValueError):
+class FaultError(MdxaiError, ValueError):
     """A fault that cannot be injected as asked."""
 
 

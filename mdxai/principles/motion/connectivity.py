@@ -53,7 +53,7 @@ class BrokenBonds:
 
     Args:
         first: frame that defines the bonds.
-        expected: bonds that may break.
+        allowed: bonds that may break.
 
     Raises:
         PrincipleUnavailable: when it has no covalent bonds.
@@ -63,8 +63,8 @@ class BrokenBonds:
     unit = "bonds"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, expected: AllowedBonds | None = None) -> None:
-        self._bonds = Bonds(first, expected)
+    def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
+        self._bonds = Bonds(first, allowed)
         self._sums = _Sums(first.numbers).of(self._bonds)
         self._broken = np.zeros(len(self._bonds.i), dtype=bool)
         self._look = Every(LOOK)
@@ -97,7 +97,7 @@ class FormedBonds:
 
     Args:
         first: frame that defines the bonds.
-        expected: bonds that may form.
+        allowed: bonds that may form.
 
     Raises:
         PrincipleUnavailable: when fewer than two atoms are no metals.
@@ -107,10 +107,10 @@ class FormedBonds:
     unit = "bonds"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, expected: AllowedBonds | None = None) -> None:
+    def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
         if np.count_nonzero(~np.isin(first.numbers, list(METALS))) < 2:
             raise PrincipleUnavailable("fewer than two atoms can form a covalent bond")
-        self._sums, self._expected = _Sums(first.numbers), expected
+        self._sums, self._allowed = _Sums(first.numbers), allowed
         self._n_atoms = first.n_atoms
         pairs = frame_quantities(first).contacts
         self._known = self._keys(pairs, self._near(pairs))
@@ -145,8 +145,8 @@ class FormedBonds:
             self._formed = self._known[:0]
             return Deviation(self.name, self.unit, 0.0)
         new = ~np.isin(keys, self._known)
-        if self._expected:
-            new &= ~self._expected.allow(pairs.i[near], pairs.j[near])
+        if self._allowed:
+            new &= ~self._allowed.allow(pairs.i[near], pairs.j[near])
         near, keys = near[new], keys[new]
         ratio = pairs.distances[near] / self._sums.of(pairs)[near]
         bonded = (ratio < FORMED) | np.isin(keys, self._formed)
@@ -167,7 +167,7 @@ class Fragments:
 
     Args:
         first: frame that defines the number of pieces.
-        expected: bonds that may break: the pieces they leave count as one.
+        allowed: bonds that may break: the pieces they leave count as one.
 
     Raises:
         PrincipleUnavailable: when it has no covalent bonds.
@@ -177,10 +177,10 @@ class Fragments:
     unit = "pieces"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, expected: AllowedBonds | None = None) -> None:
+    def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
         bonds = Bonds(first)
         self._sums = _Sums(first.numbers)
-        may_break = expected.allow(bonds.i, bonds.j) if expected else np.zeros(len(bonds.i), bool)
+        may_break = allowed.allow(bonds.i, bonds.j) if allowed else np.zeros(len(bonds.i), bool)
         self._always = bonds.i[may_break], bonds.j[may_break]
         self._near, self._of = b"", first.numbers[:0]  # mask of close pairs, and of which pairs
         self._graph = b""
@@ -229,7 +229,7 @@ class LoneHydrogen:
 
     Args:
         first: frame to compare with.
-        expected: bonds that may break: their hydrogens are not watched.
+        allowed: bonds that may break: their hydrogens are not watched.
 
     Raises:
         PrincipleUnavailable: when no hydrogen is bound to a heavy atom.
@@ -240,13 +240,13 @@ class LoneHydrogen:
     cost: Cost = "free"
     LOST = 2.5  # Å
 
-    def __init__(self, first: Frame, expected: AllowedBonds | None = None) -> None:
+    def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
         self._light = first.numbers == 1
         nearest = self._nearest(first)
         watched = self._light & (nearest <= self.LOST)
-        if expected:
+        if allowed:
             i, j = bonds_of(first)
-            free = expected.allow(i, j)
+            free = allowed.allow(i, j)
             watched[np.concatenate([i[free], j[free]])] = False
         self._watched = np.flatnonzero(watched)
         if not len(self._watched):

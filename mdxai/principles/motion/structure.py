@@ -38,7 +38,7 @@ class Bonds:
 
     Args:
         first: the frame.
-        expected: bonds that may break, left out too.
+        allowed: bonds that may break, left out too.
 
     Attributes:
         i, j: (n_bonds,), i < j.
@@ -47,14 +47,14 @@ class Bonds:
         PrincipleUnavailable: when there are none.
     """
 
-    def __init__(self, first: Frame, expected: AllowedBonds | None = None) -> None:
+    def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
         i, j = bonds_of(first)
         metal = np.isin(first.numbers, list(METALS))
         keep = ~(metal[i] | metal[j])
-        if expected:
-            keep &= ~expected.allow(i, j)
+        if allowed:
+            keep &= ~allowed.allow(i, j)
         if not keep.any():
-            but = " but those that may break" if expected and expected.allow(i, j).any() else ""
+            but = " but those that may break" if allowed and allowed.allow(i, j).any() else ""
             but = " but those with metals, whose neighbours may change" if metal.any() else but
             raise PrincipleUnavailable(f"the first frame has no covalent bonds{but}")
         self.i, self.j = i[keep], j[keep]
@@ -106,7 +106,7 @@ class BondIntegrity:
     Args:
         first: frame that defines the bonds.
         reference: frames that define their lengths; the first one without any.
-        expected: bonds that may break.
+        allowed: bonds that may break.
 
     Raises:
         PrincipleUnavailable: when the first frame has no covalent bonds.
@@ -120,9 +120,9 @@ class BondIntegrity:
         self,
         first: Frame,
         reference: Sequence[Frame] = (),
-        expected: AllowedBonds | None = None,
+        allowed: AllowedBonds | None = None,
     ) -> None:
-        self._bonds = Bonds(first, expected)
+        self._bonds = Bonds(first, allowed)
         lengths = [self._bonds.lengths(frame) for frame in reference or (first,)]
         self._length = np.mean(lengths, axis=0)
 

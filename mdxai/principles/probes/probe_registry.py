@@ -20,11 +20,18 @@ from mdxai.principles.probes.repulsion import (
     squeeze_scans,
 )
 from mdxai.principles.probes.smoothness import BondStretch, CutoffJump, cutoff_scans, stretch_scans
-from mdxai.principles.probes.symmetry import invariances
+from mdxai.principles.probes.symmetry import CHANGES, invariances
 
 # The principles that each maker makes, for the report of what could not be made.
 GRADIENT, PRECISION = ("gradient",), ("precision", "precision_forces")
 LOCALITY, EXTENSIVITY = (("locality", "locality_forces"), ("extensivity", "extensivity_forces"))
+
+# The names of all probes.
+PROBES = (
+    *GRADIENT, *(f"{change}{of}" for change in CHANGES for of in ("", "_forces")),
+    "squeeze", "wall", *DIMER_MEASURES, "cutoff_energy", "cutoff_forces", "stretch", "inflections",
+    *LOCALITY, *EXTENSIVITY, "reciprocity", "centrality", *PRECISION, ExplanationPrecision.name,
+)  # fmt: skip
 
 
 def probe_principles(twin: Potential, first: Frame) -> tuple[list[Principle], dict[str, str]]:
