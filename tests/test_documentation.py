@@ -1,0 +1,119 @@
+"""Documentation: links lead somewhere, scripts run, tables agree with the code."""
+
+from __future__ import annotations
+
+import re
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from mdxai.principles.probes.probe_registry import PROBES
+from mdxai.principles.registry import EXPLANATION, MOTION
+from mdxai.stability.thresholds import THRESHOLDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name / "README.md" for name in ("calculators", "runs")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+CODE = re.compile(r"^```(\w*)( no-run)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+SCRIPTS = ("README.md", "docs/guide.md", "docs/attribution.md", "docs/engines.md")
+STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2"}  # enough to run every line
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", CODE.sub("", text), re.MULTILINE)
+    bare = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in bare}
+
+
+def test_anchors_are_those_of_headings():
+    text = "# One\n## The γ rule, said\n```python\n# no heading\n```\n### `a_b` [link](x.md)\n"
+    assert anchors(text) == {"one", "the-γ-rule-said", "a_b-link"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_relative_link_leads_somewhere(page):
+    broken = []
+    for link in LINK.findall(CODE.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):  # such as https:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists():
+            broken.append(f"{link}: no such file")
+        elif anchor and anchor not in anchors(target.read_text(encoding="utf-8")):
+            broken.append(f"{link}: no such heading")
+    assert not broken, f"in {page_name(page)}: {'; '.join(broken)}"
+
+
+def test_every_page_of_the_documentation_is_in_its_index():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = {(ROOT / "docs" / link).resolve() for link in LINK.findall(index)}
+    pages = {page for page in (ROOT / "docs").rglob("*.md") if page != ROOT / "docs" / "README.md"}
+    assert pages <= linked
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_python_of_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / name).read_text(encoding="utf-8")
+    scripts = [
+        code for language, skip, code in CODE.findall(text) if language == "python" and not skip
+    ]
+    assert scripts
+    script = "\n".join(scripts)
+    for long, short in STEPS.items():
+        script = script.replace(long, short)
+    exec(compile(script, name, "exec"), {"__name__": "__main__"})
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1000
+
+
+def table_names(page: str, heading: str) -> list[str]:
+    """Return the names in the first column of the tables below a heading."""
+    text = (ROOT / page).read_text(encoding="utf-8").split(f"\n## {heading}\n")[1]
+    lines = takewhile(lambda line: not line.startswith("## "), text.splitlines())
+    return [
+        name
+        for line in lines
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    ]
+
+
+def test_principles_are_listed_by_their_kind():
+    page = "docs/principles/README.md"
+    assert sorted(table_names(page, "Motion")) == sorted(MOTION)
+    assert sorted(table_names(page, "Explanation")) == sorted(EXPLANATION)
+    without_forces = {
+        name for name in PROBES if not name.endswith("_forces") or name.startswith("cutoff")
+    }
+    assert set(table_names(page, "Probes")) - {"precision_forces"} == without_forces
+
+
+def test_thresholds_in_the_documentation_are_those_of_the_code():
+    text = (ROOT / "docs" / "thresholds.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|([^|]*)\|", text, re.MULTILINE)
+
+    def number(cell: str) -> float:
+        first = cell.split(maxsplit=1)[0]
+        value = {"never": float("inf"), "none": 0.0}.get(first)
+        milli = 1e-3 if "meV" in cell and "atom" not in cell else 1.0  # the code has eV
+        return float(first) * milli if value is None else value
+
+    documented = {name: [number(cell) for cell in cells] for name, *cells in rows}
+    assert set(documented) == {t.principle for t in THRESHOLDS}
+    for t in THRESHOLDS:
+        assert documented[t.principle] == pytest.approx([t.warn, t.unstable, t.patience])
