@@ -300,7 +300,7 @@ def _copied(value: Any) -> Any:
 
 
 def _held_results(atoms: Atoms) -> tuple[float | None, Floats | None]:
-    """Return energy and forces that the calculator holds for these atoms; None where it does not."""
+    """Return the energy and forces that the calculator holds for these atoms, each or None."""
     calculator = atoms.calc
     # MD asks for forces alone, so a calculator may hold these without an energy.
     if calculator is None or calculator.calculation_required(atoms, ["forces"]):

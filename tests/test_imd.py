@@ -81,7 +81,11 @@ def serve(frames, cut=None):
 def test_a_live_stream_is_checked_to_its_end(frames, topology, tmp_path):
     url, thread = serve(frames)
     monitor = replay(
-        "schnet-ethanol", url, tmp_path / "run", topology=topology, made=conditions("nve", None)
+        "schnet-ethanol",
+        url,
+        tmp_path / "run",
+        topology=topology,
+        conditions=conditions("nve", None),
     )
     thread.join(10)
     verdict = monitor.verdict

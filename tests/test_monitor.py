@@ -28,7 +28,7 @@ import mdxai
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.engines import AseEngine
 from mdxai.monitoring.monitor import InstabilityWarning, Monitor
-from mdxai.monitoring.setup import OptionError
+from mdxai.monitoring.options import OptionError
 from mdxai.record import RecordError, RecordSettings
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, ThresholdError
 from mdxai.stability.verdict import Stability

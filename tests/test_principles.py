@@ -15,8 +15,8 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from mdxai.calculators.card import Card
-from mdxai.engines import AseEngine
-from mdxai.frame import BOLTZMANN, Frame
+from mdxai.engines import AseEngine, EngineDescription
+from mdxai.frame import BOLTZMANN, Frame, Thermostat
 from mdxai.principles import (
     BondIntegrity,
     ClosestContact,
@@ -34,6 +34,9 @@ from mdxai.stability.thresholds import THRESHOLDS
 
 RANGES = {"H-H": (1.4, 4.5), "C-H": (0.95, 3.5), "H-O": (0.9, 3.6), "C-C": (1.4, 1.7),
           "C-O": (1.3, 2.7)}  # fmt: skip
+
+NVE = EngineDescription("VelocityVerlet", 0.5, None, conserves_energy=True)
+NVT = EngineDescription("Langevin", 0.5, 300.0, conserves_energy=False, random_bath=True)
 
 
 @pytest.fixture
@@ -57,7 +60,8 @@ def test_non_finite_counts_and_names_atoms(frame):
 def test_temperature_counts_standard_deviations_of_the_bath(frame):
     """Kinetic energies drawn from the canonical ensemble have unit standard deviation in σ."""
     rng = np.random.default_rng(1)
-    principle = Temperature(lambda: 300.0, frame)
+    frame = replace(frame, thermostat=Thermostat(300.0))
+    principle = Temperature(frame)
     excess = []
     for _ in range(4000):
         scale = np.sqrt(BOLTZMANN * 300.0 / frame.masses / 103.6426957)[:, None]
@@ -74,18 +78,17 @@ def test_temperature_counts_standard_deviations_of_the_bath(frame):
 
 
 def test_temperature_follows_the_bath_and_needs_one(frame):
-    bath = [400.0]
-    principle = Temperature(lambda: bath[0], frame)
-    hot = replace(frame, velocities=3 * frame.velocities)
-    before = principle.deviate(hot).value
-    bath[0] = 4000.0  # the thermostat is set anew during the run
-    assert principle.deviate(hot).value < before
-    bath[0] = 1.0  # what a strained start sets free is no fault of a cold bath
-    assert principle.deviate(frame).value < 3
+    at_400 = replace(frame, thermostat=Thermostat(400.0))
+    principle = Temperature(at_400)
+    hot = replace(at_400, velocities=3 * frame.velocities)
+    hotter_bath = replace(hot, thermostat=Thermostat(4000.0))  # set anew during the run
+    assert principle.deviate(hotter_bath).value < principle.deviate(hot).value
+    # What a strained start releases is no fault of a cold thermostat.
+    assert principle.deviate(replace(frame, thermostat=Thermostat(1.0))).value < 3
     with pytest.raises(PrincipleUnavailable, match="no thermostat sets a temperature"):
-        Temperature(lambda: None, frame)
+        Temperature(frame)
     with pytest.raises(PrincipleUnavailable, match="no atom is free"):
-        Temperature(lambda: 300.0, replace(frame, n_constrained=27))
+        Temperature(replace(at_400, n_constrained=27))
 
 
 def energy_of(first, *, thermostatted):
@@ -202,20 +205,20 @@ def test_what_cannot_be_checked_says_why(frame):
         "energy_jump",
     }  # fmt: skip
     card = Card("x", {"cutoff": 5.0}, ("C", "H", "O"), distances=RANGES, forces_max=8.0)
-    bath = {"bath": lambda: 300.0, "random_bath": True}
-    assert set(principles_for(frame, card, **bath)[1]) == {"momentum", "angular_momentum"}
+    heated = replace(frame, thermostat=Thermostat(300.0))
+    assert set(principles_for(heated, card, NVT)[1]) == {"momentum", "angular_momentum"}
     less = {pair: span for pair, span in RANGES.items() if pair != "H-O"}
     partly = principles_for(frame, Card("x", {"cutoff": 5.0}, distances=less))[1]
     assert {"contact of H-O", "elements"} <= set(partly)
-    silent = principles_for(replace(frame, energy=np.nan))[1]
+    silent = principles_for(frame.without("energy"))[1]
     for name in ("energy", "energy_drift", "energy_jump"):
         assert silent[name].startswith("the calculator gives MD no energy")
 
 
 def test_every_principle_has_a_threshold_and_a_unit(frame):
     card = Card("x", {"cutoff": 5.0}, ("C", "H", "O"), distances=RANGES, forces_max=8.0)
-    nve = principles_for(frame, card, conserves_energy=True)[0]
-    nvt = principles_for(frame, card, bath=lambda: 300.0, random_bath=True)[0]
+    nve = principles_for(frame, card, NVE)[0]
+    nvt = principles_for(replace(frame, thermostat=Thermostat(300.0)), card, NVT)[0]
     learned = explanation_principles(frame, 5.0)[0]
     assert all(p.unit and p.cost == "free" for p in nve + nvt)
     assert all(p.unit and p.cost == "attribution" for p in learned)
@@ -227,24 +230,26 @@ def test_every_principle_has_a_threshold_and_a_unit(frame):
 def test_a_single_atom_and_a_fixed_crystal_are_no_false_alarm():
     """Principles without a meaning for them are left out with a reason; the others are obeyed."""
     atom = Frame.from_atoms(Atoms("Ar", velocities=[[0.01, 0, 0]]))
-    atom = replace(atom, forces=np.zeros((1, 3)), energy=0.0)
+    atom = atom.with_results(0.0, np.zeros((1, 3)))
     crystal = bulk("Cu", cubic=True)
     crystal.set_constraint(FixAtoms([0]))
     crystal.calc = EMT()
     crystal.get_forces()
     for first in (atom, Frame.from_atoms(crystal)):
-        for bath in ({"bath": lambda: 300.0, "random_bath": True}, {"conserves_energy": True}):
-            principles, unavailable = principles_for(first, **bath)
+        heated = replace(first, thermostat=Thermostat(300.0))
+        for start, dynamics in ((heated, NVT), (first, NVE)):
+            principles, unavailable = principles_for(start, None, dynamics)
             assert all(unavailable.values())
             for step in range(3):
-                frame = replace(first, step=step, time=float(step))
+                frame = replace(start, step=step, time=float(step))
                 found = [p.deviate(frame, None) for p in principles]
                 assert all(d is None or d.value < 1e-6 for d in found)
 
 
 def test_a_calculator_without_energies_is_not_taken_for_nan(frame):
-    principles, _ = principles_for(replace(frame, energy=np.nan))
-    assert principles[0].deviate(replace(frame, energy=np.nan)).value == 0
+    silent = frame.without("energy")
+    principles, _ = principles_for(silent)
+    assert principles[0].deviate(silent).value == 0
 
 
 def test_wrapping_into_the_cell_does_no_work():

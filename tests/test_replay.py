@@ -83,7 +83,7 @@ def assert_same(replayed, monitor, tolerance):
 def test_a_replayed_run_is_judged_as_it_was_live(live, tmp_path, name, tolerance, made):
     folder, monitor = live
     assert monitor.verdict.onset_fs is not None
-    replayed = replay("schnet-ethanol", folder / name, tmp_path / "out", made=made)
+    replayed = replay("schnet-ethanol", folder / name, tmp_path / "out", conditions=made)
     assert_same(replayed, monitor, tolerance)
     ours, theirs = deviations(tmp_path / "out"), deviations(folder / "run")
     assert list(ours.columns) == list(theirs.columns)
@@ -107,7 +107,7 @@ def test_mdanalysis_formats_are_replayed_with_a_topology(live, tmp_path):
     with pytest.raises(TrajectoryError, match="need a topology"):
         open_trajectory(tmp_path / "md.trr")
     replayed = replay(
-        "schnet-ethanol", tmp_path / "md.trr", topology=tmp_path / "top.xyz", made=LANGEVIN
+        "schnet-ethanol", tmp_path / "md.trr", topology=tmp_path / "top.xyz", conditions=LANGEVIN
     )
     # TRR has no energies, so energies and forces are computed.
     assert replayed.verdict.onset_fs == pytest.approx(monitor.verdict.onset_fs)
@@ -144,7 +144,7 @@ def test_files_that_count_frames_do_not_claim_single_steps(live, tmp_path, suffi
     if suffix == "xtc":
         counted.atoms.write(str(tmp_path / "md.xtc"), frames="all")
     replayed = replay(
-        "schnet-ethanol", tmp_path / f"md.{suffix}", topology=tmp_path / "top.xyz", made=LANGEVIN,
+        "schnet-ethanol", tmp_path / f"md.{suffix}", topology=tmp_path / "top.xyz", conditions=LANGEVIN,
         selection=Selection(timestep=timestep), attribute_every=0,
     )  # fmt: skip
     spacing = timestep or 0.5 * every
@@ -180,7 +180,7 @@ def test_what_a_file_lacks_is_said_and_the_rest_is_checked(live, tmp_path):
         replay("schnet-ethanol", tmp_path / "bare.xyz")
     replayed = replay(
         "schnet-ethanol", tmp_path / "bare.xyz", tmp_path / "out",
-        selection=Selection(timestep=0.5), made=LANGEVIN,
+        selection=Selection(timestep=0.5), conditions=LANGEVIN,
     )  # fmt: skip
     verdict = replayed.verdict
     assert verdict.unavailable["temperature"] == "the trajectory holds no velocities"
@@ -221,12 +221,12 @@ def test_energy_is_conserved_without_a_thermostat_at_any_spacing():
             atoms, step=dynamics.nsteps, time=dynamics.get_time() / units.fs)), 5,
     )  # fmt: skip
     dynamics.run(40)
-    verdict = replay("schnet-ethanol", frames, made=conditions("nve", None)).verdict
+    verdict = replay("schnet-ethanol", frames, conditions=conditions("nve", None)).verdict
     assert {"energy", "momentum"}.isdisjoint(verdict.unavailable)
     assert not verdict.findings
     kicked = [replace(f, velocities=f.velocities * (3 if k > 4 else 1))
               for k, f in enumerate(frames)]  # fmt: skip
-    broken = replay("schnet-ethanol", kicked, made=conditions("nve", None)).verdict
+    broken = replay("schnet-ethanol", kicked, conditions=conditions("nve", None)).verdict
     assert {"energy", "momentum"} & {f.principle for f in broken.findings}
 
 
@@ -243,7 +243,7 @@ def test_nan_in_a_trajectory_is_unstable_from_then_on(live):
 
 def test_halting_ends_the_replay(live):
     folder, monitor = live
-    replayed = replay("schnet-ethanol", folder / "md.traj", halt=True)
+    replayed = replay("schnet-ethanol", folder / "md.traj", on_unstable="halt")
     assert replayed.verdict.onset_fs == pytest.approx(monitor.verdict.onset_fs)
     assert replayed.verdict.n_frames < STEPS + 1
 

@@ -18,6 +18,7 @@ from schnetpack.md.integrators import VelocityVerlet
 from schnetpack.md.simulation_hooks import LangevinThermostat, NHCThermostat, SimulationHook
 
 import mdxai
+from mdxai.engines.schnetpack_engine import ReplicaReader
 from mdxai.monitoring.monitor import InstabilityWarning
 from mdxai.record import RecordError, RecordSettings, RecordWarning, list_checkpoints
 from mdxai.record.checkpoint import read_checkpoint
@@ -244,23 +245,24 @@ def test_the_record_says_how_exact_a_resumed_run_is(network, tmp_path):
         assert words in said
 
 
-def test_a_signal_ends_the_simulation_with_a_checkpoint(network, tmp_path):
+def test_a_signal_ends_the_simulation_with_a_checkpoint(network, tmp_path, monkeypatch):
     whole = watched(network, tmp_path / "whole")
     simulate(*whole[:2])
     came = []
     before = signal.signal(signal.SIGTERM, lambda *args: came.append(args[0]))
     try:
         simulator, monitor, _ = watched(network, tmp_path / "run")
-        send = monitor._observe
+        read = ReplicaReader.frames
 
-        def observe(simulator, step):
+        def frames(reader, step):
             if step == 23:
                 os.kill(os.getpid(), signal.SIGTERM)
-            send(simulator, step)
+            return read(reader, step)
 
-        monitor._observe = observe
-        with pytest.raises(mdxai.SimulationInterrupted, match="after step 23, for SIGTERM"):
-            simulate(simulator, monitor)
+        with monkeypatch.context() as patched:
+            patched.setattr(ReplicaReader, "frames", frames)
+            with pytest.raises(mdxai.SimulationInterrupted, match="after step 23: SIGTERM"):
+                simulate(simulator, monitor)
         assert came == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -267,15 +267,16 @@ def test_engine_says_what_it_is(network):
     assert isinstance(engine, Engine)
     stated = engine.describe()
     assert stated.timestep == pytest.approx(0.5)
-    assert stated.temperature == engine.temperature() == pytest.approx(300.0)
+    assert stated.temperature == pytest.approx(300.0)
     assert stated.random_bath
     assert not stated.conserves_energy
     assert stated.parameters["replica"] == 1
     assert stated.parameters["time_constant_fs"] == pytest.approx(100.0)
-    assert engine.bath_energy() is None
+    thermostat = engine.frame().thermostat
+    assert (thermostat.temperature, thermostat.energy) == (pytest.approx(300.0), None)
     simulator.simulator_hooks = torch.nn.ModuleList([monitor])
     assert engine.describe().conserves_energy
-    assert engine.temperature() is None
+    assert engine.frame().thermostat is None
 
 
 def test_another_calculator_is_followed_without_explanations(network):

@@ -34,7 +34,13 @@ from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.engines import AseEngine, RestartWarning
 from mdxai.engines.ase_state import EXACT
 from mdxai.monitoring.monitor import Monitor
-from mdxai.record import RecordError, RecordSettings, RecordWarning, list_checkpoints
+from mdxai.record import (
+    RecordError,
+    RecordSettings,
+    RecordWarning,
+    latest_checkpoint,
+    list_checkpoints,
+)
 from mdxai.record.checkpoint import decode, encode, read_checkpoint
 from mdxai.record.durable_files import FileSystem
 from mdxai.serialization import StateError
@@ -343,7 +349,7 @@ def test_a_finished_sparse_run_goes_on_from_its_last_step(tmp_path):
             with Monitor.resume(dynamics, path, attribute_every=7) as monitor:
                 dynamics.attach(monitor, interval=7)
                 dynamics.run(stop - dynamics.nsteps)
-        return content(path), monitor._box.state()
+        return content(path), latest_checkpoint(path).state["blackbox"]
 
     whole, box = run(tmp_path / "whole", 40)
     pieces, again = run(tmp_path / "pieces", 17, 40)

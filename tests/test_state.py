@@ -197,12 +197,8 @@ def frames_of(dynamics, n, explain_every=0):
 
 def principles(first, dynamics, learned):
     engine = AseEngine(dynamics)
-    described = engine.describe()
     card = getattr(dynamics.atoms.calc, "card", None)
-    found = principles_for(
-        first, card, bath=engine.temperature, conserves_energy=described.conserves_energy,
-        bath_energy=engine.bath_energy, random_bath=described.random_bath,
-    )[0]  # fmt: skip
+    found = principles_for(first, card, engine.describe())[0]
     if learned:
         found += explanation_principles(first, card.cutoff)[0]
     return found

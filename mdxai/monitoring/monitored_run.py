@@ -79,7 +79,7 @@ class MonitoredRun:
         self._started = time.perf_counter()
 
     def begin(self, at: float) -> None:
-        """Count the wall time from `at` (s, of `time.perf_counter`) on; the cost so far is spent."""
+        """Count wall time from `at` (s, of `time.perf_counter`), on top of the cost so far."""
         self._started = at - self.cost.total
 
     def count_setup(self, begun: float) -> None:
@@ -187,10 +187,11 @@ class MonitoredRun:
 
     def see_every_step(self) -> None:
         """Keep the steps between monitored frames for the black box from now on."""
-        if not self._sees_every_step and self._box.n_frames:
-            if isinstance(self._engine, Observable):
-                self._sees_every_step = True
-                self._engine.every_step(self._see)
+        if self._sees_every_step or not self._box.n_frames:
+            return
+        if isinstance(self._engine, Observable):
+            self._sees_every_step = True
+            self._engine.every_step(self._see)
 
     def _see(self) -> None:
         if self._record.is_finished:

@@ -26,7 +26,7 @@ from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions
-from mdxai.record import open_run
+from mdxai.record import Run, open_run
 
 ATOMS_PER_CHUNK = 256  # explained in one batch
 ENSEMBLES = ("nve", "nvt", "langevin")
@@ -78,20 +78,24 @@ def open_trajectory(
         TrajectoryError, RecordError: when it cannot be read.
     """
     selection = selection or Selection()
-    if isinstance(source, Trajectory):
-        return source
     if not isinstance(source, str | os.PathLike):
-        if hasattr(source, "trajectory"):
-            return from_universe(source, selection)
-        if hasattr(source, "frames") and hasattr(source, "header"):
-            return _from_run(source, selection)
-        return from_atoms(source, selection)
+        return _from_memory(source, selection)
     name, top = os.fspath(source), None if topology is None else os.fspath(topology)
     if name.startswith(STREAM) or top is not None:
         return read_universe(name, top, selection)
     if Path(name).is_dir():
         return _from_run(open_run(name), selection)
     return read_ase(name, selection)
+
+
+def _from_memory(source: Any, selection: Selection) -> Trajectory:
+    if isinstance(source, Trajectory):
+        return source
+    if isinstance(source, Run):
+        return _from_run(source, selection)
+    if hasattr(source, "trajectory"):  # a universe, without importing MDAnalysis to know
+        return from_universe(source, selection)
+    return from_atoms(source, selection)
 
 
 def _from_run(run: Any, selection: Selection) -> Trajectory:

@@ -43,8 +43,8 @@ class NetTorque:
     """|Σ (x − x_cm) × F|, eV: nothing turns an isolated system as a whole.
 
     An energy that does not change when the system is turned gives no torque. A periodic cell may
-    turn its content, so there is no such principle. One frame in 5 fs is looked at: it is a property of
-    the model, not of a moment.
+    turn its content, so the principle does not hold there. One frame in 5 fs is enough: it is a
+    property of the model, not of a moment.
 
     Raises:
         PrincipleUnavailable: for periodic systems and single atoms.
