@@ -835,8 +835,9 @@ def lead_times(
     with _loading(quiet or as_json):
         from mdxai.early_warning import ProfileSettings
         from mdxai.study.lead_time.alarms import Watching
-        from mdxai.study.lead_time.comparison import RATES, compare_detectors
+        from mdxai.study.lead_time.comparison import compare_detectors
         from mdxai.study.lead_time.lead_time_figure import lead_time_figure
+        from mdxai.study.lead_time.lead_times import RATES
         from mdxai.study.run_outcome import load_outcomes
 
     watching = Watching(baseline, profile=ProfileSettings(baseline, min(200.0, baseline)))
@@ -911,14 +912,14 @@ def associate(
 ) -> None:
     """Measure over many runs how deviations go with instability, with censoring."""
     with _loading(quiet or as_json):
-        from mdxai.study.survival.association import associate
+        from mdxai.study.survival import associate, write_association
 
     with nullcontext() if quiet or as_json else errors.status("comparing runs"):
         found = associate(
             runs, onset=onset, lag=lag, landmark=landmark, horizon=horizon, bin_width=bin_width,
             resamples=resamples, seed=seed,
         )  # fmt: skip
-        page = None if out is None else found.save(out)
+        page = None if out is None else write_association(found, out)
     if as_json:
         print(_json(found.as_dict() | {"page": None if page is None else str(page)}))
     elif not quiet:
