@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from itertools import takewhile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from mdxai.cli.main import app
+from mdxai.monitoring.options import MonitorOptions
 from mdxai.principles.probes.probe_registry import PROBES
 from mdxai.principles.registry import EXPLANATION, MOTION
 from mdxai.stability.thresholds import THRESHOLDS
@@ -115,6 +117,13 @@ def test_commands_and_their_options_exist(page):
             unknown += [line for option in used if option not in known]
             unknown += [line] * (command not in commands)
     assert not unknown
+
+
+def test_every_option_of_a_monitor_is_in_the_guide():
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    table = text.split("\n## Options\n")[1].split("\n## ")[0]
+    documented = re.findall(r"`(\w+)=", "".join(re.findall(r"^\| `.*?\|", table, re.MULTILINE)))
+    assert set(documented) == {option.name for option in fields(MonitorOptions)}
 
 
 def test_readme_counts_the_principles_right():
