@@ -14,10 +14,11 @@ import mdxai
 from mdxai.calculators import CalculatorError, twin_of
 from mdxai.frame import Frame
 from mdxai.principles import PrincipleUnavailable, dimer_curve
+from mdxai.principles.probes.mismatch import energy_and_forces
+from mdxai.principles.probes.configurations import closest_pairs, deepest_fall, noise
 from mdxai.principles.probes.gradient import Gradient, precision_of
 from mdxai.principles.probes.locality import doubling, spectator
 from mdxai.principles.probes.partial_forces import PartialForces
-from mdxai.principles.probes.probe import closest_pairs, deepest_fall, energy_and_forces, noise
 from mdxai.principles.probes.probe_registry import probe_principles
 from mdxai.principles.probes.repulsion import (
     DIMER_MEASURES,

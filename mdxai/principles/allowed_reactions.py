@@ -1,4 +1,4 @@
-"""Reactions that are wanted: bonds that may break and form without being held against a run."""
+"""Allowed reactions: bonds that may break and form without a finding."""
 
 from __future__ import annotations
 
