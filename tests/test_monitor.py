@@ -60,7 +60,7 @@ def test_only_force_calls_that_are_explained_leave_activations(interval, left, t
         path = tmp_path / f"{interval}-{every}"
         monitor = Monitor(dynamics, path, attribute_every=every)
         dynamics.attach(monitor, interval=interval)
-        engine, kept = atoms.calc._engine, set()
+        engine, kept = atoms.calc.running_potential, set()
 
         def look():
             seen = engine.last_activations

@@ -318,7 +318,7 @@ def test_many_atoms_in_a_cell(tmp_path):
         dynamics.run(3)
     page = page_of(tmp_path / "run")
     assert "No picture: this is a periodic system of 864 atoms" in page.text
-    assert "Not explained: relevance needs the inside of the network" in page.text
+    assert "Not explained: relevance needs access to the network" in page.text
     assert page.size < 300_000
 
 

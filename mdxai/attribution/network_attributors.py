@@ -125,9 +125,13 @@ class _NetworkAttributor:
 
     def _activations(self, frame: Frame) -> Activations:
         self._pooling.check(frame)
-        left = self._running.last_activations
-        if left is not None and left.belong_to(frame) and left.weights == self._own.weights:
-            return left
+        activations = self._running.last_activations
+        if (
+            activations is not None
+            and activations.belong_to(frame)
+            and activations.weights == self._own.weights
+        ):
+            return activations
         return self._own.activations(frame)
 
     def _layout(self, edges: Edges) -> tuple[Links, DensePairs | LinkedPairs]:
@@ -137,16 +141,18 @@ class _NetworkAttributor:
             self._laid_out = (edges, links, pair_layout(links, self._own.device))
         return self._laid_out[1:]
 
-    def _at(self, left: Activations, starts: Ints | None = None) -> tuple[LinearNetwork, Floats]:
+    def _at(
+        self, activations: Activations, starts: Ints | None = None
+    ) -> tuple[LinearNetwork, Floats]:
         """Return the network linearised at its activations, and each atom's output, eV.
 
         starts: for several systems, the index of each one's first atom, then n_atoms.
         """
-        linear, outputs = self._rules.at(left.tape), self.in_ev(left.energies)
+        linear, outputs = self._rules.at(activations.tape), self.in_ev(activations.energies)
         if self._pooling is SUM:
             return linear, outputs
         starts = np.array([0, len(outputs)]) if starts is None else starts
-        positions = left.positions / self._own.card.length_unit
+        positions = activations.positions / self._own.card.length_unit
         weights = self._pooling.weights(outputs, positions, starts)
         scale = torch.as_tensor(weights, dtype=linear.top.dtype, device=linear.top.device)
         return replace(linear, top=linear.top * scale[:, None]), outputs * weights
@@ -190,6 +196,11 @@ class WalkAttributor(_NetworkAttributor):
         self._compiles = potential.compile and pooling is SUM and body_order <= 2
         self._pass: tuple[Any, Function] | None = None
 
+    @property
+    def runs_compiled(self) -> bool:
+        """Whether a compiled pass was made."""
+        return self._pass is not None
+
     def attribute(self, frame: Frame | Atoms) -> Attribution:
         """Explain one frame.
 
@@ -213,8 +224,8 @@ class WalkAttributor(_NetworkAttributor):
         if not checked:
             return []
         with self._lock, torch.inference_mode():
-            left, starts = self._own.activations_of_many(checked)
-            together, outputs = self._explain(left, starts)
+            activations, starts = self._own.activations_of_many(checked)
+            together, outputs = self._explain(activations, starts)
         return _apart(together, outputs, starts)
 
     def relevance_of_sets(self, frame: Frame | Atoms, sets: Ints) -> Floats:
@@ -233,9 +244,9 @@ class WalkAttributor(_NetworkAttributor):
         if (np.diff(chosen, axis=1) == 0).any():
             raise AttributionError("a set names an atom twice")
         with self._lock, torch.inference_mode():
-            left = self._activations(frame)
-            linear, _ = self._at(left)
-            links, _ = self._layout(left.edges)
+            activations = self._activations(frame)
+            linear, _ = self._at(activations)
+            links, _ = self._layout(activations.edges)
             gates = [links.filters(block.filters) for block in linear.blocks]
             return self._of_tuples(linear, links, gates, chosen)
 
@@ -244,9 +255,9 @@ class WalkAttributor(_NetworkAttributor):
         (n_atoms·n_atoms, F): for small molecules.
         """
         with self._lock, torch.inference_mode():
-            left = self._activations(frame)
-            linear, _ = self._at(left)
-            links, _ = self._layout(left.edges)
+            activations = self._activations(frame)
+            linear, _ = self._at(activations)
+            links, _ = self._layout(activations.edges)
             return linear, [links.square(block.filters) for block in linear.blocks]
 
     def inclusive_strength(self, frame: Frame | Atoms) -> Floats:
@@ -265,21 +276,23 @@ class WalkAttributor(_NetworkAttributor):
         strength[i, j] = strength[j, i] = whole - without[i] - without[j] + neither
         return strength
 
-    def _explain(self, left: Activations, starts: Ints | None = None) -> tuple[Attribution, Floats]:
+    def _explain(
+        self, activations: Activations, starts: Ints | None = None
+    ) -> tuple[Attribution, Floats]:
         """Return the explanation, and each atom's output."""
-        if 2 * len(left.vectors) * left.tape.features.shape[1] > MAX_ROWS * 128:
+        if 2 * len(activations.vectors) * activations.tape.features.shape[1] > MAX_ROWS * 128:
             raise AttributionUnavailable(
-                f"exact relevance of {len(left.vectors)} pairs within reach would not fit into "
-                'memory; use method="flow", which takes any number of atoms'
+                f"exact relevance of {len(activations.vectors)} pairs within reach would not fit "
+                'into memory; use method="flow", which takes any number of atoms'
             )
-        links, layout = self._layout(left.edges)
-        if self._compiles and self._fixed(left):
-            rows, outputs = self._compiled_rows(left), self.in_ev(left.energies)
+        links, layout = self._layout(activations.edges)
+        if self._compiles and self._fixed(activations):
+            rows, outputs = self._compiled_rows(activations), self.in_ev(activations.energies)
         else:
-            linear, outputs = self._at(left, starts)
+            linear, outputs = self._at(activations, starts)
             gates = [links.filters(block.filters) for block in linear.blocks]
             rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
-        pairs, several = _pairs_of(left, self._own.cutoff)
+        pairs, several = _pairs_of(activations, self._own.cutoff)
         one, both, atoms = layout.split(self.in_ev(rows), pairs.i, pairs.j)
         two = both - one[pairs.i] - one[pairs.j]
         orders = [one.sum(), two.sum()][: self.body_order]
@@ -295,7 +308,7 @@ class WalkAttributor(_NetworkAttributor):
             gamma=self.rule.gamma,
             unit=self.unit,
             max_bias=self.rule.max_bias,
-            numbers=left.numbers,
+            numbers=activations.numbers,
             output=float(outputs.sum()),
             atoms=atoms,
             one_body=one,
@@ -308,19 +321,21 @@ class WalkAttributor(_NetworkAttributor):
         )
         return attribution, outputs
 
-    def _fixed(self, left: Activations) -> bool:
+    def _fixed(self, activations: Activations) -> bool:
         """Return whether the next activations will have the same edges."""
-        return left is self._running.last_activations and isinstance(left.edges, AllPairs)
+        return activations is self._running.last_activations and isinstance(
+            activations.edges, AllPairs
+        )
 
-    def _compiled_rows(self, left: Activations) -> Tensor:
+    def _compiled_rows(self, activations: Activations) -> Tensor:
         """Return the relevance at each (set, atom) from a compiled pass.
 
         The compiled pass holds for one set of edges and one version of the weights.
         """
-        tensors, spec = tree_flatten(left.tape)
-        key = (left.edges, left.weights)
+        tensors, spec = tree_flatten(activations.tape)
+        key = (activations.edges, activations.weights)
         if self._pass is None or self._pass[0] != key:
-            links, layout = self._layout(left.edges)
+            links, layout = self._layout(activations.edges)
 
             def rows(*tensors: Tensor) -> tuple[Tensor, ...]:
                 linear = self._rules.at(tree_unflatten(list(tensors), spec))
@@ -328,7 +343,7 @@ class WalkAttributor(_NetworkAttributor):
                 top, features = linear.top, linear.features
                 return (restricted_relevance(linear.blocks, gates, top, features, layout),)
 
-            self._rules.at(left.tape)  # first, so that the rules are not compiled too
+            self._rules.at(activations.tape)  # first, so that the rules are not compiled too
             self._pass = key, compiled_or_eager(rows, tensors)
         return self._pass[1](*tensors)[0]
 
@@ -357,21 +372,24 @@ class FlowAttributor(_NetworkAttributor):
         """
         frame = as_frame(frame)
         with self._lock, torch.inference_mode():
-            left = self._activations(frame)
-            linear, outputs = self._at(left)
-            flows, atoms = pair_flow(linear.blocks, left.edges, linear.top, linear.features)
+            activations = self._activations(frame)
+            linear, outputs = self._at(activations)
+            flows, atoms = pair_flow(linear.blocks, activations.edges, linear.top, linear.features)
             by_layer, per_atom = self.in_ev(flows), self.in_ev(atoms)
-        distances = np.linalg.norm(left.vectors, axis=1)
+        distances = np.linalg.norm(activations.vectors, axis=1)
         near = np.flatnonzero(distances < self._own.cutoff)
         pairs = Pairs(
-            left.edges.first[near], left.edges.second[near], left.vectors[near], distances[near]
+            activations.edges.first[near],
+            activations.edges.second[near],
+            activations.vectors[near],
+            distances[near],
         )
         return Attribution(
             method=self.method,
             gamma=self.rule.gamma,
             unit=self.unit,
             max_bias=self.rule.max_bias,
-            numbers=left.numbers,
+            numbers=activations.numbers,
             output=float(outputs.sum()),
             atoms=per_atom,
             one_body=np.full(len(per_atom), np.nan),
@@ -396,9 +414,9 @@ def _checked_sets(sets: Any) -> Ints:
     return np.sort(given.astype(np.int64), axis=1)
 
 
-def _pairs_of(left: Activations, cutoff: float) -> tuple[Pairs, Bools]:
-    edges, vectors = left.edges, left.vectors
-    if left.pbc.any():
+def _pairs_of(activations: Activations, cutoff: float) -> tuple[Pairs, Bools]:
+    edges, vectors = activations.edges, activations.vectors
+    if activations.pbc.any():
         return merge_images(edges.first, edges.second, vectors)
     distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     pairs = Pairs(edges.first, edges.second, vectors, distances)

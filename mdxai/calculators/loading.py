@@ -206,7 +206,7 @@ def config_of(content: Any, path: Path) -> dict[str, Any]:
     """
     if not (isinstance(content, dict) and {"config", "state_dict"} <= content.keys()):
         raise CalculatorError(
-            f"{path} holds no model: expected a dictionary with 'config' and 'state_dict'"
+            f"{path} does not hold a model: expected a dictionary with 'config' and 'state_dict'"
         )
     if not isinstance(content["config"], dict):
         raise CalculatorError(f"{path}: 'config' must be a dictionary, got {content['config']!r}")

@@ -89,8 +89,8 @@ class NetworkProperty:
     def atoms(self, frame: Frame) -> Floats:
         """Return (n_atoms,) each atom's share of the output, offsets excluded."""
         self.pooling.check(frame)
-        left = self.potential.activations(frame)
-        outputs = left.energies.cpu().numpy().astype(np.float64)
+        activations = self.potential.activations(frame)
+        outputs = activations.energies.cpu().numpy().astype(np.float64)
         positions = frame.positions / self.potential.card.length_unit
         starts = np.array([0, frame.n_atoms])
         shares: Floats = outputs * self.pooling.weights(outputs, positions, starts)

@@ -93,7 +93,7 @@ class NetworkPotential:
         last_activations: of the last prediction, if `keep_activations` was called before it.
     """
 
-    _left: Activations | Callable[[], Activations] | None = None
+    _last: Activations | Callable[[], Activations] | None = None
     _keeps: bool = False
     _all_pairs: AllPairs | None
     _near: tuple[Bools, AllPairs] | None
@@ -157,21 +157,26 @@ class NetworkPotential:
             nan = np.full((len(numbers), 3), np.nan)
             return Prediction(nan[:, 0], nan, np.full((3, 3), np.nan))
         edges, vectors = self._edges(positions, cell, pbc)
-        energies, gradient, *left = self._evaluation(edges)(self.scaled(vectors))
-        if left:
+        energies, gradient, *flat = self._evaluation(edges)(self.scaled(vectors))
+        if flat:
             system = (numbers.copy(), positions.copy(), cell.copy(), pbc.copy(), self.weights)
             spec = self._tape_spec
-            self._left = lambda: Activations(
-                *system, edges, vectors, energies, tree_unflatten(left, spec)
+            self._last = lambda: Activations(
+                *system, edges, vectors, energies, tree_unflatten(flat, spec)
             )
         return self._in_physical_units(energies, gradient, edges, vectors)
 
     @property
+    def runs_recorded(self) -> bool:
+        """Whether a recorded or compiled graph replaces the network's own operations."""
+        return self._numbers is not None and bool(self._prepared)
+
+    @property
     def last_activations(self) -> Activations | None:
         # Assembled on request, because most steps are not explained.
-        if callable(self._left):
-            self._left = self._left()
-        return self._left
+        if callable(self._last):
+            self._last = self._last()
+        return self._last
 
     def keep_activations(self, keep: bool = True) -> None:
         """Set whether predictions keep their activations in `last_activations` from now on.
@@ -323,11 +328,11 @@ class NetworkPotential:
         vectors = vectors.detach().requires_grad_()
         energies, tape = self._atom_energies(self.network, self._atomic_numbers, edges, vectors)
         (gradient,) = torch.autograd.grad(energies.sum(), vectors)
-        left: list[Tensor] = []
+        flat: list[Tensor] = []
         if self._keeps:
-            flat, self._tape_spec = tree_flatten(tape)
-            left = [activation.detach() for activation in flat]
-        return energies.detach(), gradient, *left
+            kept, self._tape_spec = tree_flatten(tape)
+            flat = [activation.detach() for activation in kept]
+        return energies.detach(), gradient, *flat
 
     def _evaluation(self, edges: Edges) -> Evaluation:
         def eager(vectors: Tensor) -> tuple[Tensor, ...]:

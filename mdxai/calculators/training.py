@@ -217,7 +217,9 @@ def _select(
     rows = splits[recipe.split]
     wanted = recipe.n_train + recipe.n_validation
     if wanted > len(rows):
-        raise CalculatorError(f"{wanted} frames asked for, but {recipe.split} has {len(rows)}")
+        raise CalculatorError(
+            f"the recipe needs {wanted} frames, but {recipe.split} has {len(rows)}"
+        )
     return (
         frames.take(rows[: recipe.n_train]),
         frames.take(rows[recipe.n_train : wanted]),

@@ -18,8 +18,8 @@ class AseTwin:
     """A potential around an ASE calculator.
 
     Args:
-        calculator: an ASE calculator that nobody else uses. Charges and magnetic moments that
-            MD sets on the atoms are not known to it.
+        calculator: an ASE calculator that drives no simulation. It does not see charges and
+            magnetic moments that MD sets on the atoms.
         cutoff: of its interactions, Å; NaN where it is not known.
         n_layers: number of times that information travels that far.
     """

@@ -78,7 +78,7 @@ class BrokenBonds:
     def _count(self, frame: Frame) -> Deviation:
         if not frame_quantities(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
-        if self._bonds.largest_stretch(frame, self._sums) <= BONDED:  # as nearly always
+        if self._bonds.largest_stretch(frame, self._sums) <= BONDED:  # the usual case
             self._broken[:] = False
             return Deviation(self.name, self.unit, 0.0)
         stretch = self._bonds.lengths(frame) / self._sums
@@ -139,7 +139,7 @@ class FormedBonds:
             return Deviation(self.name, self.unit, np.nan)
         pairs = frame_quantities(frame).contacts
         close = self._near(pairs)
-        if pairs.i is self._of and close.tobytes() == self._sound:  # as nearly always
+        if pairs.i is self._of and close.tobytes() == self._sound:  # the usual case
             self._formed = self._known[:0]
             return Deviation(self.name, self.unit, 0.0)
         near = np.flatnonzero(close)
@@ -171,7 +171,7 @@ class Fragments:
 
     Args:
         first: frame that defines the number of fragments.
-        allowed: bonds that may break: the pieces they leave count as one.
+        allowed: bonds that may break; the fragments they leave count as one.
 
     Raises:
         PrincipleUnavailable: when it has no covalent bonds.

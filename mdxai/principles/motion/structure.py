@@ -38,7 +38,7 @@ class Bonds:
 
     Args:
         first: the frame.
-        allowed: bonds that may break, left out too.
+        allowed: bonds that may break; they are left out too.
 
     Attributes:
         i, j: (n_bonds,), i < j.
@@ -174,7 +174,7 @@ class ClosestContact:
     def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
         if not ranges:
             raise PrincipleUnavailable(
-                "the calculator does not state the distances in its training data"
+                "the calculator does not state which distances its training data covers"
             )
         channels = ElementPairChannels(first.numbers)
         self.unseen = tuple(name for name in channels.names if name not in ranges)
@@ -212,7 +212,7 @@ class DistanceBeyondTraining:
     def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
         if not ranges:
             raise PrincipleUnavailable(
-                "the calculator does not state the distances in its training data"
+                "the calculator does not state which distances its training data covers"
             )
         if not frame_quantities(first).small:
             raise PrincipleUnavailable(

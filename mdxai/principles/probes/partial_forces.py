@@ -6,13 +6,24 @@ pair by pair; only the total forces do.
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 
-from mdxai.calculators import NetworkPotential, Potential
+from mdxai.calculators import Potential
 from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 
 LARGEST = 60  # atoms; one backward pass each
+
+
+@runtime_checkable
+class AtomResolved(Protocol):
+    """A potential whose energy is a sum over atoms that can be differentiated atom by atom."""
+
+    def partial_forces(self, frame: Frame, atom: int | None = None) -> Floats:
+        """Return −∂E_i/∂r_j, eV/Å: (n_atoms, n_atoms, 3), or (n_atoms, 3) for i = `atom`."""
+        ...
 
 
 class PartialForces:
@@ -36,7 +47,7 @@ class PartialForces:
     cost: Cost = "probe"
 
     def __init__(self, twin: Potential, quantity: str, first: Frame) -> None:
-        if not isinstance(twin, NetworkPotential):
+        if not isinstance(twin, AtomResolved):
             raise PrincipleUnavailable("the calculator gives no partial forces −∂E_i/∂r_j")
         if first.pbc.any():
             raise PrincipleUnavailable("in a periodic cell partial forces mix several images")
