@@ -15,7 +15,13 @@ from mdxai.early_warning import Calibration, EarlyWarning, load_calibration
 from mdxai.errors import MdxaiError
 from mdxai.record import RecordError, RecordSettings
 from mdxai.record.header import refuse_unstorable
-from mdxai.stability.thresholds import THRESHOLDS, Threshold, load_thresholds, require_known
+from mdxai.stability.thresholds import (
+    PROBE_THRESHOLDS,
+    THRESHOLDS,
+    Threshold,
+    load_thresholds,
+    require_known,
+)
 from mdxai.stability.verdict import Verdict
 
 OnUnstable = Literal["ignore", "warn", "halt", "raise", "drop"] | Callable[[Verdict], None]
@@ -140,8 +146,17 @@ class MonitorOptions:
         self._set("early_warning", load_calibration(self.early_warning, self.alarms_per_ns))
 
     @property
+    def judged_by(self) -> tuple[Threshold, ...]:
+        """The given thresholds and, of a run that is probed, the shipped ones of other probes."""
+        given = tuple(self.thresholds)
+        if not self.probe_every:
+            return given
+        names = {t.principle for t in given}
+        return given + tuple(t for t in PROBE_THRESHOLDS if t.principle not in names)
+
+    @property
     def acts(self) -> bool:
-        """Whether something is to happen the moment that the run becomes unstable or is warned of."""
+        """Whether something is to happen at the moment of an instability or an early warning."""
         silent = ("ignore", "warn")
         return self.on_unstable not in silent or self.on_warning not in silent
 
