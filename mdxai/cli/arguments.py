@@ -378,7 +378,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command with an option per field where `command` takes a dataclass."""
     hints = get_type_hints(command, include_extras=True)
     hints.pop("return")
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters = []
     for name, given in inspect.signature(command).parameters.items():
         if name in groups:

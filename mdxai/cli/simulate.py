@@ -109,7 +109,7 @@ def replay(
             make(), trajectory, out, topology=reading.topology, selection=selection, made=made,
             recompute=reading.recompute, workers=reading.workers,
             attribute_every=options.attribute_every, gamma=options.gamma,
-            thresholds=options.thresholds, expected=options.allowed_reactions,
+            thresholds=options.judged_by, expected=options.allowed_reactions,
             halt=monitored.halt, early_warning=options.early_warning, report=False,
             progress=None if status is None
             else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 
@@ -148,7 +148,7 @@ class MonitorOptions:
     @property
     def judged_by(self) -> tuple[Threshold, ...]:
         """The given thresholds and, of a run that is probed, the shipped ones of other probes."""
-        given = tuple(self.thresholds)
+        given = cast(tuple[Threshold, ...], self.thresholds)  # read when the options were made
         if not self.probe_every:
             return given
         names = {t.principle for t in given}
