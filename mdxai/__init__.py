@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mdxai.record import RecordError, Run, open_run
     from mdxai.stability.thresholds import load_thresholds
     from mdxai.stability.verdict import Verdict, judge
-    from mdxai.study.survival.association import Association, associate
+    from mdxai.study.survival import Association, associate
 
 _HOME = {
     "Association": "mdxai.study.survival",

@@ -25,6 +25,7 @@ from mdxai.frame import Frame
 
 SOUND = ("schnet-ethanol", "painn-ethanol")
 ETHANOL = "CH3CH2OH"
+KINDS = ("SchNet", "PaiNN")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -148,3 +149,12 @@ def random_positions(n_atoms: int, seed: int, spread: float = 1.5) -> np.ndarray
         distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
         if (distances + 10 * np.eye(n_atoms)).min() > 0.7:
             return positions
+
+
+@pytest.fixture
+def networks():
+    """Potentials of two sound calculators."""
+    return {
+        name: mdxai.load_calculator(name, dtype=dtype).potential
+        for name, dtype in (("schnet-ethanol", "float32"), ("painn-ethanol", "float64"))
+    }

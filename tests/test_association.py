@@ -17,7 +17,8 @@ from scipy import stats
 import mdxai
 from mdxai.study.resampling import clusters, permuted_runs, strata
 from mdxai.study.run_outcome import AssociationError, Outcome
-from mdxai.study.survival.covariates import kind_of, lagged
+from mdxai.study.run_series import kind_of_series
+from mdxai.study.survival.covariates import lagged
 from mdxai.study.survival.cox import (
     RiskSets,
     clustered_errors,
@@ -26,7 +27,7 @@ from mdxai.study.survival.cox import (
     resampled_coefficients,
 )
 from mdxai.study.survival.estimators import (
-    _log_rank_statistic,
+    log_rank_statistic,
     cox_by_lifelines,
     endings,
     hazard_ratios,
@@ -37,8 +38,8 @@ from mdxai.study.survival.estimators import (
 from mdxai.study.survival.incremental_value import added_value
 from mdxai.study.survival.lags import correlation_in, lag_table
 from mdxai.study.survival.ranks import ModelMeans, concordance, landmark_of, landmark_table
-from mdxai.study.survival.survival_page import page_of
-from mdxai.study.survival.survival_settings import AssociationSettings
+from mdxai.study.survival.survival_page import page_of, write_association
+from mdxai.study.survival.association import AssociationSettings
 from tests.synthetic_hazards import STEP, Measure, made_runs
 
 FAST = AssociationSettings(lag=STEP, resamples=200)
@@ -129,7 +130,7 @@ def test_score_statistic_is_the_log_rank_of_two_groups():
     sets = RiskSets.of(*endings(runs), strata(runs))
     sets = sets.select(np.ones(len(sets.run), dtype=bool))
     ours = score_statistic(sets, half[sets.run].astype(float))
-    assert ours == pytest.approx(_log_rank_statistic(sets, half), rel=1e-9)  # no ties
+    assert ours == pytest.approx(log_rank_statistic(sets, half), rel=1e-9)  # no ties
 
 
 def test_separation_is_reported_and_not_a_number_to_believe():
@@ -147,7 +148,7 @@ def test_log_rank_is_that_of_lifelines():
     runs = made_runs(Measure(), 4)
     end, unstable = endings(runs)
     half = (np.arange(len(runs)) % 2).astype(np.int64)
-    ours = _log_rank_statistic(RiskSets.of(end, unstable, np.zeros(len(runs), np.int64)), half)
+    ours = log_rank_statistic(RiskSets.of(end, unstable, np.zeros(len(runs), np.int64)), half)
     theirs = logrank_test(end[half == 0], end[half == 1], unstable[half == 0], unstable[half == 1])
     assert ours == pytest.approx(theirs.test_statistic, rel=1e-9)
 
@@ -367,7 +368,7 @@ def test_associate_saves_tables_figures_and_a_page_that_says_what_was_resampled(
     found = mdxai.associate(runs, lag=STEP, resamples=100)
     again = mdxai.associate(runs[::-1], lag=STEP, resamples=100)
     pd.testing.assert_frame_equal(found.summary, again.summary)  # the order does not matter
-    page = found.save(tmp_path / "out").read_text()
+    page = write_association(found, tmp_path / "out").read_text()
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "README.md", "runs.csv", "kaplan_meier.csv", "log_rank.csv", "hazard_ratios.csv",
         "landmark.csv", "lags.csv", "added.csv", "kaplan_meier.png", "hazard_ratios.png",
@@ -415,7 +416,7 @@ def test_too_little_is_refused_with_what_to_do(monkeypatch):
         mdxai.associate([outcome("a", True), outcome("b", False)])
     with pytest.raises(AssociationError, match="none of 3 runs is unstable"):
         mdxai.associate([outcome(n, False) for n in "abc"])
-    with pytest.raises(AssociationError, match="'a' stands there twice"):
+    with pytest.raises(AssociationError, match="'a' is used twice"):
         mdxai.associate([outcome(n, True) for n in "aab"])
     with pytest.raises(AssociationError, match="there is no setting 'lagg'"):
         mdxai.associate([], lagg=3)
@@ -427,7 +428,8 @@ def test_too_little_is_refused_with_what_to_do(monkeypatch):
 
 
 def test_kinds_of_predictors():
-    assert kind_of("bond") == "motion"
-    assert kind_of("decay_rise") == "principle"
-    assert kind_of("force_norm") == "plain"
-    assert kind_of("C-H 1.125 Å") == "relevance"
+    names = ("bond", "contact", "decay_rise", "rotation", "force_norm", "C-H 1.125 Å",
+             "profile_rms", "noise")  # fmt: skip
+    assert [kind_of_series(name) for name in names] == [
+        "motion", "motion", "explanation", "probe", "plain", "relevance", "relevance", "other",
+    ]  # fmt: skip

@@ -62,7 +62,7 @@ def test_a_finished_run_is_compared_and_may_be_made_longer(tmp_path):
     assert run(out, 10).exit_code == 0
     other = run(out, 10, "painn-ethanol", "--gamma", 0.2)
     assert other.exit_code == 2
-    assert "settings.gamma: recorded 0.1, now 0.2" in other.stderr
+    assert "options.gamma: recorded 0.1, now 0.2" in other.stderr
     assert "calculator.name: recorded 'schnet-ethanol', now 'painn-ethanol'" in other.stderr
     fewer = run(out, 5)
     assert fewer.exit_code == 2

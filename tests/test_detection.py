@@ -21,6 +21,7 @@ import mdxai
 from mdxai.engines import AseEngine
 from mdxai.monitoring.check import check
 from mdxai.monitoring.monitor import Monitor
+from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.run import RunSettings, make_dynamics, simulate
 from mdxai.principles import EXPLANATION, Deviation, explanation_principles
 from mdxai.stability.thresholds import THRESHOLDS
@@ -170,7 +171,11 @@ def faulty(name):
 
 def run(calculator, atoms, ensemble, temperature, steps, timestep=0.5):
     settings = RunSettings(
-        temperature=temperature, steps=steps, ensemble=ensemble, timestep=timestep
+        temperature=temperature,
+        steps=steps,
+        ensemble=ensemble,
+        timestep=timestep,
+        monitor=MonitorOptions(on_unstable="ignore"),
     )
     return simulate(calculator, atoms, settings, None).verdict
 

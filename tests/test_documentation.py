@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from itertools import takewhile
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from mdxai.cli.main import app
+from mdxai.monitoring.options import MonitorOptions
 from mdxai.principles.probes.probe_registry import PROBES
 from mdxai.principles.registry import EXPLANATION, MOTION
 from mdxai.stability.thresholds import THRESHOLDS
+
+from .test_layout import ORDER
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -20,6 +26,7 @@ PAGES = [
 ]
 CODE = re.compile(r"^```(\w*)( no-run)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+COMMAND = re.compile(r"(?:^|[ &])mdxai ([a-z-]+)(.*)")
 SCRIPTS = ("README.md", "docs/guide.md", "docs/attribution.md", "docs/engines.md")
 STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2"}  # enough to run every line
 
@@ -79,6 +86,50 @@ def test_python_of_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
 
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1000
+
+
+def test_import_order_in_the_documentation_is_that_of_the_layout():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    order = re.search(r"^    (errors, .* ← [^`]*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    assert order is not None
+    steps = [tuple(re.findall(r"\w+", step)) for step in order[1].split("←")]
+    assert tuple(steps) == ORDER
+
+
+def shell_code(text: str) -> list[str]:
+    """Return the lines of shell blocks, indented lines and code in the text."""
+    blocks = [code for language, _, code in CODE.findall(text) if language in ("", "sh")]
+    prose = CODE.sub("", text)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += [line for line in prose.splitlines() if line.startswith("    ")]
+    return lines + re.findall(r"`([^`\n]+)`", prose)
+
+
+@pytest.mark.parametrize("page", [*PAGES[:2], *PAGES[3:]], ids=page_name)  # no CHANGELOG
+def test_commands_and_their_options_exist(page):
+    commands = get_command(app).commands
+    unknown = []
+    for line in shell_code(page.read_text(encoding="utf-8")):
+        for command, rest in COMMAND.findall(line.partition("  #")[0]):
+            params = commands[command].params if command in commands else []
+            known = {name for option in params for name in option.opts}
+            used = re.findall(r"(?<= )--[a-z-]+", rest)
+            unknown += [line for option in used if option not in known]
+            unknown += [line] * (command not in commands)
+    assert not unknown
+
+
+def test_every_option_of_a_monitor_is_in_the_guide():
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    table = text.split("\n## Options\n")[1].split("\n## ")[0]
+    documented = re.findall(r"`(\w+)=", "".join(re.findall(r"^\| `.*?\|", table, re.MULTILINE)))
+    assert set(documented) == {option.name for option in fields(MonitorOptions)}
+
+
+def test_readme_counts_the_principles_right():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{len(MOTION)} motion principles" in text
+    assert f"{len(EXPLANATION)} explanation principles" in text
 
 
 def table_names(page: str, heading: str) -> list[str]:

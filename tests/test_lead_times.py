@@ -25,14 +25,14 @@ from mdxai.study.lead_time.alarms import (
     with_profiles,
 )
 from mdxai.study.lead_time.calibrate import calibrate
-from mdxai.study.lead_time.lead_summary import advantage, chance, resampled, summarise
-from mdxai.study.lead_time.lead_times import kind_of, lead_times
+from mdxai.study.lead_time.lead_summary import Bootstrap, advantage, chance, resampled, summarise
+from mdxai.study.lead_time.lead_times import lead_times
 from mdxai.study.run_outcome import Outcome
 
 from .synthetic_outcomes import EVERY, outcomes
 
 RATE = 10.0
-KINDS = {"drift": "principle", "noise": "principle", "temperature": "plain"}.__getitem__
+KINDS = {"drift": "explanation", "noise": "explanation", "temperature": "plain"}.__getitem__
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +42,14 @@ def runs():
 
 @pytest.fixture(scope="module")
 def rows(runs):
-    return lead_times(runs, (RATE, 20.0), kinds=KINDS)
+    return lead_times(runs, (RATE, 20.0), groups=KINDS)
 
 
 @pytest.fixture(scope="module")
 def table(rows):
-    return summarise(rows, n_samples=300).set_index(["alarms_per_ns", "series", "detector"])
+    return summarise(rows, Bootstrap(n_samples=300)).set_index(
+        ["alarms_per_ns", "series", "detector"]
+    )
 
 
 def first_alarm(outcome, series, label, threshold):
@@ -114,7 +116,7 @@ def test_a_drift_is_found_as_long_before_as_it_begins(table):
     assert drift["median_lead_fs_low"] <= drift["median_lead_fs"] <= drift["median_lead_fs_high"]
     plain = table.loc[(RATE, "temperature", "ewma")]
     assert 100 < plain["median_lead_fs"] <= 160
-    for group, least in (("best principle", 500), ("best everything", 500), ("best plain", 80)):
+    for group, least in (("best explanation", 500), ("best everything", 500), ("best plain", 80)):
         assert table.loc[(RATE, group, "as chosen")]["median_lead_fs"] > least
     assert table.loc[(RATE, "any everything", "ewma")]["median_lead_fs"] > 500
     assert (table["n_groups"] == 8).all()
@@ -167,11 +169,11 @@ def test_null_gives_unstable_runs_the_alarms_of_stable_ones(rows, table):
 
 
 def test_weights_resample_models_whole():
-    weights = resampled(["a", "a", "b", "c"], 200, 0)
+    weights = resampled(["a", "a", "b", "c"], Bootstrap(n_samples=200))
     assert (weights[0] == 1).all()
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
-    assert len(resampled(["a", "a"], 200, 0)) == 1  # one model has no interval
+    assert len(resampled(["a", "a"], Bootstrap(n_samples=200))) == 1  # one model has no interval
 
 
 def test_held_out_models_are_never_learnt_from(runs, rows):
@@ -183,7 +185,7 @@ def test_held_out_models_are_never_learnt_from(runs, rows):
         return replace(outcome, series=series)
 
     spoilt = [spoil(o) if o.model == "m3" else o for o in runs]
-    others = lead_times(spoilt, (RATE,), kinds=KINDS)
+    others = lead_times(spoilt, (RATE,), groups=KINDS)
     keys = ["run", "alarms_per_ns", "series", "detector"]
     rows, others = (frame.set_index(keys, drop=False) for frame in (rows, others))
     here = others[(others["model"] == "m3") & (others["detector"] != "as chosen")]
@@ -193,10 +195,10 @@ def test_held_out_models_are_never_learnt_from(runs, rows):
 
 
 def test_molecules_are_held_out_together(runs):
-    rows = lead_times(runs, (20.0,), split="molecule", kinds=KINDS)
+    rows = lead_times(runs, (20.0,), split="molecule", groups=KINDS)
     assert rows.groupby(["series", "detector", "molecule"])["threshold"].nunique().max() == 1
     assert rows.groupby(["series", "detector"])["threshold"].nunique().loc[("drift", "cusum")] == 2
-    with pytest.raises(CalibrationError, match="held out by molecule need runs of two"):
+    with pytest.raises(CalibrationError, match="held out by molecule need runs of at least two"):
         lead_times([o for o in runs if o.molecule == "A"], (20.0,), split="molecule")
 
 
@@ -206,25 +208,29 @@ def test_runs_that_break_within_the_baseline_are_missed(runs):
         if o.unstable and o.model == "m0" else o
         for o in runs
     ]  # fmt: skip
-    rows = lead_times(short, (20.0,), kinds=KINDS)
-    drift = summarise(rows, n_samples=50).set_index(["series", "detector"]).loc[("drift", "ewma")]
+    rows = lead_times(short, (20.0,), groups=KINDS)
+    drift = (
+        summarise(rows, Bootstrap(n_samples=50))
+        .set_index(["series", "detector"])
+        .loc[("drift", "ewma")]
+    )
     assert drift["missed_at_start"] == 6
     assert drift["detected"] == pytest.approx(42 / 48)
 
 
 def test_unsupported_rates_are_refused_with_the_one_that_is(runs):
     with pytest.raises(CalibrationError, match=r"do not support 2 false .* rates from 5.29 on"):
-        lead_times(runs, (1.0, 2.0), kinds=KINDS)
-    assert set(lead_times(runs, (2.0, 20.0), kinds=KINDS)["alarms_per_ns"]) == {20.0}
+        lead_times(runs, (1.0, 2.0), groups=KINDS)
+    assert set(lead_times(runs, (2.0, 20.0), groups=KINDS)["alarms_per_ns"]) == {20.0}
     with pytest.raises(CalibrationError, match=r"0.216 ns of stable runs"):
-        calibrate(runs, (1.0,), kinds=KINDS)
-    with pytest.raises(CalibrationError, match="nothing is known of magic under cusum"):
-        calibrate(runs, (20.0,), watch=[("magic", "cusum")], kinds=KINDS)
+        calibrate(runs, (1.0,), groups=KINDS)
+    with pytest.raises(CalibrationError, match="there is no magic under cusum"):
+        calibrate(runs, (20.0,), watch=[("magic", "cusum")], groups=KINDS)
 
 
 def test_a_calibration_keeps_to_the_rate_together_and_tells_what_happened(runs, tmp_path):
     watch = [("drift", "cusum"), ("noise", "ewma"), ("temperature", "shewhart")]
-    made = calibrate(runs, (10.0, 25.0, 60.0), watch=watch, kinds=KINDS)
+    made = calibrate(runs, (10.0, 25.0, 60.0), watch=watch, groups=KINDS)
     stable = np.array([not outcome.unstable for outcome in runs])
     ends = np.array([outcome.end for outcome in runs])
     parts = [Streams(runs, series, Watching()).alarms(label) for series, label in watch]
@@ -247,7 +253,7 @@ def test_a_calibration_keeps_to_the_rate_together_and_tells_what_happened(runs, 
     assert again.at(30.0).watches[0].level == made.watches[0].levels[1]
     with pytest.raises(CalibrationError, match="it has thresholds for 10, 25, 60"):
         again.at(9.0)
-    best = calibrate(runs, (20.0,), kinds=KINDS)
+    best = calibrate(runs, (20.0,), groups=KINDS)
     assert "drift" in {w.series for w in best.watches}
 
 
@@ -260,7 +266,7 @@ def test_the_command_line_writes_tables_figures_and_a_calibration(runs, tmp_path
     command = ["lead-times", "runs", "--out", str(tmp_path / "out"), "--alarms-per-ns", "20"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert "best principle" in result.stdout
+    assert "best explanation" in result.stdout
     for name in ("calibration.toml", "by_model.csv", "by_molecule.csv", "by_model.png",
                  "by_molecule.png", "by_model_runs.parquet"):  # fmt: skip
         assert (tmp_path / "out" / name).stat().st_size > 0
@@ -273,8 +279,11 @@ def test_the_command_line_writes_tables_figures_and_a_calibration(runs, tmp_path
     monkeypatch.setattr(run_outcome, "load_outcomes", lambda paths, bin_width: one)
     result = CliRunner().invoke(app, [*command, "--json"])
     content = json.loads(result.stdout)
-    assert "need runs of two at least" in content["left_out"]["molecule"]
-    assert {row["series"] for row in content["best"]} >= {"best principle", "best plain"}
+    assert "need runs of at least two" in content["left_out"]["molecule"]
+    assert {row["series"] for row in content["best"]} >= {
+        "best explanation",
+        "best plain or motion",
+    }
     refused = CliRunner().invoke(app, [*command[:-1], "1"])
     assert (refused.exit_code, "do not support 1 false alarms" in refused.stderr) == (2, True)
 
@@ -311,9 +320,6 @@ def test_profiles_of_outcomes_show_where_they_changed():
     assert still.series["profile_rms"][late].mean() < 1.5 < moved.series["profile_rms"][late].mean()
     with pytest.raises(CalibrationError, match=r"no centres of bins of 0\.25 Å"):
         with_profiles([binned(1, 0.0)])
-    assert [kind_of(n) for n in ("profile_rms", "decay_rise", "bond", "C-H 1.15 Å")] == [
-        "profile", "principle", "plain", "profile"
-    ]  # fmt: skip
 
 
 def test_profile_change_of_pairs_is_that_of_their_bin_means():

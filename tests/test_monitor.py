@@ -60,7 +60,7 @@ def test_only_force_calls_that_are_explained_leave_activations(interval, left, t
         path = tmp_path / f"{interval}-{every}"
         monitor = Monitor(dynamics, path, attribute_every=every)
         dynamics.attach(monitor, interval=interval)
-        engine, kept = atoms.calc._engine, set()
+        engine, kept = atoms.calc.running_potential, set()
 
         def look():
             seen = engine.last_activations
@@ -397,11 +397,11 @@ def test_thermostats_state_their_temperature(make, temperature, conserves):
     ("arguments", "message"),
     [
         ({"attribute_every": -1}, "attribute_every must be 0 or a positive whole number, got -1"),
-        ({"on_unstable": "explode"}, "'halt', 'raise' or a function, got 'explode'"),
+        ({"on_unstable": "explode"}, "'raise', 'drop' or a function, got 'explode'"),
         ({"attribute_every": "10"}, "attribute_every must be 0 or .* whole number, got '10'"),
         ({"blackbox": None}, "blackbox must be 0 or a positive whole number, got None"),
         ({"max_overhead": "5 %"}, "max_overhead must be between 0 and 1, or None, got '5 %'"),
-        ({"record": {"retain": 5}}, r"record must be RecordSettings\(...\) or None, got {'retain'"),
+        ({"record": {"retain": 5}}, r"record must be RecordSettings\(...\), got {'retain'"),
         ({"context": {"seed": RNG}}, "context is a mapping for run.toml, of text, numbers"),
         ({"context": 5}, "context is a mapping for run.toml, of text, numbers"),
     ],
@@ -532,7 +532,7 @@ def test_thresholds_that_fit_nothing_are_refused_and_missing_ones_named():
     dynamics.atoms.calc = EMT()
     for thresholds, message in (
         ([Threshold("enrgy", 1, 2, 0, "x")], "name enrgy, which is no principle"),
-        ("file.toml", "expected a sequence of Threshold"),
+        ("file.toml", "file.toml"),
     ):
         with pytest.raises(ThresholdError, match=message):
             mdxai.Monitor(dynamics, thresholds=thresholds)

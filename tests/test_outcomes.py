@@ -145,7 +145,7 @@ def test_nothing_to_read_is_one_clear_error(tmp_path):
 
 
 def test_a_real_run_brings_the_traits_of_its_card(tmp_path):
-    settings = RunSettings(temperature=300.0, steps=20, attribute_every=10)
+    settings = RunSettings(temperature=300.0, steps=20)
     calculator = mdxai.load_calculator("schnet-ethanol-weak")
     simulate(calculator, read_structure("CH3CH2OH"), settings, tmp_path / "r")
     with warnings.catch_warnings():

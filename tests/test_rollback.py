@@ -12,14 +12,18 @@ from ase.build import molecule
 
 import mdxai
 from mdxai.monitoring.monitor import Monitor
+from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.run import RunSettings, SettingsError, make_dynamics, simulate
-from mdxai.record import RecordError, list_checkpoints, read_checkpoint, repair
+from mdxai.record import RecordError, RecordSettings, list_checkpoints, read_checkpoint, repair
 from mdxai.record.rollbacks import HISTORY, is_pending, rollbacks_of
 
 # 5 fs tear ethanol apart within some ten steps, a tenth of that does not.
+OPTIONS = MonitorOptions(
+    attribute_every=4, on_warning="ignore", record=RecordSettings(checkpoint_steps=2)
+)
 WILD = RunSettings(
-    temperature=500, timestep=4.0, steps=60, attribute_every=4, seed=1, checkpoint_steps=2,
-    rollback=2, rollback_timestep=0.25,
+    temperature=500, timestep=4.0, steps=60, seed=1, rollback=2, rollback_timestep=0.25,
+    monitor=OPTIONS,
 )  # fmt: skip
 
 
@@ -52,7 +56,9 @@ def test_a_run_that_breaks_goes_on_from_before_and_reaches_its_end(rolled_back):
 
 def test_the_way_to_the_checkpoint_is_that_of_the_run_that_broke(rolled_back, tmp_path):
     path, monitor = rolled_back
-    run(tmp_path / "broken", replace(WILD, rollback=0, halt=True))
+    run(
+        tmp_path / "broken", replace(WILD, rollback=0, monitor=replace(OPTIONS, on_unstable="halt"))
+    )
     broken = {f.step: f for f in mdxai.open_run(tmp_path / "broken").frames()}
     last = monitor.rollbacks[0].to_step
     kept = [f for f in mdxai.open_run(path).frames() if f.step <= last]
@@ -146,6 +152,8 @@ def test_refusals(rolled_back, tmp_path):
         RunSettings(rollback=1, rollback_timestep=2.0)
     with pytest.raises(SettingsError, match="repeat the same steps"):
         RunSettings(rollback=1, ensemble="nve")
+    with pytest.raises(SettingsError, match="on_unstable must be 'halt', 'warn' or 'ignore'"):
+        RunSettings(rollback=1, monitor=MonitorOptions(on_unstable="raise"))
     with pytest.raises(SettingsError, match="needs a record"):
         run(None)
     (tmp_path / HISTORY).write_text('[{"reason": 1}]')

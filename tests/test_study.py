@@ -26,8 +26,8 @@ from mdxai.study.orchestration import run_study
 from mdxai.study.recipe import StudyError, StudyRecipe
 from mdxai.study.replica_runs import Batch, batches, is_done, run_batch, set_aside
 from mdxai.study.study_page import analyse
-from mdxai.study.summary_text import answers
-from mdxai.study.survival.survival_settings import AssociationSettings
+from mdxai.study.summary_text import summary_text
+from mdxai.study.survival.association import AssociationSettings
 from mdxai.study.tables import causes_table, runs_table
 from tests.synthetic_run import HEADER, LAWS
 
@@ -216,7 +216,7 @@ def test_the_page_says_what_was_not_possible(tmp_path):
 def primary_of(**changes):
     """Return findings of which one principle is sure, but for `changes`."""
     sure = {
-        "predictor": "drift", "kind": "principle", "concordance": 0.7, "concordance_lower": 0.6,
+        "predictor": "drift", "kind": "explanation", "concordance": 0.7, "concordance_lower": 0.6,
         "concordance_upper": 0.8, "p": 0.001, "q": 0.01, "runs": 40, "unstable": 20, "models": 9,
         "models_with_event": 6,
     }  # fmt: skip
@@ -241,10 +241,10 @@ def primary_of(**changes):
 )
 def test_the_answer_names_a_principle_only_where_it_is_sure(changes, named, tmp_path):
     analysis = '[analysis.primary]\nmodels = "*"\ntemperature = 300.0\n'
-    (line,) = answers(recipe_from(RECIPE + analysis, tmp_path), primary_of(**changes))
-    assert ("drift C 0." in line) == named
-    assert ("of **no** principle" in line) != named
-    assert "test force error: force_mae_mev_per_ang C 0.9 (0.6 to 0.8)" in line
+    (line,) = summary_text(recipe_from(RECIPE + analysis, tmp_path), primary_of(**changes))
+    assert ("drift (explanation) C 0." in line) == named
+    assert ("**none** goes with" in line) != named
+    assert "test force error beside them: force_mae_mev_per_ang (trait) C 0.9 (0.6 to 0.8)" in line
     assert "40 runs of 9 models, 20 unstable" in line
 
 

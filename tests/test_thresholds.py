@@ -93,7 +93,7 @@ def test_an_allowed_bond_may_form():
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("C1", "'C1' is no pair of atoms"),
+        ("C1", "'C1' is not a pair of atoms"),
         ("C9-O2", "there is no atom C9 in C0 C1 O2"),
         ("C-N", "there is no atom N in"),
         ("C1-Qq", "there is no atom Qq"),

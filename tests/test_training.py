@@ -67,19 +67,19 @@ def test_a_trained_folder_is_a_usable_calculator_and_training_repeats(tmp_path, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_train": 60}, "70 frames asked for, but train_01 has 50"),
+        ({"n_train": 60}, "needs 70 frames, but train_01 has 50"),
         ({"split": "train_09"}, "has no split 'train_09'"),
         ({"network": RECIPE["network"] | {"type": "MACE"}}, "'MACE' is not known"),
     ],
 )
-def test_unusable_recipes_leave_nothing(tmp_path, synthetic, changes, message):
+def test_unusable_recipes_leave_nothing_behind(tmp_path, synthetic, changes, message):
     recipe = Recipe.load(write_recipe(tmp_path, **changes))
     with pytest.raises(ValueError, match=message):
         train(recipe, synthetic, tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_files(tmp_path):
+def test_missing_and_unusable_files_are_reported(tmp_path):
     with pytest.raises(CalculatorError, match="no data file"):
         load_labelled(tmp_path / "nothing.npz")
     with pytest.raises(CalculatorError, match="no recipe at"):

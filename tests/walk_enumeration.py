@@ -9,8 +9,12 @@ import copy
 import itertools
 from collections import defaultdict
 
+import numpy as np
+import pytest
 import torch
 from schnetpack import properties
+from schnetpack.interfaces.ase_interface import AtomsConverter
+from schnetpack.transform import ASENeighborList
 from torch import nn
 
 
@@ -127,3 +131,34 @@ def by_set(relevance):
     for walk, value in relevance.items():
         sets[frozenset(walk)] += value
     return sets
+
+
+def schnetpack_inputs(atoms, cutoff):
+    """Return atoms as schnetpack's own batch of one, in float64."""
+    inputs = AtomsConverter(ASENeighborList(cutoff), dtype=torch.float64)(atoms)
+    i, j = inputs[properties.idx_i], inputs[properties.idx_j]
+    positions = inputs[properties.R]
+    inputs[properties.Rij] = positions[j] - positions[i] + inputs[properties.offsets]
+    return inputs
+
+
+def assert_equals_enumeration(attribution, potential, atoms, gamma, rtol):
+    """Compare all relevance of `atoms` with that of enumerated walks; rtol of the largest set."""
+    inputs = schnetpack_inputs(atoms, potential.cutoff)
+    relevance = walk_relevance(potential.network.double(), inputs, gamma, range(len(atoms)))
+    sets = by_set(relevance)
+    scale = max(abs(value) for value in sets.values())
+    pairs = attribution.pairs
+    two = [sets[frozenset(p)] for p in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)]
+    one = [sets[frozenset([a])] for a in range(len(atoms))]
+    np.testing.assert_allclose(attribution.two_body, two, atol=rtol * scale, rtol=0)
+    np.testing.assert_allclose(attribution.one_body, one, atol=rtol * scale, rtol=0)
+    arriving = np.zeros(len(atoms))
+    for walk, value in relevance.items():
+        arriving[walk[0]] += value
+    np.testing.assert_allclose(attribution.atoms, arriving, atol=10 * rtol * scale, rtol=0)
+    higher = sum(value for atoms_of, value in sets.items() if len(atoms_of) > 2)
+    assert attribution.by_body_order[-1] == pytest.approx(higher, abs=10 * rtol * scale)
+    beyond = {frozenset(p) for p in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)}
+    missed = [v for s, v in sets.items() if len(s) == 2 and s not in beyond]
+    assert all(value == 0 for value in missed)  # pairs out of reach have no walk

@@ -1,4 +1,4 @@
-"""Where a model's energy comes from: exact relevance by body order, flow, and black-box methods."""
+"""Where a model's energy comes from: exact relevance, flow, and methods for any calculator."""
 
 from mdxai.attribution.attribution import (
     Anticipating,

@@ -1,4 +1,4 @@
-"""Choosing how to explain a calculator."""
+"""The choice of a method to explain a calculator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WALKS_LIMIT = 200  # atoms up to which "auto" takes exact walks
 
 
 class AutomaticAttributor:
-    """Exact walks for up to 200 atoms, flow beyond; the attribution says which it was.
+    """Exact walks for up to 200 atoms, flow beyond; the attribution names the method used.
 
     Args:
         walks, flow: the attributors to choose from.
@@ -42,7 +42,7 @@ class AutomaticAttributor:
         self._walks, self._flow = walks, flow
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
-        """Explain one frame; errors as those of the method chosen."""
+        """Explain one frame. Raises what the chosen method raises."""
         frame = as_frame(frame)
         chosen = self._walks if frame.n_atoms <= WALKS_LIMIT else self._flow
         return chosen.attribute(frame)
@@ -55,15 +55,15 @@ class AutomaticAttributor:
         return [self.attribute(frame) for frame in checked]
 
     def will_explain_next(self, explained: bool) -> None:
-        """Say whether the next frame will be explained; both methods read the same force call."""
+        """State whether the next frame will be explained; both methods read the same force call."""
         self._walks.will_explain_next(explained)
 
     def state(self) -> dict[str, Any]:
-        """Return what the rounding of the next explanation depends on, for a checkpoint."""
+        """Return, for a checkpoint, what the rounding of the next explanation depends on."""
         return {"walks": self._walks.state(), "flow": self._flow.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on as the attributor whose `state` this is would, bit by bit."""
+        """Continue from a `state` with the same bits as the attributor that returned it."""
         self._walks.restore(state["walks"])
         self._flow.restore(state["flow"])
 
@@ -81,17 +81,17 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
     """Return an attributor for a calculator's energy, or for another property of a network.
 
     Args:
-        calculator: made by `mdxai.load_calculator`, or a property by `mdxai.load_property`; it is
-            only read; where a method has to evaluate it, it evaluates a copy.
+        calculator: from `mdxai.load_calculator`, or a property from `mdxai.load_property`. It is
+            never changed; methods that must evaluate it use a copy.
         method: "walks": exact relevance by body order. "flow": relevance passing between pairs,
             for large systems. "auto": walks for up to 200 atoms, flow beyond. For any ASE
             calculator: "hessian", norms of its blocks, and "expansion", the n-body expansion over
             fragments (outside the training domain); both evaluate it many times.
         gamma: γ of the rule; 0 is LRP-0.
-        max_bias: whether the rule hands the bias' share back to the inputs.
+        max_bias: whether the rule returns the bias's share to the inputs.
         body_order: highest order that "walks" (1 to 3) or "expansion" (2 or 3) resolves.
-        dtype: "float32" or "float64"; default: the calculator's own, whose activations are then
-            reused where the force call has just been made.
+        dtype: "float32" or "float64". By default that of the calculator, whose activations are
+            then reused if it has just computed the forces of the frame.
         atom: explain only what this atom contributes to a sum or mean, such as its energy E_i.
 
     Raises:
@@ -123,7 +123,7 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
 
 
 def _twin(calculator: Any, dtype: str | None) -> Any:
-    """Return an independent calculator to probe, so that a running one is not disturbed."""
+    """Return an independent calculator to evaluate, so that a running one is not disturbed."""
     if isinstance(calculator, NetworkCalculator):
         return NetworkCalculator(
             calculator.potential.twin(getattr(torch, dtype) if dtype else None)
@@ -134,10 +134,10 @@ def _twin(calculator: Any, dtype: str | None) -> Any:
         raise AttributionError(f"expected an ASE calculator, got {calculator!r}")
     try:
         return copy.deepcopy(calculator)
-    except Exception as error:  # whatever a foreign calculator fails with
+    except Exception as error:  # foreign calculators may raise any exception
         raise AttributionUnavailable(
             f"{type(calculator).__name__} cannot be copied ({error}), and explaining it evaluates "
-            "it many times; hand HessianAttributor or ExpansionAttributor an instance of its own"
+            "it many times; pass a separate instance to HessianAttributor or ExpansionAttributor"
         ) from error
 
 
@@ -146,7 +146,7 @@ def _pooling_of(explained: Any, atom: int | None) -> Pooling:
     if atom is None:
         return pooling
     if isinstance(pooling, DipoleMagnitude):
-        raise AttributionError("a dipole is no sum of what single atoms contribute; leave out atom")
+        raise AttributionError("a dipole is not a sum of contributions of atoms; omit `atom`")
     return OneAtom(atom)
 
 
@@ -159,8 +159,8 @@ def _potential_of(calculator: Any, dtype: str | None) -> NetworkPotential:
         name = getattr(calculator, "name", None)
         name = name if isinstance(name, str) and name else kind.__name__
         raise AttributionUnavailable(
-            f"relevance needs the inside of the network, and {name!r} is not a SchNet or PaiNN "
-            'loaded with mdxai.load_calculator; method="hessian" needs only its forces, and '
-            'method="expansion" its energies'
+            f"relevance needs access to the network, and {name!r} is not a SchNet or PaiNN "
+            'loaded with mdxai.load_calculator; method="hessian" needs only forces, '
+            'method="expansion" only energies'
         )
     return calculator.share_activations(wanted)

@@ -1,4 +1,4 @@
-"""Interaction blocks as linear maps between atoms: which rule goes where, per architecture.
+"""Interaction blocks as linear maps between atoms, and which rule applies where.
 
 At a fixed configuration relevance passes an interaction block by
 
@@ -31,11 +31,11 @@ from mdxai.calculators.forward import PaiNNBlock, SchNetBlock, Tape, readout
 class LinearBlock:
     """One interaction block at a fixed configuration.
 
-    Backwards, coefficients may have any shape (..., F) into which a `Place` puts per-atom tensors;
-    forwards, features are (n_atoms, F).
+    Backwards, coefficients may have any shape (..., F) to which a `Place` broadcasts per-atom
+    tensors; forwards, features are (n_atoms, F).
 
     filters: (E, F) of the directed edges. keep_and_message: coefficients → what stays on the atom,
-    what it hands to its neighbours. lower: what stays, what arrives → coefficients below. raise_:
+    what it passes to its neighbours. lower: what stays, what arrives → coefficients below. raise_:
     the sender's side, forwards. absorb: own features, received sum → the block's output, forwards.
     """
 
@@ -60,7 +60,7 @@ class LinearNetwork:
 
 
 class SchNetRules:
-    """The rules of a SchNet, from its weights as they are now."""
+    """The rules of a SchNet with its present weights."""
 
     def __init__(self, network: nn.Module, rule: Rule) -> None:
         net: Any = network.representation
@@ -70,7 +70,7 @@ class SchNetRules:
         self._layers = RuledLayers(layers + self._top.ruled, rule)
 
     def at(self, tape: Tape) -> LinearNetwork:
-        """Return the network at what a forward pass left."""
+        """Return the network linearised at a forward pass."""
         states: list[Any] = tape.blocks
         fixed = self._layers.at([state.outward for state in states] + tape.readout)
         parts = zip(self._modules, fixed, states, strict=False)
@@ -90,7 +90,7 @@ def _schnet_block(module: Any, outward: RuledLayer, state: SchNetBlock) -> Linea
 
 
 class PaiNNRules:
-    """The rules of a PaiNN, from its weights as they are now."""
+    """The rules of a PaiNN with its present weights."""
 
     def __init__(self, network: nn.Module, rule: Rule) -> None:
         net: Any = network.representation
@@ -100,14 +100,14 @@ class PaiNNRules:
         self._top = _Top(network)
         ruled = [layers[0] for layers in inter + intra] + self._top.ruled
         widths = [width] * (2 * len(inter)) + [layer.in_features for layer in self._top.ruled]
-        self._layers = RuledLayers(ruled, rule, widths)  # a mixer's other inputs are constants
+        self._layers = RuledLayers(ruled, rule, widths)  # the mixer's other inputs are constants
         self._after = [
             (send[1].weight[:width], *mix[1].weight.split(width)[::2])
             for send, mix in zip(inter, intra, strict=True)
         ]
 
     def at(self, tape: Tape) -> LinearNetwork:
-        """Return the network at what a forward pass left."""
+        """Return the network linearised at a forward pass."""
         states: list[Any] = tape.blocks
         n = len(states)
         inside = [state.sender for state in states] + [state.mixer for state in states]
@@ -143,9 +143,9 @@ def _painn_block(
 
 
 class _Top:
-    """The readout; its last, linear layer keeps its plain gradient.
+    """The readout. Its last layer, which is linear, keeps its plain gradient.
 
-    ruled: the layers before that, which follow the rule.
+    ruled: the layers before it, which follow the rule.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What makes two configurations of one molecule differ in energy."""
+"""Attribution of the energy difference between two configurations of one molecule."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mdxai.frame import Floats, Ints, Pairs
 def difference(after: Attribution, before: Attribution) -> Attribution:
     """Return the attribution of E(after) − E(before): every relevance as a difference.
 
-    A pair or triple that is within reach in one of the two only counts as 0 in the other; pairs
-    carry the geometry of `after` where it has them.
+    A pair or triple within reach in only one of the two counts as 0 in the other. Pairs have the
+    geometry of `after`, unless only `before` has the pair.
 
     Raises:
-        AttributionError: for attributions that do not belong together: other methods, rules or
-            molecules, or a method that gives each image of a pair.
+        AttributionError: for attributions that differ in rule, output, body order or molecule, or
+            by a method other than "walks".
     """
     mine, theirs = (
         (a.method, a.gamma, a.max_bias, a.unit, len(a.by_body_order)) for a in (after, before)
@@ -53,7 +53,7 @@ def difference(after: Attribution, before: Attribution) -> Attribution:
 def _pairs_of_both(after: Attribution, before: Attribution) -> tuple[Pairs, Floats]:
     n, both = len(after.atoms), (after.pairs, before.pairs)
     keys = [pairs.i * n + pairs.j for pairs in both]
-    every, first = np.unique(np.concatenate(keys), return_index=True)  # `after` where it has them
+    every, first = np.unique(np.concatenate(keys), return_index=True)  # `after` comes first
     i, j, vectors, distances = (
         np.concatenate([getattr(pairs, name) for pairs in both])[first]
         for name in ("i", "j", "vectors", "distances")

@@ -1,7 +1,7 @@
-"""Every walk by itself, for small molecules and offline: their number grows as n_atoms^(layers+1).
+"""Relevance of every single walk, for small molecules: there are n_atoms^(layers+1) walks.
 
-Each walk's relevance comes from the same linear blocks as the exact set relevances, extended by one
-atom at a time from the top; walks with a common upper part share it.
+It comes from the same linear blocks as the relevance of sets. Walks are extended by one atom at a
+time from the readout; walks with a common upper part share its computation.
 """
 
 from __future__ import annotations

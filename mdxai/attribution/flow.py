@@ -5,7 +5,7 @@ One tangent pass x̃ forwards and one pass v of coefficients backwards give, for
     flow_l(j → i) = (C x̃_l)[j] · ( W_ij ∘ message(v_{l+1})[i] ),
 
 the sum of R_w over all walks that go from j to i at step l. Cost and memory grow as the number of
-edges: the measure for large systems.
+edges, so flow suits large systems.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def pair_flow(
 
     Args:
         blocks: first to last.
-        edges: the edges that their filters belong to.
+        edges: the edges that the blocks' filters belong to.
         top: (n_atoms, F) coefficients of the readout.
         features: (n_atoms, F) embedding output h⁰.
     """
@@ -40,7 +40,7 @@ def pair_flow(
 
 
 def _tangents(blocks: list[LinearBlock], edges: Edges, features: Tensor) -> list[Tensor]:
-    """Return what each block's senders hold, (n_atoms, F): C x̃_l."""
+    """Return each block's C x̃_l, (n_atoms, F)."""
     raised = []
     x = features
     for block in blocks:

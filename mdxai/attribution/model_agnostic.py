@@ -1,7 +1,7 @@
-"""Attribution without looking inside: for calculators whose energy is a black box.
+"""Attribution of any calculator, from its energies or forces alone.
 
-hessian    ‖∂²E/∂r_i∂r_j‖ of atom pairs, by central differences of forces; no training domain is
-           left, but it measures stiffness, not energy
+hessian    ‖∂²E/∂r_i∂r_j‖ of atom pairs, by central differences of forces; it stays inside the
+           training domain, but measures stiffness, not energy
 expansion  n-body expansion of the energy by inclusion–exclusion over fragments; fragments lie
            outside the training domain of a learned potential
 """
@@ -34,7 +34,7 @@ class HessianAttributor:
     """Frobenius norms of the Hessian's 3×3 blocks, eV/Å², by 6 force calls per atom.
 
     Args:
-        calculator: an ASE calculator of its own, not one that drives a simulation.
+        calculator: an ASE calculator, other than the one that drives a simulation.
         step: displacement of the central differences, Å.
     """
 
@@ -46,7 +46,7 @@ class HessianAttributor:
         self._calculator, self._step = calculator, step
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
-        """Explain one frame; `atoms` and `by_body_order` are NaN, for norms are no shares."""
+        """Explain one frame; `atoms` and `by_body_order` are NaN, as norms are not shares."""
         blocks = self.hessian(frame)
         frame = as_frame(frame)
         norms = np.sqrt((blocks**2).sum((2, 3)))
@@ -80,12 +80,12 @@ class ExpansionAttributor:
     """n-body expansion E = Σ E⁽¹⁾ + Σ E⁽²⁾ + …, each term by inclusion–exclusion over fragments.
 
     Exact for potentials that are sums of n-body terms. Fragments of a molecule lie outside the
-    training domain of a learned potential: read what it says of one with that in mind.
+    training domain of a learned potential; interpret its results accordingly.
 
     Args:
-        calculator: an ASE calculator of its own, not one that drives a simulation.
+        calculator: an ASE calculator, other than the one that drives a simulation.
         body_order: highest order, 2 or 3.
-        offset_per_atom: constant of the calculator's energy that explains nothing, eV.
+        offset_per_atom: constant per atom in the calculator's energy, left out, eV.
     """
 
     method = "expansion"
@@ -111,13 +111,12 @@ class ExpansionAttributor:
         n_fragments = sum(comb(n, k) for k in range(1, self._body_order + 1))
         if frame.pbc.any():
             raise AttributionUnavailable(
-                "fragments of a periodic system are not defined; "
-                'method="hessian" takes periodic systems'
+                'fragments of a periodic system are not defined; use method="hessian"'
             )
         if n_fragments > MAX_FRAGMENTS:
             raise AttributionUnavailable(
                 f"{n} atoms make {n_fragments:,} fragments, more than {MAX_FRAGMENTS:,}; lower "
-                'the body order, or take method="hessian"'
+                'the body order, or use method="hessian"'
             )
         output = self._energy(whole, range(n))
         one = np.array([self._energy(whole, [a]) for a in range(n)])
@@ -177,9 +176,9 @@ def partial_forces(
 
 
 def _free_atoms(frame: Frame | Atoms) -> Atoms:
-    """Return ASE atoms without constraints; charges and magnetic moments stay where there are any.
+    """Return ASE atoms without constraints, with charges and magnetic moments if they have any.
 
-    A constraint would hold back displacements and forces that belong to the potential.
+    A constraint would suppress displacements and forces of the potential.
     """
     checked = as_frame(frame)
     if isinstance(frame, Atoms):
@@ -195,7 +194,7 @@ def _for_pairs(
     vectors = frame.positions[j] - frame.positions[i]
     if frame.pbc.any():
         vectors = find_mic(vectors, frame.cell, frame.pbc)[0]
-    nothing: dict[str, Any] = {
+    undefined: dict[str, Any] = {
         "output": np.nan,
         "atoms": np.full(frame.n_atoms, np.nan),
         "by_body_order": np.full(1, np.nan),
@@ -207,5 +206,5 @@ def _for_pairs(
         one_body=one,
         pairs=Pairs(i, j, vectors, np.linalg.norm(vectors, axis=1)),
         strengths=strengths,
-        **(nothing | known),
+        **(undefined | known),
     )

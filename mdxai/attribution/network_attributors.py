@@ -1,4 +1,4 @@
-"""Attributors that read the inside of a SchNet or PaiNN: exact walks, and flow."""
+"""Attributors for the networks SchNet and PaiNN: exact walks, and flow."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DEFAULT_RULE = Rule()
 
 
 class NetworkRules:
-    """The rules of a whole network, made anew when its weights have changed."""
+    """The rules of a whole network, rebuilt when its weights change."""
 
     def __init__(self, network: nn.Module, rule: Rule) -> None:
         self._network, self._rule = network, rule
@@ -54,7 +54,7 @@ class NetworkRules:
         self._versions: list[int] = []
 
     def at(self, tape: Tape) -> LinearNetwork:
-        """Fix the network at what its forward pass left."""
+        """Return the network linearised at a forward pass."""
         versions = [parameter._version for parameter in self._parameters]
         if versions != self._versions:
             self._prepare()
@@ -69,14 +69,14 @@ class NetworkRules:
 
 
 class _NetworkAttributor:
-    """Reads what a force call left, or runs the network itself; never changes either.
+    """Explains a network from the activations of a force call, or from a forward pass of its own.
 
     Args:
-        potential: the network to explain; only read. Where it keeps its activations and has just
-            been evaluated for the same frame, these are used.
+        potential: the network to explain; it is not changed. If it was last evaluated for the same
+            frame and kept its activations, these are used.
         rule: γ and variant.
-        pooling: how the atoms' outputs add up to what is explained; an energy is their sum.
-        unit: of what is explained.
+        pooling: how the atoms' outputs combine to the property explained; an energy is their sum.
+        unit: of the property explained.
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class _NetworkAttributor:
         self.rule, self.unit = rule, unit
         self._pooling = pooling
         self._running = potential
-        # Shares the weights but not the neighbour lists, so that nobody waits for anybody.
+        # Shares the weights but not the neighbour lists, so that neither disturbs the other.
         self._own = NetworkPotential(
             potential.network, potential.card, dtype=potential.dtype, device=potential.device
         )
 
         self._rules = NetworkRules(potential.network, rule)
         self._laid_out: tuple[Edges, Links, Any] | None = None
-        self._lock = threading.Lock()  # what is laid out belongs to one frame at a time
+        self._lock = threading.Lock()  # the layout belongs to one frame at a time
 
     @property
     def gamma(self) -> float:
@@ -109,61 +109,69 @@ class _NetworkAttributor:
         return self._own.card.energy_unit
 
     def state(self) -> dict[str, Any]:
-        """Return what the rounding of the next explanation depends on, for a checkpoint."""
+        """Return, for a checkpoint, what the rounding of the next explanation depends on."""
         return dict(self._own.state())
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on as the attributor whose `state` this is would, bit by bit."""
+        """Continue from a `state` with the same bits as the attributor that returned it."""
         self._own.restore(state)
 
     def will_explain_next(self, explained: bool) -> None:
-        """Say whether the next frame will be explained, so that its force call leaves what that
-        takes. One that is explained all the same costs another pass through the network.
+        """State whether the next frame will be explained, so that its force call keeps activations.
+
+        A frame that is explained unannounced costs one more pass through the network.
         """
         self._running.keep_activations(explained)
 
     def _activations(self, frame: Frame) -> Activations:
         self._pooling.check(frame)
-        left = self._running.last_activations
-        if left is not None and left.belong_to(frame) and left.weights == self._own.weights:
-            return left
+        activations = self._running.last_activations
+        if (
+            activations is not None
+            and activations.belong_to(frame)
+            and activations.weights == self._own.weights
+        ):
+            return activations
         return self._own.activations(frame)
 
     def _layout(self, edges: Edges) -> tuple[Links, DensePairs | LinkedPairs]:
-        """Return the links and pairs of edges; those of the last edges are at hand."""
+        """Return the links and pairs of edges; those of the last edges are cached."""
         if self._laid_out is None or self._laid_out[0] is not edges:
             links = Links(edges)
             self._laid_out = (edges, links, pair_layout(links, self._own.device))
         return self._laid_out[1:]
 
-    def _at(self, left: Activations, starts: Ints | None = None) -> tuple[LinearNetwork, Floats]:
-        """Return the network fixed at what it left, and each atom's share of the output, eV.
+    def _at(
+        self, activations: Activations, starts: Ints | None = None
+    ) -> tuple[LinearNetwork, Floats]:
+        """Return the network linearised at its activations, and each atom's output, eV.
 
-        starts: where several systems lie side by side, the first atom of each and the end.
+        starts: for several systems, the index of each one's first atom, then n_atoms.
         """
-        linear, outputs = self._rules.at(left.tape), self.in_ev(left.energies)
+        linear, outputs = self._rules.at(activations.tape), self.in_ev(activations.energies)
         if self._pooling is SUM:
             return linear, outputs
         starts = np.array([0, len(outputs)]) if starts is None else starts
-        positions = left.positions / self._own.card.length_unit
+        positions = activations.positions / self._own.card.length_unit
         weights = self._pooling.weights(outputs, positions, starts)
         scale = torch.as_tensor(weights, dtype=linear.top.dtype, device=linear.top.device)
         return replace(linear, top=linear.top * scale[:, None]), outputs * weights
 
     def in_ev(self, values: Tensor) -> Floats:
-        """Return what the network gave, in eV."""
+        """Return values in the network's energy unit, in eV."""
         result: Floats = values.cpu().numpy() * np.float64(self._unit)
         return result
 
 
 class WalkAttributor(_NetworkAttributor):
-    """Exact relevance by body order, by set-restricted passes.
+    """Exact relevance by body order, from passes restricted to sets of atoms.
 
-    Memory grows as (pairs within reach) · F; triples go through in chunks.
+    Memory grows as (pairs within reach) · F; triples are computed in chunks.
 
     Args:
-        potential, rule, pooling, unit: as for every network attributor.
-        body_order: highest order resolved: 1, 2 or 3. Higher ones are given as one sum.
+        potential, rule, pooling, unit: the network to explain, γ and variant, how atoms combine
+            to the property explained, its unit.
+        body_order: highest order resolved: 1, 2 or 3. Higher orders are given as one sum.
 
     Raises:
         AttributionError: for another order.
@@ -184,9 +192,14 @@ class WalkAttributor(_NetworkAttributor):
             raise AttributionError(f"body_order must be one of {BODY_ORDERS}, got {body_order!r}")
         super().__init__(potential, rule, pooling=pooling, unit=unit)
         self.body_order = body_order
-        # Where the calculator is compiled its edges are always the same, and so is this pass.
+        # A compiled calculator always has the same edges, so this pass can be compiled too.
         self._compiles = potential.compile and pooling is SUM and body_order <= 2
         self._pass: tuple[Any, Function] | None = None
+
+    @property
+    def runs_compiled(self) -> bool:
+        """Whether a compiled pass was made."""
+        return self._pass is not None
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
         """Explain one frame.
@@ -200,7 +213,7 @@ class WalkAttributor(_NetworkAttributor):
             return self._explain(self._activations(frame))[0]
 
     def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
-        """Explain frames of any molecules in one batch: they pass the network as one system.
+        """Explain frames of any molecules in one batch: one pass of the network for all.
 
         Raises:
             CalculatorError, AttributionUnavailable: as `attribute`, before anything is explained.
@@ -211,8 +224,8 @@ class WalkAttributor(_NetworkAttributor):
         if not checked:
             return []
         with self._lock, torch.inference_mode():
-            left, starts = self._own.activations_of_many(checked)
-            together, outputs = self._explain(left, starts)
+            activations, starts = self._own.activations_of_many(checked)
+            together, outputs = self._explain(activations, starts)
         return _apart(together, outputs, starts)
 
     def relevance_of_sets(self, frame: Frame | Atoms, sets: Ints) -> Floats:
@@ -231,9 +244,9 @@ class WalkAttributor(_NetworkAttributor):
         if (np.diff(chosen, axis=1) == 0).any():
             raise AttributionError("a set names an atom twice")
         with self._lock, torch.inference_mode():
-            left = self._activations(frame)
-            linear, _ = self._at(left)
-            links, _ = self._layout(left.edges)
+            activations = self._activations(frame)
+            linear, _ = self._at(activations)
+            links, _ = self._layout(activations.edges)
             gates = [links.filters(block.filters) for block in linear.blocks]
             return self._of_tuples(linear, links, gates, chosen)
 
@@ -242,14 +255,15 @@ class WalkAttributor(_NetworkAttributor):
         (n_atoms·n_atoms, F): for small molecules.
         """
         with self._lock, torch.inference_mode():
-            left = self._activations(frame)
-            linear, _ = self._at(left)
-            links, _ = self._layout(left.edges)
+            activations = self._activations(frame)
+            linear, _ = self._at(activations)
+            links, _ = self._layout(activations.edges)
             return linear, [links.square(block.filters) for block in linear.blocks]
 
     def inclusive_strength(self, frame: Frame | Atoms) -> Floats:
-        """Return (n_atoms, n_atoms), eV: relevance of the walks that touch both i and j, whoever
-        else they touch: R_N − R_{N∖i} − R_{N∖j} + R_{N∖{i,j}}; the diagonal holds those of i.
+        """Return (n_atoms, n_atoms), eV: relevance of all walks that visit both i and j.
+
+        It is R_N − R_{N∖i} − R_{N∖j} + R_{N∖{i,j}}; the diagonal holds that of walks that visit i.
         """
         frame = as_frame(frame)
         n = frame.n_atoms
@@ -262,21 +276,23 @@ class WalkAttributor(_NetworkAttributor):
         strength[i, j] = strength[j, i] = whole - without[i] - without[j] + neither
         return strength
 
-    def _explain(self, left: Activations, starts: Ints | None = None) -> tuple[Attribution, Floats]:
-        """Return the explanation, and each atom's share of the output."""
-        if 2 * len(left.vectors) * left.tape.features.shape[1] > MAX_ROWS * 128:
+    def _explain(
+        self, activations: Activations, starts: Ints | None = None
+    ) -> tuple[Attribution, Floats]:
+        """Return the explanation, and each atom's output."""
+        if 2 * len(activations.vectors) * activations.tape.features.shape[1] > MAX_ROWS * 128:
             raise AttributionUnavailable(
-                f"exact relevance of {len(left.vectors)} pairs within reach would not fit into "
-                'memory; method="flow" takes any number of atoms'
+                f"exact relevance of {len(activations.vectors)} pairs within reach would not fit "
+                'into memory; use method="flow", which takes any number of atoms'
             )
-        links, layout = self._layout(left.edges)
-        if self._compiles and self._fixed(left):
-            rows, outputs = self._compiled_rows(left), self.in_ev(left.energies)
+        links, layout = self._layout(activations.edges)
+        if self._compiles and self._fixed(activations):
+            rows, outputs = self._compiled_rows(activations), self.in_ev(activations.energies)
         else:
-            linear, outputs = self._at(left, starts)
+            linear, outputs = self._at(activations, starts)
             gates = [links.filters(block.filters) for block in linear.blocks]
             rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
-        pairs, several = _pairs_of(left, self._own.cutoff)
+        pairs, several = _pairs_of(activations, self._own.cutoff)
         one, both, atoms = layout.split(self.in_ev(rows), pairs.i, pairs.j)
         two = both - one[pairs.i] - one[pairs.j]
         orders = [one.sum(), two.sum()][: self.body_order]
@@ -292,7 +308,7 @@ class WalkAttributor(_NetworkAttributor):
             gamma=self.rule.gamma,
             unit=self.unit,
             max_bias=self.rule.max_bias,
-            numbers=left.numbers,
+            numbers=activations.numbers,
             output=float(outputs.sum()),
             atoms=atoms,
             one_body=one,
@@ -305,19 +321,21 @@ class WalkAttributor(_NetworkAttributor):
         )
         return attribution, outputs
 
-    def _fixed(self, left: Activations) -> bool:
+    def _fixed(self, activations: Activations) -> bool:
         """Return whether the next activations will have the same edges."""
-        return left is self._running.last_activations and isinstance(left.edges, AllPairs)
+        return activations is self._running.last_activations and isinstance(
+            activations.edges, AllPairs
+        )
 
-    def _compiled_rows(self, left: Activations) -> Tensor:
+    def _compiled_rows(self, activations: Activations) -> Tensor:
         """Return the relevance at each (set, atom) from a compiled pass.
 
-        It belongs to one set of edges and one version of the weights.
+        The compiled pass holds for one set of edges and one version of the weights.
         """
-        tensors, spec = tree_flatten(left.tape)
-        key = (left.edges, left.weights)
+        tensors, spec = tree_flatten(activations.tape)
+        key = (activations.edges, activations.weights)
         if self._pass is None or self._pass[0] != key:
-            links, layout = self._layout(left.edges)
+            links, layout = self._layout(activations.edges)
 
             def rows(*tensors: Tensor) -> tuple[Tensor, ...]:
                 linear = self._rules.at(tree_unflatten(list(tensors), spec))
@@ -325,7 +343,7 @@ class WalkAttributor(_NetworkAttributor):
                 top, features = linear.top, linear.features
                 return (restricted_relevance(linear.blocks, gates, top, features, layout),)
 
-            self._rules.at(left.tape)  # so that the weights are no part of what is compiled
+            self._rules.at(activations.tape)  # first, so that the rules are not compiled too
             self._pass = key, compiled_or_eager(rows, tensors)
         return self._pass[1](*tensors)[0]
 
@@ -341,7 +359,7 @@ class WalkAttributor(_NetworkAttributor):
 
 
 class FlowAttributor(_NetworkAttributor):
-    """Flow on every pair and image, from one tangent and one backward pass; any number of atoms."""
+    """Flow on every pair and image, from one tangent and one backward pass; for any size."""
 
     method = "flow"
 
@@ -354,21 +372,24 @@ class FlowAttributor(_NetworkAttributor):
         """
         frame = as_frame(frame)
         with self._lock, torch.inference_mode():
-            left = self._activations(frame)
-            linear, outputs = self._at(left)
-            flows, atoms = pair_flow(linear.blocks, left.edges, linear.top, linear.features)
+            activations = self._activations(frame)
+            linear, outputs = self._at(activations)
+            flows, atoms = pair_flow(linear.blocks, activations.edges, linear.top, linear.features)
             by_layer, per_atom = self.in_ev(flows), self.in_ev(atoms)
-        distances = np.linalg.norm(left.vectors, axis=1)
+        distances = np.linalg.norm(activations.vectors, axis=1)
         near = np.flatnonzero(distances < self._own.cutoff)
         pairs = Pairs(
-            left.edges.first[near], left.edges.second[near], left.vectors[near], distances[near]
+            activations.edges.first[near],
+            activations.edges.second[near],
+            activations.vectors[near],
+            distances[near],
         )
         return Attribution(
             method=self.method,
             gamma=self.rule.gamma,
             unit=self.unit,
             max_bias=self.rule.max_bias,
-            numbers=left.numbers,
+            numbers=activations.numbers,
             output=float(outputs.sum()),
             atoms=per_atom,
             one_body=np.full(len(per_atom), np.nan),
@@ -379,7 +400,7 @@ class FlowAttributor(_NetworkAttributor):
         )
 
     def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
-        """Explain frames one after the other; errors as `attribute`."""
+        """Explain frames one after the other. Raises what `attribute` raises."""
         return [self.attribute(frame) for frame in frames]
 
 
@@ -387,15 +408,15 @@ def _checked_sets(sets: Any) -> Ints:
     try:
         given = np.atleast_2d(np.asarray(sets))
     except ValueError as error:  # ragged
-        raise AttributionError("sets must be of one size; ask for each size by itself") from error
+        raise AttributionError("sets must be of one size; make one call per size") from error
     if given.size and not np.issubdtype(given.dtype, np.integer):
         raise AttributionError(f"sets are made of atom indices, got {given.dtype} values")
     return np.sort(given.astype(np.int64), axis=1)
 
 
-def _pairs_of(left: Activations, cutoff: float) -> tuple[Pairs, Bools]:
-    edges, vectors = left.edges, left.vectors
-    if left.pbc.any():
+def _pairs_of(activations: Activations, cutoff: float) -> tuple[Pairs, Bools]:
+    edges, vectors = activations.edges, activations.vectors
+    if activations.pbc.any():
         return merge_images(edges.first, edges.second, vectors)
     distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     pairs = Pairs(edges.first, edges.second, vectors, distances)
@@ -419,14 +440,14 @@ def _lower_orders(triples: Ints, pairs: Pairs, one: Floats, two: Floats) -> Floa
 
 
 def _all_but(n_atoms: int, left_out: Ints) -> Ints:
-    """Return (n_sets, n_atoms − k) the atoms that each row of `left_out` (n_sets, k) leaves."""
+    """Return (n_sets, n_atoms − k) all atoms except those of each row of `left_out` (n_sets, k)."""
     keep = np.ones((len(left_out), n_atoms), dtype=bool)
     np.put_along_axis(keep, left_out, False, axis=1)
     return np.nonzero(keep)[1].reshape(len(left_out), -1)
 
 
 def _apart(together: Attribution, outputs: Floats, starts: Ints) -> list[Attribution]:
-    """Split the attribution of several molecules; starts (n_frames + 1,) are their first atoms."""
+    """Split the attribution of several molecules; starts (n_frames + 1,): their first atoms."""
     whose = np.searchsorted(starts, together.pairs.i, side="right") - 1
     whose_triple = np.searchsorted(starts, together.triples[:, 0], side="right") - 1
     results = []

@@ -1,8 +1,8 @@
-"""LRP rules of a dense layer, as the linear maps they are at a fixed input.
+"""LRP rules of dense layers, written as linear maps at a fixed input.
 
 At a fixed configuration a rule turns a layer into a linear map; relevance passes backwards through
-its transpose. Gradient × input of the modified layer is the relevance (Schnake et al., TPAMI 2021,
-arXiv 2006.03589; generalised γ rule as published with GNN-LRP for schnetpack).
+the transposed map. Gradient × input of the modified layer is the relevance (Schnake et al., TPAMI
+2021, arXiv 2006.03589; generalised γ rule as published with GNN-LRP for schnetpack).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mdxai.attribution.attribution import AttributionError
 from mdxai.calculators.forward import DenseState
 
-LARGEST_GAMMA = 1e3  # beyond it float32 loses the sums that γ weighs against each other
+LARGEST_GAMMA = 1e3  # beyond it the sums that γ weighs cancel to noise in float32
 TINY = 1e-6  # outputs smaller than this pass no relevance, as in the published rule
 
 Place = Callable[[Tensor], Tensor]  # (n_atoms, F) → the shape that coefficients of atom sets have
@@ -26,14 +26,14 @@ Place = Callable[[Tensor], Tensor]  # (n_atoms, F) → the shape that coefficien
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which rule a dense layer follows.
+    """The rule that dense layers follow.
 
-    gamma: γ; 0 is LRP-0 with the quotient rule. max_bias: hand the bias' share back to the inputs
+    gamma: γ; 0 is LRP-0 with the quotient rule. max_bias: return the bias's share to the inputs
     (as published with Bonneau, Lederer et al., Nat. Commun. 16, 9898): the denominator leaves the
     bias out and is the larger of the two that the γ rule chooses from.
 
     Raises:
-        AttributionError: for a negative γ.
+        AttributionError: for a negative γ or one above 1000.
     """
 
     gamma: float = 0.1  # the published default for potentials (Bonneau et al.)
@@ -41,9 +41,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= LARGEST_GAMMA):
-            raise AttributionError(
-                f"gamma must be 0 or positive, up to {LARGEST_GAMMA:g}, got {self.gamma!r}"
-            )
+            raise AttributionError(f"gamma must be from 0 to {LARGEST_GAMMA:g}, got {self.gamma!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +83,14 @@ class RuledLayers:
     so that ∂y/∂x = (y/d) [ (1 + γ/2) W + (γ/2) σ |W| sign(x) ]. The bias keeps its share; with
     `max_bias` b is left out of d and σ is the sign of W x.
 
-    The layers pass through the rule side by side, as columns of one matrix: for a small molecule
-    each operation costs more than its arithmetic.
+    All layers are processed together, as columns of one matrix, because for a small molecule the
+    overhead of an operation exceeds its arithmetic.
 
     Args:
         layers: schnetpack's Dense layers.
         rule: γ and variant.
-        n_explained: of each layer, how many inputs carry relevance; the ones after these are
-            constants. All of them by default.
+        n_explained: for each layer the number of inputs, from the first, that carry relevance;
+            the others are constants. Default: all.
     """
 
     def __init__(
@@ -110,7 +108,7 @@ class RuledLayers:
                 (half, [layer.weight.abs() for layer in layers]),
             )
         )
-        # Forwards in the order in memory that small products are fastest in.
+        # Transposed in memory, which is fastest for small products.
         self._forwards, self._pools = ([w.t().contiguous() for w in ws] for ws in (weights, pools))
         bias = torch.cat([layer.bias for layer in layers])
         self._bias_pool = half * bias.abs() * (not rule.max_bias)
@@ -120,7 +118,7 @@ class RuledLayers:
         )
 
     def at(self, states: Sequence[DenseState]) -> list[RuledLayer]:
-        """Fix each layer at what went through it."""
+        """Return each layer linearised at its state."""
         x = torch.cat([state.x for state in states], 1)
         if self._rule.max_bias:
             d = self._each(x, self._forwards)

@@ -1,8 +1,8 @@
-"""Relevance of sets of atoms, by passes restricted to the sets; no walk is enumerated.
+"""Relevance of sets of atoms, from passes restricted to the sets; no walk is enumerated.
 
-R_S, the relevance of the walks that stay inside S, is one pass of the blocks restricted to S. All
-sets go through together. A layout says where the coefficients of (set, atom) lie and how messages
-pass between the atoms of a set:
+R_S, the relevance of the walks that stay inside S, takes one pass of the blocks restricted to S.
+All sets are computed together. A layout defines where the coefficients of (set, atom) are stored
+and how messages pass between the atoms of a set:
 
     DensePairs   every pair of a small molecule, every single atom and the whole, as a matrix
     LinkedPairs  the pairs within reach, every single atom and the whole, as a list
@@ -23,11 +23,11 @@ from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges
 from mdxai.frame import Floats, Ints
 
 DENSE_LIMIT = 40  # atoms; beyond this most pairs lie outside the cutoff
-ROWS_AT_ONCE = 50_000  # coefficients (set, atom) of one pass over tuples, which bounds its memory
+ROWS_AT_ONCE = 50_000  # coefficients (set, atom) of one pass over tuples; bounds its memory
 
 
 class Links:
-    """Which atom receives from which, each ordered pair once: images of an edge are one link.
+    """Which atom receives from which, each ordered pair once: all images of an edge are one link.
 
     receiver, sender: (n_links,) on the CPU. several: (n_links,) whether a link has several images.
     """
@@ -62,24 +62,24 @@ class Links:
         return merged.index_add_(0, self._merge, per_edge)
 
     def square(self, per_edge: Tensor) -> Tensor:
-        """(E, F) → (n_atoms·n_atoms, F), zero where two atoms are out of each other's reach."""
+        """(E, F) → (n_atoms·n_atoms, F), zero for atoms beyond the cutoff."""
         merged = self.filters(per_edge)
         square = merged.new_zeros(self.n_atoms**2, merged.shape[1])
         square[torch.from_numpy(self.keys).to(square.device)] = merged
         return square
 
     def find(self, receiver: Ints, sender: Ints) -> Ints:
-        """Return the rows of links, −1 where two atoms are out of each other's reach."""
+        """Return the rows of links, −1 for atoms beyond the cutoff."""
         keys = receiver * self.n_atoms + sender
         rows = np.searchsorted(self.keys, keys).clip(max=max(len(self.keys) - 1, 0))
         return np.where(self.keys[rows] == keys, rows, -1) if len(self.keys) else 0 * keys - 1
 
 
 class Layout(Protocol):
-    """Sets of atoms whose restricted passes run side by side."""
+    """Sets of atoms whose restricted passes run together."""
 
     def place(self, per_atom: Tensor) -> Tensor:
-        """(n_atoms, F) → what broadcasts to the coefficients of (set, atom)."""
+        """(n_atoms, F) → a shape that broadcasts to the coefficients of (set, atom)."""
         ...
 
     def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
@@ -107,15 +107,15 @@ def restricted_relevance(
         features: (n_atoms, F) embedding output h⁰.
         layout: the sets.
     """
-    # The topmost block's own side is the same for every set: it works on n_atoms rows only.
+    # The topmost block's own side is the same for every set, so n_atoms rows are enough.
     kept, message = blocks[-1].keep_and_message(top, _per_atom)
     kept, message = layout.place(kept), layout.place(message)
     for k in range(len(blocks) - 1, 0, -1):
         received = layout.receive(filters[k], message)
         c = blocks[k].lower(kept, received, layout.place)
         kept, message = blocks[k - 1].keep_and_message(c, layout.place)
-    # Nothing lies below the first block but a dot product with h⁰, so its sender's side is applied
-    # to h⁰ once per atom instead of to every set.
+    # Below the first block there is only a dot product with h⁰, so its sender's side is applied to
+    # h⁰ once per atom instead of to every set.
     moves = layout.meet(filters[0], message, blocks[0].raise_(features))
     return layout.dot(kept, features) + moves
 
@@ -142,7 +142,7 @@ class DensePairs:
         received = gates.new_empty(n, n + 1, gates.shape[2])
         inside = received[:, :n]
         torch.mul(gates, in_sets, out=inside.transpose(0, 1))
-        if self._links.own:  # each atom of a pair hears its own images too
+        if self._links.own:  # each atom of a pair also receives from its own images
             apart = ~torch.eye(n, dtype=torch.bool, device=gates.device)[:, :, None]
             inside += gates.diagonal().t()[:, None] * in_sets * apart
         torch.sum(gates * messages[:, -1:], 0, out=received[:, n])
@@ -155,7 +155,9 @@ class DensePairs:
         n = self._links.n_atoms
         if self._links.own or messages.shape[1] == 1:
             return self.dot(self.receive(filters, messages), per_atom)
-        gates = filters.view(n, n, -1) * per_atom  # [i, j]: what j makes of a message from i
+        gates = (
+            filters.view(n, n, -1) * per_atom
+        )  # [i, j]: filter of j → i, times the features of j
         met = gates.new_empty(n, n + 1)
         torch.sum(gates * messages[:, :n], -1, out=met[:, :n].t())
         torch.sum(torch.bmm(gates, messages[:, n, :, None])[:, :, 0], 0, out=met[:, n])
@@ -174,17 +176,17 @@ class LinkedPairs:
     """
 
     def __init__(self, links: Links, device: torch.device) -> None:
-        def there(indices: Ints) -> Tensor:
+        def on_device(indices: Ints) -> Tensor:
             return torch.from_numpy(indices).to(device)
 
         apart = np.flatnonzero(links.receiver != links.sender)
         i, j, everyone = links.receiver[apart], links.sender[apart], np.arange(links.n_atoms)
         self._links, self._apart = links, apart
         self._n_ordered, self._n_atoms = len(apart), links.n_atoms
-        self._link, self._self_link = there(apart), there(links.find(everyone, everyone))
-        self._reverse = there(np.searchsorted(apart, links.find(j, i)))
-        self._atom = there(np.concatenate([i, everyone, everyone]))
-        self._receiver, self._sender = there(links.receiver), there(links.sender)
+        self._link, self._self_link = on_device(apart), on_device(links.find(everyone, everyone))
+        self._reverse = on_device(np.searchsorted(apart, links.find(j, i)))
+        self._atom = on_device(np.concatenate([i, everyone, everyone]))
+        self._receiver, self._sender = on_device(links.receiver), on_device(links.sender)
 
     def place(self, per_atom: Tensor) -> Tensor:
         return per_atom.index_select(0, self._atom)
@@ -216,7 +218,7 @@ class LinkedPairs:
 
 
 class Tuples:
-    """Coefficients (n_sets, k, F): each atom of any sets of k atoms, indices (n_sets, k)."""
+    """Coefficients (n_sets, k, F) of each atom in any sets of k atoms, given as (n_sets, k)."""
 
     def __init__(self, links: Links, sets: Ints, device: torch.device) -> None:
         rows = links.find(sets[:, :, None], sets[:, None, :])
@@ -243,7 +245,7 @@ def pair_layout(links: Links, device: torch.device) -> DensePairs | LinkedPairs:
 
 
 def in_chunks(sets: Ints) -> Iterator[Ints]:
-    """Cut sets (n_sets, k) so that memory stays bounded."""
+    """Yield sets (n_sets, k) in chunks that bound the memory of a pass."""
     size = max(1, ROWS_AT_ONCE // max(sets.shape[1] ** 2, 1))
     for start in range(0, len(sets), size):
         yield sets[start : start + size]

@@ -1,4 +1,4 @@
-"""A network evaluated for many systems at once, as molecular dynamics of replicas wants it."""
+"""A network evaluated for many systems in one pass, for molecular dynamics of replicas."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mdxai.frame import Bools, Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class Systems:
-    """Systems one after the other.
+    """Several systems in one set of arrays, one after the other.
 
-    numbers: (n_atoms,) of all. starts: (n_systems + 1,) first atom of each, and the end. positions:
-    (n_atoms, 3) Å. cells: (n_systems, 3, 3) Å. pbc: (n_systems, 3).
+    numbers: (n_atoms,) atomic numbers. starts: (n_systems + 1,) index of each system's first atom,
+    then n_atoms. positions: (n_atoms, 3) Å. cells: (n_systems, 3, 3) Å. pbc: (n_systems, 3).
     """
 
     numbers: Ints
@@ -36,16 +36,16 @@ class Systems:
         return len(self.starts) - 1
 
     def __getitem__(self, k: int) -> tuple[Ints, Floats, Floats, Bools]:
-        """Return numbers, positions, cell and pbc of one."""
+        """Return numbers, positions, cell and pbc of system k."""
         mine = slice(self.starts[k], self.starts[k + 1])
         return self.numbers[mine], self.positions[mine], self.cells[k], self.pbc[k]
 
 
 class BatchPotential:
-    """Evaluates a network for systems that do not see each other, in one pass.
+    """Evaluates a network for several systems in one pass; the systems do not interact.
 
     Args:
-        potential: gives weights, units, dtype and device; it is only read.
+        potential: source of weights, units, dtype and device; it is not changed.
     """
 
     def __init__(self, potential: NetworkPotential) -> None:
@@ -59,11 +59,11 @@ class BatchPotential:
     def predict(self, systems: Systems) -> tuple[Floats, Floats]:
         """Return energies (n_systems,) in eV, offsets included, and forces (n_atoms, 3) in eV/Å.
 
-        A system with positions that are not finite gets NaN; the others do not notice.
+        A system with non-finite positions gets NaN; the others are not affected.
 
         Raises:
-            CalculatorError: on first sight of these atoms, naming the system that the network
-                cannot take.
+            CalculatorError: for new atoms, if the network cannot take one of the systems; the
+                message names the system.
         """
         known = self._known
         if known is None or not (
@@ -73,7 +73,7 @@ class BatchPotential:
         finite_atoms = np.isfinite(systems.positions).all(1)
         finite = np.logical_and.reduceat(finite_atoms, systems.starts[:-1])
         edges, vectors = self._edges(systems, finite)
-        energies, gradient = self._evaluation(edges)(self._potential._scaled(vectors))
+        energies, gradient = self._evaluation(edges)(self._potential.scaled(vectors))
         card = self._potential.card
         slopes = gradient.cpu().numpy().astype(np.float64) * (card.energy_unit / card.length_unit)
         atomic = energies.cpu().numpy().astype(np.float64) * card.energy_unit
@@ -86,10 +86,10 @@ class BatchPotential:
     def _prepare(self, systems: Systems) -> None:
         for k in range(len(systems)):
             numbers, positions, cell, pbc = systems[k]
-            if not np.isfinite(positions).all():  # broken from the start: it gets NaN
+            if not np.isfinite(positions).all():  # predict gives NaN for it
                 positions = np.arange(len(positions), dtype=np.float64)[:, None] * np.ones(3)
             try:
-                self._potential._prepare(numbers, positions, cell, pbc)
+                self._potential.prepare(numbers, positions, cell, pbc)
             except CalculatorError as error:
                 raise CalculatorError(f"system {k} of {len(systems)}: {error}") from error
         device, sizes = self._potential.device, np.diff(systems.starts)
@@ -104,8 +104,9 @@ class BatchPotential:
         self._known = systems.numbers.copy(), systems.starts.copy()
 
     def _edges(self, systems: Systems, finite: Bools) -> tuple[Edges, Floats]:
-        """Return edges and vectors (n_half, 3), Å; those of systems that are not finite are free of
-        NaN and mean nothing.
+        """Return edges and vectors (n_half, 3), Å.
+
+        Systems with non-finite positions have placeholders without NaN, or no edges at all.
         """
         if self._pairs is not None:
             vectors = self._pairs.vectors(systems.positions)

@@ -16,18 +16,18 @@ Function = Callable[..., tuple[Tensor, ...]]  # of tensors of fixed shapes
 def traced(eager: Function, examples: Sequence[Tensor]) -> Function:
     """Return the same operations on inputs like `examples`, recorded as one graph.
 
-    Running them from the record gives the same bits without autograd's bookkeeping, which for a
-    small molecule is a sixth of the time; recording takes half a second.
+    The graph gives the same bits without autograd's bookkeeping, which takes a sixth of the time
+    for a small molecule. Recording takes half a second.
     """
     return torch.inference_mode()(_record(eager, examples))
 
 
 def compiled_or_eager(eager: Function, examples: Sequence[Tensor]) -> Function:
-    """Return a compiled twin of `eager` for inputs like `examples`, or `eager` with a warning.
+    """Return a compiled version of `eager` for inputs like `examples`, or `eager` with a warning.
 
-    The graph, gradients included, goes as it is to the compiler behind `torch.compile`: no guards
-    of dynamo either, which for small molecules cost as much as the arithmetic. The artefact is
-    cached on disk between processes.
+    The graph, gradients included, goes straight to the compiler behind `torch.compile`. This
+    avoids dynamo's guards, which cost as much as the arithmetic for small molecules. The compiled
+    code is cached on disk.
     """
     from torch._inductor import standalone_compile
 
@@ -39,7 +39,7 @@ def compiled_or_eager(eager: Function, examples: Sequence[Tensor]) -> Function:
             )
         with torch.no_grad():
             graph(*inputs)
-    except Exception as error:  # whatever the toolchain fails with, the eager path is there
+    except Exception as error:  # of any part of the toolchain; the eager function always works
         reason = str(error).strip().splitlines()
         warnings.warn(
             "torch.compile failed, so the calculator runs uncompiled (slower, same results). "
@@ -66,6 +66,6 @@ def _copied(tensor: Tensor) -> Tensor:
 def _record(eager: Function, examples: Sequence[Tensor]) -> GraphModule:
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    # A lambda, for the graph would keep the annotations of `eager`, and with them the cache of
-    # compiled code cannot write it down.
+    # A lambda, because the graph would otherwise keep the annotations of `eager`, which the cache
+    # of compiled code cannot store.
     return make_fx(lambda *tensors: eager(*tensors))(*examples)  # noqa: PLW0108

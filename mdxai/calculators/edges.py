@@ -1,8 +1,8 @@
-"""How messages travel between atoms: over all pairs of a small molecule, or over a neighbour list.
+"""Edges along which atoms exchange messages: all pairs of a small molecule, or a neighbour list.
 
-Networks see unordered pairs ("half" edges) where a quantity depends on the distance alone, so that
-filters are computed once per pair, and directed edges where atoms receive messages. Both classes
-offer the same five operations; the networks are written once, in terms of these.
+What depends on the distance alone, such as filters, is computed once per unordered pair ("half
+edge"); messages belong to directed edges. The networks are written once, in terms of the operations
+of `Edges`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mdxai.frame import Bools, Floats
 
 
 class Edges(Protocol):
-    """Directed edges j → i over half edges. E stands for the layout of directed edges."""
+    """Directed edges j → i and the half edges they belong to; E: number of directed edges."""
 
     n_atoms: int
     first: NDArray[np.int64]  # (n_half,) atom that each half edge starts from
@@ -65,11 +65,11 @@ class Edges(Protocol):
         ...
 
 
-class _SpreadBothWays(torch.autograd.Function):
+class SpreadBothWays(torch.autograd.Function):
     """Copy each row of a half-edge quantity to (i, j) and (j, i); zero on the diagonal.
 
-    The gradient of a gather is a scatter, which is slow on a CPU; since every row goes to exactly
-    two places, two gathers and a sum do the same.
+    The gradient of a gather is a scatter, which is slow on a CPU. Every row goes to exactly two
+    places, so two gathers and a sum give the same gradient.
     """
 
     @staticmethod
@@ -86,10 +86,10 @@ class _SpreadBothWays(torch.autograd.Function):
 
 
 class AllPairs:
-    """All pairs of a molecule, directed edges laid out as a (n_atoms·n_atoms) matrix.
+    """All pairs of a molecule; directed edges are stored as a (n_atoms·n_atoms) matrix.
 
-    Pairs beyond the cutoff may stay in: the cutoff function makes their filters exactly zero, and
-    fixed shapes are what `torch.compile` wants. `select` leaves them out where shapes are free.
+    Pairs beyond the cutoff may be included: the cutoff function makes their filters exactly zero,
+    and `torch.compile` needs fixed shapes. `select` drops them where shapes may vary.
     """
 
     def __init__(self, n_atoms: int, device: torch.device) -> None:
@@ -124,7 +124,7 @@ class AllPairs:
         return positions[self.second] - positions[self.first]
 
     def spread(self, half: Tensor) -> Tensor:
-        return _SpreadBothWays.apply(half, self._row_of, self._upper, self._lower)  # type: ignore[no-any-return]
+        return SpreadBothWays.apply(half, self._row_of, self._upper, self._lower)  # type: ignore[no-any-return]
 
     def square(self, edges: Tensor) -> Tensor:
         """(E, K) → (n_atoms, n_atoms, K), row i receives from column j."""
@@ -216,14 +216,13 @@ class NeighbourEdges:
 
 
 class VerletList:
-    """Neighbour lists of a moving system by vesin, searched anew only when the skin is used up.
+    """Neighbour lists of a moving system, searched again (by vesin) only when the skin is used up.
 
-    The order of the edges, and with it the rounding of sums over them, depends on where the atoms
-    were when the list was last searched. That place is decided and kept here, so that a copy can go
-    on with the same bits.
+    The order of the edges, and with it the rounding of sums over them, depends on the positions at
+    the last search. These are stored, so that a restarted run can go on with the same bits.
     """
 
-    MARGIN = 1e-3  # of the allowed way: vesin must not find the skin used up before we do
+    MARGIN = 1e-3  # of the allowed displacement: vesin must never search again before we do
 
     def __init__(self, cutoff: float, skin: float = 0.5) -> None:
         self._cutoff, self._skin = cutoff, skin
@@ -250,25 +249,25 @@ class VerletList:
 
     def _covers(self, positions: Floats, cell: Floats, pbc: Bools) -> bool:
         assert self._reference is not None
-        place, old_cell, old_pbc = self._reference
-        if place.shape != positions.shape or not np.array_equal(pbc, old_pbc):
+        old_positions, old_cell, old_pbc = self._reference
+        if old_positions.shape != positions.shape or not np.array_equal(pbc, old_pbc):
             return False
-        moved = positions - place
-        way = np.einsum("ij,ij->i", moved, moved).max()
-        return bool(way <= self._allowed and np.array_equal(cell, old_cell))
+        moved = positions - old_positions
+        farthest = np.einsum("ij,ij->i", moved, moved).max()
+        return bool(farthest <= self._allowed and np.array_equal(cell, old_cell))
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return where the list was last searched; nothing where it was not."""
+        """Return positions, cell and pbc of the last search; empty before the first."""
         if self._reference is None:
             return {}
-        return {name: x.copy() for name, x in zip(_PLACE, self._reference, strict=True)}
+        return {name: x.copy() for name, x in zip(_REFERENCE, self._reference, strict=True)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on with the list that was searched where `state` says."""
+        """Continue with the list that was searched at the positions in `state`."""
         self._search = self._reference = None
         if state:
-            positions, cell, pbc = (state[name] for name in _PLACE)
+            positions, cell, pbc = (state[name] for name in _REFERENCE)
             self.find(positions, cell, pbc, torch.device("cpu"))
 
 
-_PLACE = ("positions", "cell", "pbc")
+_REFERENCE = ("positions", "cell", "pbc")

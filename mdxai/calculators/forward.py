@@ -1,8 +1,8 @@
 """Per-atom energies of schnetpack's SchNet and PaiNN, arranged for speed and for attribution.
 
-The weights and layers are schnetpack's; only the order of the arithmetic is ours: filters once per
-unordered pair, no scatter where all pairs are present. Tests hold both to schnetpack's own forward
-pass. Each leaves a `Tape` of what attribution needs to retrace it.
+Weights and layers are schnetpack's; only the order of the arithmetic differs: filters are computed
+once per unordered pair, and no scatter is needed where all pairs are present. Tests compare both
+with schnetpack's own forward pass. Each also returns a `Tape` with what attribution needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mdxai.calculators.edges import Edges
 
 
 class DenseState(NamedTuple):
-    """One pass through a dense layer, y = act(z), z = W x + b; rows are atoms."""
+    """Input and output of a dense layer, y = act(z) with z = W x + b; rows are atoms."""
 
     x: Tensor
     z: Tensor
@@ -25,16 +25,16 @@ class DenseState(NamedTuple):
 
 
 class SchNetBlock(NamedTuple):
-    """filters: (E, F) with the cutoff; outward: what went through f2out[0]."""
+    """filters: (E, F), times the cutoff function; outward: state of f2out[0]."""
 
     filters: Tensor
     outward: DenseState
 
 
 class PaiNNBlock(NamedTuple):
-    """filters: (E, F) of the scalar messages, with the cutoff; sender, mixer: what went through the
-    first layers of the interatomic and the intraatomic net; products: (n_atoms, F), ⟨Vμ, Wμ⟩ which
-    gates the mixing.
+    """filters: (E, F) of the scalar messages, times the cutoff function; sender, mixer: states of
+    the first layers of the interatomic and the intraatomic net; products: (n_atoms, F), ⟨Vμ, Wμ⟩,
+    which gates the mixing.
     """
 
     filters: Tensor
@@ -44,8 +44,8 @@ class PaiNNBlock(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What a forward pass leaves for attribution: features (n_atoms, F) of the embedding, blocks
-    first to last, and what went through each layer of the readout but its last.
+    """What attribution needs of a forward pass: features (n_atoms, F) of the embedding, blocks
+    first to last, and the states of all readout layers but the last.
     """
 
     features: Tensor
@@ -105,7 +105,7 @@ def _read_out(network: nn.Module, x: Tensor) -> tuple[Tensor, list[DenseState]]:
 
 
 def _schnet_filters(net: Any, edges: Edges, basis: Tensor, envelope: Tensor) -> tuple[Tensor, ...]:
-    """Return each block's filters (E, F) with the cutoff; their first layers as one product."""
+    """Return each block's filters (E, F), times the cutoff; all first layers in one product."""
     first, second = zip(*(block.filter_network for block in net.interactions), strict=True)
     weight = torch.cat([layer.weight for layer in first])
     bias = torch.cat([layer.bias for layer in first])
@@ -135,7 +135,7 @@ def painn_energies(
         update = edges.collect_directed(edges.weigh(to_mu, x[1]), directions)
         if mu is not None:
             update = update + mu + edges.sum_vectors(from_mu, x[2][:, None] * mu)
-        is_last = k == net.n_interactions  # nobody reads the vectors it would give
+        is_last = k == net.n_interactions  # its vectors would not be used
         q, mu, mixer, products = _painn_mixing(mixing, q, update, vectors=not is_last)
         blocks.append(PaiNNBlock(to_q, sender, mixer, products))
     energies, through = _read_out(network, q)
@@ -145,7 +145,7 @@ def painn_energies(
 def _painn_filters(net: Any, edges: Edges, vectors: Tensor) -> tuple[list[list[Tensor]], Tensor]:
     """Return each block's three filters (E, F), and unit vectors (E, 3).
 
-    The cutoff stands as a last column beside the radial basis: it multiplies the filters' bias.
+    The cutoff function is the last column of the basis; it multiplies the filters' bias.
     """
     distances = (vectors * vectors).sum(1).sqrt()[:, None]
     envelope = net.cutoff_fn(distances)

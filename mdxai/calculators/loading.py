@@ -1,4 +1,4 @@
-"""Find calculators by name or path and load them, without running anyone's code unasked."""
+"""Find calculators by name or path and load them; foreign code runs only on request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mdxai.calculators.network import build_network
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.potential import NetworkPotential
 
-# What of a configuration describes the network; the rest is provenance.
+# Entries of a configuration that describe the network; the others are provenance.
 DESCRIPTION = ("type", "n_atom_basis", "n_interactions", "n_rbf", "cutoff", "n_filters",
                "shared_interactions", "shared_filters", "output")  # fmt: skip
 
@@ -54,9 +54,9 @@ def load_calculator(  # noqa: PLR0913 (a pickled model needs its two units)
             $MDXAI_CALCULATORS, then among the shipped calculators.
         dtype: "float32" or "float64".
         device: a torch device.
-        compile: compile the evaluation of small molecules (up to 40 atoms); seconds at first use,
-            cached between processes, then two to three times faster.
-        trust_pickle: load a pickled model, which can run any code it contains.
+        compile: compile the evaluation of small molecules (up to 40 atoms). This takes seconds at
+            first use, is cached on disk, and makes evaluations two to three times faster.
+        trust_pickle: load a pickled model; loading runs any code that the file contains.
         energy_unit: of a pickled model, such as "kcal/mol".
         length_unit: of a pickled model, such as "Ang".
 
@@ -71,17 +71,17 @@ def load_calculator(  # noqa: PLR0913 (a pickled model needs its two units)
         network, card = _from_folder(path)
     else:
         network, card = _from_file(path, trust_pickle, energy_unit, length_unit)
-    engine = NetworkPotential(
+    potential = NetworkPotential(
         network, card, dtype=getattr(torch, dtype), device=device, compile=compile
     )
-    return NetworkCalculator(engine)
+    return NetworkCalculator(potential)
 
 
 def find_calculator(name: str | os.PathLike[str]) -> Path:
     """Return the folder or file that `load_calculator(name)` reads.
 
     Raises:
-        CalculatorError: when there is none; the message lists what there is.
+        CalculatorError: when there is none; the message lists the known names.
     """
     given = Path(name).expanduser()
     if given.is_file() or (given / "card.toml").is_file():
@@ -90,7 +90,7 @@ def find_calculator(name: str | os.PathLike[str]) -> Path:
         if (folder / given / "card.toml").is_file():
             return folder / given
     if given.is_dir():
-        raise CalculatorError(f"{given} is a folder without a card.toml, so it is no calculator")
+        raise CalculatorError(f"{given} is a folder without a card.toml, so it is not a calculator")
     known = sorted(list_calculators())
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -129,18 +129,18 @@ def _from_folder(folder: Path) -> tuple[torch.nn.Module, Card]:
             f"{weights} is not the file its card describes: SHA-256 {digest[:12]}…, "
             f"expected {card.weights_sha256[:12]}…; the file is damaged or was replaced"
         )
-    return filled(card.network, read_tensors(weights), weights), card
+    return trained_network(card.network, read_tensors(weights), weights), card
 
 
 def read_tensors(path: Path) -> Any:
-    """Return what torch.save wrote, without running code of its author.
+    """Return the content of a torch.save file; no code in it is run.
 
     Raises:
         CalculatorError: for a damaged file; its cause is an UnpicklingError for a pickle.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of pickles it is about to refuse
+            warnings.simplefilter("ignore")  # torch warns about pickles before it refuses them
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise CalculatorError(f"{path} cannot be read as a file of weights: it is damaged, or not "
@@ -153,11 +153,13 @@ def first_line(error: Exception) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
-def filled(description: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> torch.nn.Module:
+def trained_network(
+    description: Mapping[str, Any], state: Mapping[str, Any], path: Path
+) -> torch.nn.Module:
     """Return the network of a description with its weights.
 
     Raises:
-        CalculatorError: where the two do not fit.
+        CalculatorError: if the weights do not belong to the description.
     """
     try:
         network = build_network(description)
@@ -189,7 +191,7 @@ def _from_file(
 
 
 def refused_pickle(path: Path, unit: str) -> CalculatorError:
-    """Return the error for a pickle that nobody said to trust."""
+    """Return the error for a pickle that came without `trust_pickle`."""
     return CalculatorError(
         f"{path} is a pickle, or damaged. Loading a pickle runs the code in it; if you trust its "
         f"author, pass trust_pickle=True (--trust-pickle) and the model's {unit} and length_unit"
@@ -204,10 +206,10 @@ def config_of(content: Any, path: Path) -> dict[str, Any]:
     """
     if not (isinstance(content, dict) and {"config", "state_dict"} <= content.keys()):
         raise CalculatorError(
-            f"{path} holds no model: expected a dictionary with 'config' and 'state_dict'"
+            f"{path} does not hold a model: expected a dictionary with 'config' and 'state_dict'"
         )
     if not isinstance(content["config"], dict):
-        raise CalculatorError(f"{path}: 'config' is no dictionary but {content['config']!r}")
+        raise CalculatorError(f"{path}: 'config' must be a dictionary, got {content['config']!r}")
     return dict(content["config"])
 
 
@@ -215,8 +217,8 @@ def _from_config(content: Any, path: Path) -> tuple[torch.nn.Module, Card]:
     config = config_of(content, path)
     if "output" in config:
         raise CalculatorError(
-            f"{path} predicts {config['output'].get('property')!r} and no forces, so it is no "
-            "calculator; mdxai.load_property loads it"
+            f"{path} predicts {config['output'].get('property')!r} but no forces, so it is not a "
+            "calculator; load it with mdxai.load_property"
         )
     energy_name, _, length_name = str(config.pop("units", "eV, Ang")).partition(",")
     unit = unit_value(ENERGY_UNITS, energy_name, "energy")
@@ -229,7 +231,7 @@ def _from_config(content: Any, path: Path) -> tuple[torch.nn.Module, Card]:
         provenance=config,
         weights_sha256=sha256(path),
     )
-    return filled(card.network, content["state_dict"], path), card
+    return trained_network(card.network, content["state_dict"], path), card
 
 
 def _from_pickle(
@@ -262,8 +264,8 @@ def card_of_network(network: Any, name: str) -> Card:
     """Describe a schnetpack potential; the offset is in the network's energy unit.
 
     Raises:
-        ValueError: for single-atom reference energies, which a card cannot state yet.
-        AttributeError: for something that is no schnetpack potential.
+        ValueError: for single-atom reference energies, which a card cannot state.
+        AttributeError: for an object that is not a schnetpack potential.
     """
     _refuse_unknown_parts(network)
     offsets = [step for step in network.postprocessors if type(step).__name__ == "AddOffsets"]
@@ -275,7 +277,7 @@ def description_of(network: Any) -> dict[str, Any]:
     """Describe the representation of a schnetpack network.
 
     Raises:
-        AttributeError: for something that is no schnetpack network.
+        AttributeError: for an object that is not a schnetpack network.
     """
     representation = network.representation
     return {
@@ -288,7 +290,7 @@ def description_of(network: Any) -> dict[str, Any]:
 
 
 def refuse_unknown_inputs(network: Any) -> None:
-    """Raise ValueError for anything that enters a network and that our forward pass leaves out."""
+    """Raise ValueError for inputs of a network that our forward pass does not support."""
     if len(network.representation.electronic_embeddings):
         raise ValueError("electronic embeddings are not supported")
     inputs = {type(module).__name__ for module in network.input_modules}
@@ -297,7 +299,7 @@ def refuse_unknown_inputs(network: Any) -> None:
 
 
 def _refuse_unknown_parts(network: Any) -> None:
-    """Raise ValueError for anything in a network that our forward pass would leave out."""
+    """Raise ValueError for parts of a network that our forward pass does not support."""
     refuse_unknown_inputs(network)
     outputs = [type(module).__name__ for module in network.output_modules]
     if outputs != ["Atomwise", "Forces"]:

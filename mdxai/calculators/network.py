@@ -1,4 +1,4 @@
-"""Build schnetpack networks from a plain description, and read descriptions back from networks."""
+"""Build schnetpack networks from a plain description."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ ARCHITECTURES = {
     "PaiNN": schnetpack.representation.PaiNN,
 }
 
-# Keywords of a description that the representations take as they are.
+# Entries of a description that the representations take unchanged.
 _OPTIONAL = ("n_filters", "shared_interactions", "shared_filters")
-
 
 POOLINGS = ("sum", "mean", "dipole")
 
@@ -26,14 +25,15 @@ POOLINGS = ("sum", "mean", "dipole")
 def build_network(
     description: Mapping[str, Any],
 ) -> schnetpack.model.NeuralNetworkPotential:
-    """Return an untrained network: representation + Atomwise energy + Forces, or another output.
+    """Return an untrained network: a representation with energy and forces, or another output.
 
     Args:
         description: `type` ("SchNet" or "PaiNN"), `n_atom_basis`, `n_interactions`, `n_rbf`,
             `cutoff` (in the network's length unit), and where they apply `n_filters`,
-            `shared_interactions`, `shared_filters`. `output`, if it is not an energy with forces:
-            `property` (its name) and `pooling`, how atoms add up to it: "sum" (extensive),
-            "mean" (intensive) or "dipole" (magnitude of the moment of latent charges).
+            `shared_interactions`, `shared_filters`. For a property other than the energy also
+            `output`: its name as `property`, and as `pooling` how the atoms' outputs combine:
+            "sum" (extensive), "mean" (intensive) or "dipole" (magnitude of the dipole moment of
+            latent charges).
 
     Raises:
         CalculatorError: for an unknown type or pooling, or a missing entry.

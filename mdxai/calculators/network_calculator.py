@@ -30,9 +30,9 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
         "energy", "free_energy", "forces", "energies", "stress",
     ]  # fmt: skip
 
-    def __init__(self, engine: NetworkPotential, **kwargs: Any) -> None:
+    def __init__(self, potential: NetworkPotential, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._engine = engine
+        self._potential = potential
 
     @property
     def name(self) -> str:
@@ -40,32 +40,37 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
 
     @property
     def model(self) -> nn.Module:
-        return self._engine.network
+        return self._potential.network
 
     @property
     def card(self) -> Card:
-        return self._engine.card
+        return self._potential.card
 
     @property
     def potential(self) -> NetworkPotential:
-        """A new, independent twin to probe: its evaluations never reach this calculator."""
-        return self._engine.twin()
+        """A new, independent twin to probe; evaluating it does not affect this calculator."""
+        return self._potential.twin()
+
+    @property
+    def running_potential(self) -> NetworkPotential:
+        """The potential that this calculator evaluates, to be read only."""
+        return self._potential
 
     def share_activations(self, dtype: torch.dtype | None = None) -> NetworkPotential:
-        """Return the running potential for reading, which from now on keeps its activations; for
-        another `dtype`, a twin converted to it.
+        """Return the running potential, to be read only; it keeps its activations from now on.
+
+        For another `dtype` return a converted twin instead.
         """
-        if dtype is not None and dtype != self._engine.dtype:
-            return self._engine.twin(dtype)
-        self._engine.keep_activations()
-        return self._engine
+        if dtype is not None and dtype != self._potential.dtype:
+            return self._potential.twin(dtype)
+        self._potential.keep_activations()
+        return self._potential
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """Return what changed since the last evaluation, among what the energy depends on.
+        """Return which quantities that the energy depends on changed since the last evaluation.
 
-        ASE's own comparison looks at charges and magnetic moments too and takes as long as a tenth
-        of an evaluation; MD asks for it several times a step. Any difference counts, so `tol` is
-        ignored.
+        MD calls this several times per step, and ASE's own comparison, which includes charges and
+        magnetic moments, takes a tenth of an evaluation. Any difference counts: `tol` is ignored.
         """
         last = self.atoms
         if last is None or len(last) != len(atoms):
@@ -79,18 +84,17 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
         return [name for name, before, now in parts if before.tobytes() != now.tobytes()]
 
     def reset(self) -> None:
-        """Forget the results; the next request evaluates the network."""
-        self.results: dict[
-            str, Any
-        ] = {}  # the last system stays, so that a moved one need not be copied whole
+        """Discard the results; the next request evaluates the network."""
+        # The last system is kept: where only positions change, only they are copied.
+        self.results: dict[str, Any] = {}
 
     def state(self) -> dict[str, Any]:
-        """Return what the rounding of the next evaluation depends on, for a checkpoint."""
-        return dict(self._engine.state())
+        """Return, for a checkpoint, what the rounding of the next evaluation depends on."""
+        return dict(self._potential.state())
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on as the calculator whose `state` this is would, bit by bit."""
-        self._engine.restore(state)
+        """Continue from a `state` with the same bits as the calculator that returned it."""
+        self._potential.restore(state)
         self.reset()
 
     def calculate(
@@ -115,7 +119,7 @@ class NetworkCalculator(Calculator):  # type: ignore[misc]
             raise PropertyNotImplementedError(
                 f"stress needs a cell that is periodic in all directions, got pbc={system.pbc}"
             )
-        prediction = self._engine.predict(
+        prediction = self._potential.predict(
             system.numbers, system.positions, system.cell.array, system.pbc
         )
         self.results = {

@@ -1,4 +1,4 @@
-"""Networks that predict something other than an energy with forces: a gap, a dipole, a charge."""
+"""Networks that predict a property other than the energy, such as a gap or a dipole moment."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mdxai.calculators.loading import (
     LENGTH_UNITS,
     config_of,
     description_of,
-    filled,
     first_line,
     read_tensors,
     refuse_unknown_inputs,
     refused_pickle,
+    trained_network,
     unit_value,
 )
 from mdxai.calculators.pooling import MEAN, SUM, DipoleMagnitude, Pooling
@@ -34,8 +34,8 @@ from mdxai.frame import Floats, Frame
 
 @dataclass(frozen=True, slots=True)
 class Offsets:
-    """What a network's postprocessing adds: single-atom references (atomic number → value), a
-    constant per atom, and a constant of the whole.
+    """Constants that a network's postprocessing adds: single-atom references (atomic number →
+    value), a constant per atom, and a constant for the whole structure.
     """
 
     references: Mapping[int, float]
@@ -43,6 +43,7 @@ class Offsets:
     whole: float = 0.0
 
     def of(self, frame: Frame) -> float:
+        """Return the sum of all offsets for a frame."""
         atoms = sum(self.references.get(int(z), 0.0) for z in frame.numbers)
         return atoms + self.per_atom * frame.n_atoms + self.whole
 
@@ -55,7 +56,7 @@ class NetworkProperty:
     Attributes:
         output: the property's name.
         unit: its unit, as the file or the user states it.
-        pooling: how the atoms' outputs add up to it.
+        pooling: how the atoms' outputs combine to it.
         potential: the network behind it, whose "energies" are the atoms' outputs in `unit`.
     """
 
@@ -88,8 +89,8 @@ class NetworkProperty:
     def atoms(self, frame: Frame) -> Floats:
         """Return (n_atoms,) each atom's share of the output, offsets excluded."""
         self.pooling.check(frame)
-        left = self.potential.activations(frame)
-        outputs = left.energies.cpu().numpy().astype(np.float64)
+        activations = self.potential.activations(frame)
+        outputs = activations.energies.cpu().numpy().astype(np.float64)
         positions = frame.positions / self.potential.card.length_unit
         starts = np.array([0, frame.n_atoms])
         shares: Floats = outputs * self.pooling.weights(outputs, positions, starts)
@@ -111,11 +112,11 @@ def load_property(  # noqa: PLR0913 (a pickled model needs its units)
     Args:
         path: a `{"config", "state_dict"}` file whose config has an `output`, or a pickled
             schnetpack `best_model`.
-        output: which of a pickled network's outputs; its only one if there is one.
+        output: which of a pickled network's outputs; needed if it has several.
         dtype: "float32" or "float64".
         device: a torch device.
-        trust_pickle: load a pickle, which can run any code it contains.
-        unit: of the property in a pickle; a label, nothing is converted.
+        trust_pickle: load a pickle; loading runs any code that the file contains.
+        unit: of the property in a pickle; a label only, nothing is converted.
         length_unit: of a pickled model, such as "Ang".
 
     Raises:
@@ -128,7 +129,7 @@ def load_property(  # noqa: PLR0913 (a pickled model needs its units)
     path = Path(path).expanduser()
     if not path.is_file():
         raise CalculatorError(
-            f"{path} is no file; expected a network saved with torch.save. Folders and names of "
+            f"{path} is not a file; expected a network saved with torch.save. Folders and names of "
             "calculators, whose output is an energy, are for load_calculator"
         )
     network, length, label, offsets = (
@@ -153,10 +154,11 @@ def _from_config(path: Path) -> Loaded:
     config = config_of(content, path)
     if not isinstance(config.get("output"), dict):
         raise CalculatorError(
-            f"{path} describes no `output`, so it is a potential; mdxai.load_calculator loads it"
+            f"{path} has no `output` in its config, so it is a potential; load it with "
+            "mdxai.load_calculator"
         )
     description = {key: config[key] for key in DESCRIPTION if key in config}
-    network = filled(description, content["state_dict"], path)
+    network = trained_network(description, content["state_dict"], path)
     label, _, length = str(config.get("units", "?, Ang")).partition(",")
     references = {int(z): float(value) for z, value in config.get("atomrefs", {}).items()}
     offsets = Offsets(references, whole=float(config.get("offset", 0.0)))
@@ -178,15 +180,14 @@ def _from_pickle(path: Path, output: str | None, unit: str | None, length: str |
         offsets = _offsets(network.postprocessors, _key(module))
     except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError, ValueError) as error:
         raise CalculatorError(
-            f"{path} is not a schnetpack SchNet or PaiNN with an output to explain: "
-            f"{first_line(error)}"
+            f"{path} is not a schnetpack SchNet or PaiNN with such an output: {first_line(error)}"
         ) from error
     network.output_modules = torch.nn.ModuleList([module])
     return network, unit_value(LENGTH_UNITS, length, "length"), unit, offsets
 
 
 def _chosen(modules: list[Any], output: str | None) -> Any:
-    """Return the module that gives an output; ValueError where there is none or several."""
+    """Return the module that gives an output; ValueError if there is none, or no choice."""
     known = {_key(m): m for m in modules if type(m).__name__ in ("Atomwise", "DipoleMoment")}
     if output is None and len(known) == 1:
         return next(iter(known.values()))
@@ -203,12 +204,12 @@ def _key(module: Any) -> str:
 
 
 def _pooling_of(module: Any) -> Pooling:
-    """Return how a module adds up its atoms; ValueError where atoms give more than a number."""
+    """Return how a module combines its atoms; CalculatorError if that cannot be explained."""
     if type(module).__name__ == "DipoleMoment":
         if module.use_vector_representation:
             raise CalculatorError(
                 "the dipole is made of atomic dipoles (use_vector_representation), which relevance "
-                "cannot follow; expected one of latent charges alone"
+                "cannot follow; expected a dipole of latent charges only"
             )
         return DipoleMagnitude(neutral=module.correct_charges)
     if module.n_out != 1:
@@ -217,7 +218,7 @@ def _pooling_of(module: Any) -> Pooling:
 
 
 def _offsets(steps: Any, key: str) -> Offsets:
-    """Return what postprocessors add to an output; ValueError where they do anything else."""
+    """Return what postprocessors add to an output; ValueError if they do anything else."""
     references: dict[int, float] = {}
     per_atom = whole = 0.0
     for step in steps:

@@ -1,6 +1,6 @@
-"""How the outputs of a network's atoms add up to what it predicts: y = Σ_a s_a · o_a.
+"""How the outputs of a network's atoms combine to its prediction: y = Σ_a s_a · o_a.
 
-Attribution passes relevance of y through the atoms' outputs o_a, so all it needs are the weights s.
+Attribution passes the relevance of y to the atoms' outputs o_a; all it needs are the weights s_a.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class OneAtom:
 
 @dataclass(frozen=True, slots=True)
 class DipoleMagnitude:
-    """y = |μ| with μ = Σ o_a r_a, o_a latent charges; the direction of μ counts as constant, so
+    """y = |μ| with μ = Σ o_a r_a, o_a latent charges. The direction of μ is taken as constant, so
     that s_a = r_a · μ/|μ|. With `neutral` the charges are shifted to sum to zero, which moves the
     origin to the mean position. Source: Esders et al. 2025, section on the dipole moment.
     """

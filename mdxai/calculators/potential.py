@@ -21,14 +21,14 @@ from mdxai.calculators.forward import Tape, atom_energies_of
 from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs
 
 ALL_PAIRS_LIMIT = 40  # atoms; beyond this most pairs of a molecule lie outside the cutoff
-TRACE_AFTER = 50  # evaluations of one molecule, before recording them pays
-OVERLAP = 0.1  # Å; no two nuclei are ever this close
+TRACE_AFTER = 50  # evaluations of one molecule, until recording a graph pays off
+OVERLAP = 0.1  # Å; no two nuclei come this close
 
 Evaluation = Callable[[Tensor], tuple[Tensor, ...]]  # energies, gradient, activations if kept
 
 
 class Potential(Protocol):
-    """What may be probed without touching a running calculator."""
+    """A potential that may be probed without affecting a running calculator."""
 
     name: str
     cutoff: float  # Å
@@ -58,10 +58,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """What a forward pass leaves for attribution. Tensors are in the network's units.
+    """What attribution needs of one forward pass. Tensors are in the network's units.
 
-    positions, cell, pbc, numbers: the system. weights: version of the network's. vectors:
-    (n_half, 3) Å of the half edges. energies: (n_atoms,) without offsets.
+    numbers, positions, cell, pbc: the system, in Å. weights: version of the network's weights.
+    vectors: (n_half, 3) of the half edges, Å. energies: (n_atoms,) without offsets.
     """
 
     numbers: Ints
@@ -75,14 +75,14 @@ class Activations:
     tape: Tape
 
     def belong_to(self, frame: Frame) -> bool:
-        """Return whether they were left by exactly this configuration."""
+        """Return whether they come from exactly this configuration."""
         mine = (self.positions, self.numbers, self.cell, self.pbc)
         theirs = (frame.positions, frame.numbers, frame.cell, frame.pbc)
         return all(map(np.array_equal, mine, theirs))
 
 
 class NetworkPotential:
-    """A schnetpack network with its card. Owns its neighbour lists and nothing else that changes.
+    """A schnetpack network with its card and its own neighbour lists.
 
     Args:
         network: SchNet or PaiNN potential; converted in place to `dtype` and `device`.
@@ -90,10 +90,10 @@ class NetworkPotential:
         compile: whether to compile the evaluation of small molecules with `torch.compile`.
 
     Attributes:
-        last_activations: those of the last prediction, kept once `keep_activations` was called.
+        last_activations: of the last prediction, if `keep_activations` was called before it.
     """
 
-    _left: Activations | Callable[[], Activations] | None = None
+    _last: Activations | Callable[[], Activations] | None = None
     _keeps: bool = False
     _all_pairs: AllPairs | None
     _near: tuple[Bools, AllPairs] | None
@@ -125,7 +125,7 @@ class NetworkPotential:
         self._parameters = list(self.network.parameters())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave neighbour lists and compiled code behind; copies remake them."""
+        """Omit neighbour lists and compiled code; copies build their own."""
         kept = ("network", "card", "name", "cutoff", "n_layers", "elements", "dtype", "device",
                 "compile", "_atom_energies", "_keeps")  # fmt: skip
         return {name: getattr(self, name) for name in kept} | {"_numbers": None}
@@ -135,8 +135,8 @@ class NetworkPotential:
         self._parameters = list(self.network.parameters())
 
     def twin(self, dtype: torch.dtype | None = None) -> NetworkPotential:
-        """Return an independent potential with its own copy of the weights, never compiled, and of
-        another dtype on request.
+        """Return an independent, uncompiled potential with a copy of the weights, in `dtype` if
+        given.
         """
         network = copy.deepcopy(self.network)
         return NetworkPotential(network, self.card, dtype=dtype or self.dtype, device=self.device)
@@ -146,61 +146,66 @@ class NetworkPotential:
         return prediction.energy, prediction.forces
 
     def predict(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> Prediction:
-        """Evaluate the network. Non-finite positions give NaN, as a blown-up trajectory should.
+        """Evaluate the network. Non-finite positions give NaN.
 
         Raises:
-            CalculatorError: on first sight of a system, for an element the network was not
-                trained on or for atoms on top of each other.
+            CalculatorError: for a new system that `check_structure` refuses.
         """
         if self._numbers is None or not np.array_equal(numbers, self._numbers):
-            self._prepare(numbers, positions, cell, pbc)
+            self.prepare(numbers, positions, cell, pbc)
         if not np.isfinite(positions).all():
             nan = np.full((len(numbers), 3), np.nan)
             return Prediction(nan[:, 0], nan, np.full((3, 3), np.nan))
         edges, vectors = self._edges(positions, cell, pbc)
-        energies, gradient, *left = self._evaluation(edges)(self._scaled(vectors))
-        if left:
+        energies, gradient, *flat = self._evaluation(edges)(self.scaled(vectors))
+        if flat:
             system = (numbers.copy(), positions.copy(), cell.copy(), pbc.copy(), self.weights)
             spec = self._tape_spec
-            self._left = lambda: Activations(
-                *system, edges, vectors, energies, tree_unflatten(left, spec)
+            self._last = lambda: Activations(
+                *system, edges, vectors, energies, tree_unflatten(flat, spec)
             )
         return self._in_physical_units(energies, gradient, edges, vectors)
 
     @property
+    def runs_recorded(self) -> bool:
+        """Whether a recorded or compiled graph replaces the network's own operations."""
+        return self._numbers is not None and bool(self._prepared)
+
+    @property
     def last_activations(self) -> Activations | None:
-        # Most steps are not explained: what was left is put in order when it is asked for.
-        if callable(self._left):
-            self._left = self._left()
-        return self._left
+        # Assembled on request, because most steps are not explained.
+        if callable(self._last):
+            self._last = self._last()
+        return self._last
 
     def keep_activations(self, keep: bool = True) -> None:
-        """From now on leave what attribution needs of each prediction in `last_activations`, or
-        do not: that makes a prediction 3 % faster. Results are the same in every bit.
+        """Set whether predictions keep their activations in `last_activations` from now on.
+
+        Without them a prediction is 3 % faster. Results are the same to the last bit.
         """
-        # Compiled code might round differently without, so it keeps what it has once kept.
+        # Compiled code might round differently without them, so it never stops keeping them.
         self._keeps = keep or (self.compile and self._keeps)
 
     def activations(self, frame: Frame) -> Activations:
-        """Run the network on a frame, without forces, and return what it left.
+        """Run the network on a frame, without forces, and return its activations.
 
         Raises:
             CalculatorError: as `predict`.
         """
-        self._meet(frame)
+        self._prepare_for(frame)
         edges, vectors = self._edges(frame.positions, frame.cell, frame.pbc)
         with torch.no_grad():
             energies, tape = self._atom_energies(
-                self.network, self._atomic_numbers, edges, self._scaled(vectors)
+                self.network, self._atomic_numbers, edges, self.scaled(vectors)
             )
         system = (frame.numbers, frame.positions, frame.cell, frame.pbc, self.weights)
         return Activations(*system, edges, vectors, energies, tape)
 
     def activations_of_many(self, frames: Sequence[Frame]) -> tuple[Activations, Ints]:
-        """Run the network once on several systems side by side, out of each other's reach.
+        """Run the network once on several systems that do not interact.
 
         Returns:
-            What it left of all atoms, and each system's first atom, (n_frames + 1,).
+            Activations of all atoms; index of each system's first atom, then n_atoms.
 
         Raises:
             CalculatorError: as `predict`.
@@ -208,7 +213,7 @@ class NetworkPotential:
         starts = np.cumsum([0] + [frame.n_atoms for frame in frames])
         first, second, vectors = [], [], []
         for start, frame in zip(starts, frames, strict=False):
-            self._meet(frame)
+            self._prepare_for(frame)
             edges, reach = self._edges(frame.positions, frame.cell, frame.pbc)
             first.append(edges.first + start)
             second.append(edges.second + start)
@@ -221,7 +226,7 @@ class NetworkPotential:
         with torch.no_grad():
             on_device = torch.tensor(numbers, device=self.device)
             energies, tape = self._atom_energies(
-                self.network, on_device, together, self._scaled(reach)
+                self.network, on_device, together, self.scaled(reach)
             )
         positions = np.concatenate([frame.positions for frame in frames])
         pbc = np.any([frame.pbc for frame in frames], axis=0)
@@ -231,14 +236,14 @@ class NetworkPotential:
     def partial_forces(self, frame: Frame, atom: int | None = None) -> Floats:
         """Return F_ij = −∂E_i/∂r_j, eV/Å: (n_atoms, n_atoms, 3), or (n_atoms, 3) for i = `atom`.
 
-        Summed over i they are the forces; from which j a row comes says what E_i depends on.
+        Their sum over i is the force on j. Row i shows which atoms E_i depends on.
 
         Raises:
             CalculatorError: as `predict`.
         """
-        self._meet(frame)
+        self._prepare_for(frame)
         edges, reach = self._edges(frame.positions, frame.cell, frame.pbc)
-        vectors = self._scaled(reach).requires_grad_()
+        vectors = self.scaled(reach).requires_grad_()
         energies, _ = self._atom_energies(self.network, self._atomic_numbers, edges, vectors)
         unit = self.card.energy_unit / self.card.length_unit
         rows = []
@@ -249,18 +254,19 @@ class NetworkPotential:
 
     @property
     def weights(self) -> int:
-        """Version of the weights: it grows whenever one of them is changed in place."""
+        """Version of the weights; it increases with every change in place."""
         return sum(parameter._version for parameter in self._parameters)
 
-    def _meet(self, frame: Frame) -> None:
-        """Prepare for a frame that need not follow on the last one: each is checked."""
+    def _prepare_for(self, frame: Frame) -> None:
+        """Prepare for a frame unrelated to the last one, so check its structure every time."""
         system = (frame.numbers, frame.positions, frame.cell, frame.pbc)
         if self._numbers is None or not np.array_equal(frame.numbers, self._numbers):
-            self._prepare(*system)
+            self.prepare(*system)
         else:
             check_structure(self.card, *system)
 
-    def _scaled(self, vectors: Floats) -> Tensor:
+    def scaled(self, vectors: Floats) -> Tensor:
+        """Return vectors (n, 3), Å, as a tensor in the network's length unit."""
         scaled = torch.as_tensor(vectors / self.card.length_unit, dtype=self.dtype)
         return scaled.to(self.device)
 
@@ -277,23 +283,28 @@ class NetworkPotential:
         return self._neighbours.find(positions, cell, pbc, self.device)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return what the rounding of the next prediction depends on: where the neighbour list was
-        last searched. Nothing for a system that needs no list.
+        """Return what the rounding of the next prediction depends on: the system at the last
+        neighbour search. Empty for a system that needs no neighbour list.
         """
         if self._numbers is None:
             return {}
-        place = self._neighbours.state()
-        return place | {"numbers": self._numbers.copy()} if place else {}
+        searched = self._neighbours.state()
+        return searched | {"numbers": self._numbers.copy()} if searched else {}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on as the potential whose `state` this is would, bit by bit."""
+        """Continue from a `state` with the same bits as the potential that returned it."""
         if state:
             self._set_up(state["numbers"])
             self._neighbours.restore(state)
         elif self._numbers is not None:
             self._neighbours.restore({})
 
-    def _prepare(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
+    def prepare(self, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
+        """Check a new system and set up its edges.
+
+        Raises:
+            CalculatorError: as `check_structure`.
+        """
         check_structure(self.card, numbers, positions, cell, pbc)
         self._set_up(numbers)
 
@@ -308,7 +319,7 @@ class NetworkPotential:
         self._atomic_numbers = torch.tensor(numbers, dtype=torch.int64, device=self.device)
         small = len(numbers) <= ALL_PAIRS_LIMIT
         self._all_pairs = AllPairs(len(numbers), self.device) if small else None
-        self._near = None  # the pairs within reach last time
+        self._near = None  # pairs within the cutoff at the last evaluation
         self._neighbours = VerletList(self.cutoff)
         self._prepared, self._n_evaluations = {}, 0
         self._numbers = np.array(numbers)
@@ -317,11 +328,11 @@ class NetworkPotential:
         vectors = vectors.detach().requires_grad_()
         energies, tape = self._atom_energies(self.network, self._atomic_numbers, edges, vectors)
         (gradient,) = torch.autograd.grad(energies.sum(), vectors)
-        left: list[Tensor] = []
+        flat: list[Tensor] = []
         if self._keeps:
-            flat, self._tape_spec = tree_flatten(tape)
-            left = [activation.detach() for activation in flat]
-        return energies.detach(), gradient, *left
+            kept, self._tape_spec = tree_flatten(tape)
+            flat = [activation.detach() for activation in kept]
+        return energies.detach(), gradient, *flat
 
     def _evaluation(self, edges: Edges) -> Evaluation:
         def eager(vectors: Tensor) -> tuple[Tensor, ...]:
@@ -342,16 +353,16 @@ class NetworkPotential:
     ) -> Prediction:
         unit = self.card.energy_unit
         slope = gradient.cpu().numpy().astype(np.float64) * (unit / self.card.length_unit)
-        # The offset is thousands of eV: added in float32 it would swallow energy differences.
+        # The offset is thousands of eV: in float32 it would hide energy differences.
         atomic = energies.cpu().numpy().astype(np.float64) * unit + self.card.offset_per_atom
         return Prediction(atomic, edges.pull(slope), vectors.T @ slope)
 
 
 def _usable(device: str | torch.device) -> torch.device:
-    """Return a device that can hold results here.
+    """Return the device, if torch can use it on this machine.
 
     Raises:
-        CalculatorError: for one that torch does not know or this machine does not have.
+        CalculatorError: for a device that torch does not know or that this machine lacks.
     """
     try:
         torch.zeros(1, device=device).cpu()
@@ -365,7 +376,7 @@ def _usable(device: str | torch.device) -> torch.device:
 
 
 def check_structure(card: Card, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
-    """Refuse structures that no trained network can mean anything for.
+    """Refuse structures for which a trained network gives no meaningful result.
 
     Raises:
         CalculatorError: for no atoms, an element not in `card.elements` (where the card names

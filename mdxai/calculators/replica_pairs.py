@@ -1,4 +1,4 @@
-"""All pairs of several molecules of one size, side by side: fixed shapes and no scatter."""
+"""All pairs within each of several molecules of equal size: fixed shapes and no scatter."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdxai.calculators.edges import _SpreadBothWays
+from mdxai.calculators.edges import SpreadBothWays
 from mdxai.frame import Floats
 
 
 class ReplicaPairs:
-    """Edges within each molecule, laid out as (n_molecules · n_each · n_each); none between them.
+    """Edges within molecules, stored as (n_molecules · n_each · n_each); none between molecules.
 
-    Every operation works on one molecule at a time, so that NaN in one never reaches another. As
-    for `AllPairs`, pairs beyond the cutoff stay in and have filters of exactly zero.
+    No operation mixes molecules, so NaN in one never reaches another. As in `AllPairs`, pairs
+    beyond the cutoff are included and have filters of exactly zero.
 
     Args:
-        n_molecules: how many lie side by side.
-        n_each: atoms of each.
+        n_molecules: number of molecules.
+        n_each: number of atoms of each.
         device: where index tensors live.
     """
 
@@ -53,7 +53,7 @@ class ReplicaPairs:
         return edges.view(*self._shape, -1)
 
     def spread(self, half: Tensor) -> Tensor:
-        return _SpreadBothWays.apply(half, self._row_of, self._upper, self._lower)  # type: ignore[no-any-return]
+        return SpreadBothWays.apply(half, self._row_of, self._upper, self._lower)  # type: ignore[no-any-return]
 
     def weigh(self, filters: Tensor, x: Tensor) -> Tensor:
         return self.square(filters) * x.view(self._shape[0], 1, self._shape[1], -1)

@@ -1,4 +1,4 @@
-"""Train a calculator from a recipe, on schnetpack's own training stack.
+"""Train a calculator from a recipe, with schnetpack's own training code.
 
 A recipe names a network, the rows of a data file and the settings of the optimiser; the result is a
 folder `card.toml`, `weights.pt`, `recipe.toml` that `load_calculator` takes.
@@ -37,8 +37,8 @@ Batch = dict[str, torch.Tensor]
 class Recipe:
     """How one calculator is trained. `network` is what `build_network` takes.
 
-    Rows come from the file's own split `split`: the first `n_train` to train on, the next
-    `n_validation` to choose the epoch by; errors are measured on all rows of `test_split`.
+    Rows come from the split `split` of the data file: the first `n_train` for training, the next
+    `n_validation` for choosing the best epoch. Errors are measured on all rows of `test_split`.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Labelled:
 
 
 class FrameDataset(torch.utils.data.Dataset[Batch]):
-    """Frames as schnetpack batches of one, with their neighbour lists made once."""
+    """Frames as schnetpack batches of one, with neighbour lists computed once."""
 
     def __init__(self, frames: Labelled, cutoff: float, offset: float) -> None:
         self._examples = list(_examples(frames, cutoff, offset))
@@ -117,9 +117,8 @@ def _examples(frames: Labelled, cutoff: float, offset: float) -> Iterator[Batch]
     for index in range(len(frames.energies)):
         positions = torch.tensor(frames.positions[index], dtype=torch.float64)
         near = (positions[j] - positions[i]).norm(dim=1) < cutoff
-        energy = (
-            frames.energies[index] - n_atoms * offset
-        )  # in float64: the offset is thousands of eV
+        # In float64, because the offset is thousands of eV.
+        energy = frames.energies[index] - n_atoms * offset
         yield {
             properties.idx: torch.tensor([index]),
             properties.n_atoms: torch.tensor([n_atoms]),
@@ -162,8 +161,8 @@ def load_labelled(path: Path) -> tuple[Labelled, dict[str, NDArray[np.int64]]]:
 def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Card:
     """Train the recipe's network on `data` (a file, or the folder that holds it) and write `out`.
 
-    Deterministic for one machine and thread count; between machines errors agree within the spread
-    over seeds. Uses a GPU where torch finds one.
+    Deterministic on one machine with one number of threads; between machines errors agree within
+    the spread over seeds. Uses a GPU if torch finds one.
 
     Raises:
         CalculatorError: for unusable data, or an output folder that already holds a calculator.
@@ -193,12 +192,12 @@ def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Ca
         provenance=_provenance(recipe, epochs, seconds),
         weights_sha256=sha256(out / "weights.pt"),
     )
-    card.dump(out / "card.toml")  # last: without a card the folder is no calculator
+    card.dump(out / "card.toml")  # last: without a card the folder is not a calculator
     return card
 
 
 def _start(recipe: Recipe, out: Path) -> torch.nn.Module:
-    """Return the untrained network; fail now rather than after the training."""
+    """Return the untrained network and write the recipe; an unwritable folder fails here."""
     lightning.seed_everything(recipe.seed, verbose=False)
     network: torch.nn.Module = build_network(recipe.network)
     try:
@@ -218,7 +217,9 @@ def _select(
     rows = splits[recipe.split]
     wanted = recipe.n_train + recipe.n_validation
     if wanted > len(rows):
-        raise CalculatorError(f"{wanted} frames asked for, but {recipe.split} has {len(rows)}")
+        raise CalculatorError(
+            f"the recipe needs {wanted} frames, but {recipe.split} has {len(rows)}"
+        )
     return (
         frames.take(rows[: recipe.n_train]),
         frames.take(rows[recipe.n_train : wanted]),
@@ -256,7 +257,7 @@ def _fit(
     offset: float,
     progress: bool,
 ) -> int:
-    """Train in place, end with the averaged weights of the best epoch, return the epochs run."""
+    """Train in place, load the averaged weights of the best epoch and return the epochs run."""
     cutoff = float(recipe.network["cutoff"])
     training, validation = (FrameDataset(part, cutoff, offset) for part in frames)
     with tempfile.TemporaryDirectory() as scratch:

@@ -14,12 +14,12 @@ from mdxai.frame import Floats, Frame
 
 
 class AseTwin:
-    """A potential around an ASE calculator of its own.
+    """A potential around an ASE calculator.
 
     Args:
-        calculator: an ASE calculator that nobody else uses.
+        calculator: an ASE calculator that drives no simulation.
         cutoff: of its interactions, Å; NaN where it is not known.
-        n_layers: how many times information travels that far.
+        n_layers: number of times that information travels that far.
     """
 
     def __init__(self, calculator: Any, *, cutoff: float = np.nan, n_layers: int = 1) -> None:
@@ -33,14 +33,14 @@ class AseTwin:
         """Return energy (eV) and forces (n_atoms, 3) (eV/Å).
 
         Raises:
-            CalculatorError: with the calculator's own words, when it fails on this structure.
+            CalculatorError: with the calculator's message, when it fails on this structure.
         """
         atoms = frame.to_atoms(results=False)
         atoms.calc = self._calculator
         try:
             energy = float(atoms.get_potential_energy())
             forces = np.array(atoms.get_forces(), dtype=np.float64)
-        except Exception as error:  # calculators raise whatever their backends make them raise
+        except Exception as error:  # calculators raise any exception of their backends
             words = str(error).strip().splitlines() or [""]
             raise CalculatorError(
                 f"{self.name} fails on {atoms.get_chemical_formula()}: "
@@ -60,11 +60,11 @@ def twin_of(source: Any, *, cutoff: float = np.nan, n_layers: int = 1) -> Potent
     Args:
         source: a calculator, or a function (or class) without arguments that makes one, for
             calculators that cannot be copied.
-        cutoff: of a calculator that is not ours, Å, where known.
-        n_layers: of a calculator that is not ours: how many times information travels that far.
+        cutoff: of a calculator other than mdxai's, Å, if known.
+        n_layers: of such a calculator: number of times that information travels that far.
 
     Raises:
-        CalculatorError: for a calculator that cannot be copied, or no calculator.
+        CalculatorError: for a calculator that cannot be copied, or another object.
     """
     if isinstance(source, NetworkCalculator):
         return source.potential
@@ -84,7 +84,7 @@ def twin_of(source: Any, *, cutoff: float = np.nan, n_layers: int = 1) -> Potent
 def _copied(calculator: Any) -> Any:
     try:
         twin = copy.deepcopy(calculator)
-    except Exception as error:  # whatever the parts of a calculator raise when copied
+    except Exception as error:  # parts of a calculator may raise any exception when copied
         raise CalculatorError(
             f"{type(calculator).__name__} cannot be copied ({error}), and probing the running "
             "calculator would disturb it; give a function that makes such a calculator instead"

@@ -1,1 +1,1 @@
-"""The command line: one module per family of commands."""
+"""The command line: each module holds a family of commands, and `arguments` what they take."""

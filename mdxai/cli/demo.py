@@ -1,23 +1,22 @@
-"""The demonstration: two models of ethanol, the same start, one of them breaks."""
+"""`mdxai demo`: two models of ethanol, the same start, one of them breaks."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mdxai.calculators import load_calculator
-from mdxai.monitoring.monitor import Monitor
-from mdxai.monitoring.run import RunSettings, read_structure, simulate
-from mdxai.record import RecordWarning, open_run, refuse_other_run
+import typer
+
+from mdxai.cli.arguments import Shown
+from mdxai.cli.console import complain, loading, print_json, print_table, run_progress, unused
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from mdxai.calculators import Card
+    from mdxai.monitoring.run import RunSettings
     from mdxai.stability.verdict import Verdict
 
 MOLECULE = "CH3CH2OH"
@@ -28,14 +27,18 @@ SEED = 7  # one of the seeds from which the weak model breaks early, and the sou
 # change the outcome from machine to machine.
 DTYPE = "float64"
 
-Bar = Callable[[str], AbstractContextManager[Callable[[Monitor], None] | None]]
-
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """One run of the demo. `symbols` are those of its atoms, cost that of the monitor.
+    """One run of the demo.
 
-    report: its page, where that could be written.
+    Attributes:
+        card: of its calculator.
+        verdict: its judgement.
+        symbols: chemical symbols of its atoms.
+        monitor_share: share of the wall time that the monitor took.
+        figure: its picture.
+        report: its page, or None where that could not be written.
     """
 
     card: Card
@@ -62,37 +65,67 @@ class DemoResult:
         }
 
 
-def run_demo(out: Path, steps: int, bar: Bar) -> dict[str, DemoResult]:
+def demo(
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the two runs. Default: runs/demo, or demo-2, …"),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="MD steps of each run.")] = 3000,
+    shown: Shown,
+) -> None:
+    """Watch a sound and a weak model of ethanol, one of which breaks."""
+    with loading(shown.silent):
+        import mdxai.monitoring.run  # noqa: F401 (takes a while)
+
+    results = run_demo(out or unused(Path("runs/demo")), steps, shown.silent)
+    if shown.as_json:
+        print_json({name: result.as_dict() for name, result in results.items()})
+    elif not shown.quiet:
+        print_table(comparison(results))
+        pages = [str(result.report) for result in results.values() if result.report]
+        complain(f"pages: {', '.join(pages)}; a figure beside each")
+
+
+def run_demo(out: Path, steps: int, silent: bool) -> dict[str, DemoResult]:
     """Run both models under the monitor and draw a figure of each.
 
     Args:
         out: folder; each run gets one inside, named like its model.
         steps: MD steps of each run.
-        bar: makes a progress display from a label.
+        silent: whether to show no progress.
 
     Raises:
         RecordError: when `out` holds an earlier demo.
         SettingsError: for a number of steps that is not positive.
     """
-    settings = RunSettings(temperature=TEMPERATURE, steps=steps, seed=SEED)
+    from mdxai.monitoring.options import MonitorOptions
+    from mdxai.monitoring.run import RunSettings
+    from mdxai.record import refuse_other_run
+
+    quietly = MonitorOptions(on_unstable="ignore", on_warning="ignore", report=False)
+    settings = RunSettings(temperature=TEMPERATURE, steps=steps, seed=SEED, monitor=quietly)
     for name in MODELS:
         refuse_other_run(out / name)
-    return {name: _run_one(name, settings, out / name, bar) for name in MODELS}
+    return {name: _run_one(name, settings, out / name, silent) for name in MODELS}
 
 
-def _run_one(name: str, settings: RunSettings, folder: Path, bar: Bar) -> DemoResult:
+def _run_one(name: str, settings: RunSettings, folder: Path, silent: bool) -> DemoResult:
+    from mdxai.calculators import load_calculator
+    from mdxai.monitoring.run import read_structure, simulate
+    from mdxai.record import open_run
     from mdxai.report import attempt_report, run_figure
     from mdxai.report.page import PAGE
 
     calculator = load_calculator(name, dtype=DTYPE)
     atoms = read_structure(MOLECULE)
-    with bar(name) as progress:
+    with run_progress(silent, settings.steps, name) as progress:
         monitor = simulate(calculator, atoms, settings, folder, progress=progress)
     figure = folder / "figure.png"
     run_figure(open_run(folder)).savefig(figure, dpi=120)
     complaint = attempt_report(folder)
     if complaint is not None:
-        warnings.warn(complaint, RecordWarning, stacklevel=2)
+        complain(complaint)
     return DemoResult(
         calculator.card, monitor.verdict, tuple(atoms.symbols), monitor.cost.share, figure,
         folder / PAGE if complaint is None else None,

@@ -44,7 +44,7 @@ class ReplicaCalculator(MDCalculator):  # type: ignore[misc]
             energy_key="energy",
         )
         self.ase_calculator = calculator
-        self._batch = BatchPotential(calculator._engine)
+        self._batch = BatchPotential(calculator.running_potential)
         self.n_calls = 0
 
     def calculate(self, system: Any) -> None:

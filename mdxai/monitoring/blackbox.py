@@ -74,16 +74,17 @@ class BlackBox:
             return
         last = self._held[-1].frame if self._held else None
         if last is not None and frame.step <= last.step:
-            self._add_to_held(frame, deviations, attribution)
+            if deviations is not None:
+                self._complete(frame, deviations, attribution)
             return
         if last is None or frame.n_atoms != last.n_atoms:
             self._make_room(frame)
         self._held.append(_Held(frame, deviations, self._fitting(attribution)))
 
-    def _add_to_held(
+    def _complete(
         self,
         frame: Frame,
-        deviations: Mapping[str, Deviation | None] | None,
+        deviations: Mapping[str, Deviation | None],
         attribution: Attribution | None,
     ) -> None:
         for k, held in enumerate(self._held):

@@ -15,7 +15,13 @@ from mdxai.early_warning import Calibration, EarlyWarning, load_calibration
 from mdxai.errors import MdxaiError
 from mdxai.record import RecordError, RecordSettings
 from mdxai.record.header import refuse_unstorable
-from mdxai.stability.thresholds import THRESHOLDS, Threshold, load_thresholds, require_known
+from mdxai.stability.thresholds import (
+    PROBE_THRESHOLDS,
+    THRESHOLDS,
+    Threshold,
+    load_thresholds,
+    require_known,
+)
 from mdxai.stability.verdict import Verdict
 
 OnUnstable = Literal["ignore", "warn", "halt", "raise", "drop"] | Callable[[Verdict], None]
@@ -140,9 +146,13 @@ class MonitorOptions:
         self._set("early_warning", load_calibration(self.early_warning, self.alarms_per_ns))
 
     @property
-    def limits(self) -> tuple[Threshold, ...]:
-        """The thresholds, read from their file where one was given."""
-        return cast(tuple[Threshold, ...], self.thresholds)
+    def judged_by(self) -> tuple[Threshold, ...]:
+        """The given thresholds and, of a run that is probed, the shipped ones of other probes."""
+        given = cast(tuple[Threshold, ...], self.thresholds)  # read when the options were made
+        if not self.probe_every:
+            return given
+        names = {t.principle for t in given}
+        return given + tuple(t for t in PROBE_THRESHOLDS if t.principle not in names)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -151,7 +161,7 @@ class MonitorOptions:
 
     @property
     def acts(self) -> bool:
-        """Whether an instability or a warning calls for more than a message."""
+        """Whether something is to happen at the moment of an instability or an early warning."""
         silent = ("ignore", "warn")
         return self.on_unstable not in silent or self.on_warning not in silent
 

@@ -1,11 +1,11 @@
-"""One monitored ASE run from plain settings, as the command line and the demo start it."""
+"""One monitored ASE run from its settings, as `mdxai run` and `mdxai demo` start it."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +20,43 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_mom
 from ase.md.verlet import VelocityVerlet
 
 from mdxai.calculators.potential import check_structure
-from mdxai.early_warning import load_calibration
 from mdxai.errors import MdxaiError
 from mdxai.monitoring.description import describe_calculator
 from mdxai.monitoring.monitor import Monitor
-from mdxai.record import RecordError, RecordSettings, differences
-from mdxai.record.resume import recorded_header, steps_done
-from mdxai.record.rollbacks import Rollback, is_pending, rollbacks_of
-from mdxai.stability.thresholds import THRESHOLDS, load_thresholds
+from mdxai.monitoring.options import MonitorOptions, PathLike
+from mdxai.record import RecordError, RecordWarning, differences
+from mdxai.record.header import read_verdict
+from mdxai.record.resume import is_finished, recorded_header, steps_done
+from mdxai.record.rollbacks import Rollback, is_pending, may_roll_back, rollbacks_of
 
 ENSEMBLES = ("nve", "nvt")
+Progress = Callable[[Monitor], None]
 
 
 class SettingsError(MdxaiError, ValueError):
-    """Settings that describe no possible run."""
+    """Settings of a run that make no sense."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What to simulate and how closely to watch.
+    """What to simulate, and what a monitor does meanwhile.
 
-    temperature: K, of the initial velocities and, in NVT, of the thermostat. timestep: fs.
-    friction: 1/fs, of the Langevin thermostat. interval: steps between monitored frames.
-    attribute_every: steps between explained frames, 0 for none. halt: end a run that is unstable.
-    thresholds: file that changes the shipped ones. expected: bonds that may break and form.
-    blackbox: steps held in full for the moment of a violation. max_overhead: the monitor's share of
-    the wall time, or None. checkpoint_steps, checkpoint_seconds: between checkpoints; None leaves
-    it to the writing of parts. early_warning: file of a calibration of early warnings.
-    alarms_per_ns: rate of false alarms of these; None for the lowest that it has. rollback: how
-    often a run that is unstable goes back to a good checkpoint, with another seed and, each time,
-    rollback_timestep times the timestep, before it is ended.
+    Attributes:
+        temperature: of the initial velocities and, in NVT, of the thermostat, K.
+        timestep: fs.
+        steps: MD steps.
+        ensemble: "nve", or "nvt" by a Langevin thermostat.
+        friction: of that thermostat, 1/fs.
+        interval: MD steps from one monitored frame to the next.
+        seed: of the velocities and the thermostat.
+        rollback: how often a run that has become unstable goes back to a checkpoint before that,
+            with another seed, before it is ended.
+        rollback_timestep: factor on the timestep at each rollback.
+        monitor: what is checked, explained, recorded and done. A rollback halts the run whatever
+            its `on_unstable` says.
+
+    Raises:
+        SettingsError: naming the setting, what was given and what was expected.
     """
 
     temperature: float = 300.0
@@ -58,31 +65,16 @@ class RunSettings:
     ensemble: str = "nvt"
     friction: float = 0.01
     interval: int = 1
-    attribute_every: int = 10
-    gamma: float = 0.1
     seed: int = 1
-    halt: bool = False
-    thresholds: str | None = None
-    expected: tuple[str, ...] = ()
-    blackbox: int = 50
-    max_overhead: float | None = None
-    checkpoint_steps: int | None = None
-    checkpoint_seconds: float | None = None
-    early_warning: str | None = None
-    alarms_per_ns: float | None = None
     rollback: int = 0
     rollback_timestep: float = 1.0
+    monitor: MonitorOptions = field(default_factory=MonitorOptions)
 
     def __post_init__(self) -> None:
-        """Check every setting.
-
-        Raises:
-            SettingsError: naming the setting, what was given and what was expected.
-        """
         for name in ("timestep", "steps", "interval"):
             if not (getattr(self, name) > 0 and np.isfinite(getattr(self, name))):
                 raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("temperature", "friction", "attribute_every", "gamma", "seed"):
+        for name in ("temperature", "friction", "seed"):
             if not (getattr(self, name) >= 0 and np.isfinite(getattr(self, name))):
                 raise SettingsError(f"{name} must be 0 or positive, got {getattr(self, name)}")
         if self.interval > self.steps:
@@ -94,17 +86,14 @@ class RunSettings:
             raise SettingsError(
                 f"ensemble must be one of {', '.join(ENSEMBLES)}, got {self.ensemble!r}"
             )
-        if self.alarms_per_ns is not None and self.early_warning is None:
-            raise SettingsError(
-                "alarms_per_ns is a rate of early warnings, which need early_warning: a file of "
-                "their calibration"
-            )
         self._check_rollback()
-        if self.attribute_every % self.interval:
-            raise SettingsError(
-                f"attribute_every ({self.attribute_every}) must be a multiple of interval "
-                f"({self.interval}): only monitored frames can be explained"
-            )
+        for name in ("attribute_every", "probe_every"):
+            every = getattr(self.monitor, name)
+            if every % self.interval:
+                raise SettingsError(
+                    f"{name} ({every}) must be a multiple of interval ({self.interval}): only "
+                    "monitored frames can be explained or probed"
+                )
 
     def _check_rollback(self) -> None:
         if not (self.rollback >= 0 and self.rollback == int(self.rollback)):
@@ -118,6 +107,12 @@ class RunSettings:
                 "without a thermostat a rollback would repeat the same steps: give a "
                 "rollback_timestep below 1"
             )
+        reaction = self.monitor.on_unstable
+        if self.rollback and reaction not in ("ignore", "warn", "halt"):
+            raise SettingsError(
+                "a rollback is what happens when the run becomes unstable, so on_unstable must be "
+                f"'halt', 'warn' or 'ignore', got {reaction!r}"
+            )
 
     @property
     def duration(self) -> float:
@@ -125,7 +120,7 @@ class RunSettings:
         return self.steps * self.timestep
 
     def after(self, n_rollbacks: int) -> RunSettings:
-        """Return the settings that a run goes on with after so many rollbacks."""
+        """Return the settings with which a run continues after `n_rollbacks` rollbacks."""
         if not n_rollbacks:
             return self
         return replace(
@@ -136,12 +131,10 @@ class RunSettings:
 
 
 def read_structure(source: str) -> Atoms:
-    """Return a structure from a file that ASE reads, or a molecule of the G2 set by name.
-
-    Of a file with several frames it is the last.
+    """Return a structure from a file that ASE reads (its last frame), or a G2 molecule by name.
 
     Raises:
-        SettingsError: for neither.
+        SettingsError: for a file that cannot be read, or a name that is neither.
     """
     path = Path(source)
     if path.is_file():
@@ -175,70 +168,78 @@ def make_dynamics(atoms: Atoms, settings: RunSettings) -> MolecularDynamics:
     )  # fmt: skip
 
 
-def simulate(  # noqa: PLR0913 (one argument per part of a run)
+def simulate(
     calculator: Any,
     atoms: Atoms,
     settings: RunSettings,
-    out: str | os.PathLike[str] | None,
+    out: PathLike | None,
     *,
-    progress: Callable[[Monitor], None] | None = None,
-    context: dict[str, Any] | None = None,
+    progress: Progress | None = None,
     resume: bool = False,
 ) -> Monitor:
     """Run monitored MD and return its finished monitor.
 
-    Asked to stop by SIGTERM or SIGUSR1, it returns early, with a checkpoint; see
-    `Monitor.stopped_by`.
+    On SIGTERM or SIGUSR1 it returns early, with a checkpoint; see `Monitor.stopped_by`.
 
     Args:
         calculator: any ASE calculator.
         atoms: start structure; a copy is simulated.
-        settings: what to simulate.
+        settings: what to simulate and to monitor.
         out: run directory, or None for no record.
         progress: called with the monitor every 20 steps.
-        context: further entries for run.toml.
-        resume: go on with the run in `out`, up to the same number of steps or more; where it has
-            no checkpoint yet, start it.
+        resume: continue the run in `out`, up to the same number of steps or more; start it where
+            it has no checkpoint yet.
 
     Raises:
-        CalculatorError: for a structure the calculator cannot take.
-        RecordError: when `out` holds another run, or, to be resumed, one with other settings.
+        CalculatorError: for a structure that the calculator cannot take.
+        RecordError: when `out` holds another run, or one with other settings is to be resumed.
+        SettingsError: for a rollback without a run directory.
     """
     card = getattr(calculator, "card", None)
     if card is not None:
         check_structure(card, atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     if settings.rollback and out is None:
         raise SettingsError("a rollback needs a record to go back to: give a run directory")
-    context = _identity(atoms, settings) | (context or {})
+    wanted = _with_identity(settings, atoms)
     start = "new"
     if resume and out is not None:
         folder = Path(out)
-        refuse_other_run(folder, calculator, atoms, settings, steps_done(folder))
+        refuse_other_settings(folder, calculator, atoms, settings)
         start = "rollback" if is_pending(folder, rollbacks_of(folder)) else "resume"
     while True:
         system = atoms.copy()
         system.calc = calculator
-        monitor = _stretch(system, settings, out, context, start, progress)
+        monitor = _stretch(system, wanted, out, start, progress)
         unstable = monitor.halted_by is not None and out is not None
         if not (unstable and len(monitor.rollbacks) < settings.rollback):
-            return monitor
+            break
         start = "rollback"
+    if settings.monitor.report and out is not None and monitor.stopped_by is None:
+        _write_page(Path(out))
+    return monitor
+
+
+def _write_page(folder: Path) -> None:
+    from mdxai.report import attempt_report  # draws, so it takes a while to import
+
+    complaint = attempt_report(folder)
+    if complaint is not None:
+        warnings.warn(complaint, RecordWarning, stacklevel=3)
 
 
 def _stretch(
     system: Atoms,
     settings: RunSettings,
-    out: str | os.PathLike[str] | None,
-    context: dict[str, Any],
+    out: PathLike | None,
     start: str,
-    progress: Callable[[Monitor], None] | None,
+    progress: Progress | None,
 ) -> Monitor:
     """Run from a start until the end, or the first instability that ends it."""
     done = [] if start == "new" or out is None else rollbacks_of(Path(out))
     is_next = start == "rollback" and out is not None and not is_pending(Path(out), done)
     present = settings.after(len(done) + is_next)
     dynamics = make_dynamics(system, present)
-    monitor = _monitor(dynamics, out, present, context, start)
+    monitor = _monitor(dynamics, out, present, start)
     with monitor:
         dynamics.attach(monitor, interval=settings.interval)
         if progress is not None:
@@ -266,37 +267,18 @@ def _steps_left(
 
 
 def _monitor(
-    dynamics: MolecularDynamics,
-    out: str | os.PathLike[str] | None,
-    settings: RunSettings,
-    context: dict[str, Any],
-    start: str,
+    dynamics: MolecularDynamics, out: PathLike | None, settings: RunSettings, start: str
 ) -> Monitor:
-    arguments: dict[str, Any] = {
-        "attribute_every": settings.attribute_every,
-        "gamma": settings.gamma,
-        "thresholds": load_thresholds(settings.thresholds) if settings.thresholds else THRESHOLDS,
-        "allowed_reactions": settings.expected,
-        "on_unstable": "halt" if settings.halt or settings.rollback else "ignore",
-        "blackbox": settings.blackbox,
-        "max_overhead": settings.max_overhead,
-        "early_warning": None
-        if settings.early_warning is None
-        else load_calibration(settings.early_warning, settings.alarms_per_ns),
-        "on_warning": "ignore",
-        "record": RecordSettings(
-            checkpoint_steps=settings.checkpoint_steps,
-            checkpoint_seconds=settings.checkpoint_seconds,
-        ),
-        "context": context,
-        "report": False,  # whoever asked for the run writes it, when all stretches are done
-    }
+    # The page is written when all stretches of the run are done.
+    options = replace(settings.monitor, report=False)
+    if settings.rollback:
+        options = replace(options, on_unstable="halt")
     if start == "rollback" and out is not None:
         changes = {"timestep_fs": settings.timestep, "seed": settings.seed}
-        return Monitor.rollback(dynamics, out, notes=changes, **arguments)
+        return Monitor.rollback(dynamics, out, options, notes=changes)
     if start == "resume" and out is not None:
-        return Monitor.resume(dynamics, out, **arguments)
-    return Monitor(dynamics, out, **arguments)
+        return Monitor.resume(dynamics, out, options)
+    return Monitor(dynamics, out, options)
 
 
 def _fingerprint(atoms: Atoms) -> str:
@@ -307,17 +289,36 @@ def _fingerprint(atoms: Atoms) -> str:
     return digest.hexdigest()
 
 
-def refuse_other_run(
-    folder: Path, calculator: Any, atoms: Atoms, settings: RunSettings, steps: int | None
-) -> None:
-    """Check that a recorded run is the one that is to be resumed; more steps are fine.
+def has_ended(folder: Path, calculator: Any, atoms: Atoms, settings: RunSettings) -> bool:
+    """Return whether a recorded run has nothing left to do: no steps and no rollbacks.
 
     Args:
         folder: run directory.
         calculator: of the run to resume.
         atoms: its start structure.
         settings: its settings.
-        steps: MD steps done; None where there is no checkpoint.
+
+    Raises:
+        RecordError: when the run was made with other settings, with what is different.
+    """
+    if not is_finished(folder) or may_roll_back(folder, settings.rollback):
+        return False
+    refuse_other_settings(folder, calculator, atoms, settings)
+    done = steps_done(folder)
+    halted = read_verdict(folder).get("halted_by") is not None
+    return halted or done is None or done >= settings.steps
+
+
+def refuse_other_settings(
+    folder: Path, calculator: Any, atoms: Atoms, settings: RunSettings
+) -> None:
+    """Check that a recorded run was made with these settings; more steps are fine.
+
+    Args:
+        folder: run directory.
+        calculator: of the run to resume.
+        atoms: its start structure.
+        settings: its settings.
 
     Raises:
         RecordError: with what is different.
@@ -329,26 +330,46 @@ def refuse_other_run(
     recorded = header.get("context", {})
     changed = differences(
         {"parameters": {key: recorded.get(key, {}) for key in given},
-         "calculator": header.get("calculator", {})},
-        {"parameters": given, "calculator": describe_calculator(calculator)},
+         "calculator": header.get("calculator", {}), "thresholds": header.get("thresholds", {})},
+        {"parameters": given, "calculator": describe_calculator(calculator),
+         "thresholds": {t.principle: asdict(t) for t in settings.monitor.judged_by}},
     )  # fmt: skip
     changed = [
         line.removeprefix("parameters.") for line in changed if not line.startswith(_MAY_CHANGE)
     ]
     rolled_back = bool(rollbacks_of(folder))  # to a smaller timestep, which takes more steps
-    if steps is not None and settings.steps < steps and not rolled_back:
-        changed.append(f"settings.steps: {steps} are done, now {settings.steps} are asked for")
+    done = steps_done(folder)
+    if done is not None and settings.steps < done and not rolled_back:
+        changed.append(f"settings.steps: {done} are done, now {settings.steps} are asked for")
     if changed:
         raise RecordError(
             f"{folder} cannot be continued with other settings:\n  " + "\n  ".join(changed)
-            + "\nRepeat the command of its first start, or choose another directory"
+            + "\nRepeat the command that started it, or choose another directory"
         )  # fmt: skip
 
 
+def _with_identity(settings: RunSettings, atoms: Atoms) -> RunSettings:
+    """Return the settings with themselves among what run.toml says."""
+    monitor = settings.monitor
+    context = _identity(atoms, settings) | dict(monitor.context)
+    return replace(settings, monitor=replace(monitor, context=context))
+
+
 def _identity(atoms: Atoms, settings: RunSettings) -> dict[str, Any]:
-    return {"settings": asdict(settings), "structure_sha256": _fingerprint(atoms)}
+    """Return what tells a run from others, as plain data; thresholds stand in run.toml anyway."""
+    simulated = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    monitor = simulated.pop("monitor")
+    options = {name: getattr(monitor, name) for name in _PLAIN_OPTIONS}
+    early, reaction = monitor.early_warning, monitor.on_unstable
+    options["allowed_reactions"] = list(monitor.allowed_reactions)
+    options["early_warning"] = None if early is None else early.summary()
+    options["on_unstable"] = "a function" if callable(reaction) else reaction
+    return {
+        "settings": simulated,
+        "options": options,
+        "structure_sha256": _fingerprint(atoms),
+    }
 
 
-_MAY_CHANGE = tuple(
-    f"parameters.settings.{name}:" for name in ("steps", "checkpoint_steps", "checkpoint_seconds")
-)
+_PLAIN_OPTIONS = ("attribute_every", "probe_every", "gamma", "blackbox", "max_overhead")
+_MAY_CHANGE = ("parameters.settings.steps:",)

@@ -24,7 +24,7 @@ from mdxai.principles import (
     probe_principles,
 )
 from mdxai.principles.registry import is_measurable
-from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
+from mdxai.stability.thresholds import THRESHOLDS, Threshold
 from mdxai.statistics import BinnedMoments, ElementPairChannels
 
 
@@ -111,12 +111,10 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
         channels = ElementPairChannels(first.numbers)
         profile = RunningProfile(channels, calculator.card.cutoff) if channels.names else None
         principles, unavailable = principles + more, unavailable | reasons
-    thresholds = options.limits
+    thresholds = options.judged_by
     if options.probe_every:
         more, reasons = probe_principles(twin_of(calculator), first)
         principles, unavailable = principles + more, unavailable | reasons
-        given = {t.principle for t in thresholds}
-        thresholds += tuple(t for t in PROBE_THRESHOLDS if t.principle not in given)
     unavailable |= _not_judged(principles, thresholds)
     early = None
     if options.calibration is not None:

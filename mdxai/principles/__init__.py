@@ -1,4 +1,4 @@
-"""Physical principles as measured deviations."""
+"""Physical principles, each as a measured deviation that is 0 when the principle is obeyed."""
 
 from mdxai.principles.allowed_reactions import AllowedBonds, AllowedReactionError
 from mdxai.principles.explanation.body_order import BodyOrderDrift, BodyOrders
@@ -43,7 +43,7 @@ from mdxai.principles.motion.structure import (
     bonds_of,
 )
 from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
-from mdxai.principles.probes.probe import Curve
+from mdxai.principles.probes.configurations import Curve
 from mdxai.principles.probes.probe_registry import probe_principles
 from mdxai.principles.probes.repulsion import dimer_curve, dimer_curves
 from mdxai.principles.registry import (

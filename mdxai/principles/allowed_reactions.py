@@ -1,4 +1,4 @@
-"""Reactions that are wanted: bonds that may break and form without being held against a run."""
+"""Allowed reactions: bonds that may break and form without a finding."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _ends(pattern: str, frame: Frame) -> tuple[Bools, Bools]:
     match = PATTERN.fullmatch(pattern.replace("–", "-"))
     if match is None:
         raise AllowedReactionError(
-            f"{pattern!r} is no pair of atoms; expected two of them such as 'C1-O2', or elements "
+            f"{pattern!r} is not a pair of atoms; expected two atoms such as 'C1-O2', or elements "
             "such as 'O-H'"
         )
     symbol, index, other, partner = match.groups()

@@ -1,4 +1,4 @@
-"""What several principles want to know about one frame, each computed once."""
+"""Quantities of one frame that several principles need, each computed once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mdxai.frame import (
 )
 from mdxai.statistics import _kernels as kernels
 
-CONTACT_RANGE = 4.0  # Å; contacts this far apart are no contacts
+CONTACT_RANGE = 4.0  # Å; pairs farther apart are not contacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class RigidMotion:
     """Motion of a system as a whole, about its centre of mass.
 
     angular_momentum: (3,) amu·Å²/fs. inertia: (3, 3) amu·Å². translation, rotation: kinetic
-    energies, eV; rotation has a meaning for isolated systems only.
+    energies, eV; rotation is meaningful for isolated systems only.
     """
 
     angular_momentum: Floats
@@ -46,14 +46,14 @@ class Contacts(NamedTuple):
 
 
 class FrameQuantities:
-    """Quantities of one frame: sums over its atoms at once, the others when asked for.
+    """Quantities of one frame. Sums over atoms are computed at once, the others on request.
 
     Attributes:
         frame: the frame.
         periodic: whether the cell repeats along any direction.
-        small: whether the system is so small and isolated that all its pairs are formed.
+        small: whether the system is isolated and small enough to compute all its pairs.
         placed: whether all positions are finite.
-        finite: whether positions, velocities and forces are finite and do not overflow when added.
+        finite: whether positions, velocities, forces and their sum are finite.
         net_force: Σ F (3 numbers), eV/Å.
         momentum: 3 numbers, amu·Å/fs.
         kinetic: kinetic energy, eV.
@@ -85,7 +85,7 @@ class FrameQuantities:
 
     @cached_property
     def contacts(self) -> Contacts:
-        """All pairs of a small isolated system, always in the same order; else those within 4 Å."""
+        """All pairs of a small isolated system, in a fixed order; else the pairs within 4 Å."""
         if self.small:
             return Contacts(*upper_triangle(len(self._heats)), self._distances)
         pairs = self.frame.pairs(CONTACT_RANGE)
@@ -107,7 +107,7 @@ class FrameQuantities:
 
     @cached_property
     def rigid(self) -> RigidMotion:
-        """Motion as a whole."""
+        """Motion of the system as a whole."""
         frame = self.frame
         xx, yy, zz, xy, xz, yz, *turning = kernels.about_centre(
             frame.positions, frame.velocities, frame.masses
@@ -118,11 +118,11 @@ class FrameQuantities:
         return RigidMotion(spin, inertia, self.translation, rotation)
 
 
-_kept: list[FrameQuantities] = []  # at most one: memory stays bounded
+_kept: list[FrameQuantities] = []  # at most one, to bound memory
 
 
 def frame_quantities(frame: Frame) -> FrameQuantities:
-    """Return the quantities of a frame; those of the last frame asked for are kept."""
+    """Return the quantities of a frame; those of the last frame are cached."""
     seen = _kept[0] if _kept else None
     if seen is None or seen.frame is not frame:
         seen = FrameQuantities(frame)
@@ -131,7 +131,7 @@ def frame_quantities(frame: Frame) -> FrameQuantities:
 
 
 def _twice_rotation(inertia: Floats, spin: Floats) -> float:
-    """Return L·I⁻¹L, amu·Å²/fs²; a linear molecule does not turn about its axis."""
+    """Return L·I⁻¹L, amu·Å²/fs²; a linear molecule does not rotate about its axis."""
     (a, d, e), (_, b, f), (_, _, c) = inertia.tolist()
     x, y, z = spin.tolist()
     aa, bb, cc = b * c - f * f, a * c - e * e, a * b - d * d  # adjugate

@@ -1,4 +1,4 @@
-"""A physical principle as a number per frame: 0 when obeyed. Thresholds live in mdxai.stability.verdict."""
+"""A physical principle as a number per frame, 0 when obeyed; `mdxai.stability` sets its limits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mdxai.frame import Frame
 Cost = Literal["free", "attribution", "probe"]
 
 
-class Deviation(NamedTuple):  # made a dozen times a step, and of all immutable kinds the fastest
-    """How far one frame is from one principle, in `unit`; `atoms` are those that break it most."""
+class Deviation(NamedTuple):  # the fastest immutable type: a step makes a dozen of these
+    """By how much a frame violates a principle, in `unit`; `atoms` violate it most."""
 
     principle: str
     unit: str
@@ -21,10 +21,10 @@ class Deviation(NamedTuple):  # made a dozen times a step, and of all immutable 
 
 
 class Principle(Protocol):
-    """One principle. It may remember earlier frames; it never evaluates the running calculator.
+    """One principle. It may keep data of earlier frames but never evaluates the running calculator.
 
-    cost: "free": numbers of the frame are enough. "attribution": needs the frame's explanation.
-    "probe": evaluates a twin of the calculator, which takes as long as many steps of MD.
+    cost: "free": needs only the frame. "attribution": needs its explanation too. "probe": evaluates
+    a twin of the calculator, which takes as long as many steps of MD.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Principle(Protocol):
     cost: Cost
 
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
-        """Return the deviation, or None where this frame cannot tell (no attribution, say)."""
+        """Return the deviation; None if this frame gives none, such as one without attribution."""
         ...
 
 

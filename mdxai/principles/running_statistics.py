@@ -1,4 +1,4 @@
-"""Memory of a run that does not grow with it: a running median, means over stretches of time."""
+"""Statistics of a run in constant memory: a running median, and means over blocks of time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mdxai.frame import Floats
 
 
 class RunningMedian:
-    """Median of a positive quantity that follows slow changes but no single outlier.
+    """Median of a positive quantity that follows slow changes and ignores single outliers.
 
-    The first `warm_up` values are kept and their median taken. Then every value moves the median by
-    `rate` of itself, up or down: stochastic approximation (Robbins and Monro 1951) in its
-    logarithm. Values that are not finite are left out.
+    It starts as the median of the first `warm_up` values. Then every value raises or lowers it by
+    the fraction `rate`: stochastic approximation (Robbins and Monro 1951) of its logarithm.
+    Non-finite values are ignored.
     """
 
     def __init__(self, *, warm_up: int = 100, rate: float = 0.01) -> None:
@@ -26,7 +26,7 @@ class RunningMedian:
 
     @property
     def ready(self) -> bool:
-        """Whether there were enough values."""
+        """Whether `warm_up` values were added."""
         return len(self._first) >= self._warm_up
 
     @property
@@ -35,7 +35,7 @@ class RunningMedian:
         return self._median
 
     def add(self, value: float) -> None:
-        """Take in one value."""
+        """Add one value."""
         if not math.isfinite(value):
             return
         if not self.ready:
@@ -48,14 +48,14 @@ class RunningMedian:
 
 
 class Every:
-    """Says which frames to look at: those at least `interval` fs after the last one looked at."""
+    """Selects frames that are at least `interval` fs apart."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._last = np.nan
 
     def due(self, time: float) -> bool:
-        """Return whether to look at the frame at `time` (fs); always where time makes no sense."""
+        """Return whether the frame at `time`, fs, is selected; one at an earlier time always is."""
         if 0 <= time - self._last < self._interval - 1e-6:
             return False
         self._last = time
@@ -63,14 +63,14 @@ class Every:
 
 
 class BlockMeans:
-    """Means of a few quantities over equal stretches of time.
+    """Means of a few quantities over equal blocks of time.
 
-    When `CAPACITY` stretches are full, neighbours merge and the stretch doubles. Of frames that are
-    further apart than a stretch each is its own.
+    When `CAPACITY` blocks are full, neighbours merge and the block length doubles. Frames further
+    apart than this length form one block each.
 
     Args:
         n_values: number of quantities.
-        length: of a stretch at first, fs.
+        length: of a block at first, fs.
     """
 
     CAPACITY = 64
@@ -86,21 +86,21 @@ class BlockMeans:
 
     @property
     def times(self) -> Floats:
-        """Mean time of each full stretch, fs."""
+        """(n_blocks,) mean time of each full block, fs."""
         return self._blocks[: self._n, 0]
 
     @property
     def means(self) -> Floats:
-        """(n_stretches, n_values)."""
+        """(n_blocks, n_values) means of each full block."""
         return self._blocks[: self._n, 1:]
 
     @property
     def span(self) -> float:
-        """From the first full stretch to the last, fs."""
+        """Time from the first full block to the last, fs."""
         return float(self.times[-1] - self.times[0]) if self._n else 0.0
 
     def add(self, time: float, values: Sequence[float] | Floats) -> bool:
-        """Take in one instant (fs); return whether a stretch was completed before it."""
+        """Add the values at a time (fs); return whether they begin a new block."""
         if self._start is None:
             self._start = time
         full = time - self._start >= self.length - 1e-6
@@ -127,10 +127,10 @@ class BlockMeans:
             self.length *= 2
 
     def mean_and_error(self) -> tuple[Floats, Floats] | None:
-        """Return means and their standard errors, (n_values,) each; None before 16 stretches.
+        """Return means and their standard errors, (n_values,) each; None before 16 blocks.
 
-        The error is that of batch means: the scatter of 16 successive parts of the run, which also
-        holds for correlated samples once a part outlasts their memory.
+        The error is that of batch means: the scatter of 16 successive parts of the run. It also
+        holds for correlated samples if a part is longer than their correlation time.
         """
         size = self._n // self.BATCHES
         if size == 0:
@@ -142,8 +142,8 @@ class BlockMeans:
     def slope(self) -> float:
         """Return the Theil–Sen slope of the first quantity, per fs.
 
-        The median of the slopes through all pairs of stretches (Sen 1968, J. Am. Stat. Assoc. 63,
-        1379): up to 29 % of the stretches may be outliers.
+        It is the median of the slopes through all pairs of blocks (Sen 1968, J. Am. Stat. Assoc.
+        63, 1379); up to 29 % of the blocks may be outliers.
         """
         i, j = np.triu_indices(self._n, k=1)
         rise = self.means[j, 0] - self.means[i, 0]

@@ -1,28 +1,52 @@
-"""A record and its verdict as one HTML file that needs nothing else: no network, no script."""
+"""A run's record and verdict as one HTML file that needs no network and runs no script."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mdxai.record import RecordError, Run
 from mdxai.record.durable_files import DurableFile
 from mdxai.record.reader import read_run
-from mdxai.report import background, sections
-from mdxai.report.html import Html, element, joined
+from mdxai.report.explanation_view import Explanation, explanation_view
+from mdxai.report.judgement_view import Judgement, judgement_view
+from mdxai.report.number_text import count_text, exact, rounded, signed, time_text
 from mdxai.report.run_summary import RunSummary, read_run_summary
+from mdxai.report.run_view import RunBackground, run_view
 
 PAGE = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class PageView:
+    """All that the page says; the templates lay it out.
+
+    formula: pieces, letters and numbers in turn. recorded_by: program and version.
+    """
+
+    calculator: str
+    formula: tuple[str, ...]
+    path: str
+    recorded_by: str
+    written_at: str
+    judgement: Judgement
+    explanation: Explanation
+    run: RunBackground
 
 
 def write_report(
     run: Run | str | os.PathLike[str], out: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Write the page of a run, also while it is going on; return where it is.
+    """Write the page of a run and return its path. The run may still be going on.
 
-    It appears complete or not at all. A frame more or a million more take the same memory.
+    The page appears complete or not at all. Memory does not grow with the length of the run.
 
     Args:
         run: a run, or its directory.
@@ -44,9 +68,9 @@ def write_report(
 
 
 def attempt_report(folder: Path) -> str | None:
-    """Write the page of a run that has come to its end; return what kept it from that.
+    """Write the page of a run that has ended; return what prevented it, or None.
 
-    The record is complete by then, so no error of any kind is worth more than a line.
+    The record is complete by then, so no error of any kind may cost more than a message.
     """
     try:
         write_report(folder)
@@ -59,51 +83,39 @@ def attempt_report(folder: Path) -> str | None:
 
 
 def report_page(summary: RunSummary, beside: Path) -> str:
-    """Return the page.
+    """Return the page as HTML.
 
     Args:
         summary: what the run directory holds.
-        beside: folder that the page will lie in, from which links start.
+        beside: folder that the page will lie in; links start from it.
     """
-    name = summary.header["calculator"].get("name", "calculator without a name")
-    title = f"{name}: {'not judged' if summary.verdict is None else summary.verdict.stability}"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", Html(Path(__file__).with_suffix(".css").read_text(encoding="utf-8"))),
+    return _templates().get_template("page.html").render(page=page_view(summary, beside))
+
+
+def page_view(summary: RunSummary, beside: Path) -> PageView:
+    """Return what the page says; arguments as for `report_page`."""
+    return PageView(
+        str(summary.header["calculator"].get("name", "unnamed calculator")),
+        tuple(filter(None, re.split(r"(\d+)", summary.formula))),
+        str(summary.run.path),
+        f"mdxai {summary.header.get('versions', {}).get('mdxai', '')}".strip(),
+        datetime.now().astimezone().isoformat(" ", "minutes"),
+        judgement_view(summary),
+        explanation_view(summary),
+        run_view(summary, beside),
     )
-    body = element("body", element("main", *_content(summary, str(name), beside)))
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
 
 
-def _subscripts(formula: str) -> Html:
-    pieces = re.split(r"(\d+)", formula)
-    return joined(element("sub", p) if p.isdigit() else p for p in pieces)
-
-
-def _content(summary: RunSummary, name: str, beside: Path) -> list[Html]:
-    made = f"mdxai {summary.header.get('versions', {}).get('mdxai', '')}".strip()
-    now = datetime.now().astimezone().isoformat(" ", "minutes")
-    return [
-        element(
-            "header",
-            element("h1", _subscripts(summary.formula), element("span", f" by {name}")),
-            element("p", str(summary.run.path), class_="path"),
-        ),
-        sections.headline(summary),
-        background.notes(summary),
-        sections.deviations(summary),
-        sections.findings(summary),
-        sections.energy_and_temperature(summary),
-        sections.interactions(summary),
-        background.events(summary),
-        background.not_checked(summary),
-        background.obeyed(summary),
-        background.files(summary, beside),
-        background.what_was_run(summary),
-        background.cost(summary),
-        element("footer", joined([f"Recorded by {made}. This page was written {now}."])),
-    ]
+@cache
+def _templates() -> Environment:
+    """Return the templates. Everything that they insert is escaped, except finished figures."""
+    templates = Environment(
+        loader=PackageLoader("mdxai.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    templates.filters |= {
+        "count": count_text, "exact": exact, "rounded": rounded, "signed": signed,
+        "time_text": time_text,
+    }  # fmt: skip
+    templates.tests["finite"] = math.isfinite
+    return templates

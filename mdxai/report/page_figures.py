@@ -1,79 +1,43 @@
-"""The figures of a run's page, each small enough to be read on a phone."""
+"""The figures of a run's page, each small enough for a phone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from markupsafe import Markup
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Pairs
 from mdxai.principles import bonds_of
 from mdxai.report.envelopes import Curve
 from mdxai.report.figures import ALARM, ELEMENT_PAIR_COLOURS, INK, decays, mark_thresholds, tidy
-from mdxai.report.html import Html, rounded, svg
+from mdxai.report.inline_svg import inline_svg
 from mdxai.report.interactions import ExplainedFrame
 from mdxai.report.molecule_pictures import draw_molecule
+from mdxai.report.number_text import rounded
+from mdxai.report.run_summary import TimeAxis
 from mdxai.stability.thresholds import Threshold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SMALL, LARGE, SQUARE = (4.5, 1.75), (4.5, 3.5), (4.5, 4.0)  # inches
-DRAWN = 60  # atoms of a molecule whose picture can be read
 CHANNELS = 8  # element pairs that can be told apart
 CUT = 4.0  # times the threshold: larger values would flatten all that came before
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The time axis of a run. start, end, onset: fs; onset may be None."""
-
-    start: float
-    end: float
-    onset: float | None
-
-    @property
-    def unit(self) -> tuple[str, float]:
-        """The unit in which a run of this length reads well, and its length in fs."""
-        length = self.end - self.start
-        units = (("fs", 1.0, 2e3), ("ps", 1e3, 2e6), ("ns", 1e6, np.inf))
-        return next((name, size) for name, size, until in units if not length > until)
-
-    def mark(self, ax: Axes, curve: Curve) -> None:
-        """Draw the axis, the onset, and where the curve is not finite."""
-        name, size = self.unit
-        ax.set_xlabel(f"time / {name}", color=INK, labelpad=1)
-        only = 0.5 * (self.start == self.end)  # fs beside a single frame
-        ax.set_xlim((self.start - only) / size, (self.end + only) / size)
-        if self.onset is not None:
-            ax.axvline(self.onset / size, color=ALARM, lw=1.1)
-        if len(curve.not_finite):
-            at, top = curve.not_finite / size, ax.get_xaxis_transform()
-            gap = np.full(len(at), np.nan)
-            x, y = np.stack([at, at, gap], 1), np.tile([0.0, 1.0, np.nan], len(at))
-            ax.plot(x.ravel(), y, color=ALARM, lw=0.6, alpha=0.5, transform=top)
-            ax.text(0.01, 0.97, "red: not finite", transform=ax.transAxes, va="top", fontsize=7,
-                    color=ALARM)  # fmt: skip
-        ax.locator_params(nbins=5)
-        tidy(ax)
-
-    def plot(self, ax: Axes, curve: Curve, colour: str = INK) -> None:
-        """Draw the curve; few points are shown as such."""
-        few = {"marker": ".", "markersize": 4} if len(curve.times) <= 40 else {}
-        ax.plot(curve.times / self.unit[1], curve.values, color=colour, lw=0.8, **few)  # type: ignore[arg-type]
+FEW = 40  # points; that many are drawn as dots on the line
+SURE = 5  # pairs in a bin of distances that make its mean worth a line
 
 
 def deviation_plot(
-    name: str, unit: str, curve: Curve, threshold: Threshold | None, clock: Clock
-) -> Html:
+    name: str, unit: str, curve: Curve, threshold: Threshold | None, time_axis: TimeAxis
+) -> Markup:
     """Return a deviation over time, with what is allowed."""
 
     def draw(ax: Axes) -> None:
-        clock.plot(ax, curve)
+        _plot(ax, time_axis, curve)
         if threshold is not None:
             limits = [x for x in (threshold.unstable, threshold.warn) if 0 < x < np.inf]
             largest = np.nan_to_num(curve.largest)
@@ -81,26 +45,49 @@ def deviation_plot(
             mark_thresholds(ax, threshold, top)
             _say_if_cut(ax, curve.values)
         ax.set_ylabel("value" if unit == "1" else unit, color=INK)
-        clock.mark(ax, curve)
+        _finish_time_axis(ax, time_axis, curve)
 
-    return svg(draw, SMALL, f"{name} over time")
+    return inline_svg(draw, SMALL, f"{name} over time")
 
 
-def curve_plot(label: str, curve: Curve, clock: Clock) -> Html:
-    """Return a quantity over time; what goes far beyond the usual is cut off, and said so."""
+def curve_plot(label: str, curve: Curve, time_axis: TimeAxis) -> Markup:
+    """Return a quantity over time; values far beyond the usual are cut off, and it says so."""
 
     def draw(ax: Axes) -> None:
-        clock.plot(ax, curve, ELEMENT_PAIR_COLOURS[0])
+        _plot(ax, time_axis, curve, ELEMENT_PAIR_COLOURS[0])
         ax.set_ylim(*_usual_range(curve.values))
         _say_if_cut(ax, curve.values)
         ax.set_ylabel(label, color=INK)
-        clock.mark(ax, curve)
+        _finish_time_axis(ax, time_axis, curve)
 
-    return svg(draw, SMALL, f"{label} over time")
+    return inline_svg(draw, SMALL, f"{label} over time")
+
+
+def _plot(ax: Axes, time_axis: TimeAxis, curve: Curve, colour: str = INK) -> None:
+    dots = {"marker": ".", "markersize": 4} if len(curve.times) <= FEW else {}
+    ax.plot(curve.times / time_axis.unit[1], curve.values, color=colour, lw=0.8, **dots)  # type: ignore[arg-type]
+
+
+def _finish_time_axis(ax: Axes, time_axis: TimeAxis, curve: Curve) -> None:
+    """Draw the time axis, the onset, and where the curve is not finite."""
+    name, size = time_axis.unit
+    ax.set_xlabel(f"time / {name}", color=INK, labelpad=1)
+    beside = 0.5 * (time_axis.start == time_axis.end)  # fs, to either side of a single frame
+    ax.set_xlim((time_axis.start - beside) / size, (time_axis.end + beside) / size)
+    if time_axis.onset is not None:
+        ax.axvline(time_axis.onset / size, color=ALARM, lw=1.1)
+    if len(curve.not_finite):
+        at, top = curve.not_finite / size, ax.get_xaxis_transform()
+        x, y = np.repeat(at, 3), np.tile([0.0, 1.0, np.nan], len(at))  # one path: a third in size
+        ax.plot(x, y, color=ALARM, lw=0.6, alpha=0.5, transform=top)
+        ax.text(0.01, 0.97, "red: not finite", transform=ax.transAxes, va="top", fontsize=7,
+                color=ALARM)  # fmt: skip
+    ax.locator_params(nbins=5)
+    tidy(ax)
 
 
 def _usual_range(values: Floats) -> tuple[float, float]:
-    """Return limits that show all, unless a few values lie very far from all the others."""
+    """Return limits that show all values, unless a few lie very far from the others."""
     if not len(values):
         return 0.0, 1.0
     low, high = np.quantile(values, (0.05, 0.95))
@@ -121,7 +108,7 @@ def _say_if_cut(ax: Axes, values: Floats) -> None:
                 va="top", fontsize=7, color=INK)  # fmt: skip
 
 
-def relevance_plot(profile: pa.Table, measure: str) -> Html:
+def relevance_plot(profile: pa.Table, measure: str) -> Markup:
     """Return the mean strength of pairs against their distance, per element pair."""
 
     def draw(ax: Axes) -> None:
@@ -129,7 +116,7 @@ def relevance_plot(profile: pa.Table, measure: str) -> Html:
 
         for one, colour in decays(profile, CHANNELS):
             x, y = one.line()
-            rare = one.count < 5
+            rare = one.count < SURE
             ax.plot(x, y, color=colour, lw=1.4, label=one.name)
             ax.plot(one.centre[rare], one.mean[rare], ".", color=colour, ms=2.5, alpha=0.6)
         ax.set_yscale("log")
@@ -140,19 +127,19 @@ def relevance_plot(profile: pa.Table, measure: str) -> Html:
         ax.legend(frameon=False, fontsize=8, ncols=2)
         tidy(ax)
 
-    return svg(draw, LARGE, "relevance against distance per element pair")
+    return inline_svg(draw, LARGE, "relevance against distance per element pair")
 
 
 def molecule_picture(
     frame: Frame, explained: ExplainedFrame | None, first: Frame, marked: Sequence[int]
-) -> Html:
-    """Return the molecule with its strongest pairs, and a ring around some atoms.
+) -> Markup:
+    """Return the molecule with its strongest pairs and rings around some atoms.
 
     Args:
-        frame: where the atoms are.
-        explained: the explanation nearest to it.
+        frame: gives the positions.
+        explained: the explanation nearest to it; None draws no pairs.
         first: the frame whose bonds are drawn as thin lines.
-        marked: the atoms.
+        marked: the atoms to ring.
     """
 
     def draw(ax: Axes) -> None:
@@ -163,11 +150,11 @@ def molecule_picture(
         ax.set_position((0.02, 0.1, 0.96, 0.9))
 
     label = "the molecule with its strongest interactions"
-    return svg(draw, SQUARE, label, white=True)  # the colours of elements are made for it
+    return inline_svg(draw, SQUARE, label, white=True)  # element colours are made for white
 
 
 def _attribution(frame: Frame, explained: ExplainedFrame) -> Attribution:
-    """Return what is drawn of an explanation: pairs, from where the atoms are in the picture."""
+    """Return the pairs of an explanation between the positions of the picture's frame."""
     keep = np.isfinite(explained.strengths)
     i, j = explained.i[keep], explained.j[keep]
     pairs = Pairs(i, j, frame.positions[j] - frame.positions[i], explained.distances[keep])

@@ -1,4 +1,4 @@
-"""How far the members of an ensemble disagree along each other's runs."""
+"""How far the members of an ensemble disagree along the runs that any of them drove."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from mdxai.calculators.batch import BatchPotential, Systems
 from mdxai.frame import Floats, Ints
 from mdxai.record import Run, open_run
-from mdxai.study.models import Places, load
+from mdxai.study.models import Places, load, potential_of
 from mdxai.study.recipe import Candidate, StudyRecipe
+from mdxai.study.run_series import SPREAD
 
-SPREAD = "committee.parquet"
 BATCH = 250  # frames that are evaluated together
 
 
@@ -44,16 +44,17 @@ def committees(recipe: StudyRecipe) -> list[Committee]:
 def measure_spread(
     committee: Committee, candidate: Candidate, recipe: StudyRecipe, places: Places
 ) -> str:
-    """Write, beside every run that one member drove, how far all members' forces spread.
+    """Write the spread of all members' forces beside every run that one member drove.
 
-    max over atoms of √(Σ_xyz var over members of F), eV/Å, at every recorded geometry: the model
-    deviation of Zhang et al. 2020 (DP-GEN), by which active learning selects frames.
+    The spread is max over atoms of √(Σ_xyz var over members of F), eV/Å, at every recorded
+    geometry: the model deviation of Zhang et al. 2020 (DP-GEN), by which active learning selects
+    frames.
     """
     folders = sorted((places.out / "runs" / candidate.name).glob("*K/replica-*"))
     todo = [f for f in folders if not (f / SPREAD).exists()]
     if todo:
-        engines = [load(c, recipe, places)._engine for c in committee.members]
-        potentials = [BatchPotential(engine) for engine in engines]
+        members = [load(c, recipe, places) for c in committee.members]
+        potentials = [BatchPotential(potential_of(member, recipe)) for member in members]
         for folder in todo:
             _write(folder, *_spread(open_run(folder), potentials))
     return candidate.name

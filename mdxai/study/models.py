@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mdxai.calculators import CalculatorError, NetworkCalculator, NetworkPotential, load_calculator
+from mdxai.calculators import Card, NetworkCalculator, NetworkPotential, load_calculator
 from mdxai.calculators.batch import BatchPotential, Systems
 from mdxai.calculators.training import (
     Labelled,
@@ -53,17 +53,17 @@ class Places:
             StudyError: where no data folder was given, or it lacks the file.
         """
         if self.data is None:
-            raise StudyError(f"{name} is needed: pass --data FOLDER, the folder that holds it")
+            raise StudyError(f"{name} is needed: pass --data FOLDER with the folder that holds it")
         if not (self.data / name).is_file():
             raise StudyError(f"the data folder {self.data} has no {name}")
         return self.data / name
 
 
 def provide(candidate: Candidate, recipe: StudyRecipe, places: Places) -> str:
-    """Train a model unless that has been done, and return its name; loaded ones need nothing.
+    """Train a model unless that has been done, and return its name; a loaded one needs nothing.
 
     Raises:
-        StudyError, CalculatorError: for data or settings that do not serve.
+        StudyError, CalculatorError: for data or settings that training cannot use.
     """
     folder = places.model(candidate)
     if candidate.training is None or (folder / "card.toml").exists():
@@ -101,10 +101,10 @@ def _training(candidate: Candidate, molecule: Molecule, data: Path) -> Recipe:
 
 
 def load(candidate: Candidate, recipe: StudyRecipe, places: Places) -> NetworkCalculator:
-    """Return the calculator of a model, its card complete: errors, ranges of distances and forces.
+    """Return the calculator of a model with a complete card: errors, ranges of distances, forces.
 
-    A model file of another project has no such card; its entries are then measured on the labelled
-    data of the molecule, as those of a model trained here are.
+    The card of a model file from another project lacks them; they are then measured on the labelled
+    data of the molecule, as for a model trained here.
 
     Raises:
         CalculatorError, StudyError: where it cannot be loaded.
@@ -116,16 +116,30 @@ def load(candidate: Candidate, recipe: StudyRecipe, places: Places) -> NetworkCa
     frames, splits = load_labelled(places.file(molecule.data))
     training = frames.take(splits["train_01"])
     test = frames.take(splits[molecule.test][:N_TEST])
-    engine = calculator._engine
+    potential = potential_of(calculator, recipe)
     complete = replace(
         card,
         name=candidate.name,
         distances=distance_ranges(training),
         forces_max=largest_force(training),
-        errors={"split": molecule.test, **_errors(engine, test)},
+        errors={"split": molecule.test, **_errors(potential, test)},
     )
-    return NetworkCalculator(
-        NetworkPotential(engine.network, complete, dtype=engine.dtype, compile=engine.compile)
+    return NetworkCalculator(potential_of(calculator, recipe, complete))
+
+
+def potential_of(
+    calculator: NetworkCalculator, recipe: StudyRecipe, card: Card | None = None
+) -> NetworkPotential:
+    """Return an independent copy of a calculator's network, compiled where the recipe says so.
+
+    Args:
+        calculator: only read.
+        recipe: of the study.
+        card: of the copy; by default the calculator's.
+    """
+    twin = calculator.potential
+    return NetworkPotential(
+        twin.network, card or twin.card, dtype=twin.dtype, compile=recipe.simulation.compile
     )
 
 
@@ -137,10 +151,10 @@ def _source(candidate: Candidate, places: Places) -> str | Path:
     return candidate.source
 
 
-def _errors(engine: NetworkPotential, frames: Labelled) -> dict[str, float]:
+def _errors(potential: NetworkPotential, frames: Labelled) -> dict[str, float]:
     """Return mean absolute errors: energy in meV per molecule, forces in meV/Å per component."""
     n, n_atoms = frames.positions.shape[:2]
-    energies, forces = BatchPotential(engine).predict(
+    energies, forces = BatchPotential(potential).predict(
         Systems(
             numbers=np.tile(frames.numbers, n),
             starts=n_atoms * np.arange(n + 1),
@@ -156,7 +170,7 @@ def _errors(engine: NetworkPotential, frames: Labelled) -> dict[str, float]:
 
 
 def traits(candidate: Candidate, calculator: NetworkCalculator) -> dict[str, float]:
-    """Return the numbers of a model that an association is to know."""
+    """Return the numbers of a model that runs are compared by."""
     card = calculator.card
     rows = {"n_train": candidate.training["n_train"]} if candidate.training else {}
     return {
@@ -169,7 +183,7 @@ def traits(candidate: Candidate, calculator: NetworkCalculator) -> dict[str, flo
 
 
 def starts(molecule: Molecule, places: Places, rng: np.random.Generator, n: int) -> list[Atoms]:
-    """Return n structures to start from, drawn without repetition where there are so many.
+    """Return n structures to start from, drawn without repetition where there are enough.
 
     Raises:
         StudyError, SettingsError, CalculatorError: where there is no such structure.
@@ -183,6 +197,3 @@ def starts(molecule: Molecule, places: Places, rng: np.random.Generator, n: int)
     rows: Any = splits[molecule.starts]
     chosen = rng.choice(rows, size=n, replace=n > len(rows))
     return [Atoms(frames.numbers, frames.positions[row]) for row in chosen]
-
-
-__all__ = ["CalculatorError", "Places", "load", "provide", "starts", "traits"]

@@ -39,8 +39,8 @@ class Outcome:
         model: name of the potential; runs of one model are not independent of each other.
         molecule: chemical formula in Hill order, such as "C2H6O".
         temperature: target temperature, K.
-        end: time followed, fs, from the first frame on: until the onset of instability, or until
-            the run ended (censored).
+        end: fs from the first frame to the onset of instability, or to the end of the run
+            (censored).
         unstable: whether it ended by instability.
         times: (n_frames,) fs from the first frame on, all before `end` where it is unstable.
         series: (n_frames,) values per name, NaN where not measured at that frame: deviations by
@@ -67,7 +67,7 @@ class AssociationError(MdxaiError, ValueError):
 
 
 class AssociationWarning(UserWarning):
-    """Runs that are left out."""
+    """Some runs are left out."""
 
 
 def load_outcomes(
@@ -93,13 +93,13 @@ def read_outcomes(
 ) -> tuple[list[Outcome], dict[str, str]]:
     """Return outcomes in the order of their folders, and the runs left out with reasons.
 
-    - `end` is the verdict's onset for unstable runs. All others, also suspect and interrupted ones,
-      are censored at their last frame. A run without verdict.json is judged by the frames that
-      were recorded. Left out are runs that cannot be judged (fewer than two frames), cannot be
-      read, or are unstable in their first frame.
+    - `end` is the verdict's onset for unstable runs. All others, suspect and interrupted ones too,
+      are censored at their last frame. A run without verdict.json is judged by its recorded
+      frames. Runs are left out that cannot be read or judged (fewer than two frames), or that are
+      unstable in their first frame.
     - `temperature` is that of the thermostat, else what the settings or the context of the run
       state, else the mean kinetic temperature rounded to 50 K.
-    - `model` is the calculator's name; where two different weights bear it, with the first eight
+    - `model` is the calculator's name; where two sets of weights share it, with the first eight
       digits of their hash.
     - `series` are those of `mdxai.study.run_series.series_of`.
     - `traits` are the numbers in the context's `traits`, else those of the calculator's card,
@@ -107,10 +107,10 @@ def read_outcomes(
       cutoff, n_interactions.
 
     Args:
-        paths: run directories, or folders that hold such at any depth. Runs in folders that a
-            study has set aside, as `1000K.interrupted-1`, are passed over: it made them again.
-        onset: "verdict", or a principle whose `unstable` threshold alone counts, as "bond". A run
-            that another cause ended earlier is then censored at its end.
+        paths: run directories, or folders that hold run directories at any depth. Runs that a
+            study has set aside, as in `1000K.interrupted-1`, are skipped: it repeated them.
+        onset: "verdict", or the one principle whose `unstable` threshold counts, such as "bond". A
+            run that another cause ended earlier is then censored at its end.
         bin_width: of distance bins of relevance, Å.
 
     Raises:
@@ -153,11 +153,11 @@ def _runs_below(path: Path) -> list[Path]:
         f
         for f in folders
         if SET_ASIDE not in str(f.relative_to(path))
-        and not any(parent in folders for parent in f.parents)  # what a rollback gave up
+        and not any(parent in folders for parent in f.parents)  # given up by a rollback
     ]
     if not runs:
         raise AssociationError(
-            f"{path} holds no run: expected a run directory, with a run.toml, or a folder of such"
+            f"{path} holds no run: expected a run directory (with run.toml), or a folder of them"
         )
     return runs
 
@@ -215,7 +215,7 @@ def _ending(run: Run, onset: str) -> tuple[float, float, bool]:
 
 
 def _verdict(run: Run) -> Mapping[str, Any]:
-    """Return the verdict that was written, which saw every step; else that of recorded frames."""
+    """Return the recorded verdict, which saw every step; else judge the recorded frames."""
     try:
         return run.verdict
     except RecordError:
@@ -265,7 +265,7 @@ def _of_training(card: Card) -> Iterator[tuple[str, float]]:
 
 
 def _tell_apart(found: list[tuple[Outcome, str]]) -> list[Outcome]:
-    """Add a short hash to the names of models that several sets of weights bear."""
+    """Add a short hash to the name of a model that several sets of weights share."""
     weights = defaultdict(set)
     for outcome, digest in found:
         weights[outcome.model].add(digest)

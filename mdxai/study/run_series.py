@@ -1,9 +1,14 @@
-"""What a run measured over time: deviations, plain predictors, relevance per pair and distance."""
+"""What a run measured over time: deviations, plain predictors, relevance per pair and distance.
+
+Every series has a kind: the kind of its principle (motion, explanation, probe), plain predictor, or
+relevance in bins of distance. Wherever series are compared, they are grouped by it.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +17,35 @@ from ase.data import chemical_symbols
 
 from mdxai.calculators.card import pair_key
 from mdxai.frame import Floats, Ints
+from mdxai.principles import Kind, kind_of
 from mdxai.record import Run
 
 SPREAD = "committee.parquet"  # beside the run: step, committee_spread (eV/Å)
-PLAIN = ("kinetic_temperature", "force_norm", "contact", "committee_spread")
+PLAIN = ("kinetic_temperature", "force_norm", "committee_spread")  # need no principle
+PROFILES = ("profile_rms", "profile_peak")  # change of the relevance profile; see lead_time.alarms
 BIN_NAME = re.compile(r"^([A-Z][a-z]?-[A-Z][a-z]?) (\d+(?:\.\d+)?) Å$")
 PAIR_COLUMNS = ("step", "i", "j", "distance_ang")
 
 
+SeriesKind = Kind | Literal["plain", "relevance", "other"]
+
+
+def kind_of_series(name: str) -> SeriesKind:
+    """Return the kind of a series by its name.
+
+    "motion", "explanation", "probe": deviations from a principle of that kind. "plain": predictors
+    that need no principle. "relevance": of an element pair in a bin of distances, or the change of
+    the whole profile. "other": a series that this version of mdxai does not measure.
+    """
+    if name in PROFILES or bin_of(name):
+        return "relevance"
+    if name in PLAIN:
+        return "plain"
+    return kind_of(name) or "other"
+
+
 def bin_name(pair: str, centre: float) -> str:
-    """Return how relevance of an element pair in a distance bin is called, "C-H 1.125 Å"."""
+    """Return the name of the relevance of an element pair in a distance bin: "C-H 1.125 Å"."""
     return f"{pair} {centre:g} Å"
 
 
@@ -67,7 +91,7 @@ def _floats(column: pa.ChunkedArray) -> Floats:
 
 
 def _at(steps: Ints, measured: Ints, values: Floats) -> Floats:
-    """Return values that were measured at some steps, at the steps of the frames."""
+    """Return values measured at some steps on the steps of the frames; NaN elsewhere."""
     series = np.full(len(steps), np.nan)
     _, here, there = np.intersect1d(steps, measured, assume_unique=True, return_indices=True)
     series[here] = values[there]
@@ -120,7 +144,7 @@ def _ratio(total: Floats, count: Floats) -> Floats:
 
 
 def _channels(numbers: Ints) -> tuple[Sequence[str], Ints]:
-    """Return the names of element pairs, and the index of that of atoms i and j, (n, n)."""
+    """Return the names of element pairs, and for atoms i and j the index of theirs, (n, n)."""
     kinds, index = np.unique(numbers, return_inverse=True)
     symbols = [chemical_symbols[z] for z in kinds]
     keys = [[pair_key(a, b) for b in symbols] for a in symbols]

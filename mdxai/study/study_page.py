@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import fnmatch
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from mdxai.early_warning import CalibrationError
 from mdxai.study.accuracy_figure import stability_figure
-from mdxai.study.findings import BEST, RIVALS, Findings
-from mdxai.study.lead_time.alarms import Watching
-from mdxai.study.lead_time.comparison import RATES, compare_detectors
-from mdxai.study.lead_time.lead_summary import advantage
+from mdxai.study.findings import BEST, OWN, RIVALS, Findings, find
 from mdxai.study.lead_time.lead_time_figure import lead_time_figure
 from mdxai.study.markdown import markdown
 from mdxai.study.models import Places
 from mdxai.study.recipe import StudyError, StudyRecipe
-from mdxai.study.run_outcome import AssociationError, read_outcomes
-from mdxai.study.summary_text import answers, primary_lines, second_lines
-from mdxai.study.survival.association import associate
-from mdxai.study.survival.survival_settings import AssociationSettings
-from mdxai.study.tables import causes_table, compute_spent, models_table, runs_table, with_spreads
-
-if TYPE_CHECKING:
-    from mdxai.study.survival.association import Association
+from mdxai.study.summary_text import primary_lines, second_lines, summary_text
+from mdxai.study.survival.association import AssociationSettings
+from mdxai.study.survival.survival_page import added_headline, headline, write_association
+from mdxai.study.tables import causes_table, compute_spent
 
 PAGE = "README.md"
 ANALYSIS = "ANALYSIS.md"  # written by hand, before the runs
-WATCHING = Watching()
-OWN = ("alarms_per_ns", "focus", "primary", "second_onset")  # entries that `associate` lacks
 
 
 def analyse(recipe: StudyRecipe, places: Places, failed: Mapping[str, str]) -> Path:
-    """Compare all runs that a study has, write tables, figures and the page, and return that.
+    """Compare all runs of a study, write tables, figures and the page, and return the page.
 
     Args:
-        recipe: of the study; its [analysis] holds settings of `mdxai.associate`, `alarms_per_ns`,
-            `second_onset`: a principle that alone makes an onset, reported beside; `primary`: models (a
-            pattern) and a temperature that the main question is about; `focus`: the same, whose
-            lead times are told apart, and the main rate of false alarms.
+        recipe: of the study; its [analysis] holds settings of `mdxai.associate` and
+            `alarms_per_ns`: rates at which detectors are compared;
+            `second_onset`: a principle that alone makes an onset, reported beside the verdict's;
+            `primary`: models (a pattern) and a temperature that the main question is about;
+            `focus`: the same, for lead times of their own, with the main rate of false alarms.
         places: folders of the study.
         failed: what could not be made, with reasons.
 
@@ -51,7 +40,7 @@ def analyse(recipe: StudyRecipe, places: Places, failed: Mapping[str, str]) -> P
         StudyError: where there is no run to compare, or [analysis] has an unknown entry.
     """
     _check(recipe.analysis)
-    findings = _findings(recipe, places)
+    findings = find(recipe, places)
     _write_tables(findings, places.out)
     page = places.out / PAGE
     page.write_text("\n".join(_lines(recipe, places, findings, failed)) + "\n", encoding="utf-8")
@@ -59,73 +48,10 @@ def analyse(recipe: StudyRecipe, places: Places, failed: Mapping[str, str]) -> P
 
 
 def _check(analysis: Mapping[str, Any]) -> None:
-    known = set(inspect.signature(AssociationSettings).parameters) | set(OWN)
+    known = {f.name for f in fields(AssociationSettings)} | set(OWN)
     unknown = sorted(set(analysis) - known)
     if unknown:
         raise StudyError(f"[analysis] has no {unknown[0]!r}; it takes {', '.join(sorted(known))}")
-
-
-def _findings(recipe: StudyRecipe, places: Places) -> Findings:
-    try:
-        outcomes, left_out = read_outcomes(places.out / "runs", bin_width=WATCHING.profile.bin_ang)
-    except AssociationError as error:
-        raise StudyError(str(error)) from error
-    outcomes = with_spreads(outcomes, places)
-    runs = runs_table(outcomes, places)
-    findings = Findings(outcomes, runs, models_table(runs))
-    findings.notes += [f"left out: {run}: {why}" for run, why in left_out.items()]
-    settings = {k: v for k, v in recipe.analysis.items() if k not in OWN}
-    findings.association = _associated(findings, "association", outcomes, settings)
-    if primary := recipe.analysis.get("primary"):
-        some = [o for o in outcomes if _is_of(o.model, o.temperature, primary)]
-        findings.primary = _associated(findings, "primary association", some, settings)
-    if principle := recipe.analysis.get("second_onset"):
-        other = [places.out / "runs"]
-        findings.second = _associated(findings, principle, other, settings | {"onset": principle})
-    try:
-        _compare(findings, recipe)
-    except (CalibrationError, AssociationError) as error:
-        findings.notes.append(f"no comparison of detectors: {error}")
-    return findings
-
-
-def _associated(
-    findings: Findings, what: str, runs: Sequence[Any], settings: Mapping[str, Any]
-) -> Association | None:
-    try:
-        return associate(runs, **settings)
-    except AssociationError as error:
-        findings.notes.append(f"no {what}: {error}")
-        return None
-
-
-def _is_of(model: str, temperature: float, some: Mapping[str, Any]) -> bool:
-    return fnmatch.fnmatch(model, some["models"]) and temperature == some["temperature"]
-
-
-def _compare(findings: Findings, recipe: StudyRecipe) -> None:
-    rates = recipe.analysis.get("alarms_per_ns", RATES)
-    focus = recipe.analysis.get("focus")
-    findings.comparison = compare_detectors(
-        findings.outcomes, rates, WATCHING, main_rate=(focus or {}).get("alarms_per_ns")
-    )
-    if focus is not None:
-        findings.focus = _focused(findings.comparison.rows["model"], focus)
-
-
-def _focused(rows: pd.DataFrame, focus: Mapping[str, Any]) -> pd.DataFrame:
-    """Return by how much the best detector leads the plain thresholds, in some runs alone."""
-    mine = [_is_of(r.model, r.temperature, focus) for r in rows.itertuples()]
-    here = rows[np.array(mine)]
-    found = []
-    for rate in sorted(here["alarms_per_ns"].unique()):
-        for series in RIVALS:
-            try:
-                gain = advantage(here, BEST, (series, "shewhart"), rate)
-            except KeyError:  # no unstable run, or not measured
-                continue
-            found.append({"alarms_per_ns": rate, "rival": f"threshold on {series}", **gain})
-    return pd.DataFrame(found)
 
 
 def _write_tables(findings: Findings, out: Path) -> None:
@@ -138,7 +64,7 @@ def _write_tables(findings: Findings, out: Path) -> None:
         (findings.second, "association_second"),
     ):
         if found is not None:
-            found.save(out / name)
+            write_association(found, out / name)
     if findings.comparison is not None:
         findings.comparison.write(out / "lead_times")
         for split, table in findings.comparison.tables.items():
@@ -154,7 +80,7 @@ def _lines(
     lines = [f"# {recipe.name}", "", recipe.summary, "", *_scope(recipe, places, findings)]
     if (places.out / ANALYSIS).is_file():
         lines += ["", f"How it is analysed, and what was changed: [{ANALYSIS}]({ANALYSIS})."]
-    lines += ["", "## In short", "", *answers(recipe, findings)]
+    lines += ["", "## In short", "", *summary_text(recipe, findings)]
     lines += ["", "## Stability", "", "![Time followed against test error](stability.png)", ""]
     lines += [*markdown(_short(findings.models)), "", "All runs: [runs.csv](runs.csv)."]
     lines += _causes_lines(findings)
@@ -200,8 +126,6 @@ def _association_lines(recipe: StudyRecipe, findings: Findings) -> list[str]:
     found = findings.association
     if found is None:
         return ["Not possible with these runs."]
-    from mdxai.study.survival.survival_page import added_headline, headline
-
     shown = found.summary[
         ["predictor", "kind", "hazard_ratio", "lower", "upper", "q", "models_with_event", "problem"]
     ]
@@ -241,6 +165,6 @@ def _warning_lines(recipe: StudyRecipe, findings: Findings) -> list[str]:
 
 
 _LEADS = [
-    "alarms_per_ns", "series", "detector", "n_unstable", "detected", "mean_lead_fs",
+    "alarms_per_ns", "series", "kind", "detector", "n_unstable", "detected", "mean_lead_fs",
     "mean_lead_fs_low", "mean_lead_fs_high", "null_mean_lead_fs", "false_per_ns",
 ]  # fmt: skip

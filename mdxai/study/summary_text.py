@@ -1,26 +1,24 @@
-"""The answers of a study, in words: an effect, its interval, and how many models are behind it."""
+"""The answers of a study in words: an effect, its interval, and the number of models behind it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from mdxai.study.findings import BEST, RIVALS, Findings
-from mdxai.study.markdown import markdown
+from mdxai.study.lead_time.lead_times import EVERYTHING, PLAIN_OR_MOTION
+from mdxai.study.markdown import digits, markdown, span
 from mdxai.study.recipe import StudyRecipe
-from mdxai.study.survival.survival_page import added_headline, digits, headline, span
-from mdxai.study.survival.survival_settings import FEW_MODELS
+from mdxai.study.survival.association import FEW_MODELS, Association
+from mdxai.study.survival.survival_page import added_headline, headline
 
-if TYPE_CHECKING:
-    from mdxai.study.survival.association import Association
-
-Q = 0.1  # of Benjamini–Hochberg, below which it is called a finding
-EXPLAINED = ("principle", "relevance")
+Q = 0.1  # of Benjamini–Hochberg, below which a predictor is called a finding
+EXPLAINED = ("explanation", "relevance")  # kinds that the main question is about
 
 
-def answers(recipe: StudyRecipe, findings: Findings) -> list[str]:
-    """Return a list: what was asked, and what came out, negative or not."""
+def summary_text(recipe: StudyRecipe, findings: Findings) -> list[str]:
+    """Return the lines of a list: what was asked and what came out, negative or not."""
     lines = []
     if findings.primary is not None:
         some = recipe.analysis["primary"]
@@ -28,7 +26,7 @@ def answers(recipe: StudyRecipe, findings: Findings) -> list[str]:
     if findings.association is not None:
         lines += [f"- **Beyond the plain predictors**: {added_headline(findings.association)}"]
     lines += [f"- **Early warning**: {text}" for text in _warning(recipe, findings)]
-    return lines or ["Nothing can be said yet; see what is missing."]
+    return lines or ['Nothing can be said yet: see "What is missing".']
 
 
 def _primary(findings: Findings) -> str:
@@ -39,13 +37,13 @@ def _primary(findings: Findings) -> str:
     table = found.landmark
     sure = table[table["kind"].isin(EXPLAINED) & _is_sure(table)]
     window = found.settings.landmark_of(found.outcomes)
-    begin = f"of the means over the first {window:g} fs, "
+    begin = f"of explanation principles and relevance, averaged over the first {window:g} fs, "
     told = f"these go with what comes after: {_named(sure)}" if len(sure) else (
-        "those of **no** principle and no relevance go with what comes after "
+        "**none** goes with what comes after "
         f"(C apart from 0.5 with q < {Q:g})"
     )  # fmt: skip
     error = table[table["predictor"] == "force_mae_mev_per_ang"]
-    beside = f" Beside them the test force error: {_named(error)}." if len(error) else ""
+    beside = f" The test force error beside them: {_named(error)}." if len(error) else ""
     row = table.iloc[0]
     behind = f" {row['runs']} runs of {row['models']} models, {row['unstable']} unstable."
     return begin + told + "." + beside + behind
@@ -57,10 +55,9 @@ def _is_sure(table: pd.DataFrame) -> pd.Series:
 
 
 def _named(table: pd.DataFrame) -> str:
-    return "; ".join(
-        f"{r.predictor} C {span(r.concordance, r.concordance_lower, r.concordance_upper)}"
-        for r in table.sort_values("p").itertuples()
-    )
+    rows: list[Any] = list(table.sort_values("p").itertuples())
+    spans = [span(r.concordance, r.concordance_lower, r.concordance_upper) for r in rows]
+    return "; ".join(f"{r.predictor} ({r.kind}) C {s}" for r, s in zip(rows, spans, strict=True))
 
 
 def _warning(recipe: StudyRecipe, findings: Findings) -> list[str]:
@@ -71,8 +68,8 @@ def _warning(recipe: StudyRecipe, findings: Findings) -> list[str]:
     table = findings.comparison.tables["model"]
     here = table[table["alarms_per_ns"] == rate].set_index(["series", "detector"])
     said = [
-        f"{series.removeprefix('best ')} {_lead(here.loc[series, 'as chosen'])}"
-        for series in ("best plain", "best principle", "best profile", "best everything")
+        f"best of {series.removeprefix('best ')} {_lead(here.loc[series, 'as chosen'])}"
+        for series in (f"best {group}" for group in (PLAIN_OR_MOTION, *EXPLAINED, EVERYTHING))
         if (series, "as chosen") in here.index
     ] + [
         f"threshold on {series} {_lead(here.loc[series, 'shewhart'])}"
@@ -81,7 +78,7 @@ def _warning(recipe: StudyRecipe, findings: Findings) -> list[str]:
     ]
     lines = [
         f"mean lead at {rate:g} false alarms per ns, held out by model, over all unstable runs, "
-        f"missed ones counted as 0: {'; '.join(said)}."
+        f"missed ones counted as 0, by kind of series: {'; '.join(said)}."
     ]
     return lines + _focused(recipe, findings, rate)
 

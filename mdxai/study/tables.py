@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from ase.data import chemical_symbols
 
 from mdxai.record import RecordError, open_run
-from mdxai.study.committee import SPREAD
 from mdxai.study.models import Places
 from mdxai.study.run_outcome import Outcome
-
-LANDMARK = 500.0  # fs, of a run's start over which deviations are averaged
-
-
-def with_spreads(outcomes: Sequence[Outcome], places: Places) -> list[Outcome]:
-    """Add the spread of a committee's forces to the runs along which it was measured."""
-    return [_with_spread(o, places.out / "runs" / o.run / SPREAD) for o in outcomes]
-
-
-def _with_spread(outcome: Outcome, path: Path) -> Outcome:
-    if not path.is_file():
-        return outcome
-    table = pq.read_table(path)
-    run = open_run(path.parent)
-    frames = run.frames_table(["step", "time_fs"])
-    time_of = dict(
-        zip(frames["step"].to_pylist(), frames["time_fs"].to_numpy().tolist(), strict=True)
-    )
-    start = next(iter(time_of.values()))
-    at = {time_of[s] - start: v for s, v in zip(*(c.to_pylist() for c in table), strict=True)}
-    values = np.array([at.get(float(t), np.nan) for t in outcome.times])
-    return replace(outcome, series={**outcome.series, "committee_spread": values})
+from mdxai.study.survival.association import LANDMARK
 
 
 def runs_table(outcomes: Sequence[Outcome], places: Places) -> pd.DataFrame:
-    """Return a row per run: model, temperature, time to instability and cause, early deviations.
+    """Return a row per run: model, temperature, time to instability, cause, early deviations.
 
-    Columns that end in `_early` are means over the first 500 fs; empty where the run broke before
+    Columns that end in `_early` are means over the first 500 fs; empty where the run broke earlier
     or nothing was measured.
     """
     rows = []
@@ -81,7 +58,10 @@ def _cause(folder: Path) -> dict[str, str]:
 
 
 def causes_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per molecule, temperature, principle broken first and elements: runs and models."""
+    """Return how many runs broke which principle first, between which elements.
+
+    A row per molecule, temperature, principle and elements: runs, models, median time in fs.
+    """
     broke = runs[runs["unstable"]]
     keys = ["molecule", "temperature_K", "cause", "cause_between"]
     table = broke.groupby(keys).agg(
@@ -112,8 +92,6 @@ def compute_spent(places: Places) -> dict[str, float]:
         json.loads(path.read_text(encoding="utf-8"))
         for path in (places.out / "runs").glob("*/*/batch.json")
     ]
-    import tomllib
-
     minutes = 0.0
     for card in (places.out / "models").glob("*/card.toml"):
         provenance = tomllib.loads(card.read_text(encoding="utf-8")).get("provenance", {})

@@ -1,7 +1,7 @@
-"""Faults of potentials, each breaking one principle, and the calculator that adds one to a sound one.
+"""Faults of potentials, each of which breaks one principle, and the calculator that adds them.
 
-A fault turns what a sound calculator gave into what a faulty one would give. Its default strength
-is one that potentials in use do show; docs/testing.md says what each does to a run.
+A fault turns the energy and forces of a sound calculator into those of a faulty one. Its default
+strength occurs in potentials that are in use; docs/testing.md says what each does to a run.
 """
 
 from __future__ import annotations

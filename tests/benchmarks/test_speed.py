@@ -26,8 +26,7 @@ from mdxai.calculators.network import build_network
 from mdxai.calculators.potential import NetworkPotential
 from mdxai.frame import Frame
 
-from ..test_attribution import schnetpack_inputs
-from ..walk_enumeration import masked_output, with_rules
+from ..walk_enumeration import masked_output, schnetpack_inputs, with_rules
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore")]
 

@@ -1,9 +1,10 @@
-"""Principles of connectivity: bonds neither break nor form, molecules stay whole, hydrogens stay bound.
+"""Principles of connectivity: bonds neither break nor form, molecules and X–H bonds stay intact.
 
-Bonds with metals do not count: the neighbours of a metal atom change without harm. Lengths are in
-units of the sum of ASE's covalent radii, so that one set of numbers serves all elements; between a
-length that makes a bond and one that breaks it a bond keeps what it was, so vibration is no change.
-One frame in 2 fs is looked at: no bond breaks faster, and `BondIntegrity` looks at all.
+Bonds with metals are not checked, because neighbours of a metal atom may change. Lengths are in
+units of the sum of ASE's covalent radii, so that the same limits hold for all elements. Between the
+length that forms a bond and the length that breaks it, a pair keeps its state, so that vibrations
+count as no change. One frame in 2 fs is checked: no bond breaks faster, and `BondIntegrity` checks
+every frame.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.running_statistics import Every
 from mdxai.statistics import _kernels as kernels
 
-FORMED = 1.15  # times the sum of covalent radii: two atoms this close are bonded
+FORMED = 1.15  # times the sum of covalent radii: atoms closer than this form a bond
 BONDED = 1.25  # times that sum: a bond of the first frame
-BROKEN = 1.6  # times that sum: two atoms this far apart are not
-LOOK = 2.0  # fs
+BROKEN = 1.6  # times that sum: beyond this a bond is broken
+LOOK = 2.0  # fs between frames that are checked
 
 
 class _Sums:
-    """The sum of covalent radii of every pair, Å; −inf with a metal, so that it is never bonded."""
+    """The sum of covalent radii of every pair, Å; −inf for metals, which are never bonded."""
 
     _not_state = ("_of", "_sums")  # found again from the pairs of any frame
 
@@ -49,7 +50,7 @@ class BrokenBonds:
     """Number of bonds of the first frame that are broken: beyond 1.6 times the sum of the radii.
 
     A broken bond counts until it is shorter than 1.25 times that sum again. For C–C this is
-    2.43 Å, for C–H 1.71 Å, for O–H 1.55 Å. The atoms named are those of the most stretched one.
+    2.43 Å, for C–H 1.71 Å, for O–H 1.55 Å. The atoms named are those of the most stretched bond.
 
     Args:
         first: frame that defines the bonds.
@@ -77,7 +78,7 @@ class BrokenBonds:
     def _count(self, frame: Frame) -> Deviation:
         if not frame_quantities(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
-        if self._bonds.largest_stretch(frame, self._sums) <= BONDED:  # as nearly always
+        if self._bonds.largest_stretch(frame, self._sums) <= BONDED:  # the usual case
             self._broken[:] = False
             return Deviation(self.name, self.unit, 0.0)
         stretch = self._bonds.lengths(frame) / self._sums
@@ -90,17 +91,17 @@ class BrokenBonds:
 
 
 class FormedBonds:
-    """Number of bonds that the first frame did not have: closer than 1.15 times the sum of radii.
+    """Number of bonds absent in the first frame: closer than 1.15 times the sum of the radii.
 
     A new bond counts until it is longer than 1.25 times that sum. The atoms named are those of the
-    shortest one, relative to the sum of its radii.
+    shortest new bond, relative to the sum of its radii.
 
     Args:
         first: frame that defines the bonds.
         allowed: bonds that may form.
 
     Raises:
-        PrincipleUnavailable: when fewer than two atoms are no metals.
+        PrincipleUnavailable: when fewer than two atoms are non-metals.
     """
 
     name = "formed_bonds"
@@ -115,7 +116,10 @@ class FormedBonds:
         pairs = frame_quantities(first).contacts
         self._known = self._keys(pairs, self._near(pairs))
         self._formed = self._known[:0]
-        self._sound, self._of = b"", first.numbers[:0]  # mask of the known bonds, of which pairs
+        self._sound, self._of = (
+            b"",
+            first.numbers[:0],
+        )  # close pairs of a sound frame, and the pairs that this mask is for
         self._look = Every(LOOK)
 
     def _near(self, pairs: Contacts) -> Bools:
@@ -135,7 +139,7 @@ class FormedBonds:
             return Deviation(self.name, self.unit, np.nan)
         pairs = frame_quantities(frame).contacts
         close = self._near(pairs)
-        if pairs.i is self._of and close.tobytes() == self._sound:  # as nearly always
+        if pairs.i is self._of and close.tobytes() == self._sound:  # the usual case
             self._formed = self._known[:0]
             return Deviation(self.name, self.unit, 0.0)
         near = np.flatnonzero(close)
@@ -159,15 +163,15 @@ class FormedBonds:
 
 
 class Fragments:
-    """Number of pieces that the system has fallen into beyond those of the first frame.
+    """Number of fragments beyond those of the first frame.
 
-    Pieces are the connected components of the graph of all pairs closer than 1.6 times the sum of
-    their covalent radii: an atom that has only moved from one partner to another is no piece. The
-    atoms named are those of the smallest piece.
+    Fragments are the connected components of the graph of all pairs closer than 1.6 times the sum
+    of their covalent radii, so an atom that moves from one partner to another makes none. The atoms
+    named are those of the smallest fragment.
 
     Args:
-        first: frame that defines the number of pieces.
-        allowed: bonds that may break: the pieces they leave count as one.
+        first: frame that defines the number of fragments.
+        allowed: bonds that may break; the fragments they leave count as one.
 
     Raises:
         PrincipleUnavailable: when it has no covalent bonds.
@@ -182,7 +186,10 @@ class Fragments:
         self._sums = _Sums(first.numbers)
         may_break = allowed.allow(bonds.i, bonds.j) if allowed else np.zeros(len(bonds.i), bool)
         self._always = bonds.i[may_break], bonds.j[may_break]
-        self._near, self._of = b"", first.numbers[:0]  # mask of close pairs, and of which pairs
+        self._near, self._of = (
+            b"",
+            first.numbers[:0],
+        )  # close pairs, and the pairs that this mask is for
         self._graph = b""
         self._pieces: int | None = None
         self._found = Deviation(self.name, self.unit, 0.0)
@@ -221,15 +228,15 @@ class Fragments:
 
 
 class LoneHydrogen:
-    """How much further a hydrogen is from its nearest heavy atom than any was at the start, Å.
+    """By how much a hydrogen is farther from its nearest heavy atom than any at the start, Å.
 
-    A hydrogen more than 2.5 Å from every heavy atom is lost (the criterion of MLIPAudit); bound it
-    is at about 1.1 Å, so lost means 1.4 Å here. Beyond 4 Å the number stays at its largest.
-    Hydrogens without a heavy atom within 2.5 Å in the first frame (H₂) are not watched.
+    A hydrogen more than 2.5 Å from every heavy atom is lost (the criterion of MLIPAudit). A bound
+    one is at about 1.1 Å, so a lost one deviates by 1.4 Å. Distances beyond 4 Å count as 4 Å.
+    Hydrogens without a heavy atom within 2.5 Å in the first frame (H₂) are not checked.
 
     Args:
         first: frame to compare with.
-        allowed: bonds that may break: their hydrogens are not watched.
+        allowed: bonds that may break: their hydrogens are not checked.
 
     Raises:
         PrincipleUnavailable: when no hydrogen is bound to a heavy atom.

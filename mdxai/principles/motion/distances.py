@@ -1,4 +1,4 @@
-"""The distribution of distances stays what it was."""
+"""The principle that the distribution of interatomic distances does not change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REACH = 6.0  # Å, in cells and large systems
 
 
 def distance_histogram(frame: Frame, reach: float) -> Floats:
-    """Return the counts of pair distances in bins of 0.05 Å, the last one for all beyond `reach`.
+    """Return the counts of pair distances in bins of 0.05 Å; the last bin holds all beyond `reach`.
 
     An isolated small molecule counts all pairs, other systems those within reach.
     """
@@ -29,13 +29,13 @@ def distance_histogram(frame: Frame, reach: float) -> Floats:
 
 
 class DistanceDrift:
-    """How far the distribution of interatomic distances has moved: ∫|h(r) − h₀(r)| dr.
+    """Change of the distribution of interatomic distances, ∫|h(r) − h₀(r)| dr.
 
-    h(r) is the density of pair distances, averaged over a stretch of the run, with ∫h dr = 1 (Fu et
-    al., TMLR 2023, arXiv 2210.07237: "h(r) MAE"). 0 when equal, 2 when nothing is shared. h₀ is
-    that of a reference trajectory, or of the run itself from 0.5 to 2.5 ps; h of the last full
-    2 ps. One frame in 10 fs is looked at. In cells and beyond 64 atoms only pairs within 6 Å (and
-    half the cell) count, which makes it a distribution of neighbours like g(r).
+    h(r) is the density of pair distances, averaged over part of the run, with ∫h dr = 1 (Fu et al.,
+    TMLR 2023, arXiv 2210.07237: "h(r) MAE"). The integral is 0 for equal distributions and 2 for
+    disjoint ones. h₀ comes from a reference trajectory, or from 0.5 to 2.5 ps of the run itself; h
+    from the last full 2 ps. One frame in 10 fs is used. In cells and beyond 64 atoms only pairs
+    within 6 Å (and half the cell) count, so that h is a distribution of neighbours like g(r).
 
     Args:
         first: a frame of the system.
@@ -48,9 +48,9 @@ class DistanceDrift:
     name = "distance_drift"
     unit = "∫|Δh|"
     cost: Cost = "free"
-    EVERY = 10.0  # fs between frames that are looked at
-    SETTLED = 500.0  # fs, after which the run is its own reference
-    STRETCH = 2000.0  # fs
+    EVERY = 10.0  # fs between frames that are used
+    SETTLED = 500.0  # fs, after which the reference part of the run begins
+    STRETCH = 2000.0  # fs, averaged over
 
     def __init__(self, first: Frame, reference: Sequence[Frame] = ()) -> None:
         if first.n_atoms < 2:

@@ -1,4 +1,4 @@
-"""Principles of structure: bonds keep their length, atoms keep the distances that training has seen."""
+"""Principles of structure: bonds keep their length, distances stay within those of training."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
 
 
 class Bonds:
-    """The covalent bonds of a frame; those with metals, whose neighbours may change, left out.
+    """The covalent bonds of a frame, without bonds to metals, whose neighbours may change.
 
     Args:
         first: the frame.
-        allowed: bonds that may break, left out too.
+        allowed: bonds that may break; they are left out too.
 
     Attributes:
         i, j: (n_bonds,), i < j.
@@ -58,7 +58,7 @@ class Bonds:
             but = " but those with metals, whose neighbours may change" if metal.any() else but
             raise PrincipleUnavailable(f"the first frame has no covalent bonds{but}")
         self.i, self.j = i[keep], j[keep]
-        n = first.n_atoms  # places in the list of all pairs of a small system
+        n = first.n_atoms  # indices into the list of all pairs of a small system
         self._rows = self.i * (2 * n - self.i - 1) // 2 + self.j - self.i - 1
 
     def lengths(self, frame: Frame) -> Floats:
@@ -74,7 +74,7 @@ class Bonds:
         return lengths
 
     def largest_change(self, frame: Frame, reference: Floats) -> tuple[float, int]:
-        """Return the largest change of a length against `reference` (n_bonds,), Å, and its bond."""
+        """Return the largest deviation of a length from `reference` (n_bonds,), Å, and its bond."""
         change: tuple[float, int] = kernels.largest_change(*self._values(frame), reference)
         return change
 
@@ -84,7 +84,7 @@ class Bonds:
         return stretch
 
     def _values(self, frame: Frame) -> tuple[Floats, Ints]:
-        """Return distances, Å, and where among them the bonds are."""
+        """Return distances, Å, and the indices of the bonds among them."""
         seen = frame_quantities(frame)
         if seen.small:
             return seen.contacts.distances, self._rows
@@ -96,16 +96,16 @@ class Bonds:
 
 
 class BondIntegrity:
-    """Largest change of a bond length against the reference, Å.
+    """Largest change of a bond length from the reference, Å.
 
     max |‖x_i − x_j‖ − b_ij| over the bonds of the first frame (Fu et al., "Forces are not enough",
-    TMLR 2023, arXiv 2210.07237), with b_ij the mean length in a reference trajectory, or the
-    length in the first frame: then start from a relaxed or at least a chemically sensible
-    structure. Bonds with metals do not count: their neighbours change without harm.
+    TMLR 2023, arXiv 2210.07237). b_ij is the mean length in a reference trajectory; without one it
+    is the length in the first frame, which must then be relaxed or at least chemically sensible.
+    Bonds with metals are not checked, because neighbours of a metal atom may change.
 
     Args:
         first: frame that defines the bonds.
-        reference: frames that define their lengths; the first one without any.
+        reference: frames that define the bond lengths; the first frame by default.
         allowed: bonds that may break.
 
     Raises:
@@ -134,7 +134,7 @@ class BondIntegrity:
 
 
 class _Limits:
-    """A limit of distance for every pair of a frame, from one per element pair."""
+    """A distance limit for every pair of a frame, from one per element pair."""
 
     _not_state = ("_of", "_limits")  # found again from the pairs of any frame
 
@@ -144,24 +144,24 @@ class _Limits:
         self._of: Ints | None = None
 
     def of(self, pairs: Contacts) -> Floats:
-        if self._of is not pairs.i:  # a small system has the same pairs in every frame
+        if self._of is not pairs.i:  # the pairs of a small system never change
             self._of = pairs.i
             self._limits: Floats = self._per_channel[self._channels.of(pairs.i, pairs.j)]
         return self._limits
 
 
 class ClosestContact:
-    """How far two atoms are closer than any pair of their elements was in training, Å.
+    """By how much two atoms are closer than any pair of their elements in training, Å.
 
-    Below the shortest distance seen in training the network extrapolates, and nothing forces it to
-    repel. A hole there pulls atoms in.
+    Below the shortest distance in the training data the network extrapolates, and need not be
+    repulsive. A hole in the energy there pulls atoms together.
 
     Args:
         ranges: shortest and longest distance (Å) per element pair ("C-H"), from the card.
         first: a frame of the system.
 
     Attributes:
-        unseen: element pairs of the system for which the card states no range; not checked.
+        unseen: element pairs of the system without a range in the card; they are not checked.
 
     Raises:
         PrincipleUnavailable: when the card states no ranges.
@@ -173,7 +173,9 @@ class ClosestContact:
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
         if not ranges:
-            raise PrincipleUnavailable("the calculator does not state which distances it has seen")
+            raise PrincipleUnavailable(
+                "the calculator does not state which distances its training data covers"
+            )
         channels = ElementPairChannels(first.numbers)
         self.unseen = tuple(name for name in channels.names if name not in ranges)
         shortest = [ranges[name][0] if name in ranges else -np.inf for name in channels.names]
@@ -188,11 +190,11 @@ class ClosestContact:
 
 
 class DistanceBeyondTraining:
-    """How far two atoms are further apart than any pair of their elements was in training, Å.
+    """By how much two atoms are farther apart than any pair of their elements in training, Å.
 
-    The other end of the range that `ClosestContact` watches: a bond that breaks, a molecule that
-    unfolds. It only has a meaning for the molecule of the training data, so not in a periodic cell,
-    and not where the first frame already goes beyond.
+    The upper end of the range that `ClosestContact` checks: a bond breaks, a molecule unfolds. It
+    is meaningful only for the molecule of the training data, so neither in a periodic cell nor
+    where the first frame already exceeds the ranges.
 
     Args:
         ranges: shortest and longest distance (Å) per element pair ("C-H"), from the card.
@@ -200,7 +202,7 @@ class DistanceBeyondTraining:
 
     Raises:
         PrincipleUnavailable: when the card states no ranges, for periodic systems, for more than 64
-            atoms, and when the first frame already goes beyond the ranges.
+            atoms, and when the first frame already exceeds the ranges.
     """
 
     name = "beyond_training"
@@ -209,16 +211,20 @@ class DistanceBeyondTraining:
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
         if not ranges:
-            raise PrincipleUnavailable("the calculator does not state which distances it has seen")
+            raise PrincipleUnavailable(
+                "the calculator does not state which distances its training data covers"
+            )
         if not frame_quantities(first).small:
-            raise PrincipleUnavailable("only the distances within one small molecule have a limit")
+            raise PrincipleUnavailable(
+                "only distances within one small molecule have an upper limit"
+            )
         channels = ElementPairChannels(first.numbers)
         longest = [ranges.get(name, (0.0, np.inf))[1] for name in channels.names]
         self._longest = _Limits(np.array(longest), channels)
         if self.deviate(first).value > 0:
             raise PrincipleUnavailable(
-                "the first frame has distances longer than any in the training data, so this is "
-                "another molecule than it was trained on"
+                "the first frame has distances longer than any in the training data, so the "
+                "calculator was trained on another molecule"
             )
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
@@ -230,7 +236,7 @@ class DistanceBeyondTraining:
 
 
 def _worst(pairs: Contacts, limits: Floats, *, sign: float) -> tuple[float, tuple[int, ...]]:
-    """Return the largest positive sign · (distance − limit) and its atoms; 0 and none without."""
+    """Return the largest positive sign · (distance − limit) and its atoms; (0, ()) if none is."""
     excess, worst = kernels.largest_excess(pairs.distances, limits, sign)
     if not excess > 0:
         return 0.0, ()

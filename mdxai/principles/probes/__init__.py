@@ -1,1 +1,1 @@
-"""Probes: what a model must obey on configurations made for the purpose, without any motion."""
+"""Probes: principles that a model must obey at configurations made for the purpose, without MD."""

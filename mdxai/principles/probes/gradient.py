@@ -8,21 +8,22 @@ import torch
 from mdxai.calculators import NetworkPotential, Potential
 from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
-from mdxai.principles.probes.probe import Comparison, Mismatch, generator, mismatch, moved, noise
+from mdxai.principles.probes.configurations import generator, moved, noise
+from mdxai.principles.probes.mismatch import Comparison, Mismatch, mismatch
 
-NOISE_SPACING = 1e-4  # Å, between the points that the noise is read from
+NOISE_SPACING = 1e-4  # Å, between the points that the noise is estimated from
 THIRD_DERIVATIVE = 100.0  # eV/Å³, typical of a covalent bond; sets the step, not the error
 STEPS = (1e-3, 3e-2)  # Å, shortest and longest step
-CERTAINTY = 4.0  # standard deviations of the noise that are no finding
+CERTAINTY = 4.0  # standard deviations of the noise that do not count
 
 
 class Gradient:
-    """How far forces are from −∂E/∂x, eV/Å, beyond what the differences themselves are unsure of.
+    """Deviation of the forces from −∂E/∂x, eV/Å, beyond the error of the finite differences.
 
     Along unit vectors u, F·u against −[E(x + hu) − E(x − hu)]/2h, extrapolated from h and 2h
-    (Richardson). The step h balances the energy's noise against the third derivative. What is
-    subtracted: |D(h) − D(2h)|/3 for the truncation and 4 σ/h for the noise. The directions: one of
-    each atom alone (of up to `n_atoms`), so that a wrong atom is named, and `n_collective` of all.
+    (Richardson). The step h balances the energy's noise against the third derivative. Subtracted
+    are |D(h) − D(2h)|/3 for the truncation and 4 σ/h for the noise. One direction moves each atom
+    alone (up to `n_atoms`), so that a faulty atom can be named; `n_collective` move all atoms.
 
     Args:
         twin: potential to probe.
@@ -76,13 +77,13 @@ class Gradient:
 
 
 def precision_of(twin: Potential) -> Comparison:
-    """Compare a network in the precision in use with itself in float64.
+    """Compare a network in its own precision with itself in float64.
 
     Raises:
-        PrincipleUnavailable: for a calculator that is not ours, or one that is in float64.
+        PrincipleUnavailable: for a calculator other than mdxai's, or one in float64.
     """
     if not isinstance(twin, NetworkPotential):
-        raise PrincipleUnavailable("the calculator cannot be asked for another precision")
+        raise PrincipleUnavailable("the calculator has no other precision")
     if twin.dtype == torch.float64:
         raise PrincipleUnavailable("the calculator already computes in float64")
     exact = twin.twin(torch.float64)

@@ -1,4 +1,4 @@
-"""Atoms out of each other's reach do not know of each other; two systems have twice the energy."""
+"""Distant atoms do not interact, and two copies of a system have twice the energy."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from ase.data import atomic_numbers
 from mdxai.calculators import CalculatorError, Potential
 from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import PrincipleUnavailable
-from mdxai.principles.probes.probe import Comparison, Mismatch, configuration, mismatch
+from mdxai.principles.probes.configurations import configuration
+from mdxai.principles.probes.mismatch import Comparison, Mismatch, mismatch
 
-MARGIN = 1.0  # Å beyond the reach of the network
-FAR = 25.0  # Å, where the reach is not known
-SPECTATORS = ("He", "Ne", "Ar")  # closed shells first: they take no electrons from the molecule
+MARGIN = 1.0  # Å beyond the range of the network
+FAR = 25.0  # Å, if the range is not known
+SPECTATORS = ("He", "Ne", "Ar")  # closed shells, which take no electrons from the molecule
 
 
 def reach_of(twin: Potential) -> float:
-    """Return the distance, Å, beyond which atoms cannot know of each other."""
+    """Return the distance, Å, beyond which atoms cannot interact."""
     return twin.cutoff * twin.n_layers + MARGIN if np.isfinite(twin.cutoff) else FAR
 
 
 def spectator(twin: Potential, first: Frame) -> Comparison:
-    """Compare the molecule alone with the molecule and a far atom, the lone atom subtracted.
+    """Compare a molecule alone with the molecule and a distant atom, less the atom alone.
 
-    The atom is a noble gas where the calculator takes one, else one of the molecule's elements.
+    The atom is a noble gas if the calculator takes one, else one of the molecule's elements.
 
     Raises:
-        PrincipleUnavailable: in a periodic cell, or where the calculator takes no lone atom.
+        PrincipleUnavailable: in a periodic cell, or if the calculator takes no single atom.
     """
     if first.pbc.any():
         raise PrincipleUnavailable(
-            "in a periodic cell no place is far from every image; check a molecule or cluster"
+            "in a periodic cell no place is far from every image; use a molecule or cluster"
         )
     number, alone = _spectator(twin, first)
 
@@ -43,7 +44,7 @@ def spectator(twin: Potential, first: Frame) -> Comparison:
         whole = np.vstack([forces, np.zeros(3)])
         found = mismatch(frame.n_atoms, (energy + alone, both), (whole, pushed))
         on_molecule = found.forces[:-1].copy()
-        # The force on the far atom counts too; it is named as the atom nearest to it.
+        # The force on the distant atom counts too, for the atom nearest to it.
         nearest = int(np.argmin(np.linalg.norm(frame.positions - place, axis=1)))
         on_molecule[nearest] = np.maximum(on_molecule[nearest], found.forces[-1])
         return Mismatch(found.energy, on_molecule)
@@ -52,7 +53,7 @@ def spectator(twin: Potential, first: Frame) -> Comparison:
 
 
 def _spectator(twin: Potential, first: Frame) -> tuple[int, float]:
-    """Return the atomic number of a far atom that the calculator takes, and its energy, eV."""
+    """Return the atomic number of an atom that the calculator takes, and its energy, eV."""
     known = [s for s in SPECTATORS if not twin.elements or s in twin.elements]
     reason = ""
     for number in [*(atomic_numbers[s] for s in known), int(first.numbers.min())]:
@@ -63,12 +64,14 @@ def _spectator(twin: Potential, first: Frame) -> tuple[int, float]:
             continue
         if np.isfinite(energy):
             return number, energy
-    raise PrincipleUnavailable(f"the calculator takes no lone atom: {reason}")
+    raise PrincipleUnavailable(f"the calculator takes no single atom: {reason}")
 
 
 def doubling(twin: Potential) -> Comparison:
-    """Compare two copies with twice one: far apart, or, in a periodic cell, side by side along its
-    first periodic axis. Forces are compared atom by atom, for the worse copy.
+    """Compare two copies of the system with twice the system.
+
+    The copies are far apart; those of a periodic cell lie side by side along its first periodic
+    axis. Forces are compared atom by atom, for the worse copy.
     """
 
     def compare(frame: Frame) -> Mismatch:

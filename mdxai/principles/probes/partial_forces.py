@@ -1,22 +1,33 @@
-"""What partial forces F_ij = −∂E_i/∂r_j of a network share with forces between two bodies.
+"""How far partial forces F_ij = −∂E_i/∂r_j of a network resemble forces between pairs of atoms.
 
-Measured, not judged: energies of atoms in a many-body network owe Newton's third law nothing pair
-by pair; only the sums obey it.
+Recorded but not judged: the atoms' energies in a many-body network need not obey Newton's third law
+pair by pair; only the total forces do.
 """
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 
-from mdxai.calculators import NetworkPotential, Potential
+from mdxai.calculators import Potential
 from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 
 LARGEST = 60  # atoms; one backward pass each
 
 
+@runtime_checkable
+class AtomResolved(Protocol):
+    """A potential whose energy is a sum over atoms that can be differentiated atom by atom."""
+
+    def partial_forces(self, frame: Frame, atom: int | None = None) -> Floats:
+        """Return −∂E_i/∂r_j, eV/Å: (n_atoms, n_atoms, 3), or (n_atoms, 3) for i = `atom`."""
+        ...
+
+
 class PartialForces:
-    """Share of the partial forces that no central pair force would have, 0 to 1.
+    """Share of the partial forces that central pair forces cannot give, 0 to 1.
 
     "reciprocity": Σ_{i<j} |F_ij + F_ji| / Σ_{i<j} (|F_ij| + |F_ji|).
     "centrality": Σ |F_ij − (F_ij·r̂)r̂| / Σ |F_ij| over i ≠ j.
@@ -28,20 +39,20 @@ class PartialForces:
         first: a frame of the system.
 
     Raises:
-        PrincipleUnavailable: for a calculator without energies of atoms that can be
-            differentiated, in a periodic cell, or for more than 60 atoms.
+        PrincipleUnavailable: for a calculator without differentiable per-atom energies, in a
+            periodic cell, or for more than 60 atoms.
     """
 
     unit = "share"
     cost: Cost = "probe"
 
     def __init__(self, twin: Potential, quantity: str, first: Frame) -> None:
-        if not isinstance(twin, NetworkPotential):
+        if not isinstance(twin, AtomResolved):
             raise PrincipleUnavailable("the calculator gives no partial forces −∂E_i/∂r_j")
         if first.pbc.any():
             raise PrincipleUnavailable("in a periodic cell partial forces mix several images")
         if not 1 < first.n_atoms <= LARGEST:
-            raise PrincipleUnavailable(f"needs 2 to {LARGEST} atoms: a backward pass for each")
+            raise PrincipleUnavailable(f"needs 2 to {LARGEST} atoms, as each takes a backward pass")
         self._twin, self.name = twin, quantity
 
     def deviate(self, frame: Frame, attribution: object = None) -> Deviation:
@@ -62,7 +73,7 @@ class PartialForces:
 
 
 def _across(forces: Floats, axis: Floats) -> Floats:
-    """Return the lengths (n,) of what of forces (n, 3) is perpendicular to unit vectors."""
+    """Return the lengths (n,) of the components of forces (n, 3) perpendicular to unit vectors."""
     along = np.sum(forces * axis, axis=1, keepdims=True)
     lengths: Floats = np.linalg.norm(forces - along * axis, axis=1)
     return lengths

@@ -10,8 +10,8 @@ from mdxai.principles.explanation.health import ExplanationPrecision
 from mdxai.principles.principle import Principle, PrincipleUnavailable
 from mdxai.principles.probes.gradient import Gradient, precision_of
 from mdxai.principles.probes.locality import doubling, spectator
+from mdxai.principles.probes.mismatch import energy_and_forces
 from mdxai.principles.probes.partial_forces import PartialForces
-from mdxai.principles.probes.probe import energy_and_forces
 from mdxai.principles.probes.repulsion import (
     DIMER_MEASURES,
     DimerCurves,
@@ -22,7 +22,7 @@ from mdxai.principles.probes.repulsion import (
 from mdxai.principles.probes.smoothness import BondStretch, CutoffJump, cutoff_scans, stretch_scans
 from mdxai.principles.probes.symmetry import CHANGES, invariances
 
-# The principles that each maker makes, for the report of what could not be made.
+# Names of the principles that one function makes together.
 GRADIENT, PRECISION = ("gradient",), ("precision", "precision_forces")
 LOCALITY, EXTENSIVITY = (("locality", "locality_forces"), ("extensivity", "extensivity_forces"))
 
@@ -35,10 +35,10 @@ PROBES = (
 
 
 def probe_principles(twin: Potential, first: Frame) -> tuple[list[Principle], dict[str, str]]:
-    """Return the principles that probe `twin`, and why others cannot be checked.
+    """Return the principles that probe `twin`; and, by name, why others cannot be checked.
 
     Args:
-        twin: an independent potential (see `mdxai.calculators.twin_of`); the probes own it.
+        twin: an independent potential (see `mdxai.calculators.twin_of`), used by the probes alone.
         first: a frame of the system.
     """
     squeezes, curves, cutoffs = squeeze_scans(twin), DimerCurves(twin), cutoff_scans(twin)

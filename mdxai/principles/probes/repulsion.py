@@ -1,7 +1,7 @@
-"""Atoms that come too close repel: in the molecule as it is, and as isolated pairs.
+"""Atoms that come too close repel each other, in the molecule and as isolated pairs.
 
-No training set holds such configurations, so nothing but luck gives a network its wall; a hole
-there pulls atoms in (python-ace#76, arXiv 2504.15925).
+Training sets hold no such configurations, so the repulsive wall of a network is left to chance. A
+hole there pulls atoms together (python-ace#76, arXiv 2504.15925).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mdxai.calculators import CalculatorError, Potential
 from mdxai.calculators.card import pair_key
 from mdxai.frame import Floats, Frame, iter_element_pairs
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
-from mdxai.principles.probes.probe import (
+from mdxai.principles.probes.configurations import (
     HEIGHT,
     Curve,
     OncePerFrame,
@@ -28,27 +28,27 @@ from mdxai.principles.probes.probe import (
 )
 
 CLOSEST = 0.4  # of the covalent length, where a scan ends
-BOND_WALL = 0.7  # of the covalent length: shorter than any bond, so the energy only rises inwards
+BOND_WALL = 0.7  # of the covalent length: shorter than any bond, so the energy must rise inwards
 CONTACT_WALL = 0.7  # of the sum of van der Waals radii: the same for atoms that are not bonded
 BONDED = 1.25  # of the covalent length
 SPACING, DIMER_SPACING = 0.05, 0.1  # Å between points
 FARTHEST = 6.0  # Å, where dimer curves begin
 CEILING = 20.0  # eV, where curves of isolated pairs end
-FORCE_BAND, ENERGY_BAND = 1e-2, 1e-3  # eV/Å, eV: smaller ones have no sign (MLIP Arena)
+FORCE_BAND, ENERGY_BAND = 1e-2, 1e-3  # eV/Å, eV: smaller values count as zero (MLIP Arena)
 
 SqueezeScans = OncePerFrame[list[tuple[int, int, Curve]]]
 
 
 class Squeeze:
-    """Pushes the closest pair of each two elements together, in place, and looks for holes.
+    """Pushes the closest pair of every two elements together, in the molecule, to find holes.
 
-    Both atoms move along their axis, all others stay, from the pair's distance down to 0.4 of its
-    covalent length. The scan ends where the energy has risen by 5 eV. For two quantities:
+    Both atoms move along their axis, from the pair's distance down to 0.4 of its covalent length;
+    all others stay. The scan ends where the energy has risen by 5 eV. There are two quantities:
 
-    "squeeze": largest fall of the energy on the way in, eV, 0 where it only rises. Counted from the
-    frame's energy, and from 0.7 of the covalent length inwards (0.7 of the van der Waals distance
-    for atoms that are not bonded), so that no real bond or contact counts as a hole.
-    "wall": by how much the highest point misses 5 eV above the frame.
+    "squeeze": largest fall of the energy on the way in, eV; 0 if the energy only rises. It counts
+    the frame's energy and all points within 0.7 of the covalent length (for atoms that are not
+    bonded, of the van der Waals distance), so that no real bond or contact counts as a hole.
+    "wall": by how much the highest point stays below 5 eV above the frame.
 
     Args:
         quantity: "squeeze" or "wall".
@@ -81,7 +81,7 @@ class Squeeze:
 
 
 def squeeze_scans(twin: Potential) -> SqueezeScans:
-    """Return what gives each frame's closest pairs (i, j) with their curves, inwards."""
+    """Return the scan of a frame: its closest pairs (i, j), each with its curve, inwards."""
 
     def scan_all(frame: Frame) -> list[tuple[int, int, Curve]]:
         pairs = closest_pairs(frame)
@@ -115,7 +115,7 @@ def _pushed(
     spacing: float,
     ceiling: float,
 ) -> Curve:
-    """Push two atoms together, inwards, until the energy has risen by `ceiling` eV or they are 0.4
+    """Push two atoms together until the energy has risen by `ceiling` eV, or until they are 0.4
     covalent lengths apart. The distances descend.
     """
     start = float(np.linalg.norm(vector))
@@ -150,7 +150,7 @@ class DimerCurves:
         """Return the curve of two elements by atomic number.
 
         Raises:
-            CalculatorError: where the calculator refuses such a pair.
+            CalculatorError: if the calculator refuses such a pair.
         """
         if (z1, z2) not in self._known:
             try:
@@ -164,11 +164,12 @@ class DimerCurves:
 
 
 def dimer_curve(twin: Potential, numbers: tuple[int, int]) -> Curve:
-    """Return E(r) and the radial force of two atoms alone, some 0.1 Å apart, from 6 Å inwards to
-    0.4 of their covalent length or 20 eV above 6 Å.
+    """Return E(r) and the radial force of two isolated atoms, every 0.1 Å or so from 6 Å inwards.
+
+    The curve ends at 0.4 of the covalent length, or 20 eV above the energy at 6 Å.
 
     Raises:
-        CalculatorError: where the calculator refuses such a pair.
+        CalculatorError: if the calculator refuses such a pair.
     """
     vector = np.array([FARTHEST, 0.0, 0.0])
     atoms = configuration(np.array(numbers), np.stack([0 * vector, vector]))
@@ -179,7 +180,7 @@ def dimer_curves(twin: Potential, symbols: Iterable[str]) -> dict[str, Curve]:
     """Return the curves of all pairs of elements, by name such as "C-H".
 
     Raises:
-        CalculatorError: where the calculator refuses a pair.
+        CalculatorError: if the calculator refuses a pair.
     """
     numbers = sorted({chemical_symbols.index(symbol) for symbol in symbols})
     return {
@@ -190,42 +191,42 @@ def dimer_curves(twin: Potential, symbols: Iterable[str]) -> dict[str, Curve]:
 
 
 def dimer_hole(curve: Curve, covalent: float) -> float:
-    """Return the largest fall of the energy inwards of 0.7 covalent lengths, eV."""
+    """Return the largest fall of the energy within 0.7 covalent lengths, eV."""
     inside = curve.energies[curve.distances <= BOND_WALL * covalent]
     return deepest_fall(inside) if len(inside) else 0.0
 
 
 def dimer_wall(curve: Curve, covalent: float) -> float:
-    """Return by how much the curve misses 5 eV above its far end, eV."""
+    """Return by how much the curve stays below 5 eV above its far end, eV."""
     return max(HEIGHT - float(curve.energies.max() - curve.energies[0]), 0.0)
 
 
 def dimer_flips(curve: Curve, covalent: float) -> float:
-    """Return how often the radial force changes sign beyond the once that a bond needs."""
+    """Return the number of sign changes of the radial force, less the one that a bond needs."""
     strong = curve.forces[np.abs(curve.forces) >= FORCE_BAND]
     flips = int(np.count_nonzero(np.diff(np.sign(strong))))
     return float(max(flips - 1, 0))
 
 
 def dimer_jump(curve: Curve, covalent: float) -> float:
-    """Return the energy that falls on the ways up from the minimum, to either side, eV."""
+    """Return the sum of all falls of the energy while leaving the minimum on either side, eV."""
     energies, lowest = curve.energies, int(np.argmin(curve.energies))
     falls = np.append(np.diff(energies[: lowest + 1]), -np.diff(energies[lowest:]))
     return float(np.sum(np.where(falls <= ENERGY_BAND, 0.0, falls)))
 
 
 def dimer_tortuosity(curve: Curve, covalent: float) -> float:
-    """Return Σ|ΔE| over the direct way (from the far end down to the minimum and up), less 1."""
+    """Return Σ|ΔE|, divided by the direct way (far end to minimum to near end), less 1."""
     energies = curve.energies
     direct = float(energies[0]) + float(energies[-1]) - 2 * float(energies.min())
     if direct <= ENERGY_BAND:
-        return 0.0  # flat: atoms that do not see each other
+        return 0.0  # flat: atoms that do not interact
     way = float(np.abs(np.diff(energies)).sum())
     return way / direct - 1
 
 
 def dimer_work(curve: Curve, covalent: float) -> float:
-    """Return mean |F + dE/dr|, eV/Å, each over two intervals with ∫F dr by Simpson's rule."""
+    """Return mean |F + dE/dr|, eV/Å, over pairs of intervals, ∫F dr by Simpson's rule."""
     step = curve.distances[1] - curve.distances[0]
     work = step / 3 * (curve.forces[:-2] + 4 * curve.forces[1:-1] + curve.forces[2:])
     gain = curve.energies[2:] - curve.energies[:-2]
@@ -243,10 +244,10 @@ DIMER_MEASURES: dict[str, tuple[str, Callable[[Curve, float], float]]] = {
 
 
 class Dimers:
-    """One number of the curves of isolated pairs: the worst of every two elements of the system.
+    """One measure of the curves of isolated pairs: the worst of all pairs of elements.
 
     After the diatomic tests of MLIP Arena (github.com/atomind-ai/mlip-arena); see DIMER_MEASURES.
-    The atoms named are the closest pair of the worst two elements.
+    The atoms named are the closest pair of the two elements.
 
     Args:
         measure: a key of DIMER_MEASURES.
@@ -254,10 +255,10 @@ class Dimers:
         first: a frame of the system.
 
     Attributes:
-        refused: why the calculator took no pair of these elements, by name such as "C-H".
+        refused: reasons why the calculator refused a pair of elements, by name such as "C-H".
 
     Raises:
-        PrincipleUnavailable: for a single atom, or where the calculator takes no pair at all.
+        PrincipleUnavailable: for a single atom, or if the calculator refuses all pairs.
     """
 
     cost: Cost = "probe"

@@ -8,7 +8,7 @@ from mdxai.calculators import Potential
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
-from mdxai.principles.probes.probe import (
+from mdxai.principles.probes.configurations import (
     Curve,
     OncePerFrame,
     all_pairs,
@@ -22,21 +22,19 @@ from mdxai.principles.probes.probe import (
 )
 
 ACROSS = 1e-3 * np.arange(-7, 8, 2)  # Å from the cutoff
-APPROACH = np.arange(
-    2.0, 12.0, 0.1, dtype=np.float64
-)  # Å, where a cutoff is looked for that nobody states
+APPROACH = np.arange(2.0, 12.0, 0.1, dtype=np.float64)  # Å, to find a cutoff that is not stated
 N_CROSSINGS = 3  # pairs that are moved across the cutoff
-CROWDED = 0.7  # of the covalent length; a moved atom must not run into others
+CROWDED = 0.7  # of the covalent length; a moved atom must not come closer to others
 STRETCH = np.linspace(0.75, 1.8, 29)  # of a bond's length
-FLAT = 0.02  # of the largest second difference; smaller ones have no sign
+FLAT = 0.02  # of the largest second difference; smaller ones count as zero
 
 
 def interval_changes(curve: Curve) -> tuple[Floats, Floats]:
-    """Return for each interval what of its change is sudden: energy (eV), force (eV/Å).
+    """Return the sudden change in each interval: of the energy (eV), of the force (eV/Å).
 
-    Energy: |E(b) − E(a) + ½(b − a)(F(a) + F(b))|, what the forces do not account for. Force:
-    |F(b) − F(a)|. From each value the larger of its two neighbours' is subtracted, so that a steep
-    but smooth curve has no jump; the first and the last interval have none.
+    Energy: |E(b) − E(a) + ½(b − a)(F(a) + F(b))|, which the forces do not account for. Force:
+    |F(b) − F(a)|. The larger value of the two neighbouring intervals is subtracted, so that a steep
+    but smooth curve has no jump. The first and the last interval are 0.
     """
     work = np.diff(curve.distances) * (curve.forces[1:] + curve.forces[:-1]) / 2
     changes = np.abs(np.diff(curve.energies) + work), np.abs(np.diff(curve.forces))
@@ -57,10 +55,10 @@ CutoffScans = OncePerFrame[list[Crossing]]
 class CutoffJump:
     """Jump of the energy (meV) or of the force on a moved atom (eV/Å) where it leaves the cutoff.
 
-    With a stated cutoff: atoms of the pairs nearest to it cross it along their axis in steps of
-    0.002 Å, everything else held. Without: a second copy of the molecule moves away, from a gap of
-    2 Å to 12 Å (in a periodic cell an isolated pair does), and the worst places are looked at more
-    closely, for there a steep change is no jump.
+    With a stated cutoff, one atom of each of the pairs nearest to it crosses it along their axis in
+    steps of 0.002 Å; all others stay. Without one, a second copy of the molecule moves away, from a
+    gap of 2 Å to 12 Å (for a periodic cell, one atom of an isolated pair). The worst places are
+    then sampled more finely, to tell a jump from a steep change.
 
     Args:
         quantity: "energy" or "forces".
@@ -84,7 +82,7 @@ class CutoffJump:
 
 
 def cutoff_scans(twin: Potential) -> CutoffScans:
-    """Return what gives the jumps at the cutoff: atoms moved, and (meV, eV/Å)."""
+    """Return the scan of a frame: atoms moved across the cutoff, and their jumps (meV, eV/Å)."""
 
     def at_cutoff(frame: Frame) -> list[Crossing]:
         distances: Floats = np.add(ACROSS, twin.cutoff, dtype=np.float64)
@@ -116,11 +114,11 @@ def _closer_look(
 
 
 def crossings(frame: Frame, cutoff: float) -> list[tuple[int, int, Frame, Floats]]:
-    """Return up to three pairs (i, j), frames in which j is about to leave i's cutoff, and the
-    direction it leaves in; pairs first that are nearest to the cutoff.
+    """Return up to three pairs (i, j), nearest to the cutoff first, each with a frame in which j is
+    just inside the cutoff of i, and the direction in which it leaves.
 
     Raises:
-        PrincipleUnavailable: where no atom can be moved there without running into others.
+        PrincipleUnavailable: if no atom can be moved there without coming too close to others.
     """
     pairs = frame.pairs(cutoff + 2.0) if frame.pbc.any() else all_pairs(frame)
     found = []
@@ -150,7 +148,7 @@ def _has_room(frame: Frame, atom: int) -> bool:
 
 
 def _two_copies(frame: Frame) -> tuple[Frame, Floats]:
-    """Return the molecule twice, 2 Å apart along x, and the direction that parts them."""
+    """Return two copies of the molecule, 2 Å apart along x, and the direction to part them."""
     extent = frame.positions[:, 0].max() - frame.positions[:, 0].min()
     shift = np.array([extent + APPROACH[0], 0.0, 0.0])
     positions = np.concatenate([frame.positions, frame.positions + shift])
@@ -170,16 +168,15 @@ StretchScans = OncePerFrame[list[tuple[tuple[int, int], Curve]]]
 
 
 class BondStretch:
-    """How a bond's energy departs from a single well while it is deformed.
+    """By how much a bond's energy differs from a single well while it is stretched and compressed.
 
-    One bond of each two elements, from 0.75 to 1.8 times its length, the smaller fragment moving
-    as a whole (one atom, where the bond is part of a ring). In the spirit of the bond smoothness
-    test of arXiv 2602.04861. For two quantities:
+    One bond of every two elements is deformed from 0.75 to 1.8 times its length. The smaller
+    fragment moves as a whole (in a ring, one atom does). After the bond smoothness test of arXiv
+    2602.04861. There are two quantities:
 
-    "stretch": largest fall of the energy on the way out of the well, to either side, eV.
-    "inflections": changes of the curvature's sign beyond the one that dissociation needs.
-
-    What lies 5 eV up and beyond does not count for "stretch".
+    "stretch": largest fall of the energy while leaving the well on either side, eV. Points from
+    5 eV above the well outwards do not count.
+    "inflections": sign changes of the curvature, less the one that dissociation needs.
 
     Args:
         quantity: "stretch" or "inflections".
@@ -202,10 +199,10 @@ class BondStretch:
 
 
 def stretch_scans(twin: Potential, first: Frame) -> StretchScans:
-    """Return what gives the stretched bonds (i, j) and their curves.
+    """Return the scan of a frame: its stretched bonds (i, j), each with its curve.
 
     Raises:
-        PrincipleUnavailable: in a periodic cell, or without bonds.
+        PrincipleUnavailable: in a periodic cell, or for a frame without bonds.
     """
     if first.pbc.any():
         raise PrincipleUnavailable("bonds are stretched in molecules, not in periodic cells")
@@ -218,7 +215,7 @@ def stretch_scans(twin: Potential, first: Frame) -> StretchScans:
 
 
 def bonds_to_stretch(frame: Frame) -> list[tuple[tuple[int, int], Ints]]:
-    """Return the first bond (i, j) of each two elements, and the atoms that move with j."""
+    """Return the first bond (i, j) of every two elements, and the atoms that move with j."""
     first, second = bonds_of(frame)
     bonds = list(zip(first.tolist(), second.tolist(), strict=True))
     chosen: dict[tuple[int, int], tuple[tuple[int, int], Ints]] = {}
@@ -236,7 +233,7 @@ def bonds_to_stretch(frame: Frame) -> list[tuple[tuple[int, int], Ints]]:
 
 
 def _fragment(atom: int, bonds: list[tuple[int, int]]) -> set[int]:
-    """Return the atoms that bonds connect with `atom`, itself included."""
+    """Return the atoms that bonds connect to `atom`, itself included."""
     inside, border = {atom}, [atom]
     while border:
         here = border.pop()
@@ -260,7 +257,7 @@ def stretched(twin: Potential, frame: Frame, bond: tuple[int, int], movers: Ints
 
 
 def artificial_fall(curve: Curve) -> float:
-    """Return the largest fall of the energy on the ways out of its minimum, eV."""
+    """Return the largest fall of the energy while leaving the minimum on either side, eV."""
     if not np.isfinite(curve.energies).all():
         return np.nan
     well = int(np.argmin(np.where(curve.distances <= 1.3 / 0.75 * curve.distances[0],
@@ -271,7 +268,7 @@ def artificial_fall(curve: Curve) -> float:
 
 
 def extra_inflections(curve: Curve) -> float:
-    """Return the changes of the curvature's sign beyond one; NaN for NaN."""
+    """Return the number of sign changes of the curvature, less one; NaN for NaN."""
     bend = np.diff(curve.energies, 2)
     if not np.isfinite(bend).all():
         return np.nan

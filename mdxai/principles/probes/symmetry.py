@@ -1,7 +1,7 @@
-"""What must not change the energy: rotation, translation, reflection, the order of the atoms.
+"""Rotation, translation, reflection and the order of the atoms do not change the energy.
 
-Forces turn with the frame: F(x Q) = F(x) Q, and they are permuted with the atoms. A periodic cell
-is turned with its atoms; a translated frame is wrapped into its cell.
+Forces rotate with the frame, F(x Q) = F(x) Q, and are permuted with the atoms. A periodic cell is
+rotated with its atoms; a translated frame is wrapped into its cell.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import numpy as np
 
 from mdxai.calculators import Potential
 from mdxai.frame import Floats, Frame, Ints
-from mdxai.principles.probes.probe import (
+from mdxai.principles.probes.configurations import generator, moved
+from mdxai.principles.probes.mismatch import (
     Comparison,
     EnergyComparison,
     ForceComparison,
     Mismatch,
     energy_and_forces,
-    generator,
     mismatch,
-    moved,
 )
 
-Undo = Callable[[Floats], Floats]  # forces of the changed frame as those of the original one
+Undo = Callable[[Floats], Floats]  # forces of the changed frame → those of the original one
 Changes = Callable[[Frame], Iterator[tuple[Frame, Undo]]]
 
 REPEATS = 3  # random changes of each kind
@@ -32,14 +31,14 @@ FARTHEST = 10.0  # Å, along each axis of a translation
 
 
 def rotations(frame: Frame) -> Iterator[tuple[Frame, Undo]]:
-    """Yield frames turned at random about their centre, the cell with them."""
+    """Yield the frame rotated at random about its centre, together with its cell."""
     rng = generator(frame)
     for _ in range(REPEATS):
         yield _turned(frame, _rotation(rng))
 
 
 def reflections(frame: Frame) -> Iterator[tuple[Frame, Undo]]:
-    """Yield the frame mirrored at random planes through its centre, the cell with it."""
+    """Yield the frame mirrored at random planes through its centre, together with its cell."""
     rng = generator(frame)
     for _ in range(REPEATS):
         normal = rng.normal(size=3)
@@ -48,7 +47,7 @@ def reflections(frame: Frame) -> Iterator[tuple[Frame, Undo]]:
 
 
 def translations(frame: Frame) -> Iterator[tuple[Frame, Undo]]:
-    """Yield frames shifted by up to 10 Å along each axis, and wrapped where they are periodic."""
+    """Yield the frame shifted by up to 10 Å along each axis, and wrapped if it is periodic."""
     rng = generator(frame)
     for _ in range(REPEATS):
         positions = frame.positions + rng.uniform(-FARTHEST, FARTHEST, size=3)
@@ -59,7 +58,7 @@ def translations(frame: Frame) -> Iterator[tuple[Frame, Undo]]:
 
 
 def permutations(frame: Frame) -> Iterator[tuple[Frame, Undo]]:
-    """Yield the atoms in reverse and in random order; this exchanges equal atoms too."""
+    """Yield the atoms in reverse and in random order; this also exchanges equal atoms."""
     rng = generator(frame)
     orders = [np.arange(frame.n_atoms)[::-1]]
     orders += [rng.permutation(frame.n_atoms) for _ in range(REPEATS - 1)]
@@ -80,7 +79,7 @@ CHANGES: dict[str, Changes] = {
 
 
 def comparison(twin: Potential, changes: Changes) -> Comparison:
-    """Compare the frame with what `changes` make of it; the worst of all counts."""
+    """Compare a frame with its changed versions; the largest differences count."""
 
     def compare(frame: Frame) -> Mismatch:
         energy, forces = twin.evaluate(frame)
@@ -95,7 +94,7 @@ def comparison(twin: Potential, changes: Changes) -> Comparison:
 
 
 def invariances(twin: Potential) -> list[EnergyComparison | ForceComparison]:
-    """Return invariance of the energy and equivariance of the forces for each change."""
+    """Return the invariance of the energy and the equivariance of the forces for each change."""
     principles = (
         energy_and_forces(name, comparison(twin, changes)) for name, changes in CHANGES.items()
     )

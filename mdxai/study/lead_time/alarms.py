@@ -14,11 +14,10 @@ from mdxai.frame import Bools, Floats
 from mdxai.statistics import make_detector, robust_baseline
 from mdxai.statistics.change_detection import standardised
 from mdxai.study.run_outcome import Outcome
-from mdxai.study.run_series import bin_of
+from mdxai.study.run_series import PROFILES, bin_of
 
-PROFILES = ("profile_rms", "profile_peak")
 FS_PER_NS = 1e6
-LEAST = 1.0  # a threshold within the usual spread would be none
+LEAST = 1.0  # standard deviations; a lower threshold would lie within the usual spread
 
 DETECTORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "shewhart": ("shewhart", {}),
@@ -33,10 +32,10 @@ class Watching:
     """How series are watched.
 
     Attributes:
-        baseline_fs: beginning of each run that teaches the usual level and spread.
-        pooled: take these from all stable training runs together instead, for every series; else
-            only for those that are silent during the baseline, such as profiles.
-        detectors: by a label of one's own, name and parameters for `statistics.make_detector`.
+        baseline_fs: beginning of each run, from which its usual level and spread are taken.
+        pooled: take level and spread from all stable training runs together, for every series; else
+            only for series without values during the baseline, such as profiles.
+        detectors: by a free label, name and parameters for `statistics.make_detector`.
         profile: how profiles are compared.
     """
 
@@ -62,12 +61,12 @@ class FirstAlarms(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Alarms:
-    """The records that a statistic set in each run: all that its first alarms depend on.
+    """The record values that a statistic reached in each run: all that first alarms depend on.
 
     Attributes:
-        levels: (n_runs, n_records) ascending, filled up with inf.
-        times: (n_runs, n_records) fs at which each was reached, filled up with inf.
-        start: (n_runs,) fs from which on the run was watched, inf where it never was.
+        levels: (n_runs, n_records) ascending, padded with inf.
+        times: (n_runs, n_records) fs at which each was reached, padded with inf.
+        start: (n_runs,) fs at which watching began, inf where it never did.
     """
 
     levels: Floats
@@ -104,7 +103,7 @@ class AnyAlarm:
 
     @property
     def start(self) -> Floats:
-        """(n_runs,) fs from which on the run was watched."""
+        """(n_runs,) fs at which watching began."""
         start: Floats = np.array([part.start for part in self.parts]).min(axis=0)
         return start
 
@@ -125,21 +124,21 @@ class AnyAlarm:
 def threshold_for(
     alarms: FirstAlarms, ends: Floats, stable: Bools, alarms_per_ns: float
 ) -> tuple[float, Rate]:
-    """Return the lowest threshold that keeps to a rate of false alarms, and what that rests on.
+    """Return the lowest threshold that keeps to a rate of false alarms, and the rate it reaches.
 
     A run is watched until its first alarm. The threshold is the (k+1)-th highest peak of the stable
     runs, so that k of them alarm, with k the largest that keeps (k + 1)/(time watched) at or below
-    the rate: a new run of the same kind exceeds that peak as rarely in expectation, while k/(time
-    watched) would promise too little, most of all where k is 0.
+    the rate: in expectation a new run of the same kind exceeds that peak no more often. The plain
+    k/(time watched) would be too low, above all where k is 0.
 
     Args:
         alarms: first alarms of all runs.
         ends: (n_runs,) fs until which each was followed.
-        stable: (n_runs,) which may be used.
+        stable: (n_runs,) the stable runs to use.
         alarms_per_ns: the rate.
 
     Raises:
-        CalibrationError: for a rate that the stable time does not support, with one that it does.
+        CalibrationError: for a rate that the stable time does not support; says which it does.
     """
     peaks = np.sort(alarms.peaks[stable & np.isfinite(alarms.start)])[::-1]
     n_alarms, exposure = -1, watched_ns(alarms.at(np.inf), alarms, ends, stable)
@@ -178,7 +177,7 @@ def watched_ns(first: Floats, alarms: FirstAlarms, ends: Floats, runs: Bools) ->
 
 
 class Streams:
-    """One series of all runs, as a detector meets it: one value per `every` fs.
+    """One series of all runs, as a detector sees it: one value per `every` fs.
 
     Args:
         outcomes: the runs.
@@ -186,7 +185,7 @@ class Streams:
         watching: how it is watched.
 
     Attributes:
-        every: median time between values, fs; NaN where no run holds the series.
+        every: median time between values, fs; NaN where no run has the series.
         silent: whether most runs have no value of it during the baseline.
     """
 
@@ -294,7 +293,8 @@ def _with_profile(outcome: Outcome, settings: ProfileSettings) -> Outcome:
     if not np.all(np.abs(centers / settings.bin_ang % 1 - 0.5) < 1e-3):
         raise CalibrationError(
             f"{outcome.run} has bins at {centers.min():g} Å, which are no centres of bins of "
-            f"{settings.bin_ang:g} Å; read it with that bin_width, or change ProfileSettings"
+            f"{settings.bin_ang:g} Å; read it with bin_width={settings.bin_ang:g}, or change "
+            "ProfileSettings"
         )
     rows = np.array([outcome.series[name] for name in bins]).T
     change = ProfileChange(names, float(centers.max()), settings)

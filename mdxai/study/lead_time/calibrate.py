@@ -16,18 +16,25 @@ from mdxai.study.lead_time.alarms import (
     threshold_for,
     with_profiles,
 )
-from mdxai.study.lead_time.lead_times import Candidate, Detectors, best_of, candidates, kind_of
+from mdxai.study.lead_time.lead_times import (
+    RATES,
+    Candidate,
+    Detectors,
+    best_of,
+    candidates,
+    group_of,
+)
 from mdxai.study.run_outcome import Outcome
 
 
 def calibrate(
     outcomes: Sequence[Outcome],
-    rates: Sequence[float] = (5.0, 10.0, 20.0, 50.0),
+    rates: Sequence[float] = RATES,
     *,
     watch: Sequence[Candidate] | None = None,
     chosen_at: float | None = None,
     watching: Watching | None = None,
-    kinds: Callable[[str], str] = kind_of,
+    groups: Callable[[str], str] = group_of,
 ) -> Calibration:
     """Return thresholds at which all watches together keep to a rate of false alarms.
 
@@ -36,16 +43,16 @@ def calibrate(
         rates: false alarms per ns, of all watches together.
         watch: series and the label of its detector, each; by default the candidate with the
             longest median lead time over unstable runs, which may be several series at once.
-        chosen_at: rate at which that is the best; by default the middle one.
+        chosen_at: rate at which that candidate is chosen; by default the middle one.
         watching: how series are watched.
-        kinds: kind of a series by its name.
+        groups: group of a series by its name.
 
     Raises:
         CalibrationError: for a rate that the stable runs do not support, with one that they do; for
             a series or detector that is not there.
     """
     watching = watching or Watching()
-    detectors = Detectors(with_profiles(outcomes, watching.profile), watching, kinds)
+    detectors = Detectors(with_profiles(outcomes, watching.profile), watching, groups)
     every_run = np.ones(len(outcomes), dtype=np.bool_)
     singles = detectors.singles(every_run)
     wanted = sorted(rates)
@@ -59,7 +66,7 @@ def calibrate(
     ]
     if unknown or not watch:
         raise CalibrationError(
-            f"nothing is known of {', '.join(unknown) or 'no series'}; the runs hold "
+            f"there is no {', '.join(unknown) or 'series to watch'}; the runs hold "
             f"{', '.join(detectors.streams)}, the detectors are {', '.join(watching.detectors)}"
         )
     parts = [singles[key] for key in watch]

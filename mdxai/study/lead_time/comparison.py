@@ -12,13 +12,11 @@ from mdxai.early_warning import Calibration, CalibrationError
 from mdxai.study.lead_time.alarms import Watching, with_profiles
 from mdxai.study.lead_time.calibrate import calibrate
 from mdxai.study.lead_time.lead_summary import summarise
-from mdxai.study.lead_time.lead_times import Split, lead_times
+from mdxai.study.lead_time.lead_times import RATES, Split, lead_times
 from mdxai.study.run_outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
-
-RATES = (5.0, 10.0, 20.0, 50.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +24,8 @@ class Comparison:
     """How early detectors warn, held out, and thresholds from all runs together.
 
     Attributes:
-        rows: by what was held out together ("model", "molecule"): as `lead_times` returns them.
-        tables: likewise: as `summarise` returns them.
+        rows: by what was held out together ("model" or "molecule"), as `lead_times` returns them.
+        tables: likewise, as `summarise` returns them.
         left_out: what could not be held out, with the reason.
         calibration: of the candidate with the longest median lead time at the main rate.
     """
@@ -53,7 +51,7 @@ class Comparison:
                 table.to_csv(written[-2], index=False, float_format="%.6g")
                 self.rows[split].to_parquet(written[-1], index=False)
         except OSError as error:
-            raise CalibrationError(f"{folder} cannot be written to: {error}") from error
+            raise CalibrationError(f"cannot write to {folder}: {error}") from error
         return written
 
 

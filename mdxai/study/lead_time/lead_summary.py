@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,37 +15,55 @@ if TYPE_CHECKING:
 
 FS_PER_NS = 1e6
 KEYS = ["alarms_per_ns", "series", "detector"]
-SAMPLES = 1000
 
 
-def summarise(
-    rows: pd.DataFrame, *, over: str = "model", n_samples: int = SAMPLES, seed: int = 0
-) -> pd.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How intervals are made: percentiles over resamples of whole groups of runs.
+
+    Attributes:
+        over: column whose values are resampled.
+        n_samples: number of resamples.
+        seed: of the draws.
+    """
+
+    over: str = "model"
+    n_samples: int = 1000
+    seed: int = 0
+
+
+OVER_MODELS = Bootstrap()
+
+
+def summarise(rows: pd.DataFrame, bootstrap: Bootstrap = OVER_MODELS) -> pd.DataFrame:
     """Return a row per rate and candidate from the rows of `lead_times`, or some of them.
 
     Intervals (`…_low`, `…_high`) are 95 % percentiles of a bootstrap over models, all runs of a
     model together; NaN for a single one.
 
     Args:
-        rows: as `lead_times` returns them; leave out runs to look at some alone.
-        over: column whose values are resampled.
-        n_samples: of the bootstrap.
-        seed: of the bootstrap.
+        rows: as `lead_times` returns them, or those of some runs.
+        bootstrap: for the intervals.
 
     Returns:
-        n_groups (models), n_unstable, n_stable; detected: share of unstable runs with an alarm
-        before the onset; median_lead_fs, mean_lead_fs: over all unstable runs, 0 where missed;
-        lower_fs, median_fs, upper_fs: quartiles over those detected; missed_at_start: runs
-        that broke before they were watched; false_per_ns: alarms in stable runs per time watched,
-        held out; chance_detected, chance_mean_lead_fs, chance_median_fs: the same for alarms at
-        random times, at the rate asked for or the one found, whichever is higher; null_detected,
-        null_mean_lead_fs: the same had each unstable run the alarm of a stable one, over all pairs
-        of these, which also allows for alarms that are more frequent early on.
+        kind: of the series, or the group of several;
+        n_groups (models), n_unstable, n_stable;
+        detected: share of unstable runs with an alarm before the onset;
+        median_lead_fs, mean_lead_fs: over all unstable runs, 0 where missed;
+        lower_fs, median_fs, upper_fs: quartiles over those detected;
+        missed_at_start: runs that broke before they were watched;
+        false_per_ns: alarms in stable runs per time watched, held out;
+        chance_detected, chance_mean_lead_fs, chance_median_fs: what alarms at random times would
+        give, at the rate asked for or the one found, whichever is higher;
+        null_detected, null_mean_lead_fs: what the alarms of stable runs would give in unstable
+        ones, over all pairs, which also allows for alarms that are more frequent early on.
     """
     import pandas as pd
 
     found = [
-        dict(zip(KEYS, key, strict=True)) | _summary(part, over, n_samples, seed)
+        dict(zip(KEYS, key, strict=True))
+        | {"kind": part["kind"].iloc[0]}
+        | _summary(part, bootstrap)
         for key, part in rows.groupby(KEYS, sort=False)
     ]
     table = pd.DataFrame(found)
@@ -52,12 +71,12 @@ def summarise(
     return table.sort_values(order, ascending=[True, False, False], ignore_index=True)
 
 
-def _summary(part: pd.DataFrame, over: str, n_samples: int, seed: int) -> dict[str, Any]:
+def _summary(part: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
     unstable = part["unstable"].to_numpy(bool)
     leads = part["lead_fs"].to_numpy()[unstable]
     watched, alarmed = _false_alarms(part)
     rate = float(part["alarms_per_ns"].iloc[0])
-    weights = resampled(part[over].to_numpy(), n_samples, seed)
+    weights = resampled(part[bootstrap.over].to_numpy(), bootstrap)
     found = {
         "detected": _mean(leads > 0, weights[:, unstable]),
         "mean_lead_fs": _mean(leads, weights[:, unstable]),
@@ -66,7 +85,7 @@ def _summary(part: pd.DataFrame, over: str, n_samples: int, seed: int) -> dict[s
         "false_per_ns": _ratio(weights @ alarmed, weights @ watched),
     }
     result: dict[str, Any] = {
-        "n_groups": part[over].nunique(),
+        "n_groups": part[bootstrap.over].nunique(),
         "n_unstable": int(unstable.sum()),
         "n_stable": int((~unstable).sum()),
     }
@@ -117,11 +136,13 @@ def as_in_stable_runs(spans: Floats, delays: Floats) -> dict[str, float]:
     }  # fmt: skip
 
 
-def resampled(groups: Sequence[Any] | np.ndarray[Any, Any], n_samples: int, seed: int) -> Floats:
+def resampled(groups: Sequence[Any] | np.ndarray[Any, Any], bootstrap: Bootstrap) -> Floats:
     """Return weights of rows, (1 + n_samples, n): ones, then how often a row's group was drawn."""
     names, member = np.unique(np.asarray(groups), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_samples)
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn = rng.multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=bootstrap.n_samples
+    )
     if len(names) < 2:
         drawn = drawn[:0]
     weights: Floats = np.concatenate([np.ones((1, len(names))), drawn])[:, member]
@@ -140,8 +161,8 @@ def _mean(values: np.ndarray[Any, Any], weights: Floats) -> Floats:
 def _quantile(values: Floats, weights: Floats, q: float) -> Floats:
     """Return weighted quantiles, (n_samples,), of values (n,); weights (n_samples, n).
 
-    The smallest value below or at which lies the share q, averaged with the next one where it is
-    met exactly, which makes the usual median.
+    The smallest value at or below which the share q lies, averaged with the next one where the
+    share is met exactly; for q = 0.5 the usual median.
     """
     if not len(values):
         return np.full(len(weights), np.nan)
@@ -186,15 +207,12 @@ def chance(spans: Floats, alarms_per_ns: float) -> dict[str, float]:
     }
 
 
-def advantage(  # noqa: PLR0913 (two candidates, and how they are compared)
+def advantage(
     rows: pd.DataFrame,
     candidate: tuple[str, str],
     rival: tuple[str, str],
     alarms_per_ns: float,
-    *,
-    over: str = "model",
-    n_samples: int = SAMPLES,
-    seed: int = 0,
+    bootstrap: Bootstrap = OVER_MODELS,
 ) -> dict[str, float]:
     """Return by how much one candidate warns earlier than another, run by run.
 
@@ -203,9 +221,7 @@ def advantage(  # noqa: PLR0913 (two candidates, and how they are compared)
         candidate: series and detector.
         rival: series and detector.
         alarms_per_ns: rate of both.
-        over: column whose values are resampled for the intervals.
-        n_samples: of the bootstrap.
-        seed: of the bootstrap.
+        bootstrap: for the intervals.
 
     Returns:
         n_unstable; mean_fs: mean difference of lead times over unstable runs, missed counted as 0,
@@ -223,7 +239,7 @@ def advantage(  # noqa: PLR0913 (two candidates, and how they are compared)
         tables.append(part.set_index("run"))
     gain = tables[0]["lead_fs"] - tables[1]["lead_fs"]
     values = gain.to_numpy()
-    weights = resampled(tables[0].loc[gain.index, over].to_numpy(), n_samples, seed)
+    weights = resampled(tables[0].loc[gain.index, bootstrap.over].to_numpy(), bootstrap)
     return {
         "n_unstable": len(values),
         "earlier": float((values > 0).mean()),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mdxai.report.figures import ELEMENT_PAIR_COLOURS, INK, tidy
+from mdxai.study.lead_time.lead_times import AS_CHOSEN, EVERYTHING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def lead_time_figure(table: pd.DataFrame, title: str = "") -> Figure:
-    """Return the figure of a table of `association.summarise`.
+    """Draw a table of `lead_time.summarise`.
 
-    Left: each detector on all series together (or, of a single series, on that). Right: the best of
-    each group of series, chosen on other models. Dashed: alarms at random times.
+    Left: each detector on all series together (where there is one series, on that). Right: the best
+    of each group of series, chosen on other models. Dashed: alarms at random times.
 
     Args:
         table: a row per rate and candidate.
@@ -28,8 +29,8 @@ def lead_time_figure(table: pd.DataFrame, title: str = "") -> Figure:
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    chosen = table["detector"] == "as chosen"
-    broad = table["series"] == "any everything"
+    chosen = table["detector"] == AS_CHOSEN
+    broad = table["series"] == f"any {EVERYTHING}"
     if not broad.any():
         broad = ~chosen & (table["series"] == table.loc[~chosen, "series"].iloc[0])
     _plot(left, table[broad], "detector")
@@ -51,7 +52,7 @@ def _plot(ax: Axes, table: pd.DataFrame, by: str) -> None:
         known = high > 0
         bars = np.where(known, [np.maximum(mean - low, 0), np.maximum(high - mean, 0)], 0.0)
         colour = ELEMENT_PAIR_COLOURS[k % len(ELEMENT_PAIR_COLOURS)]
-        aside = part["alarms_per_ns"] * 1.03 ** (k - 1.5)  # so that equal ones are both seen
+        aside = part["alarms_per_ns"] * 1.03 ** (k - 1.5)  # so that equal points stay visible
         ax.errorbar(
             aside, mean, bars, color=colour, marker="o", ms=4, lw=1.3, capsize=2,
             label=str(name).replace("_", " "),

@@ -1,7 +1,8 @@
 """How early do detectors warn of a break, at the same rate of false alarms, held out?
 
-Every (series, detector), every "any of a group", and "the best of a group" as chosen on the
-training folds is judged on models or molecules that its threshold and its choice never saw.
+Candidates are every series under every detector, "any GROUP" (an alarm of any series of a group)
+and "best GROUP" (the candidate of a group that is best on the training folds). Each is judged on
+models or molecules that neither its threshold nor its choice has seen.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import numpy as np
 
 from mdxai.early_warning import CalibrationError
 from mdxai.frame import Bools, Floats
-from mdxai.principles import EXPLANATION
 from mdxai.study.lead_time.alarms import (
-    PROFILES,
     AnyAlarm,
     FirstAlarms,
     Streams,
@@ -25,24 +24,27 @@ from mdxai.study.lead_time.alarms import (
     with_profiles,
 )
 from mdxai.study.run_outcome import Outcome
-from mdxai.study.run_series import bin_of
+from mdxai.study.run_series import kind_of_series
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Split = Literal["model", "molecule"]
 Candidate = tuple[str, str]  # series or group, detector
-EVERYTHING = "everything"
+EVERYTHING = "everything"  # all groups together
+PLAIN_OR_MOTION = "plain or motion"
+AS_CHOSEN = "as chosen"  # detector of the best of a group
+RATES = (5.0, 10.0, 20.0, 50.0)  # false alarms per ns
 
 
-def kind_of(series: str) -> str:
-    """Return "principle" for principles of explanations, "profile", or "plain" for all others.
+def group_of(series: str) -> str:
+    """Return the group of series among which the best detector is chosen: the kind of the series.
 
-    Principles of the motion count as plain: they take part in the definition of the onset.
+    Motion principles and plain predictors form one group: a motion principle beyond its limit is
+    what the onset is, so neither needs an explanation.
     """
-    if series in PROFILES or bin_of(series):
-        return "profile"
-    return "principle" if series in EXPLANATION else "plain"
+    kind = kind_of_series(series)
+    return PLAIN_OR_MOTION if kind in ("plain", "motion") else kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +79,14 @@ class Detectors:
     Args:
         outcomes: labelled runs; those that have profiles' bins must have passed `with_profiles`.
         watching: how series are watched.
-        kinds: kind of a series by its name.
+        groups: group of a series by its name.
     """
 
     def __init__(
         self,
         outcomes: Sequence[Outcome],
         watching: Watching,
-        kinds: Callable[[str], str] = kind_of,
+        groups: Callable[[str], str] = group_of,
     ) -> None:
         names = sorted({name for outcome in outcomes for name in outcome.series})
         streams = {name: Streams(outcomes, name, watching) for name in names}
@@ -93,7 +95,7 @@ class Detectors:
         self.pool = _Pool.of(outcomes)
         self.groups: dict[str, list[str]] = {}
         for name in self.streams:
-            self.groups.setdefault(kinds(name), []).append(name)
+            self.groups.setdefault(groups(name), []).append(name)
         if len(self.groups) > 1:
             self.groups[EVERYTHING] = list(self.streams)
         self._own: dict[Candidate, FirstAlarms] = {}
@@ -125,7 +127,7 @@ class Detectors:
     def unions(
         self, singles: Mapping[Candidate, FirstAlarms], thresholds: Mapping[Candidate, float]
     ) -> dict[Candidate, FirstAlarms]:
-        """Return "any of GROUP" for each group and detector, of series that have a threshold."""
+        """Return "any GROUP" for each group and detector, of series that have a threshold."""
         found: dict[Candidate, FirstAlarms] = {}
         for group, members in self.groups.items():
             for label in self.watching.detectors:
@@ -134,6 +136,14 @@ class Detectors:
                     parts = [singles[key] for key in keys]
                     found[f"any {group}", label] = AnyAlarm(parts, [thresholds[k] for k in keys])
         return found
+
+    def kind_of(self, candidate: Candidate) -> str:
+        """Return the kind of a candidate's series; for several series the name of their group."""
+        name = candidate[0]
+        if name in self.streams:
+            group = next(g for g, members in self.groups.items() if name in members)
+            return kind_of_series(name) if group == PLAIN_OR_MOTION else group
+        return name.removeprefix("any ").removeprefix("best ")
 
     def in_group(self, candidate: Candidate, group: str) -> bool:
         """Whether a candidate draws on nothing but a group."""
@@ -145,11 +155,11 @@ class Detectors:
 
 def lead_times(
     outcomes: Sequence[Outcome],
-    rates: Sequence[float] = (5.0, 10.0, 20.0, 50.0),
+    rates: Sequence[float] = RATES,
     *,
     split: Split = "model",
     watching: Watching | None = None,
-    kinds: Callable[[str], str] = kind_of,
+    groups: Callable[[str], str] = group_of,
 ) -> pd.DataFrame:
     """Return when each candidate first alarms in each run, held out.
 
@@ -163,12 +173,13 @@ def lead_times(
         rates: false alarms per ns; a rate that some fold's stable runs do not support is left out.
         split: what is held out together.
         watching: how series are watched.
-        kinds: kind of a series by its name.
+        groups: group of a series by its name.
 
     Returns:
         A row per run, rate and candidate: run, model, molecule, temperature, unstable, end_fs,
-        start_fs (of watching), alarms_per_ns, series, detector, threshold, alarm_fs, lead_fs. NaN
-        where there was none; lead_fs is 0 where a break was missed.
+        start_fs (of watching), alarms_per_ns, series, kind (of the series, or the group of
+        several), detector, threshold, alarm_fs, lead_fs. NaN where there was none; lead_fs is 0
+        where a break was missed.
 
     Raises:
         CalibrationError: without two models (molecules), unstable runs, or a rate that is
@@ -177,7 +188,7 @@ def lead_times(
     import pandas as pd
 
     watching = watching or Watching()
-    detectors = Detectors(with_profiles(outcomes, watching.profile), watching, kinds)
+    detectors = Detectors(with_profiles(outcomes, watching.profile), watching, groups)
     folds = _folds(outcomes, split)
     supported = [rate for rate in rates if not _refusals(detectors, folds, rate)]
     if not supported:
@@ -189,7 +200,10 @@ def lead_times(
             for candidate, threshold, alarms in _judged(detectors, singles, ~held_out, rate):
                 tables.append(
                     _rows(detectors.pool, held_out, alarms, threshold).assign(
-                        alarms_per_ns=rate, series=candidate[0], detector=candidate[1]
+                        alarms_per_ns=rate,
+                        series=candidate[0],
+                        detector=candidate[1],
+                        kind=detectors.kind_of(candidate),
                     )
                 )
     return pd.concat(tables, ignore_index=True)
@@ -199,7 +213,7 @@ def _folds(outcomes: Sequence[Outcome], split: Split) -> list[tuple[str, Bools]]
     groups = np.array([getattr(outcome, split) for outcome in outcomes])
     if len(set(groups)) < 2 or not any(outcome.unstable for outcome in outcomes):
         raise CalibrationError(
-            f"lead times held out by {split} need runs of two at least, some of them unstable; "
+            f"lead times held out by {split} need runs of at least two, some of them unstable; "
             f"got {len(outcomes)} runs of {', '.join(sorted(set(groups))) or 'none'}"
         )
     return [(group, groups == group) for group in sorted(set(groups))]
@@ -233,7 +247,7 @@ def _judged(
     for group in detectors.groups:
         best = best_of(detectors, chosen, training, group)
         if best is not None:
-            yield (f"best {group}", "as chosen"), *chosen[best]
+            yield (f"best {group}", AS_CHOSEN), *chosen[best]
 
 
 def candidates(

@@ -1,6 +1,7 @@
 """Which deviations go with instability, over many runs: survival analysis over models."""
 
-from mdxai.study.survival.association import Association, associate
-from mdxai.study.survival.survival_settings import AssociationSettings
+from mdxai.study.survival.association import Association, AssociationSettings
+from mdxai.study.survival.compare_runs import associate
+from mdxai.study.survival.survival_page import write_association
 
-__all__ = ["Association", "AssociationSettings", "associate"]
+__all__ = ["Association", "AssociationSettings", "associate", "write_association"]

@@ -1,44 +1,94 @@
-"""Compare many runs: which deviations go with instability, and what they add."""
+"""What a comparison of many runs is asked, and what it finds: settings and tables."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from mdxai.study.run_outcome import AssociationError, Outcome, read_outcomes
-from mdxai.study.survival.covariates import features
-from mdxai.study.survival.estimators import hazard_ratios, kaplan_meier, log_rank
-from mdxai.study.survival.incremental_value import added_value
-from mdxai.study.survival.lags import lag_table
-from mdxai.study.survival.ranks import Landmark, landmark_of, landmark_table
-from mdxai.study.survival.survival_settings import (
-    FEW_MODELS,
-    AssociationSettings,
-    lifelines_module,
-    require_comparable,
-)
+from mdxai.study.run_outcome import BIN_WIDTH, AssociationError, Outcome
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+LANDMARK = 500.0  # fs
+FEW_MODELS = 5  # models with an onset, below which a number is given without a claim
 TABLES = ("runs", "kaplan_meier", "log_rank", "hazard_ratios", "landmark", "lags", "added")
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationSettings:
+    """How runs are compared.
+
+    Attributes:
+        onset: "verdict", or the one principle whose `unstable` threshold counts.
+        lag: fs before the onset at which Cox regressions read the deviations, so that a symptom of
+            the onset is not mistaken for its cause.
+        lags: fs, at which the time-dependent AUROC is given.
+        landmark: fs from the start over which deviations are averaged to predict what comes after;
+            by default 500 fs, or a tenth of the horizon where that is shorter.
+        horizon: fs at which an AUROC asks whether a run is still stable; by default the longest
+            time that nine of ten censored runs were followed for.
+        bin_width: of distance bins of relevance, Å.
+        resamples: number of bootstrap samples, and of permutations.
+        seed: of both.
+    """
+
+    onset: str = "verdict"
+    lag: float = 100.0
+    lags: tuple[float, ...] = (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+    landmark: float | None = None
+    horizon: float | None = None
+    bin_width: float = BIN_WIDTH
+    resamples: int = 1000
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Check every number.
+
+        Raises:
+            AssociationError: naming the setting, what was given and what was expected.
+        """
+        for name in ("landmark", "horizon"):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < np.inf):
+                raise AssociationError(f"{name} must be positive and finite, in fs; got {value}")
+        for value in (self.lag, *self.lags):
+            if not (0 < value < np.inf):
+                raise AssociationError(f"lags must be positive and finite, in fs; got {value}")
+        if self.resamples < 100:
+            raise AssociationError(f"resamples must be at least 100, got {self.resamples}")
+
+    def horizon_of(self, outcomes: Sequence[Outcome]) -> float:
+        """Return the horizon that was given, or that of these runs, fs."""
+        if self.horizon is not None:
+            return self.horizon
+        censored = [o.end for o in outcomes if not o.unstable]
+        if censored:
+            return float(np.quantile(censored, 0.1, method="lower"))
+        return float(np.median([o.end for o in outcomes]))
+
+    def landmark_of(self, outcomes: Sequence[Outcome]) -> float:
+        """Return the landmark that was given, or that of these runs, fs."""
+        if self.landmark is not None:
+            return self.landmark
+        return min(LANDMARK, 0.1 * self.horizon_of(outcomes))
 
 
 @dataclass(frozen=True, slots=True)
 class Association:
     """What many runs say about deviations and instability.
 
+    `mdxai.study.survival.write_association` writes it: tables, figures and a page. The column
+    `kind` of a table is `mdxai.study.run_series.kind_of_series` of the predictor, or "trait".
+
     Attributes:
         settings: how the runs were compared; `landmark` and `horizon` as they were used.
         outcomes: the runs.
         runs: a row per run: model, temperature, end, traits, means over the landmark window.
         kaplan_meier, log_rank, hazard_ratios: see `mdxai.study.survival.estimators`.
-        landmark: see `mdxai.study.survival.ranks.landmark_table`; empty with a note if there is none.
+        landmark: see `mdxai.study.survival.ranks.landmark_table`; empty, with a note, where it is
+            not possible.
         lags: see `mdxai.study.survival.lags.lag_table`.
         added: see `mdxai.study.survival.incremental_value.added_value`.
         left_out: runs that could not be used, with reasons.
@@ -79,153 +129,6 @@ class Association:
             "settings": asdict(self.settings), "notes": list(self.notes),
             "left_out": dict(self.left_out), **tables,
         }  # fmt: skip
-
-    def figures(self) -> dict[str, Figure]:
-        """Return the figures by file name."""
-        from mdxai.study.survival.survival_figures import association_figures
-
-        return association_figures(self)
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write every table as CSV, the figures as PNG and a page, README.md; return the page.
-
-        Raises:
-            AssociationError: when the folder cannot be written.
-        """
-        from mdxai.study.survival.survival_page import page_of
-
-        target = Path(folder)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            for name in TABLES:
-                getattr(self, name).to_csv(target / f"{name}.csv", index=False)
-            figures = self.figures()
-            for name, figure in figures.items():
-                figure.savefig(target / f"{name}.png", dpi=120)
-            page = target / "README.md"
-            page.write_text(page_of(self, list(figures)), encoding="utf-8")
-        except OSError as error:
-            raise AssociationError(f"cannot write to {target}: {error}") from error
-        return page
-
-
-def associate(
-    runs: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Outcome], **settings: Any
-) -> Association:
-    """Measure how deviations go with instability over many runs.
-
-    Args:
-        runs: run directories, folders that hold such at any depth, or outcomes.
-        **settings: of `mdxai.study.survival.AssociationSettings`, such as lag=200.
-
-    Raises:
-        AssociationError: for fewer than three runs, none unstable, settings that make no sense, or
-            without lifelines.
-    """
-    unknown = sorted(settings.keys() - AssociationSettings.__dataclass_fields__.keys())
-    if unknown:
-        raise AssociationError(
-            f"there is no setting {unknown[0]!r}; expected "
-            f"{', '.join(AssociationSettings.__dataclass_fields__)}"
-        )
-    chosen = AssociationSettings(**settings)
-    lifelines_module()
-    outcomes, left_out = _outcomes(runs, chosen)
-    require_comparable(outcomes)
-    return _compare(outcomes, left_out, chosen)
-
-
-def _outcomes(runs: Any, chosen: AssociationSettings) -> tuple[list[Outcome], dict[str, str]]:
-    given = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
-    made = [r for r in given if isinstance(r, Outcome)]
-    paths = [r for r in given if not isinstance(r, Outcome)]
-    if not paths:
-        return made, {}
-    read, left_out = read_outcomes(paths, onset=chosen.onset, bin_width=chosen.bin_width)
-    return [*made, *read], left_out
-
-
-def _compare(
-    outcomes: Sequence[Outcome], left_out: dict[str, str], chosen: AssociationSettings
-) -> Association:
-    outcomes = sorted(outcomes, key=lambda o: (o.molecule, o.temperature, o.model, o.run))
-    chosen = AssociationSettings(
-        **asdict(chosen)
-        | {"landmark": chosen.landmark_of(outcomes), "horizon": chosen.horizon_of(outcomes)}
-    )
-    notes = _limits(outcomes, left_out)
-    landmark_rows, added_rows = pd.DataFrame(), pd.DataFrame()
-    try:
-        landmark = landmark_of(outcomes, chosen)
-    except AssociationError as error:
-        notes.append(f"No landmark analysis: {error}.")
-    else:
-        notes += _limits_of_landmark(landmark)
-        landmark_rows = landmark_table(landmark, chosen)
-        added_rows = added_value(landmark, chosen)
-    several = len({o.network for o in outcomes}) > 1
-    groups = [
-        f"{o.molecule}, {o.temperature:g} K" + (f", {o.network}" if several else "")
-        for o in outcomes
-    ]
-    return Association(
-        settings=chosen,
-        outcomes=tuple(outcomes),
-        runs=_runs_table(outcomes, chosen),
-        kaplan_meier=kaplan_meier(outcomes, groups, chosen),
-        log_rank=log_rank(outcomes, chosen),
-        hazard_ratios=hazard_ratios(outcomes, chosen),
-        landmark=landmark_rows,
-        lags=lag_table(outcomes, chosen),
-        added=added_rows,
-        left_out=left_out,
-        notes=tuple(notes),
-    )
-
-
-def _limits(outcomes: Sequence[Outcome], left_out: dict[str, str]) -> list[str]:
-    models = {(o.molecule, o.model) for o in outcomes}
-    broken = {(o.molecule, o.model) for o in outcomes if o.unstable}
-    notes = []
-    if len(models) == 1:
-        notes.append(
-            "All runs are of one model: models cannot be resampled, so intervals and p-values over "
-            "models are left empty, and nothing here says how it is with other models."
-        )
-    if len(broken) < FEW_MODELS:
-        notes.append(
-            f"Only {len(broken)} of {len(models)} models have an unstable run: numbers are given, "
-            "no claim is made."
-        )
-    if len({o.temperature for o in outcomes}) == len(outcomes):
-        notes.append("No two runs have the same temperature: nothing can be compared within one.")
-    if left_out:
-        notes.append(f"{len(left_out)} runs are left out: " + "; ".join(
-            f"{run} ({why})" for run, why in left_out.items()) + ".")  # fmt: skip
-    return notes
-
-
-def _limits_of_landmark(landmark: Landmark) -> list[str]:
-    return [
-        f"Landmark: {len(landmark.outcomes)} runs outlast {landmark.window:g} fs, "
-        f"{int(landmark.unstable.sum())} of them break later; left out are "
-        f"{landmark.broken_before} that broke before and {landmark.ended_before} that ended before."
-    ]
-
-
-def _runs_table(outcomes: Sequence[Outcome], chosen: AssociationSettings) -> pd.DataFrame:
-    from mdxai.study.survival.covariates import landmark_means
-
-    assert chosen.landmark is not None
-    columns: dict[str, Any] = {
-        name: [getattr(o, name) for o in outcomes]
-        for name in ("run", "model", "molecule", "temperature", "end", "unstable")
-    }
-    columns = {("end_fs" if key == "end" else key): v for key, v in columns.items()}
-    kinds = features(outcomes)
-    for name in (n for n, kind in kinds.items() if kind != "relevance"):
-        columns[name] = landmark_means(outcomes, name, chosen.landmark)
-    return pd.DataFrame(columns)
 
 
 def _plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

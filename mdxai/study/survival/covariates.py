@@ -1,4 +1,4 @@
-"""Values that runs are compared by: lagged, or averaged over a landmark window."""
+"""The values by which runs are compared: lagged, or averaged over a landmark window."""
 
 from __future__ import annotations
 
@@ -7,40 +7,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdxai.frame import Floats
-from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS
 from mdxai.study.run_outcome import Outcome
-from mdxai.study.run_series import PLAIN, bin_of
+from mdxai.study.run_series import kind_of_series
 from mdxai.study.survival.cox import RiskSets
 
-KINDS = ("principle", "relevance", "motion", "plain", "trait")
-_DECIDING = {
-    t.principle for t in (*THRESHOLDS, *PROBE_THRESHOLDS) if np.isfinite(t.unstable)
-}  # fmt: skip
+KINDS = ("explanation", "relevance", "motion", "probe", "plain", "other", "trait")
 TOLERANCE = 1e-9  # fs, by which sums of time steps miss their value
 
 
-def kind_of(name: str) -> str:
-    """Return the family that a series or trait is corrected and shown with.
-
-    "relevance": pairs of elements in a bin of distances. "plain": predictors that need no
-    principle. "motion": deviations with an `unstable` threshold, which take part in the definition
-    of the onset. "principle": all other deviations.
-    """
-    if bin_of(name):
-        return "relevance"
-    if name in PLAIN and name != "contact":
-        return "plain"
-    return "motion" if name in _DECIDING else "principle"
-
-
 def features(outcomes: Sequence[Outcome], min_share: float = 0.5) -> dict[str, str]:
-    """Return the kind of every series that at least a share of the runs has, and of traits."""
+    """Return the kind of every series that at least `min_share` of the runs have, and of traits.
+
+    Kinds are those of `kind_of_series`, and "trait" for numbers of the model.
+    """
     need = max(2, min_share * len(outcomes))
     counts: dict[str, int] = {}
     for outcome in outcomes:
         for name, values in outcome.series.items():
             counts[name] = counts.get(name, 0) + bool(np.isfinite(values).any())
-    found = {name: kind_of(name) for name, n in counts.items() if n >= need}
+    found: dict[str, str] = {name: kind_of_series(name) for name, n in counts.items() if n >= need}
     traits = dict.fromkeys(name for o in outcomes for name in o.traits)
     found |= {n: "trait" for n in traits if sum(n in o.traits for o in outcomes) >= need}
     return dict(sorted(found.items(), key=lambda item: (KINDS.index(item[1]), item[0])))
@@ -64,8 +49,8 @@ def lagged(outcomes: Sequence[Outcome], name: str, sets: RiskSets, lag: float) -
 def everywhere(outcomes: Sequence[Outcome], name: str, sets: RiskSets, lag: float) -> Floats:
     """Return the value that every run has, or would have, at every onset, (n_runs, n_sets).
 
-    As `lagged`, but also after a run has ended, when it keeps its last value, and before its first,
-    when it has that. NaN for runs without any value.
+    Like `lagged`, but extended: before its first measurement a run has its first value, after its
+    end the last one. NaN for runs without any value.
     """
     times = sets.time[sets.first] - lag
     found = np.full((len(outcomes), len(times)), np.nan)
@@ -107,7 +92,7 @@ def landmark_means(outcomes: Sequence[Outcome], name: str, window: float) -> Flo
 
 
 def standardised(values: Floats) -> tuple[Floats, float]:
-    """Return values less their mean over their standard deviation, and that; 0 if constant."""
+    """Return (values − mean)/standard deviation, and that deviation; zeros for a constant."""
     spread = float(np.std(values)) if len(values) else 0.0
     if not (spread > 1e-12 * float(np.abs(values).max(initial=0.0))):
         return np.zeros(len(values)), 0.0

@@ -12,7 +12,8 @@ from scipy import stats
 
 from mdxai.frame import Bools, Floats, Ints
 from mdxai.study.resampling import clusters, drawn, interval, p_value, permuted_runs, strata
-from mdxai.study.run_outcome import Outcome
+from mdxai.study.run_outcome import AssociationError, Outcome
+from mdxai.study.survival.association import AssociationSettings
 from mdxai.study.survival.covariates import everywhere, features, lagged, standardised
 from mdxai.study.survival.cox import (
     CoxFit,
@@ -21,11 +22,24 @@ from mdxai.study.survival.cox import (
     fit_cox,
     resampled_coefficients,
 )
-from mdxai.study.survival.survival_settings import AssociationSettings, lifelines_module
 
 BESIDE = (
     "force_mae_mev_per_ang", "energy_mae_mev", "force_norm", "contact", "committee_spread",
 )  # fmt: skip
+
+
+def require_lifelines() -> None:
+    """Refuse to compare runs where lifelines is not installed.
+
+    Raises:
+        AssociationError: with the command that installs it.
+    """
+    try:
+        import lifelines  # noqa: F401
+    except ImportError as error:
+        raise AssociationError(
+            'comparing runs needs lifelines: pip install "mdxai[study]"'
+        ) from error
 
 
 def endings(outcomes: Sequence[Outcome]) -> tuple[Floats, Bools]:
@@ -48,7 +62,7 @@ def kaplan_meier(
         groups: (n_runs,) label of each run's group; rows keep the order of their first runs.
         settings: for resamples and seed.
     """
-    lifelines_module()
+    require_lifelines()
     from lifelines import KaplanMeierFitter
 
     rows = []
@@ -135,7 +149,7 @@ def _log_rank_row(
     end, unstable = endings(outcomes)
     sets = RiskSets.of(end, unstable, stratum)
     model = clusters(outcomes)
-    observed = _log_rank_statistic(sets, groups)
+    observed = log_rank_statistic(sets, groups)
     permuted = []
     for _ in range(min(settings.resamples, 500)):
         if block is None:
@@ -143,7 +157,7 @@ def _log_rank_row(
             shuffled = _within(first, _molecules(outcomes, model), rng)[model]
         else:
             shuffled = _within(groups, block, rng)
-        permuted.append(_log_rank_statistic(sets, shuffled))
+        permuted.append(log_rank_statistic(sets, shuffled))
     return {
         "groups_by": name, "statistic": observed, "degrees": int(groups.max()),
         "p_independent": float(stats.chi2.sf(observed, groups.max())),
@@ -165,8 +179,13 @@ def _within(labels: Ints, block: Ints, rng: np.random.Generator) -> Ints:
     return shuffled
 
 
-def _log_rank_statistic(sets: RiskSets, groups: Ints) -> float:
-    """Return OᵀV⁻O of observed less expected onsets per group: the score test at β = 0."""
+def log_rank_statistic(sets: RiskSets, groups: Ints) -> float:
+    """Return OᵀV⁻O, O the observed minus the expected onsets per group: the score test at β = 0.
+
+    Args:
+        sets: risk sets.
+        groups: (n_runs,) index of each run's group, from 0.
+    """
     index = sets.set_of_row
     member = np.eye(int(groups.max()) + 1)[groups[sets.run]][:, 1:]
     size, deaths = sets.sums(np.ones(len(index))), sets.sums(sets.event.astype(float))
@@ -287,7 +306,7 @@ def cox_by_lifelines(sets: RiskSets, x: Floats) -> tuple[float, str]:
         sets: risk sets; those of different strata never share a row.
         x: (n_rows, K).
     """
-    lifelines_module()
+    require_lifelines()
     from lifelines import CoxTimeVaryingFitter
     from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,11 @@ import pandas as pd
 
 from mdxai.frame import Floats, Ints
 from mdxai.study.resampling import drawn, interval, p_value, permuted_runs
+from mdxai.study.survival.association import FEW_MODELS, AssociationSettings
 from mdxai.study.survival.covariates import features, landmark_means, standardised
 from mdxai.study.survival.cox import CoxFit, RiskSets, fit_cox
 from mdxai.study.survival.estimators import BESIDE, with_q
 from mdxai.study.survival.ranks import Landmark, concordance
-from mdxai.study.survival.survival_settings import FEW_MODELS, AssociationSettings
 
 MIN_MODELS = 3
 COLUMNS = (
@@ -161,8 +160,3 @@ def _predicted(some: Landmark, sets: RiskSets, x: Floats, fitted: CoxFit) -> Flo
         beta = fit_cox(others, rows[sets.kept(~own[sets.run])], start=start).coefficients
         risk[own] = x[own] @ beta
     return risk
-
-
-def nothing_added(table: pd.DataFrame, kinds: Sequence[str] = ("principle", "relevance")) -> bool:
-    """Return whether no predictor of these kinds adds to the plain ones."""
-    return not ((table["adds"] == "yes") & table["kind"].isin(kinds)).any()

@@ -12,12 +12,12 @@ from mdxai.frame import Floats, Ints
 from mdxai.statistics import StatisticsError, autocorrelation
 from mdxai.study.resampling import clusters, drawn, interval, strata
 from mdxai.study.run_outcome import Outcome
+from mdxai.study.survival.association import AssociationSettings
 from mdxai.study.survival.covariates import features, lagged, last_values
 from mdxai.study.survival.cox import RiskSets
 from mdxai.study.survival.estimators import endings
-from mdxai.study.survival.survival_settings import AssociationSettings
 
-KINDS = ("principle", "motion", "plain")
+LEFT_OUT = ("relevance", "trait")  # kinds
 ONSET_SERIES = "bond"  # what most onsets are made of
 MIN_SAMPLES = 20
 
@@ -39,7 +39,7 @@ def lag_table(outcomes: Sequence[Outcome], settings: AssociationSettings) -> pd.
     counts = drawn(cluster, settings.resamples, np.random.default_rng(settings.seed))
     rows = []
     for name, kind in features(outcomes).items():
-        if kind not in KINDS:
+        if kind in LEFT_OUT:
             continue
         for lag in settings.lags:
             row: dict[str, Any] = {"predictor": name, "kind": kind, "lag_fs": lag}

@@ -20,9 +20,9 @@ from mdxai.study.resampling import (
     strata,
 )
 from mdxai.study.run_outcome import AssociationError, Outcome
+from mdxai.study.survival.association import AssociationSettings
 from mdxai.study.survival.covariates import features, landmark_means
 from mdxai.study.survival.estimators import endings, with_q
-from mdxai.study.survival.survival_settings import AssociationSettings
 
 STATISTICS = ("concordance", "auroc", "spearman")
 

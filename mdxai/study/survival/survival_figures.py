@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mdxai.study.run_series import bin_of
+from mdxai.study.survival.association import Association
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from mdxai.study.survival.association import Association
+    from matplotlib.figure import Figure
 
 COLOURS = ("#1b6ca8", "#e09f3e", "#c1121f", "#3a7d44", "#8e5ea2", "#4a4e69", "#00a6a6", "#7f5539")
 KIND_COLOURS = {
-    "principle": "#1b6ca8", "motion": "#8e5ea2", "plain": "#6c757d", "trait": "#6c757d",
-    "relevance": "#3a7d44",
+    "explanation": "#1b6ca8", "motion": "#8e5ea2", "probe": "#e09f3e", "relevance": "#3a7d44",
+    "plain": "#6c757d", "trait": "#6c757d", "other": "#6c757d",
 }  # fmt: skip
 INK = "#222831"
 SHOWN = 24  # predictors in a forest plot
@@ -26,7 +25,7 @@ WIDEST = 1e3  # hazard ratios beyond it are drawn at the edge
 
 
 def association_figures(association: Association) -> dict[str, Figure]:
-    """Return the figures by name; those without anything to show are left out."""
+    """Return the figures by file name; a figure with nothing to show is left out."""
     found = {"kaplan_meier": survival_figure(association.kaplan_meier)}
     if association.hazard_ratios["hazard_ratio"].notna().any():
         found["hazard_ratios"] = forest_figure(association.hazard_ratios)
@@ -42,6 +41,8 @@ def survival_figure(table: pd.DataFrame) -> Figure:
     Args:
         table: of `mdxai.study.survival.estimators.kaplan_meier`.
     """
+    from matplotlib.figure import Figure
+
     groups = list(table["group"].unique())
     figure = Figure(figsize=(8, 4.2 + 0.5 * len(groups)), layout="constrained")
     top, below = figure.subplots(
@@ -101,6 +102,8 @@ def forest_figure(table: pd.DataFrame) -> Figure:
     Args:
         table: of `mdxai.study.survival.estimators.hazard_ratios`.
     """
+    from matplotlib.figure import Figure
+
     usable = table[table["hazard_ratio"].notna() & (table["problem"] == "")]
     relevance = usable[usable["kind"] == "relevance"].sort_values("p").head(SHOWN // 3)
     others = usable[usable["kind"] != "relevance"].sort_values("p").head(SHOWN)
@@ -117,7 +120,7 @@ def forest_figure(table: pd.DataFrame) -> Figure:
         if np.isfinite(ends).all():
             ax.plot([low, high], [k, k], color=colour, lw=1.4)
             for end, shape in ((low, "<"), (high, ">")):
-                if end not in ends:  # it goes on beyond the figure
+                if end not in ends:  # cut at the edge of the figure
                     ax.plot(end, k, shape, color=colour, ms=4)
         ax.plot(np.clip(row.hazard_ratio, 1 / widest, widest), k, "o", color=colour, ms=5)
         ax.text(1.01, k, f"{row.events} / {row.models_with_event}", fontsize=7, va="center",
@@ -150,6 +153,8 @@ def relevance_figure(association: Association) -> Figure:
     Colour: landmark AUROC (0.5: none; above: more relevance goes with instability); without a
     landmark the logarithm of the hazard ratio. Dots: q < 0.1.
     """
+    from matplotlib.figure import Figure
+
     table, column, middle, label = association.landmark, "auroc", 0.5, "landmark AUROC"
     if not len(table) or table[column].isna().all():
         table = association.hazard_ratios.assign(

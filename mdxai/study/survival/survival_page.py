@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mdxai.study.survival.incremental_value import nothing_added
-from mdxai.study.survival.survival_settings import FEW_MODELS
-
-if TYPE_CHECKING:
-    from mdxai.study.survival.association import Association
+from mdxai.study.markdown import span
+from mdxai.study.run_outcome import AssociationError
+from mdxai.study.survival.association import FEW_MODELS, TABLES, Association
+from mdxai.study.survival.survival_figures import association_figures
 
 TOP = 10
 CAPTIONS = {
@@ -19,12 +21,45 @@ CAPTIONS = {
     "hazard_ratios": "Hazard ratio per standard deviation of the lagged value.",
     "relevance": "Relevance of element pairs at each distance, and instability.",
 }
-ORDER = {"principle": 0, "relevance": 1, "plain": 2, "trait": 3, "motion": 4}
-TITLES = {
-    "principle": "Principles", "relevance": "Relevance per element pair and distance",
-    "plain": "Plain predictors", "trait": "Traits of the model",
-    "motion": "Principles of the motion (they take part in the definition of the onset)",
+# Every kind of predictor: the heading of its list, and what one and several are called.
+KINDS = {
+    "explanation": (
+        "Explanation principles", "explanation principle", "explanation principles",
+    ),
+    "relevance": (
+        "Relevance per element pair and distance", "relevance", "relevances in bins of distance",
+    ),
+    "plain": ("Plain predictors", "plain predictor", "plain predictors"),
+    "trait": ("Traits of the model", "trait", "traits of the model"),
+    "motion": (
+        "Motion principles (their `unstable` limits define the onset)",
+        "motion principle", "motion principles",
+    ),
+    "probe": ("Probes", "probe", "probes"),
+    "other": ("Other series", "other series", "other series"),
 }  # fmt: skip
+ORDER = {kind: place for place, kind in enumerate(KINDS)}
+
+
+def write_association(association: Association, folder: str | os.PathLike[str]) -> Path:
+    """Write every table as CSV, the figures as PNG and a page, README.md; return the page.
+
+    Raises:
+        AssociationError: when the folder cannot be written.
+    """
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name in TABLES:
+            getattr(association, name).to_csv(target / f"{name}.csv", index=False)
+        figures = association_figures(association)
+        for name, figure in figures.items():
+            figure.savefig(target / f"{name}.png", dpi=120)
+        page = target / "README.md"
+        page.write_text(page_of(association, list(figures)), encoding="utf-8")
+    except OSError as error:
+        raise AssociationError(f"cannot write to {target}: {error}") from error
+    return page
 
 
 def page_of(association: Association, figures: list[str]) -> str:
@@ -39,7 +74,7 @@ def page_of(association: Association, figures: list[str]) -> str:
     parts += ["", f"## Hazard ratios, deviations {settings.lag:g} fs before the onset", "",
               "Cox regression with time-dependent values, within molecule and temperature, per "
               "standard deviation. Interval: 95 %, models resampled with all their runs. p: "
-              "deviations of whole models exchanged. q: Benjamini–Hochberg in the kind.",
+              "deviations of whole models exchanged. q: Benjamini–Hochberg within each kind.",
               ""]  # fmt: skip
     parts += _by_kind(association.hazard_ratios, _hazard_line)
     if len(association.landmark):
@@ -56,15 +91,12 @@ def page_of(association: Association, figures: list[str]) -> str:
         "## How early",
         "",
         "AUROC at each lag between the run that breaks and those of its molecule and "
-        "temperature still followed then; models resampled. All: lags.csv.",
+        "temperature still followed then; models resampled. All lags: lags.csv.",
         "",
     ]
     parts += _lag_lines(association)
-    parts += ["", "Tables: " + ", ".join(f"{name}.csv" for name in _TABLES) + ".", ""]
+    parts += ["", "Tables: " + ", ".join(f"{name}.csv" for name in TABLES) + ".", ""]
     return "\n".join(parts)
-
-
-_TABLES = ("runs", "kaplan_meier", "log_rank", "hazard_ratios", "landmark", "lags", "added")
 
 
 def _rows(table: pd.DataFrame) -> list[Any]:
@@ -83,29 +115,17 @@ def headline(association: Association) -> str:
     )
 
 
-def _by_kind(table: pd.DataFrame, line: Any) -> list[str]:
-    """Return a list per kind, the surest first; predictors without a number are only counted."""
+def _by_kind(table: pd.DataFrame, line: Callable[[Any], str]) -> list[str]:
+    """Return a list per kind, the surest first; predictors without a number are left out."""
     parts: list[str] = []
     for kind in sorted(table["kind"].unique(), key=ORDER.__getitem__):
         rows = table[table["kind"] == kind].sort_values("p")
         lines = [line(row) for row in _rows(rows)]
         shown = [text for text in lines if text][:TOP]
         more = len([text for text in lines if text]) - len(shown)
-        parts += ["", f"**{TITLES[kind]}**", "", *(shown or ["- nothing that can be compared"])]
+        parts += ["", f"**{KINDS[kind][0]}**", "", *(shown or ["- nothing that can be compared"])]
         parts += [f"- and {more} more in the table"] if more > 0 else []
     return parts
-
-
-def span(value: float, low: float, high: float) -> str:
-    """Return "1.8 (1.1 to 3.0)", or that there is no interval."""
-    if np.isnan(low) or np.isnan(high):
-        return f"{digits(value)} (no interval)"
-    return f"{digits(value)} ({digits(low)} to {digits(high)})"
-
-
-def digits(value: float) -> str:
-    """Return a number with three digits; from a thousand on with all before the point."""
-    return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _p(value: float) -> str:
@@ -151,18 +171,23 @@ def _landmark_line(row: Any) -> str:
 
 
 def added_headline(association: Association) -> str:
-    """Return whether anything adds to the plain predictors; \"nothing\" is an answer."""
+    """Return which kinds of predictors add to the plain ones; \"nothing\" is an answer."""
     table = association.added
     judged = table[table["adds"] != "not judged"]
     if not len(judged):
         return f"Not judged: no predictor has {FEW_MODELS} models with an onset behind it."
-    if nothing_added(table):
+    counts = judged["kind"].value_counts()
+    kinds = [kind for kind in KINDS if kind in counts]
+    of = ", ".join(f"{counts[k]} {KINDS[k][1 if counts[k] == 1 else 2]}" for k in kinds)
+    adding = judged[judged["adds"] == "yes"]
+    if not len(adding):
         return (
-            f"**Nothing**: no principle and no relevance adds to the plain predictors in models "
-            f"that were left out ({len(judged)} predictors judged)."
+            f"**Nothing** adds to the plain predictors in models that were left out. Judged: {of}."
         )
-    names = ", ".join(table.loc[table["adds"] == "yes", "predictor"])
-    return f"These add to the plain predictors in models that were left out: {names}."
+    named = ", ".join(f"{KINDS[row.kind][1]} {row.predictor}" for row in _rows(adding))
+    without = [KINDS[kind][2] for kind in kinds if kind not in set(adding["kind"])]
+    none = f" Nothing among: {', '.join(without)}." if without else ""
+    return f"These add to the plain predictors in models that were left out: {named}.{none}"
 
 
 def _added_line(row: Any) -> str:
@@ -192,8 +217,9 @@ def _lag_lines(association: Association) -> list[str]:
             for row in _rows(rows)
         )
         if cells:
-            lines.append(f"- {name}: {cells}")
-    return lines or ["- no onset has a value that early"]
+            kind = KINDS[rows["kind"].iloc[0]][1]
+            lines.append(f"- {name} ({kind}): {cells}")
+    return lines or ["- no series was measured that early before an onset"]
 
 
 HEADINGS = (
@@ -203,7 +229,7 @@ HEADINGS = (
 
 
 def summary_cells(association: Association) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the headings and cells of the main table; relevance only where it is surest."""
+    """Return headings and cells of the main table; of the relevances only the surest ten."""
     table = association.summary
     table = table[table["problem"] != "constant"]
     relevance = table[table["kind"] == "relevance"].head(TOP)

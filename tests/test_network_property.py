@@ -16,8 +16,8 @@ import mdxai
 from mdxai.attribution import AttributionError
 from mdxai.calculators import CalculatorError
 
-from .conftest import random_network
-from .test_attribution import assert_equals_enumeration, schnetpack_inputs
+from .conftest import ethanol_with, random_network
+from .walk_enumeration import assert_equals_enumeration, schnetpack_inputs
 
 MODELS = Path(__file__).parent / "models"
 INTENSIVE, DIPOLE, EXTENSIVE = "schnet-gap", "painn-dipole", "painn-u0"
@@ -51,7 +51,7 @@ def test_trained_networks_know_their_chemistry():
     assert gap.predict(molecule("C6H6")) < gap.predict(molecule("C2H6"))
     assert dipole.predict(molecule("CH4")) < 0.3
     assert dipole.predict(molecule("H2O")) > 1.0
-    assert energy.predict(molecule("CH3CH2OH")) == pytest.approx(-4218, abs=5)
+    assert energy.predict(ethanol_with(None)) == pytest.approx(-4218, abs=5)
 
 
 @pytest.mark.parametrize("name", [INTENSIVE, DIPOLE, EXTENSIVE])
@@ -68,7 +68,7 @@ def test_trained_networks_equal_enumeration(name, gamma):
 @pytest.mark.parametrize("name", [INTENSIVE, DIPOLE, EXTENSIVE])
 def test_one_batch_gives_what_single_frames_give(name):
     explain = mdxai.attributor(load(name), method="walks", body_order=3)
-    frames = [molecule("H2O"), molecule("CH3CH2OH"), molecule("NH3")]
+    frames = [molecule("H2O"), ethanol_with(None), molecule("NH3")]
     for alone, together in zip(map(explain.attribute, frames), explain.attribute_many(frames),
                                strict=True):  # fmt: skip
         np.testing.assert_allclose(together.two_body, alone.two_body, atol=1e-12)
@@ -77,8 +77,8 @@ def test_one_batch_gives_what_single_frames_give(name):
 
 
 @pytest.mark.parametrize("method", ["walks", "flow"])
-def test_duplicating_doubles_extensive_and_leaves_intensive_outputs(method):
-    one = molecule("CH3CH2OH")
+def test_two_copies_double_extensive_and_keep_intensive_outputs(method):
+    one = ethanol_with(None)
     for name, factor in ((EXTENSIVE, 2), (INTENSIVE, 1)):
         explained = load(name)
         explain = mdxai.attributor(explained, method=method)
@@ -89,9 +89,9 @@ def test_duplicating_doubles_extensive_and_leaves_intensive_outputs(method):
         np.testing.assert_allclose(double.atoms[:9], factor / 2 * single.atoms, atol=1e-10)
 
 
-def test_the_energy_of_one_atom():
+def test_the_energies_of_single_atoms_add_up_to_the_whole():
     calculator = mdxai.load_calculator("painn-ethanol", dtype="float64")
-    atoms = molecule("CH3CH2OH")
+    atoms = ethanol_with(None)
     whole = mdxai.attributor(calculator).attribute(atoms)
     parts = [mdxai.attributor(calculator, atom=a).attribute(atoms) for a in range(len(atoms))]
     np.testing.assert_allclose(sum(p.two_body for p in parts), whole.two_body, atol=1e-10)
@@ -102,12 +102,12 @@ def test_the_energy_of_one_atom():
         mdxai.attributor(calculator, atom=9).attribute(atoms)
     with pytest.raises(AttributionError, match="explains the whole energy"):
         mdxai.attributor(calculator, method="hessian", atom=0)
-    with pytest.raises(AttributionError, match="leave out atom"):
+    with pytest.raises(AttributionError, match="omit `atom`"):
         mdxai.attributor(load(DIPOLE), atom=0)
 
 
-def test_pickled_schnetpack_networks(tmp_path):
-    """What schnetpack's own training leaves: several outputs, offsets, single-atom references."""
+def test_pickled_networks_predict_what_schnetpack_predicts(tmp_path):
+    """As from schnetpack's training: several outputs, offsets, single-atom references."""
     torch.manual_seed(1)
     representation = random_network("SchNet", 1)[0].representation.float()
     atomrefs = torch.zeros(100)
@@ -147,10 +147,10 @@ def test_pickled_schnetpack_networks(tmp_path):
         mdxai.load_property(path, "homo")
 
 
-def test_errors_say_what_to_do():
-    with pytest.raises(CalculatorError, match="load_property loads it"):
+def test_wrong_files_and_structures_are_refused_with_a_remedy():
+    with pytest.raises(CalculatorError, match=r"load it with mdxai\.load_property"):
         mdxai.load_calculator(MODELS / f"{INTENSIVE}.pt")
-    with pytest.raises(CalculatorError, match="is no file; expected a network"):
+    with pytest.raises(CalculatorError, match="is not a file; expected a network"):
         mdxai.load_property("nowhere.pt")
     periodic = bulk("C", cubic=True)
     with pytest.raises(CalculatorError, match="depends on the choice of cell"):

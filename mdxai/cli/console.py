@@ -1,0 +1,158 @@
+"""What the commands print: results, errors, progress, exit codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import IntEnum
+from functools import wraps
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from mdxai.errors import MdxaiError
+
+if TYPE_CHECKING:
+    from mdxai.monitoring.monitor import Monitor
+
+errors = Console(stderr=True, highlight=False)
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    DONE = 0
+    BAD_INPUT = 2
+    UNSTABLE = 3
+    INCONCLUSIVE = 4
+    STOPPED = 5
+    HALTED = 6
+    INCOMPLETE = 7
+
+
+# Shown by `mdxai --help`; docs refer to it.
+EXIT_CODES = {
+    ExitCode.DONE: "done (a run: stable, perhaps with warnings)",
+    ExitCode.BAD_INPUT: "bad input (a message says what to change)",
+    ExitCode.UNSTABLE: "a run is unstable, a check failed or a record is damaged",
+    ExitCode.INCONCLUSIVE: "a run holds nothing to judge",
+    ExitCode.STOPPED: "stopped by SIGTERM or SIGUSR1 (--resume continues a run)",
+    ExitCode.HALTED: "a run was unstable and ended for that (--halt, or no --rollback left)",
+    ExitCode.INCOMPLETE: "some models or runs of a study failed",
+}
+
+
+def exit_code_of(stability: str) -> ExitCode:
+    """Return the exit code of a verdict."""
+    codes = {"unstable": ExitCode.UNSTABLE, "inconclusive": ExitCode.INCONCLUSIVE}
+    return codes.get(stability, ExitCode.DONE)
+
+
+def clean_exit[**P, R](command: Callable[P, R]) -> Callable[P, R]:
+    """Turn an error that the user can mend into one message and exit code 2."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        _quieten_libraries()
+        try:
+            return command(*args, **kwargs)
+        except MdxaiError as error:
+            errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(ExitCode.BAD_INPUT) from error
+
+    return wrapped
+
+
+def _quieten_libraries() -> None:
+    """Silence the warnings of other packages about their own internals."""
+    for module in ("torch", "schnetpack", "dirsync", "pytorch_lightning", "lightning_fabric"):
+        warnings.filterwarnings("ignore", module=rf"{module}(\..*)?$")
+    warnings.filterwarnings("ignore", category=SyntaxWarning)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+@contextmanager
+def loading(silent: bool) -> Iterator[None]:
+    """Say that the slow imports are under way; small networks run fastest on one thread."""
+    with spinner(silent, "loading torch and schnetpack"):
+        import torch
+
+        import mdxai.calculators  # noqa: F401 (the slow part is importing schnetpack)
+
+        torch.set_num_threads(1)
+        yield
+
+
+def spinner(silent: bool, label: str) -> AbstractContextManager[Any]:
+    """Return what shows that something is under way; None inside where nothing is shown."""
+    return nullcontext() if silent else errors.status(label)
+
+
+@contextmanager
+def run_progress(
+    silent: bool, steps: int, label: str
+) -> Iterator[Callable[[Monitor], None] | None]:
+    """Show a bar with the time left and the verdict so far."""
+    if silent:
+        yield None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[state]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=errors) as bar:
+        task = bar.add_task(label, total=steps, state="")
+
+        def show(monitor: Monitor) -> None:
+            verdict = monitor.verdict
+            cause = verdict.cause
+            state = str(verdict.stability) + (f" ({cause.principle})" if cause else "")
+            bar.update(task, completed=monitor.last_step, state=state)
+
+        yield show
+
+
+def escape(text: str) -> str:
+    """Return text that rich prints as it is."""
+    return text.replace("[", r"\[")
+
+
+def say(text: str) -> None:
+    """Print one line to the standard output, of any length."""
+    Console(highlight=False).print(escape(text), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print one line to the standard error, of any length."""
+    errors.print(escape(text), soft_wrap=True)
+
+
+def print_json(content: Any) -> None:
+    """Print plain data as JSON, in which NaN has no place."""
+    print(json.dumps(content, allow_nan=False))
+
+
+def print_table(table: Any, width: int = 120) -> None:
+    """Print a rich table; `width` characters wide where no terminal says how wide it is."""
+    Console(highlight=False, width=None if sys.stdout.isatty() else width).print(table)
+
+
+def unused(path: Path) -> Path:
+    """Return `path`, or the first of path-2, path-3, … that does not exist."""
+    numbered = (path.with_name(f"{path.name}-{n}") for n in count(2))
+    return path if not path.exists() else next(p for p in numbered if not p.exists())

@@ -1,0 +1,185 @@
+"""`mdxai run` and `mdxai replay`: trajectories under a monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mdxai.cli.arguments import (
+    AnyCalculator,
+    AnyNetwork,
+    Calculator,
+    CompiledNetwork,
+    Monitored,
+    MonitoredLive,
+    Reading,
+    ResumableOutput,
+    RunOutput,
+    Shown,
+    Simulation,
+    Structure,
+)
+from mdxai.cli.console import (
+    ExitCode,
+    complain,
+    exit_code_of,
+    loading,
+    print_json,
+    run_progress,
+    say,
+    spinner,
+    unused,
+)
+
+if TYPE_CHECKING:
+    from mdxai.monitoring.monitor import Monitor
+
+Trajectory = Annotated[
+    str,
+    typer.Argument(
+        help="File that ASE reads, or MDAnalysis with --topology; a run directory; or "
+        "imd://host:port of a running LAMMPS, GROMACS or NAMD."
+    ),
+]
+
+
+def run(
+    calculator: Calculator,
+    structure: Structure,
+    simulation: Simulation,
+    monitored: MonitoredLive,
+    network: CompiledNetwork,
+    output: ResumableOutput,
+) -> None:
+    """Run MD under a monitor, and write its verdict, figure and page.
+
+    Velocities are drawn anew.
+    """
+    if output.resume and output.out is None:
+        raise typer.BadParameter("--resume needs --out, the directory of the run to continue")
+    with loading(output.silent):
+        from mdxai.calculators import load_calculator
+        from mdxai.monitoring.run import has_ended, read_structure, simulate
+        from mdxai.record import refuse_other_run
+
+    monitor_options = monitored.options(simulation.interval, context={"structure": structure})
+    settings = simulation.settings(monitor_options)
+    out = output.out or unused(Path("runs/run"))
+    if not output.resume:
+        refuse_other_run(out)
+    atoms = read_structure(structure)
+    potential = load_calculator(calculator, **asdict(network))
+    if output.resume and has_ended(out, potential, atoms, settings):
+        _tell_finished(out, output)
+    with run_progress(output.silent, settings.steps, calculator) as progress, _signals_noted():
+        monitor = simulate(potential, atoms, settings, out, resume=output.resume, progress=progress)
+    _stop_if_told(monitor, f"the same command with --resume continues up to step {settings.steps}")
+    _end(monitor, out, output)
+
+
+def replay(
+    calculator: AnyCalculator,
+    trajectory: Trajectory,
+    reading: Reading,
+    monitored: Monitored,
+    network: AnyNetwork,
+    output: RunOutput,
+) -> None:
+    """Check a finished trajectory, or a live stream, as if it ran under a monitor."""
+    with loading(output.silent):
+        from mdxai.engines import Selection
+        from mdxai.monitoring import replay as replaying
+        from mdxai.record import refuse_other_run
+
+    out = output.out or unused(Path("runs/replay"))
+    refuse_other_run(out)
+    options = monitored.options()
+    selection = Selection(
+        reading.start, reading.stop, reading.step, reading.timestep, tuple(reading.without or ())
+    )
+    settings = replaying.ReplaySettings(
+        topology=reading.topology,
+        selection=selection,
+        conditions=replaying.conditions(reading.ensemble, reading.temperature),
+        recompute=reading.recompute,
+        workers=reading.workers,
+    )
+    make = network.factory(calculator)
+    with spinner(output.silent, "replaying") as status, _signals_noted():
+        monitor = replaying.replay(
+            make(), trajectory, out, options, settings, report=False,
+            progress=None if status is None
+            else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
+        )  # fmt: skip
+    _stop_if_told(monitor, f"{out} holds the frames up to there; a replay cannot be resumed")
+    _end(monitor, out, output)
+
+
+@contextmanager
+def _signals_noted() -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 end the run, but not this process before it has said so."""
+    from mdxai.monitoring.signals import handled
+
+    with handled(lambda number, frame: None):
+        yield
+
+
+def _stop_if_told(monitor: Monitor, what_next: str) -> None:
+    if monitor.stopped_by is not None:
+        complain(f"stopped by {monitor.stopped_by} after step {monitor.last_step}; {what_next}")
+        raise typer.Exit(ExitCode.STOPPED)
+
+
+def _tell_finished(out: Path, shown: Shown) -> None:
+    """Give the verdict of a run that has ended, and exit with its code."""
+    from mdxai.record import open_run
+
+    verdict = open_run(out).verdict
+    halted_by = verdict.get("halted_by")
+    if shown.as_json:
+        print_json(verdict | {"run": str(out)})
+    elif not shown.quiet:
+        reason = f" (halted by {halted_by})" if halted_by else ""
+        say(f"{out} is finished: {verdict['stability']}{reason}")
+    raise typer.Exit(ExitCode.HALTED if halted_by else exit_code_of(verdict["stability"]))
+
+
+def _end(monitor: Monitor, out: Path, shown: Shown) -> None:
+    """Write figure and page, print the verdict and exit with its code."""
+    from mdxai.record import open_run
+    from mdxai.report import attempt_report, run_figure
+
+    finished = open_run(out)
+    _save_figure(run_figure(finished), out / "figure.png")
+    complaint = attempt_report(out)
+    if complaint is not None:
+        complain(complaint)
+    if shown.as_json:
+        print_json(finished.verdict | {"run": str(out)})
+    elif not shown.quiet:
+        _print_run(monitor, out)
+    halted = monitor.halted_by is not None
+    raise typer.Exit(ExitCode.HALTED if halted else exit_code_of(str(monitor.verdict.stability)))
+
+
+def _save_figure(figure: Any, path: Path) -> None:
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        complain(f"the record is complete, but {path} cannot be written: {error.strerror or error}")
+
+
+def _print_run(monitor: Monitor, out: Path) -> None:
+    say(str(monitor.verdict))
+    for warning in monitor.warnings:
+        say(f"  {warning}")
+    cost = monitor.cost
+    say(
+        f"monitoring took {cost.share:.0%} of the run, after {cost.start:.1f} s to set up; "
+        f"record and page in {out}"
+    )
