@@ -24,6 +24,7 @@ from mdxai.monitoring.monitor import InstabilityWarning, Monitor, UnstableTrajec
 from mdxai.monitoring.overhead import Cost, Overhead, OverheadWarning
 from mdxai.record import repair
 from mdxai.stability.thresholds import THRESHOLDS
+from tests.conftest import frames_of
 
 # Bonds that stretch for 10 fs count as broken: a hot molecule gets there after 20 steps.
 STRICT = [replace(t, warn=0.0, unstable=0.02, patience=10.0) for t in THRESHOLDS
@@ -76,6 +77,32 @@ def test_the_black_box_holds_every_step_before_the_violation(tmp_path, interval)
     assert event["kind"] == "unstable"
     verdict = mdxai.open_run(path).verdict
     assert verdict["halted_by"] == monitor.halted_by == monitor.verdict.reason
+
+
+def test_the_black_box_keeps_the_explanations_it_was_given(tmp_path):
+    """It explains only the frames that came without one; also after a restart."""
+    calls = []
+
+    class Counting:
+        method = "walks"
+
+        def attribute(self, frame):
+            calls.append(frame.step)
+            return explain.attribute(frame)
+
+    frames = frames_of(hot(0.5), 5)
+    explain = attributor(hot().atoms.calc)
+    box = BlackBox(6)
+    for frame in frames:
+        box.see(frame, {}, explain.attribute(frame) if frame.step % 2 == 0 else None)
+    again = BlackBox(6)
+    again.restore(box.state())
+    for number, filled in enumerate((box, again)):
+        calls.clear()
+        (tmp_path / str(number)).mkdir()
+        written = filled.write(tmp_path / str(number), Counting())
+        assert calls == [1, 3, 5]
+    assert written.read_bytes() == (tmp_path / "0" / written.name).read_bytes()
 
 
 def test_repair_keeps_the_black_box_of_an_unstable_run(tmp_path):

@@ -18,6 +18,7 @@ import mdxai
 from mdxai.study.resampling import clusters, permuted_runs, strata
 from mdxai.study.run_outcome import AssociationError, Outcome
 from mdxai.study.run_series import kind_of_series
+from mdxai.study.survival.association import AssociationSettings
 from mdxai.study.survival.covariates import lagged
 from mdxai.study.survival.cox import (
     RiskSets,
@@ -27,11 +28,11 @@ from mdxai.study.survival.cox import (
     resampled_coefficients,
 )
 from mdxai.study.survival.estimators import (
-    log_rank_statistic,
     cox_by_lifelines,
     endings,
     hazard_ratios,
     kaplan_meier,
+    log_rank_statistic,
     permuted_p,
     score_statistic,
 )
@@ -39,7 +40,6 @@ from mdxai.study.survival.incremental_value import added_value
 from mdxai.study.survival.lags import correlation_in, lag_table
 from mdxai.study.survival.ranks import ModelMeans, concordance, landmark_of, landmark_table
 from mdxai.study.survival.survival_page import page_of, write_association
-from mdxai.study.survival.association import AssociationSettings
 from tests.synthetic_hazards import STEP, Measure, made_runs
 
 FAST = AssociationSettings(lag=STEP, resamples=200)

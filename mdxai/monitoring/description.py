@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -61,8 +62,9 @@ def describe_calculator(calculator: Any) -> dict[str, Any]:
     """Return what run.toml says of a calculator: what must be the same when a run is resumed."""
     card = getattr(calculator, "card", None)
     if card is None:
-        stated = dict(getattr(calculator, "parameters", None) or {})
-        plain = {k: v for k, v in stated.items() if isinstance(v, bool | int | float | str)}
+        stated = getattr(calculator, "parameters", None)
+        known = dict(stated) if isinstance(stated, Mapping) else {}  # a method in torch modules
+        plain = {k: v for k, v in known.items() if isinstance(v, bool | int | float | str)}
         name = str(getattr(calculator, "name", type(calculator).__name__))
         return {"name": name} | ({"parameters": plain} if plain else {})
     return {

@@ -153,13 +153,13 @@ class ReplicaGroup:
             n_attributions=sum(m.cost.n_attributions for m in self.monitors),
         )
 
-    def observe(self, step: int, *, stop: bool) -> None:
-        """Take in the present instant of every replica.
+    @property
+    def is_due(self) -> bool:
+        """Whether a checkpoint of any replica is due, and so one of all."""
+        return any(self.monitors[k].due for k in self.live)
 
-        Args:
-            step: MD step.
-            stop: whether the simulation ends after this, so that a checkpoint is needed.
-        """
+    def observe(self, step: int) -> None:
+        """Take in the present instant of every replica, as MD step `step`."""
         frames = {k: f for k, f in enumerate(self.reader.frames(step)) if k not in self.dropped}
         explained = self._explain(frames, step)
         for k, frame in frames.items():
@@ -170,8 +170,6 @@ class ReplicaGroup:
         if self._options.on_unstable == "drop":
             self.still.hold()
             self.still.remember()
-        if stop or any(self.monitors[k].due for k in self.live):
-            self.save(step)
 
     def _explain(self, frames: Mapping[int, Frame], step: int) -> dict[int, Attribution]:
         """Explain all replicas that fit into one batch; their monitors try those left out."""

@@ -134,7 +134,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             put_forces(simulator, self._resumed.state["simulator"])
             self._resumed = None
         group.still.hold()
-        group.observe(int(simulator.step), stop=self._stop_signal.name is not None)
+        self._observe(group, int(simulator.step))
 
     def on_step_begin(self, simulator: Any) -> None:
         """Keep dropped replicas at rest."""
@@ -159,7 +159,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         group.reader.in_step = False
         group.still.hold()
         step = int(simulator.step) + 1  # the simulator counts it after this
-        group.observe(step, stop=self._stop_signal.name is not None)
+        self._observe(group, step)
         if group.reader.stop_requested:
             group.save(step)  # to go on from
             group.reader.stop_requested = False
@@ -167,6 +167,11 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             raise UnstableReplica(self._end(simulator, cause))
         if self._stop_signal.name is not None:
             raise SimulationInterrupted(self._end(simulator, self._stop_signal.name))
+
+    def _observe(self, group: ReplicaGroup, step: int) -> None:
+        group.observe(step)
+        if self._stop_signal.name is not None or group.is_due:
+            group.save(step)
 
     def on_simulation_end(self, simulator: Any) -> None:
         """Finish the records, unless a `with` block will do so."""
