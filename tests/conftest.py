@@ -124,6 +124,33 @@ def ethanol_frame() -> Frame:
     return Frame.from_atoms(atoms)
 
 
+@pytest.fixture(scope="session")
+def labelled_runs():
+    """96 runs of 8 models and 2 molecules, half of them unstable after a drift."""
+    from .synthetic_outcomes import outcomes
+
+    return outcomes()
+
+
+@pytest.fixture(scope="session")
+def lead_time_rows(labelled_runs):
+    """First alarms in the labelled runs, held out by model, at 10 and 20 alarms per ns."""
+    from mdxai.study.lead_time import lead_times
+
+    from .synthetic_outcomes import GROUPS, RATE
+
+    return lead_times(labelled_runs, (RATE, 2 * RATE), groups=GROUPS)
+
+
+@pytest.fixture(scope="session")
+def lead_time_table(lead_time_rows):
+    """The summary of those, by rate, series and detector."""
+    from mdxai.study.lead_time import Bootstrap, summarise
+
+    table = summarise(lead_time_rows, Bootstrap(n_samples=300))
+    return table.set_index(["alarms_per_ns", "series", "detector"])
+
+
 def random_network(kind: str, seed: int, **changes):
     """Return an untrained double-precision potential with biases that matter."""
     description = {"type": kind, "n_atom_basis": 12, "n_interactions": 3, "n_rbf": 8, "cutoff": 4.0}

@@ -332,18 +332,18 @@ def false_alarms(sound):
 
 
 CHECKS = """The verdict on the calculator itself, fault by fault; "none" is the sound one, whose
-dimers and stretched bonds are as the memo of the probes describes. "–": not checked."""
+dimers and stretched bonds [probes](principles/probes.md) describes. "–": not checked."""
 
-EXPLAINED = """Networks altered inside, explaining the frames of a sound run (0.6 ps, every ten
-steps), so that nothing but the explanation can show it."""
+EXPLAINED = """Networks with altered weights or filters explain the frames of a sound run (0.6 ps,
+every ten steps), so that only the explanation can show the fault."""
 
 HEAD = """# Which fault is found by what, and how soon
 
 Every fault of `mdxai.testing` at its default strength, injected into `schnet-ethanol`; {steps}
-steps of 0.5 fs, every step judged, one seed. A cell says after how many fs of simulated time the
+steps of 0.5 fs, every step judged, one seed. A cell gives the simulated time in fs after which the
 principle first reported, as a warning or worse, patience included. "missed": checked, and nothing
 reported in {span} fs. "–": could not be checked in that run. The rows are what the monitor judges;
-a fault that no row sees is for probes of the calculator or for explanations. The page is written by
+a fault that no row sees needs probes of the calculator, or explanations. This page is written by
 
     MDXAI_WRITE_DETECTION=1 python3 -m uv run pytest -m slow tests/test_detection.py
 
