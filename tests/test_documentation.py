@@ -26,7 +26,7 @@ PAGES = [
 ]
 CODE = re.compile(r"^```(\w*)( no-run)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-COMMAND = re.compile(r"(?:^|[ &])mdxai ([a-z-]+)(.*)")
+COMMAND = re.compile(r"(?:^|[ &])mdxai ([a-z][a-z-]*)(.*)")
 SCRIPTS = ("README.md", "docs/guide.md", "docs/attribution.md", "docs/engines.md")
 STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2"}  # enough to run every line
 
