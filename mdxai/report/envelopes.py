@@ -13,6 +13,7 @@ from mdxai.frame import Bools, Floats, Ints
 from mdxai.record import Run
 
 BUCKETS = 750  # of time; a curve keeps the lowest and highest value of each, 1,500 points
+TINY = 1e-300  # in place of a sum of 0
 BY_ORDER, RESIDUAL = "by_body_order_eV", "residual_eV"
 ValuesOf = Callable[[pa.Table, Sequence[str]], tuple[Floats, Bools]]
 
@@ -188,5 +189,6 @@ def _shares(table: pa.Table, names: Sequence[str]) -> tuple[Floats, Bools]:
     orders[rows] = lists.filter(pa.array(rows)).flatten().to_numpy().reshape(-1, len(names) - 1)
     values = np.column_stack([np.abs(orders), table[RESIDUAL].to_numpy()])
     scale = np.abs(orders).sum(1, keepdims=True)
-    shares = np.divide(values, scale, out=np.full(values.shape, np.nan), where=scale != 0)
+    with np.errstate(over="ignore"):
+        shares = values / np.maximum(scale, TINY)
     return shares, np.repeat(rows[:, None], len(names), axis=1)

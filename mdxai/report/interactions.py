@@ -16,6 +16,7 @@ from mdxai.statistics import BinnedMoments, ElementPairChannels
 
 MOST_ATOMS = 300  # for which means per pair are taken; memory grows with their square
 MEASURES = ("two_body", "flow")
+COLUMNS = ("step", "time_fs", "i", "j", "distance_ang")  # and the measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,11 @@ class PairMeans:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedFrame:
-    """The pairs of one explained frame. i, j: (n,). distances: Å. strengths: eV, signed."""
+    """The pairs of an explained frame. time: fs. i, j: (n,) atoms. distances: (n,) Å. strengths:
+    (n,) eV, signed.
+    """
 
-    step: int
-    time: float  # fs
+    time: float
     i: Ints
     j: Ints
     distances: Floats
@@ -98,14 +100,16 @@ def read_interactions(run: Run, window: Window) -> Interactions | None:
     """
     numbers = np.array(run.header["system"]["numbers"], dtype=np.int64)
     parts, profile = run.parts("pairs"), run.profile_table()
-    if not parts:
+    first = next(run.tables("pairs"), None)
+    if first is None:
         return None
+    measure = next(name for name in MEASURES if f"{name}_eV" in first.column_names)
+    columns = [*COLUMNS, f"{measure}_eV"]
     sums = _Sums(len(numbers), window) if len(numbers) <= MOST_ATOMS else None
     moments = None if profile.num_rows else _moments(run, numbers)
     shown = run.last_pairs(window.shown)
-    measure = next((name for name in MEASURES if f"{name}_eV" in shown.column_names), MEASURES[0])
     wanted = sums is not None or moments is not None
-    for rows in (_Rows.of(table) for table in run.tables("pairs")) if wanted else ():
+    for rows in map(_Rows.of, run.tables("pairs", columns)) if wanted else ():
         if sums is not None:
             sums.update(rows, several=measure == "flow")
         if moments is not None:
@@ -150,10 +154,8 @@ class _Rows:
 
     def frame(self) -> ExplainedFrame:
         """Return the rows of a single step."""
-        return ExplainedFrame(
-            int(self.steps[0]), float(self.times[0]), self.i, self.j, self.distances,
-            self.strengths,
-        )  # fmt: skip
+        time = float(self.times[0])
+        return ExplainedFrame(time, self.i, self.j, self.distances, self.strengths)
 
 
 class _Sums:
