@@ -15,11 +15,13 @@ from ase.calculators.emt import EMT
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
 from ase.md.velocitydistribution import thermalize_momenta
+from typer.testing import CliRunner, Result
 
 import mdxai
 from mdxai.calculators.card import Card
 from mdxai.calculators.network import build_network
 from mdxai.calculators.potential import NetworkPotential
+from mdxai.cli.main import app
 from mdxai.engines import AseEngine
 from mdxai.frame import Frame
 
@@ -38,6 +40,11 @@ def _no_pages(request, monkeypatch):
     """Hundreds of monitors finish in these tests: a page is made only where one asks for it."""
     if request.node.get_closest_marker("pages") is None:
         monkeypatch.setattr("mdxai.report.attempt_report", lambda folder: None)
+
+
+def invoke(*arguments: Any) -> Result:
+    """Run a command of mdxai as a shell would."""
+    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="session")
