@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import mdxai
-from mdxai.cli.main import main
+from mdxai.cli.main import app
 from mdxai.study.run_outcome import (
     AssociationError,
     Outcome,
@@ -95,25 +96,21 @@ def test_runs_that_cannot_be_compared_are_refused(monkeypatch):
         mdxai.associate([outcome(n, True) for n in "abc"])
 
 
-def test_the_command_line_compares_run_directories(tmp_path, capsys, monkeypatch):
+def test_the_command_line_compares_run_directories(tmp_path):
     for model in range(3):
         for replica in range(2):
             broke = {"stability": "unstable", "onset_fs": 20.0 + model + replica / 2}
             header = {"calculator": {"name": f"m{model}", "weights_sha256": "ab" * 32},
                       "context": {"temperature": 300.0}}  # fmt: skip
-            write_judged_run(tmp_path / "runs" / f"m{model}" / f"replica-0{replica}",
-                  broke if model < 2 else None, header=header)  # fmt: skip
-    command = ["mdxai", "associate", str(tmp_path / "runs"), "--lag", "5", "--resamples", "100"]
-    for extra in (["--out", str(tmp_path / "out")], ["--json"]):
-        monkeypatch.setattr("sys.argv", command + extra)
-        with pytest.raises(SystemExit) as left:
-            main()
-        assert not left.value.code
-        said = capsys.readouterr().out
-        assert ("6 runs of 3 models, 4 of them" in said) or (len(json.loads(said)["runs"]) == 6)
+            folder = tmp_path / "runs" / f"m{model}" / f"replica-0{replica}"
+            write_judged_run(folder, broke if model < 2 else None, header=header)
+    command = ["associate", str(tmp_path / "runs"), "--lag", "5", "--resamples", "100"]
+    written = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
+    assert written.exit_code == 0, written.output
+    assert "6 runs of 3 models, 4 of them" in written.stdout
     assert (tmp_path / "out" / "relevance.png").stat().st_size > 1000
-    monkeypatch.setattr("sys.argv", [*command[:2], str(tmp_path / "out")])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == 2
-    assert "holds no run" in capsys.readouterr().err
+    printed = CliRunner().invoke(app, [*command, "--json"])
+    assert printed.exit_code == 0, printed.output
+    assert len(json.loads(printed.stdout)["runs"]) == 6
+    refused = CliRunner().invoke(app, ["associate", str(tmp_path / "out")])
+    assert (refused.exit_code, "holds no run" in refused.stderr) == (2, True)

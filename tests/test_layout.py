@@ -54,6 +54,27 @@ def test_imports_go_one_way(path):
             )
 
 
+# Files and rooms of a study import each other only from left to right.
+STUDY = (
+    ("run_series", "recipe", "markdown"),
+    ("run_outcome",),
+    ("resampling",),
+    ("survival",),
+    ("lead_time",),
+)
+
+
+def test_a_study_imports_one_way():
+    rank = {name: place for place, row in enumerate(STUDY) for name in row}
+    for path in (PACKAGE / "study").rglob("*.py"):
+        own = path.relative_to(PACKAGE / "study").with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            if name.startswith("mdxai.study.") and name.split(".")[2] != own:
+                other = name.split(".")[2]
+                assert rank.get(other, 9) <= rank.get(own, 9), f"{own} imports {other}"
+
+
 def functions():
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
