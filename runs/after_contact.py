@@ -1,10 +1,10 @@
-"""Did the runs of the stability study that ended by a contact go on to break?
+"""Would the runs of the stability study that a contact ended have broken?
 
     python runs/after_contact.py DATA runs/stability 15
 
-continues that many, drawn at random, for 1 ps from their last frame with nothing to stop them, and
-writes runs/stability/after_contact.csv. DATA is the study's. What came out is said in
-runs/stability/ANALYSIS.md.
+draws 15 of them at random, continues each for 1 ps from its last frame without stopping it, and
+writes runs/stability/after_contact.csv. DATA is the data folder of the study, and runs/stability
+must hold its run directories. runs/stability/ANALYSIS.md gives the result.
 """
 
 import sys
@@ -18,14 +18,15 @@ from ase.md.langevin import Langevin
 from ase.neighborlist import natural_cutoffs
 
 import mdxai
+from mdxai.calculators import NetworkCalculator
 
 STEPS = 2000
-LOST = 0.5  # Å, of a bond; the criterion of Fu et al.
-FALLEN = 1.0  # Å, between atoms that are not bonded
+LOST = 0.5  # Å by which a bond changes: the criterion of Fu et al.
+FALLEN = 1.0  # Å between atoms that are not bonded
 
 
-def load(model: str, data: Path, out: Path) -> mdxai.calculators.NetworkCalculator:
-    """Return one of the study's models: trained, published or shipped."""
+def load(model: str, data: Path, out: Path) -> NetworkCalculator:
+    """Return a model of the study: trained for it, published or shipped."""
     places = (out / "models" / model, data / "models" / f"{model}.pt")
     return mdxai.load_calculator(next((p for p in places if p.exists()), model))
 
@@ -36,7 +37,7 @@ def distances(positions: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def go_on(row: pd.Series, data: Path, out: Path) -> dict[str, object]:
-    """Continue one run."""
+    """Continue one run, and return when atoms fell together and when a bond was lost, fs."""
     folder = out / "runs" / row["run"]
     first = next(iter(mdxai.open_run(folder).frames()))
     reach = np.array(natural_cutoffs(Atoms(first.numbers, first.positions), mult=1.25))

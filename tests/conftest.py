@@ -15,11 +15,13 @@ from ase.calculators.emt import EMT
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
 from ase.md.velocitydistribution import thermalize_momenta
+from typer.testing import CliRunner, Result
 
 import mdxai
 from mdxai.calculators.card import Card
 from mdxai.calculators.network import build_network
 from mdxai.calculators.potential import NetworkPotential
+from mdxai.cli.main import app
 from mdxai.engines import AseEngine
 from mdxai.frame import Frame
 
@@ -38,6 +40,11 @@ def _no_pages(request, monkeypatch):
     """Hundreds of monitors finish in these tests: a page is made only where one asks for it."""
     if request.node.get_closest_marker("pages") is None:
         monkeypatch.setattr("mdxai.report.attempt_report", lambda folder: None)
+
+
+def invoke(*arguments: Any) -> Result:
+    """Run a command of mdxai as a shell would."""
+    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +129,33 @@ def ethanol_frame() -> Frame:
     atoms = heated(ethanol_with(EMT()))
     atoms.get_forces()
     return Frame.from_atoms(atoms)
+
+
+@pytest.fixture(scope="session")
+def labelled_runs():
+    """96 runs of 8 models and 2 molecules, half of them unstable after a drift."""
+    from .synthetic_outcomes import outcomes
+
+    return outcomes()
+
+
+@pytest.fixture(scope="session")
+def lead_time_rows(labelled_runs):
+    """First alarms in the labelled runs, held out by model, at 10 and 20 alarms per ns."""
+    from mdxai.study.lead_time import lead_times
+
+    from .synthetic_outcomes import GROUPS, RATE
+
+    return lead_times(labelled_runs, (RATE, 2 * RATE), groups=GROUPS)
+
+
+@pytest.fixture(scope="session")
+def lead_time_table(lead_time_rows):
+    """The summary of those, by rate, series and detector."""
+    from mdxai.study.lead_time import Bootstrap, summarise
+
+    table = summarise(lead_time_rows, Bootstrap(n_samples=300))
+    return table.set_index(["alarms_per_ns", "series", "detector"])
 
 
 def random_network(kind: str, seed: int, **changes):

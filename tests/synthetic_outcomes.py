@@ -7,15 +7,17 @@ import numpy as np
 from mdxai.study.run_outcome import Outcome
 
 EVERY = 10.0  # fs
+RATE = 10.0  # false alarms per ns
+GROUPS = {"drift": "explanation", "noise": "explanation", "temperature": "plain"}.__getitem__
 
 
 def outcomes(
     n_models=8, per_model=12, *, begins=600.0, size=4.0, length=5000.0, seed=0, molecules=("A", "B")
 ):
-    """Return runs of which half are unstable.
+    """Return runs, half of them unstable.
 
-    Series "drift" rises by `size` standard deviations `begins` fs before the onset; "noise" does
-    nothing; "temperature" is a plain predictor that rises 150 fs before.
+    The series "drift" rises by `size` standard deviations `begins` fs before the onset; "noise"
+    does nothing; "temperature" is a plain predictor that rises 150 fs before the onset.
     """
     rng = np.random.default_rng(seed)
     found = []

@@ -86,3 +86,19 @@ def write_run(path, steps=60, commit_every=7, finish=True, **settings) -> RunWri
         writer.commit(steps - 1, state_at(steps - 1))
         writer.close()
     return writer
+
+
+def write_judged_run(path, verdict=None, *, header=None, steps=60, finish=True):
+    """Write a run with a verdict that a monitor could have written, and return its path."""
+    content = {"stability": "stable", "onset_fs": None, "start_fs": 0.0,
+               "duration_fs": 0.5 * (steps - 1), "findings": []} | (verdict or {})  # fmt: skip
+    writer = RunWriter(path, RecordSettings())
+    writer.start(HEADER | (header or {}), LAWS)
+    for step in range(steps):
+        add_step(writer, step)
+    if finish:
+        writer.finish(content, None)
+    else:
+        writer.commit(steps - 1, state_at(steps - 1))
+        writer.close()
+    return path

@@ -122,7 +122,7 @@ def test_repair_keeps_the_black_box_of_an_unstable_run(tmp_path):
 
 
 def test_reactions(tmp_path):
-    with pytest.raises(UnstableTrajectory) as caught:
+    with pytest.raises(UnstableTrajectory, match="unstable") as caught:
         watched(tmp_path / "raise", on_unstable="raise")
     assert caught.value.verdict.stability == "unstable"
     verdict = mdxai.open_run(tmp_path / "raise").verdict

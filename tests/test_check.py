@@ -12,10 +12,8 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.io import write
-from typer.testing import CliRunner
 
 from mdxai.calculators import CalculatorError, load_calculator
-from mdxai.cli.main import app
 from mdxai.frame import Frame, FrameError
 from mdxai.monitoring.check import (
     CheckError,
@@ -28,7 +26,8 @@ from mdxai.monitoring.check import (
 from mdxai.principles import Deviation
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, Threshold
 
-cli = CliRunner()
+from .conftest import invoke
+
 ARGON = ["--arg", "epsilon=0.0104", "--arg", "sigma=3.4", "--arg", "rc=10.0"]
 
 
@@ -38,10 +37,6 @@ class DoubledForces(LennardJones):
     def calculate(self, *arguments, **keywords):
         super().calculate(*arguments, **keywords)
         self.results["forces"] = 2 * self.results["forces"]
-
-
-def invoke(*arguments):
-    return cli.invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture
@@ -121,8 +116,8 @@ def test_same_seed_same_numbers():
         (["emt", "CH4", "--arg", "a"], "expected key=value after --arg, got 'a'"),
         (["no_module:EMT", "CH4"], "cannot be imported (ModuleNotFoundError"),
         (["ase.calculators.emt:Emt", "CH4"], "cannot be imported (AttributeError"),
-        (["math:pi", "CH4"], "is no class or function"),
-        (["ase.build:bulk", "CH4"], "cannot be made: TypeError"),
+        (["math:pi", "CH4"], "expected 'math:pi' to be a class or function"),
+        (["ase.build:bulk", "CH4"], "cannot be called: TypeError"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments, message):
@@ -140,7 +135,7 @@ def test_arguments_are_python_literals_or_text():
 
 def test_structures_by_the_name_of_the_calculator():
     assert default_structure(load_calculator("painn-ethanol-weak").card) == "CH3CH2OH"
-    with pytest.raises(CheckError, match="give one"):
+    with pytest.raises(CheckError, match="give a file that ASE reads"):
         default_structure(None)
 
 

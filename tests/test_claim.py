@@ -134,7 +134,7 @@ def test_whoever_has_lost_the_directory_stops_before_it_writes(tmp_path):
         first.finish({}, None)
     assert sorted(path.iterdir()) == before
     assert not first.open
-    with pytest.raises(DirectoryTakenOver):
+    with pytest.raises(DirectoryTakenOver, match="was taken over by process"):
         first.check()
     assert not repair(path).files[-1].name.startswith("verdict")
     second.finish({}, None)

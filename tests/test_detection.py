@@ -116,12 +116,12 @@ ALTERED = {
 }
 
 
-def explained_frames(name):
-    """Return every tenth frame of 0.6 ps of a sound run."""
+def explained_frames(name, every=10):
+    """Return the frames of every `every` steps of 0.6 ps of a sound run."""
     atoms, frames = ethanol(), []
     atoms.calc = mdxai.load_calculator(name)
     dynamics = make_dynamics(atoms, RunSettings(temperature=300.0))
-    dynamics.attach(lambda: frames.append(AseEngine(dynamics).frame()), interval=10)
+    dynamics.attach(lambda: frames.append(AseEngine(dynamics).frame()), interval=every)
     dynamics.run(1200)
     return frames
 
@@ -144,7 +144,7 @@ def learned_verdict(calculator, frames):
     "name", [pytest.param(n, marks=pytest.mark.slow if "painn" in n else ()) for n in SOUND]
 )
 def test_explanations_of_altered_networks_break_what_they_must(name):
-    frames = explained_frames(name)
+    frames = explained_frames(name, every=20)
     for alter, caught in (ALTERED["sound"], ALTERED["decay held from 1.6 Å"]):
         verdict = learned_verdict(alter(mdxai.load_calculator(name)), frames)
         reported = {finding.principle for finding in verdict.findings}
@@ -332,18 +332,18 @@ def false_alarms(sound):
 
 
 CHECKS = """The verdict on the calculator itself, fault by fault; "none" is the sound one, whose
-dimers and stretched bonds are as the memo of the probes describes. "–": not checked."""
+dimers and stretched bonds [probes](principles/probes.md) describes. "–": not checked."""
 
-EXPLAINED = """Networks altered inside, explaining the frames of a sound run (0.6 ps, every ten
-steps), so that nothing but the explanation can show it."""
+EXPLAINED = """Networks with altered weights or filters explain the frames of a sound run (0.6 ps,
+every ten steps), so that only the explanation can show the fault."""
 
 HEAD = """# Which fault is found by what, and how soon
 
 Every fault of `mdxai.testing` at its default strength, injected into `schnet-ethanol`; {steps}
-steps of 0.5 fs, every step judged, one seed. A cell says after how many fs of simulated time the
+steps of 0.5 fs, every step judged, one seed. A cell gives the simulated time in fs after which the
 principle first reported, as a warning or worse, patience included. "missed": checked, and nothing
 reported in {span} fs. "–": could not be checked in that run. The rows are what the monitor judges;
-a fault that no row sees is for probes of the calculator or for explanations. The page is written by
+a fault that no row sees needs probes of the calculator, or explanations. This page is written by
 
     MDXAI_WRITE_DETECTION=1 python3 -m uv run pytest -m slow tests/test_detection.py
 

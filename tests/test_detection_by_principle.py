@@ -1,4 +1,4 @@
-"""Every principle catches the fault it is for, in a run that is long enough for it, and no sound run.
+"""Every principle catches its fault in a run that is long enough, and no sound run alarms.
 
 The slow test writes docs/detection_by_principle.md when $MDXAI_WRITE_DETECTION is set.
 """
@@ -242,8 +242,8 @@ def test_every_principle_has_the_fault_that_it_is_for():
 
 
 def test_a_spike_is_caught_when_it_happens():
-    times = report_times(RUNS["Spike"]())
-    assert times["force_spike"] == pytest.approx(100.0)
+    times = report_times(faulty_run(Spike(at=100), 300)())  # as in RUNS, 50 fs sooner
+    assert times["force_spike"] == pytest.approx(50.0)
     assert times["bond"] is None
 
 
@@ -304,20 +304,20 @@ def page(runs, learned, sound, caught):
 
 HEAD = """# Each principle and the fault that it is for
 
-[detection.md](detection.md) crosses every fault with every principle in 0.3 ps. Many principles speak of
-averages and need longer; here each meets the fault that it is for in a run that is long enough:
-ethanol driven by `schnet-ethanol`, Langevin at 300 K and 0.5 fs where nothing else is said. Slow
-faults, separate baths and Berendsen's have 1 fs. Every step judged, one seed. "missed": checked
-and not reported. "–": could not be checked. The page is written by
+[detection.md](detection.md) crosses every fault with every principle in 0.3 ps. Many principles
+judge averages and need longer; here each meets the fault that it is for in a run that is long
+enough: ethanol driven by `schnet-ethanol`, Langevin at 300 K and 0.5 fs unless stated otherwise.
+Slow faults, separate baths and Berendsen's thermostat run at 1 fs. Every step judged, one seed.
+"missed": checked and not reported. "–": could not be checked. This page is written by
 
     MDXAI_WRITE_DETECTION=1 python3 -m uv run pytest -m slow tests/test_detection_by_principle.py
 
 and the same test, without the variable, fails when a principle no longer catches its fault with any
-model or when a sound run alarms."""
+model, or when a sound run alarms."""
 
 LEARNED_BY = """Altered networks explain the frames of a sound run (300 K, 0.5 fs, every fifth
-frame), so that nothing but the explanation can show it. In ethanol no two atoms are far enough
-apart for decay_tail; in aspirin they are."""
+frame), so that only the explanation can show the fault. In ethanol no two atoms are far enough
+apart for decay_tail; in aspirin some are."""
 
 FALSE = """Alarms in sound runs with every step judged: 1 fs (ethanol), 0.5 fs (aspirin), 5 fs
 (argon), 3 fs (copper). No alarm in T ps bounds the rate below 3/T with 95 % confidence."""

@@ -6,6 +6,7 @@ import re
 from dataclasses import fields
 from itertools import takewhile
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 from typer.main import get_command
@@ -26,7 +27,7 @@ PAGES = [
 ]
 CODE = re.compile(r"^```(\w*)( no-run)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-COMMAND = re.compile(r"(?:^|[ &])mdxai ([a-z-]+)(.*)")
+COMMAND = re.compile(r"(?:^|[ &])mdxai ([a-z][a-z-]*)(.*)")
 SCRIPTS = ("README.md", "docs/guide.md", "docs/attribution.md", "docs/engines.md")
 STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2"}  # enough to run every line
 
@@ -117,6 +118,20 @@ def test_commands_and_their_options_exist(page):
             unknown += [line for option in used if option not in known]
             unknown += [line] * (command not in commands)
     assert not unknown
+
+
+@pytest.mark.parametrize("page", [*PAGES[:2], *PAGES[3:]], ids=page_name)  # no CHANGELOG
+def test_named_modules_and_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"`((?:\w+/)+\w+\.(?:py|toml))`", text)
+    places = (ROOT, ROOT / "mdxai")
+    missing = [file for file in files if not any((place / file).exists() for place in places)]
+    for name in re.findall(r"`(mdxai(?:\.\w+)+)", text):
+        try:
+            resolve_name(name)
+        except (ImportError, AttributeError):
+            missing.append(name)
+    assert not missing
 
 
 def test_every_option_of_a_monitor_is_in_the_guide():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import mdxai
 from mdxai.principles import Deviation
 from mdxai.record import RecordSettings, RunWriter
-from mdxai.report.envelopes import BUCKETS, Envelope, read_series
+from mdxai.report.envelopes import BUCKETS, Envelope, read_body_orders, read_series
 
 from .synthetic_run import HEADER, Measure, frame_at
 
@@ -56,11 +58,10 @@ def test_a_spike_of_one_frame_in_a_hundred_thousand_is_drawn(tmp_path):
     n, at = 100_000, 61_803
     writer = RunWriter(tmp_path / "run", RecordSettings(rows_per_part=20_000, trajectory_every=n))
     writer.start(HEADER | {"thresholds": {}}, [Measure("bond", "Å")])
-    frame = frame_at(0)
+    first = frame_at(0)
     calm, spike = ({"bond": Deviation("bond", "Å", v)} for v in (0.1, 7.25))
     for step in range(n):
-        object.__setattr__(frame, "step", step)
-        object.__setattr__(frame, "time", 0.5 * step)
+        frame = replace(first, step=step, time=0.5 * step)
         writer.add_frame(frame, spike if step == at else calm)
         if writer.due(step):
             writer.commit(step)
@@ -70,3 +71,11 @@ def test_a_spike_of_one_frame_in_a_hundred_thousand_is_drawn(tmp_path):
     assert curve.largest == 7.25
     assert curve.times[curve.values == 7.25] == [0.5 * at]
     assert len(curve.times) <= 2 * BUCKETS
+
+
+def test_a_run_without_explanations_has_no_body_orders(tmp_path):
+    writer = RunWriter(tmp_path / "run")
+    writer.start(HEADER, [Measure("bond")])
+    writer.add_frame(frame_at(0), {"bond": Deviation("bond", "Å", 0.1)})
+    writer.finish({"stability": "stable"}, None)
+    assert read_body_orders(mdxai.open_run(tmp_path / "run")).curves == {}

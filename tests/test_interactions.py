@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 import mdxai
@@ -29,7 +31,7 @@ def test_means_of_pairs_equal_a_data_frame(tmp_path):
     np.testing.assert_allclose(means.late, last.two_body_eV.mean()[keys], rtol=1e-6)
     strength = usual.two_body_eV.apply(lambda x: x.abs().mean())
     assert (np.diff(strength[keys]) <= 1e-9).all()
-    assert found.frame.step == 30
+    assert found.frame.time == 15.0
     changed = means.most_changed(3)
     assert np.abs(changed.late - changed.mean)[0] == np.abs(means.late - means.mean).max()
 
@@ -39,10 +41,8 @@ def test_images_of_a_pair_add_up(tmp_path):
     writer = RunWriter(tmp_path / "run")
     writer.start(HEADER, LAWS)
     frame, one = frame_at(0), attribution_of(frame_at(0))
-    images = one.pairs.select(np.array([0, 0, 1]))
-    parts = {"method": "flow", "pairs": images, "strengths": np.array([0.25, 0.5, -1.0])}
-    for name, value in parts.items():
-        object.__setattr__(one, name, value)
+    images, flows = one.pairs.select(np.array([0, 0, 1])), np.array([0.25, 0.5, -1.0])
+    one = replace(one, method="flow", pairs=images, strengths=flows, several_images=None)
     writer.add_frame(frame, {})
     writer.add_attribution(frame, one)
     writer.finish({}, None)

@@ -325,7 +325,7 @@ def test_damaged_files(tmp_path, live):
     for name, content in (("a.traj", whole[: len(whole) // 2]), ("b.traj", b"nonsense"),
                           ("c.extxyz", b"9\nno lattice\nC 0 0\n")):  # fmt: skip
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(TrajectoryError):
+        with pytest.raises(TrajectoryError, match=name):
             list(open_trajectory(tmp_path / name, selection=Selection(timestep=1.0)).frames)
 
 

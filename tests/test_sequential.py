@@ -207,7 +207,12 @@ def test_bad_input_is_refused():
         make_detector("cusum", 1, {"weight": 1})
     with pytest.raises(StatisticsError, match="value for each of 2"):
         Cusum(2).update(1.0)
-    for bad in (lambda: Ewma(weight=0.0), lambda: Cusum(allowance=-1), lambda: Cusum(0),
-                lambda: Shewhart(sides="left"), lambda: Baseline(0.0, np.ones(1))):  # fmt: skip
-        with pytest.raises(StatisticsError):
+    for bad, message in (
+        (lambda: Ewma(weight=0.0), "weight of an EWMA must be in"),
+        (lambda: Cusum(allowance=-1), "allowance must be 0 or positive"),
+        (lambda: Cusum(0), "at least one stream"),
+        (lambda: Shewhart(sides="left"), "sides of up, down, both"),
+        (lambda: Baseline(0.0, np.ones(1)), "a span and spacings > 0 fs"),
+    ):
+        with pytest.raises(StatisticsError, match=message):
             bad()

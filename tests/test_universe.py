@@ -85,7 +85,7 @@ def test_the_reader_contract(universe):
     assert [ts.frame for ts in reader[[4, 1, 7]]] == [4, 1, 7]
     assert [ts.frame for ts in reader[::-8]] == [24, 16, 8, 0]
     assert reader.totaltime == pytest.approx(STEPS * 0.0005)
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="exceeds length of trajectory"):
         reader[STEPS + 1]
     reader[3]
     other = universe.copy()

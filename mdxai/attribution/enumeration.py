@@ -47,7 +47,7 @@ class Walks:
 
 
 def all_walks(attributor: WalkAttributor, frame: Frame | Atoms) -> Walks:
-    """Return the relevance of every walk of a small molecule, impossible ones (0) included.
+    """Return the relevance of every walk of a small molecule; 0 for steps beyond the cutoff.
 
     Raises:
         AttributionError: for an attributor of another method.

@@ -40,7 +40,7 @@ from mdxai.calculators.pooling import SUM, Pooling
 from mdxai.calculators.potential import Activations, NetworkPotential
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs, merge_images
 
-MAX_ROWS = 4_000_000  # ordered pairs · features · 4 B · a handful of temporaries: some 10 GB
+MAX_ROWS = 4_000_000  # ordered pairs · features · 4 B · several temporaries: about 10 GB
 BODY_ORDERS = (1, 2, 3)
 DEFAULT_RULE = Rule()
 

@@ -1,6 +1,6 @@
 """Trained potentials as ASE calculators."""
 
-from mdxai.calculators.card import CalculatorError, Card
+from mdxai.calculators.card import CalculatorError, Card, card_of
 from mdxai.calculators.loading import find_calculator, list_calculators, load_calculator
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.network_property import NetworkProperty, load_property
@@ -15,6 +15,7 @@ __all__ = [
     "NetworkPotential",
     "NetworkProperty",
     "Potential",
+    "card_of",
     "find_calculator",
     "list_calculators",
     "load_calculator",

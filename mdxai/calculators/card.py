@@ -92,6 +92,12 @@ class Card:
             raise CalculatorError(f"{path} is not a complete card: {error}") from error
 
 
+def card_of(calculator: Any) -> Card | None:
+    """Return the card of a calculator; None for one without a card, such as EMT."""
+    # No Protocol: a calculator around another one has a card only if that one has.
+    return getattr(calculator, "card", None)
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:

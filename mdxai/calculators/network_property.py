@@ -187,7 +187,7 @@ def _from_pickle(path: Path, output: str | None, unit: str | None, length: str |
 
 
 def _chosen(modules: list[Any], output: str | None) -> Any:
-    """Return the module that gives an output; ValueError if there is none, or no choice."""
+    """Return the module of an output; ValueError if there is none or none is chosen."""
     known = {_key(m): m for m in modules if type(m).__name__ in ("Atomwise", "DipoleMoment")}
     if output is None and len(known) == 1:
         return next(iter(known.values()))

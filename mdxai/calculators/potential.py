@@ -21,7 +21,7 @@ from mdxai.calculators.forward import Tape, atom_energies_of
 from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs
 
 ALL_PAIRS_LIMIT = 40  # atoms; beyond this most pairs of a molecule lie outside the cutoff
-TRACE_AFTER = 50  # evaluations of one molecule, until recording a graph pays off
+TRACE_AFTER = 50  # evaluations of one molecule, after which recording a graph pays off
 OVERLAP = 0.1  # Å; no two nuclei come this close
 
 Evaluation = Callable[[Tensor], tuple[Tensor, ...]]  # energies, gradient, activations if kept
@@ -205,7 +205,7 @@ class NetworkPotential:
         """Run the network once on several systems that do not interact.
 
         Returns:
-            Activations of all atoms; index of each system's first atom, then n_atoms.
+            Activations of all atoms; (n_frames + 1,) first atom of each system, then n_atoms.
 
         Raises:
             CalculatorError: as `predict`.

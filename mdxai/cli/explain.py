@@ -135,13 +135,14 @@ def check(
 ) -> None:
     """Probe a calculator for what physics demands: before any simulation."""
     with loading(shown.silent):
+        from mdxai.calculators import card_of
         from mdxai.monitoring.check import check as probe
         from mdxai.monitoring.check import default_structure, worst_verdict
         from mdxai.monitoring.run import read_structure
         from mdxai.stability.thresholds import PROBE_THRESHOLDS, load_thresholds
 
     make = network.factory(calculator)
-    structure = structure or default_structure(getattr(make(), "card", None))
+    structure = structure or default_structure(card_of(make()))
     atoms = read_structure(structure)
     limits = load_thresholds(probing.thresholds) if probing.thresholds else PROBE_THRESHOLDS
     with spinner(shown.silent, "probing") as status:

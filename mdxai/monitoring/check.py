@@ -1,4 +1,4 @@
-"""Probe a calculator for what physics demands of it: one table before any simulation."""
+"""Probe a calculator for what physics demands of it, before any simulation."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle, PrincipleUnavailable
 from mdxai.principles.probes.probe_registry import probe_principles
+from mdxai.principles.probes.repulsion import Dimers
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, Threshold
 
 RATTLE = 0.03  # Å, so that symmetry hides nothing
 BUILT_IN = {"emt": "ase.calculators.emt:EMT", "lj": "ase.calculators.lj:LennardJones"}
-NETWORK_OPTIONS = ("dtype", "device", "trust_pickle", "energy_unit", "length_unit")
-# Molecules of ASE's G2 set by the words that calculators are named with.
+# Molecules of ASE's G2 set by the words in names and cards of calculators.
 MOLECULES = {
     "ethanol": "CH3CH2OH", "methanol": "CH3OH", "benzene": "C6H6", "water": "H2O",
     "methane": "CH4", "ethane": "C2H6", "ammonia": "NH3", "acetaldehyde": "CH3CHO",
@@ -38,9 +38,15 @@ class CheckError(MdxaiError, ValueError):
 class CheckResult:
     """One principle, probed.
 
-    value and allowed are in `unit`; NaN where there is none. verdict: "pass", "warn" (above
-    `allowed`), "fail" (far above it, or NaN), "error" (the calculator fails when probed) or "not
-    checked". atoms: those that break it. remedy: what to do, or why it was not checked.
+    Attributes:
+        name: of the principle.
+        value: its deviation, in `unit`; NaN where there is none.
+        allowed: the deviation from which on it counts, in `unit`; NaN where there is none.
+        unit: of both.
+        verdict: "pass", "warn" (above `allowed`), "fail" (far above it, or NaN), "error" (the
+            calculator fails when probed) or "not checked".
+        atoms: those that break the principle.
+        remedy: what to do, or why the principle was not checked.
     """
 
     name: str
@@ -52,7 +58,7 @@ class CheckResult:
     remedy: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON; values that are not finite are null."""
+        """Return plain data for JSON; numbers that are not finite are None."""
         plain = asdict(self)
         for key in ("value", "allowed"):
             if not math.isfinite(plain[key]):
@@ -72,12 +78,13 @@ def check(
     """Probe a twin of a calculator around a structure, slightly rattled, and judge each principle.
 
     Args:
-        calculator: any ASE calculator, or a function that makes one; it is never evaluated.
-        atoms: structure, best a relaxed or otherwise sensible one; it is only read.
+        calculator: any ASE calculator, which is copied and never evaluated, or a function that
+            makes one.
+        atoms: a relaxed or otherwise sensible structure; it is only read.
         seed: of the rattling.
-        cutoff: of a calculator that is not ours, Å, where known.
+        cutoff: of a calculator other than mdxai's, Å, where known.
         thresholds: one per principle.
-        progress: told of each principle before it is probed.
+        progress: called before each principle is probed: its name, how many are done, of how many.
 
     Raises:
         CalculatorError: for a calculator that cannot be copied, or that fails on the structure.
@@ -132,7 +139,7 @@ def _judged(principle: Principle, frame: Frame, threshold: Threshold | None) -> 
         )  # fmt: skip
     verdict = verdict_of(deviation, threshold)
     notes = [] if verdict == "pass" else [threshold.advice]
-    refused: Mapping[str, str] = getattr(principle, "refused", {})
+    refused = principle.refused if isinstance(principle, Dimers) else {}
     if refused:
         notes.append(f"without {', '.join(refused)} ({next(iter(refused.values()))})")
     return CheckResult(
@@ -150,14 +157,13 @@ def verdict_of(deviation: Deviation, threshold: Threshold) -> str:
 def calculator_factory(
     source: str, arguments: Sequence[str] = (), options: Mapping[str, Any] | None = None
 ) -> Callable[[], Any]:
-    """Return what makes the calculator that a user named.
+    """Return a function that makes the calculator that a user named.
 
     Args:
         source: name, folder or file of a network; "emt" or "lj" of ASE; or "package.module:name"
-            of a class or function, which is imported, and so run.
-        arguments: "key=value", for calculators that are not ours; a value is a Python literal or
-            else text.
-        options: keyword arguments of `load_calculator`, for ours.
+            of a class or function, which is imported and called.
+        arguments: "key=value" of an imported calculator; a value is a Python literal or else text.
+        options: keyword arguments of `load_calculator`, for a network.
 
     Raises:
         CheckError: for something that cannot be imported or called like this, or a bad argument.
@@ -175,7 +181,9 @@ def calculator_factory(
         try:
             return make(**keywords)
         except Exception as error:  # constructors raise whatever they like
-            raise CheckError(f"{target} cannot be made: {type(error).__name__}: {error}") from error
+            raise CheckError(
+                f"{target} cannot be called: {type(error).__name__}: {error}"
+            ) from error
 
     return factory
 
@@ -190,7 +198,7 @@ def _imported(target: str) -> Callable[..., Any]:
             "package.module:name of a class or function that makes an ASE calculator"
         ) from error
     if not callable(made):
-        raise CheckError(f"{target!r} is no class or function but {made!r}")
+        raise CheckError(f"expected {target!r} to be a class or function, got {made!r}")
     return made  # type: ignore[no-any-return]
 
 
@@ -205,10 +213,10 @@ def _keyword(argument: str) -> tuple[str, Any]:
 
 
 def default_structure(card: Card | None) -> str:
-    """Return the G2 molecule that a calculator was trained on, as its card says.
+    """Return the G2 molecule that a calculator was trained on, by the words of its card.
 
     Raises:
-        CheckError: when nothing tells.
+        CheckError: when the card names none of MOLECULES, or there is no card.
     """
     if card is not None:
         words = f"{card.name} {card.provenance.get('data', '')}".lower()
@@ -216,6 +224,6 @@ def default_structure(card: Card | None) -> str:
             if word in words:
                 return molecule
     raise CheckError(
-        "nothing says which structure this calculator is for; give one: a file that ASE reads, or "
-        "a molecule of ASE's G2 set such as CH3CH2OH"
+        "nothing says which structure this calculator is for; give a file that ASE reads, or a "
+        "molecule of ASE's G2 set such as CH3CH2OH"
     )

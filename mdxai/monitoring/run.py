@@ -19,6 +19,7 @@ from ase.md.md import MolecularDynamics
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
+from mdxai.calculators import card_of
 from mdxai.calculators.potential import check_structure
 from mdxai.errors import MdxaiError
 from mdxai.monitoring.description import describe_calculator
@@ -195,7 +196,7 @@ def simulate(
         RecordError: when `out` holds another run, or one with other settings is to be resumed.
         SettingsError: for a rollback without a run directory.
     """
-    card = getattr(calculator, "card", None)
+    card = card_of(calculator)
     if card is not None:
         check_structure(card, atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     if settings.rollback and out is None:

@@ -15,7 +15,7 @@ PATTERN = re.compile(r"([A-Z][a-z]?)(\d*)-([A-Z][a-z]?)(\d*)")
 
 
 class AllowedReactionError(MdxaiError, ValueError):
-    """A pattern of an allowed reaction that makes no sense."""
+    """A pattern that names no pair of atoms of the system."""
 
 
 class AllowedBonds:

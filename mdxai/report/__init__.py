@@ -1,4 +1,4 @@
-"""A record and its verdict, and explanations, shown."""
+"""Pages, figures and pictures of runs and explanations."""
 
 from mdxai.report.figures import run_figure
 from mdxai.report.molecule_pictures import draw_body_orders, draw_decay, draw_dimers, draw_molecule

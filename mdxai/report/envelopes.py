@@ -1,26 +1,30 @@
-"""What a long run looked like: each quantity over time in few points, and no spike lost."""
+"""Quantities of a long run over time, each in few points without losing a spike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mdxai.frame import Bools, Floats, Ints
 from mdxai.record import Run
 
-BUCKETS = 750  # of time, each with its lowest and highest value: at most 1,500 points a curve
+BUCKETS = 750  # of time; a curve keeps the lowest and highest value of each, 1,500 points
+TINY = 1e-300  # in place of a sum of 0
+BY_ORDER, RESIDUAL = "by_body_order_eV", "residual_eV"
+ValuesOf = Callable[[pa.Table, Sequence[str]], tuple[Floats, Bools]]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
     """One quantity over time.
 
-    times: (n,), fs, ascending. values: (n,), finite: of each bucket of time the lowest and the
-    highest. not_finite: (m,), fs: where it was NaN or infinite, the first of each bucket.
-    n_measured: frames in which it was measured at all.
+    times: (n,) fs, ascending. values: (n,) finite; of each bucket of time the lowest and the
+    highest. not_finite: (m,) fs, where it was NaN or infinite, the first of each bucket.
+    n_measured: number of frames in which it was measured.
     """
 
     times: Floats
@@ -36,7 +40,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The recorded frames of a run: how many, the times of the first and last (fs), the curves."""
+    """The recorded frames of a run: their number, the first and last time (fs), their curves."""
 
     n_frames: int = 0
     start_fs: float = np.nan
@@ -46,16 +50,15 @@ class Series:
 
 
 class Envelope:
-    """Takes in rows of several columns and keeps the extremes of each bucket of steps.
+    """The extremes of several columns in each bucket of steps, updated row by row.
 
-    Memory is that of the buckets, however many rows come. Rows of up to `n_buckets` steps are all
-    kept as they are.
+    Memory holds the buckets, however many rows come. Up to `n_buckets` steps, every row is kept.
 
     Args:
         n_columns: number of quantities.
         first: the first step.
         last: the last step.
-        n_buckets: of equal width in steps.
+        n_buckets: number of buckets, equally wide in steps.
     """
 
     def __init__(self, n_columns: int, first: int, last: int, n_buckets: int = BUCKETS) -> None:
@@ -72,8 +75,8 @@ class Envelope:
         Args:
             steps: (n,), ascending.
             times: (n,), fs.
-            values: (n, n_columns), NaN included.
-            measured: (n, n_columns): where there is a value at all.
+            values: (n, n_columns); NaN and infinities are counted apart.
+            measured: (n, n_columns), whether there is a value at all.
         """
         bucket = (steps - self._first) * self._n // self._span
         starts = np.flatnonzero(np.diff(bucket, prepend=-1))
@@ -99,7 +102,7 @@ class Envelope:
         low, low_at = self._low[:, column], self._low_at[:, column]
         high, high_at = self._high[:, column], self._high_at[:, column]
         filled = np.isfinite(low)
-        two = filled & (high_at != low_at)  # else it is the same frame
+        two = filled & (high_at != low_at)  # otherwise both are the same frame
         times = np.concatenate([low_at[filled], high_at[two]])
         order = np.argsort(times, kind="stable")
         values = np.concatenate([low[filled], high[two]])[order]
@@ -109,7 +112,7 @@ class Envelope:
 
 
 def _keep(best: Floats, best_at: Floats, values: Floats, times: Floats, sign: int) -> None:
-    """Put the extreme of each column, and its time, where it goes beyond what is known."""
+    """Replace the extremes, and their times, that the values exceed."""
     rows = (sign * values).argmax(0)
     found = np.take_along_axis(values, rows[None], 0)[0]
     better = sign * found > sign * best
@@ -117,9 +120,9 @@ def _keep(best: Floats, best_at: Floats, values: Floats, times: Floats, sign: in
 
 
 def read_series(run: Run, names: Sequence[str]) -> Series:
-    """Return the curves of some columns of the frames, a row group in memory at a time.
+    """Return the curves of some columns of the frames, with a row group in memory at a time.
 
-    Of a run that is going on, up to the last part that is there now.
+    A run that is going on is read up to its present last part.
 
     Args:
         run: a run.
@@ -128,17 +131,41 @@ def read_series(run: Run, names: Sequence[str]) -> Series:
     Raises:
         RecordError: when a part is damaged.
     """
-    parts = run.parts("frames")
+    return _read(run, "frames", names, names, _columns)
+
+
+def read_body_orders(run: Run) -> Series:
+    """Return what each body order contributes in the explained frames, and their residual.
+
+    The curves are shares of the sum of absolute values over body orders, as in the principles
+    `body_orders` and `residual`: those of "order 1", "order 2", …, not negative, the last of all
+    higher orders; and the signed "residual", output − total relevance. Read as `read_series` does.
+
+    Raises:
+        RecordError: when a part is damaged.
+    """
+    first = next(run.tables("explanations", [BY_ORDER]), None)
+    if first is None:
+        return Series()
+    orders = [f"order {n}" for n in range(1, 1 + len(first[BY_ORDER][0]))]
+    return _read(run, "explanations", (BY_ORDER, RESIDUAL), [*orders, "residual"], _shares)
+
+
+def _read(
+    run: Run, kind: str, columns: Sequence[str], names: Sequence[str], values_of: ValuesOf
+) -> Series:
+    """Return curves by name; `values_of` gives values and where there are any, (n, n_names)."""
+    parts = run.parts(kind)
     if not parts:
         return Series()
     last, n_frames, start, end = parts[-1].last, 0, np.nan, np.nan
     envelope = Envelope(len(names), parts[0].first, last)
-    for table in run.tables("frames", ["step", "time_fs", *names]):
+    for table in run.tables(kind, ["step", "time_fs", *columns]):
         steps, times = table["step"].to_numpy(), table["time_fs"].to_numpy()
         n = int(np.searchsorted(steps, last, side="right"))
         if not n:
             break
-        envelope.update(steps[:n], times[:n], *_columns(table.slice(0, n), names))
+        envelope.update(steps[:n], times[:n], *values_of(table.slice(0, n), names))
         start, end = (times[0] if not n_frames else start), times[n - 1]
         n_frames += n
     curves = {name: envelope.curve(k) for k, name in enumerate(names)}
@@ -153,3 +180,15 @@ def _columns(table: pa.Table, names: Sequence[str]) -> tuple[Floats, Bools]:
         if table[name].null_count:
             measured[:, k] = ~table[name].is_null().to_numpy()
     return values, measured
+
+
+def _shares(table: pa.Table, names: Sequence[str]) -> tuple[Floats, Bools]:
+    lists = table[BY_ORDER].combine_chunks()
+    rows = pc.list_value_length(lists).to_numpy() == len(names) - 1  # resolved to the same order
+    orders = np.zeros((table.num_rows, len(names) - 1))
+    orders[rows] = lists.filter(pa.array(rows)).flatten().to_numpy().reshape(-1, len(names) - 1)
+    values = np.column_stack([np.abs(orders), table[RESIDUAL].to_numpy()])
+    scale = np.abs(orders).sum(1, keepdims=True)
+    with np.errstate(over="ignore"):
+        shares = values / np.maximum(scale, TINY)
+    return shares, np.repeat(rows[:, None], len(names), axis=1)

@@ -10,7 +10,12 @@ from markupsafe import Markup
 from mdxai import principles
 from mdxai.report.figures import why_not_explained
 from mdxai.report.interactions import MOST_ATOMS, Interactions, PairMeans, strongest_pairs
-from mdxai.report.page_figures import molecule_picture, relevance_plot
+from mdxai.report.page_figures import (
+    body_order_plot,
+    molecule_picture,
+    relevance_plot,
+    residual_plot,
+)
 from mdxai.report.run_summary import DRAWN_ATOMS, RunSummary
 from mdxai.statistics import BondClassChannels
 
@@ -73,13 +78,16 @@ class Explanation:
     """What the model's energy comes from.
 
     why_not: why no frame was explained; empty otherwise. measure: in words. decay: mean strength
-    against distance. picture: None where the molecule cannot be drawn; `no_picture` says why.
-    pairs: None where no pair is within reach.
+    against distance. body_orders, residual: over time; None where the method resolves no orders.
+    picture: None where the molecule cannot be drawn; `no_picture` says why. pairs: None where no
+    pair is within reach.
     """
 
     why_not: str
     measure: str
     decay: Markup | None
+    body_orders: Markup | None
+    residual: Markup | None
     picture: Picture | None
     no_picture: str
     pairs: PairTables | None
@@ -93,11 +101,23 @@ def explanation_view(summary: RunSummary) -> Explanation:
     no_picture = _why_no_picture(summary) if picture is None else ""
     if found is None:
         why_not = why_not_explained(summary.run)
-        return Explanation(why_not, "", None, picture, no_picture, None, has_onset)
+        return Explanation(why_not, "", None, None, None, picture, no_picture, None, has_onset)
     measure = MEASURES[found.measure]
     decay = relevance_plot(found.profile, measure) if found.profile.num_rows else None
+    orders, residual = _over_time(summary)
     pairs = _pairs(summary, found)
-    return Explanation("", measure, decay, picture, no_picture, pairs, has_onset)
+    return Explanation(
+        "", measure, decay, orders, residual, picture, no_picture, pairs, has_onset
+    )  # fmt: skip
+
+
+def _over_time(summary: RunSummary) -> tuple[Markup | None, Markup | None]:
+    """Return the figures of body orders and residual; None without finite values."""
+    series = summary.body_orders
+    if not any(len(curve.times) for curve in series.curves.values()):
+        return None, None
+    axis = summary.time_axis
+    return body_order_plot(series, axis), residual_plot(series, axis)
 
 
 def _picture(summary: RunSummary, found: Interactions | None) -> Picture | None:

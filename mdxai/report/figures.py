@@ -1,4 +1,4 @@
-"""Figures of a recorded run that a chemist reads without a manual."""
+"""The figure of a recorded run: deviations over time, relevance against distance."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ ELEMENT_PAIR_COLOURS = (
 INK, ALARM, CAUTION = "#222831", "#c1121f", "#e09f3e"
 SHOWN = ("bond", "contact", "temperature", "energy")
 PANELS = 4
+SURE = 5  # pairs in a bin of distances that make its mean worth a line
+GAP = 0.15  # Å between bin centres, beyond which the line is interrupted
 
 
 def run_figure(run: Run, title: str | None = None) -> Figure:
@@ -57,7 +59,7 @@ def run_figure(run: Run, title: str | None = None) -> Figure:
 
 
 def most_telling(run: Run, verdict: Verdict, n: int = PANELS) -> list[str]:
-    """Return the n principles to plot: the gravest findings, then the usual ones."""
+    """Return the n principles to plot: the gravest findings first, then the usual ones."""
     findings = sorted(verdict.findings, key=lambda f: (f.severity != "unstable", f.time_fs))
     wanted = dict.fromkeys([f.principle for f in findings[:n]] + list(SHOWN))
     return [name for name in wanted if name in run.deviations][:n]
@@ -107,7 +109,7 @@ def _plot_deviations(axes: list[Axes], names: list[str], run: Run, verdict: Verd
 
 
 def mark_thresholds(ax: Axes, threshold: Threshold, largest: float) -> None:
-    """Shade what is suspect and what is unstable; the axis reaches from 0 to the largest value."""
+    """Shade the suspect and the unstable range, and scale the axis from 0 to the largest value."""
     grave = threshold.unstable if np.isfinite(threshold.unstable) else 1e9  # warns only
     drawn = threshold.warn if grave == 1e9 else grave
     top = max(largest, 1.05 * drawn, 1e-9)
@@ -115,7 +117,7 @@ def mark_thresholds(ax: Axes, threshold: Threshold, largest: float) -> None:
     ax.axhspan(threshold.warn, grave, color=CAUTION, alpha=0.13, lw=0)
     ax.set_ylim(0, 1.08 * top)
     words = [("unstable", grave, ALARM)] if grave < 1e9 else []
-    if not words or grave - threshold.warn > 0.1 * top:  # else the two would overprint
+    if not words or grave - threshold.warn > 0.1 * top:  # otherwise the words overlap
         words.append(("suspect", threshold.warn, CAUTION))
     for word, limit, colour in words:
         ax.annotate(
@@ -153,10 +155,10 @@ class DecayOfPair:
     count: Ints
 
     def line(self) -> tuple[Floats, Floats]:
-        """Return distances and strengths of the well-filled bins, NaN where bins are missing."""
-        filled = self.count >= 5
+        """Return distances (Å) and strengths (eV) of the well-filled bins, with NaN in gaps."""
+        filled = self.count >= SURE
         centre, mean = self.centre[filled], self.mean[filled]
-        gaps = np.flatnonzero(np.diff(centre) > 0.15) + 1
+        gaps = np.flatnonzero(np.diff(centre) > GAP) + 1
         return np.insert(centre, gaps, np.nan), np.insert(mean, gaps, np.nan)
 
 
@@ -165,7 +167,7 @@ def decays(profile: pa.Table, most: int | None = None) -> list[tuple[DecayOfPair
 
     Args:
         profile: as `Run.profile_table` gives it.
-        most: how many: those that occurred most often; None for all.
+        most: keep this many, those that occurred most often; None keeps all.
     """
     channel = np.array(profile["channel"].to_pylist())
     centre = (profile["bin_left_ang"].to_numpy() + profile["bin_right_ang"].to_numpy()) / 2
@@ -181,18 +183,18 @@ def decays(profile: pa.Table, most: int | None = None) -> list[tuple[DecayOfPair
 
 
 def _plot_decay(ax: Axes, one: DecayOfPair, colour: str) -> None:
-    """Points sized by how often the distance occurred, and a line through well-filled bins."""
+    """Draw points sized by how often the distance occurred, and a line through filled bins."""
     size = 3 + 22 * np.sqrt(one.count / one.count.max())
     ax.scatter(one.centre, one.mean, s=size, color=colour, alpha=0.35, lw=0)
     ax.plot(*one.line(), color=colour, lw=1.3, label=one.name)
 
 
 def why_not_explained(run: Run) -> str:
-    """Return why a run holds no explanation."""
+    """Return why no frame of a run was explained."""
     return str(run.header.get("unavailable", {}).get("attribution", "no frame was explained"))
 
 
 def tidy(ax: Axes) -> None:
-    """Leave away what a figure does not need."""
+    """Remove what a figure does not need."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(colors=INK, labelsize=8)

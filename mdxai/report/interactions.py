@@ -1,4 +1,4 @@
-"""What the recorded explanations of a run say: the strongest pairs, and how they changed."""
+"""The pairs of atoms in a run's explanations: the strongest, and how they changed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from mdxai.record import Run
 from mdxai.record.columns import profile_table
 from mdxai.statistics import BinnedMoments, ElementPairChannels
 
-MOST_ATOMS = 300  # with a mean per pair of atoms; more would take memory with their square
+MOST_ATOMS = 300  # for which means per pair are taken; memory grows with their square
 MEASURES = ("two_body", "flow")
+COLUMNS = ("step", "time_fs", "i", "j", "distance_ang")  # and the measure
 
 
 @dataclass(frozen=True, slots=True)
 class PairMeans:
     """Means over explained frames, a row per pair of atoms, the strongest first.
 
-    i, j: (n,) atoms. mean, spread: (n,) eV, of the pair's relevance in the frames that hold it.
-    distance: (n,) Å, its mean. late: (n,) eV, the mean shortly before the onset; NaN without.
-    n_frames, n_late: explained frames that the columns are means of.
+    i, j: (n,) atoms. mean, spread: (n,) eV, mean and standard deviation of the pair's relevance in
+    the frames that hold it. distance: (n,) Å, the mean. late: (n,) eV, the mean shortly before the
+    onset; NaN where there is none. n_frames, n_late: number of frames behind `mean` and `late`.
     """
 
     i: Ints
@@ -41,7 +42,7 @@ class PairMeans:
         return self._rows(np.arange(min(n, len(self.i))))
 
     def most_changed(self, n: int) -> PairMeans:
-        """Return the n whose relevance had changed most shortly before the onset, largest first."""
+        """Return the n pairs that changed most before the onset, the largest change first."""
         change = np.abs(self.late - self.mean)
         order = np.argsort(-np.nan_to_num(change, nan=-1.0), kind="stable")[:n]
         return self._rows(order[~np.isnan(change[order])])
@@ -53,10 +54,11 @@ class PairMeans:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedFrame:
-    """The pairs of one explained frame. i, j: (n,). distances: Å. strengths: eV, signed."""
+    """The pairs of an explained frame. time: fs. i, j: (n,) atoms. distances: (n,) Å. strengths:
+    (n,) eV, signed.
+    """
 
-    step: int
-    time: float  # fs
+    time: float
     i: Ints
     j: Ints
     distances: Floats
@@ -65,10 +67,10 @@ class ExplainedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
-    """What was explained.
+    """What the explained frames of a run say.
 
-    measure: "two_body" or "flow". means: over the frames, None of many atoms. frame: the last one
-    up to the step asked for. profile: as `Run.profile_table`.
+    measure: "two_body" or "flow". means: over the frames; None above `MOST_ATOMS` atoms, or where
+    no pair counts. frame: the last one up to the time asked for. profile: as `Run.profile_table`.
     """
 
     measure: str
@@ -79,8 +81,8 @@ class Interactions:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which frames count. end: fs, from which on none does. late: fs before, which is told apart.
-    shown: fs, of the frame to be shown.
+    """Which frames count: those before `end` (fs). The last `late` fs of them are averaged apart.
+    The frame to show is the last one up to `shown` (fs).
     """
 
     end: float = np.inf
@@ -91,21 +93,23 @@ class Window:
 def read_interactions(run: Run, window: Window) -> Interactions | None:
     """Return what the pairs of a run say; None where no frame was explained.
 
-    A row group is in memory at a time, and, up to `MOST_ATOMS` atoms, some numbers per pair.
+    Memory holds a row group and, up to `MOST_ATOMS` atoms, a few numbers per pair.
 
     Raises:
         RecordError: when a part is damaged.
     """
     numbers = np.array(run.header["system"]["numbers"], dtype=np.int64)
     parts, profile = run.parts("pairs"), run.profile_table()
-    if not parts:
+    first = next(run.tables("pairs"), None)
+    if first is None:
         return None
+    measure = next(name for name in MEASURES if f"{name}_eV" in first.column_names)
+    columns = [*COLUMNS, f"{measure}_eV"]
     sums = _Sums(len(numbers), window) if len(numbers) <= MOST_ATOMS else None
     moments = None if profile.num_rows else _moments(run, numbers)
     shown = run.last_pairs(window.shown)
-    measure = next((name for name in MEASURES if f"{name}_eV" in shown.column_names), MEASURES[0])
     wanted = sums is not None or moments is not None
-    for rows in (_Rows.of(table) for table in run.tables("pairs")) if wanted else ():
+    for rows in map(_Rows.of, run.tables("pairs", columns)) if wanted else ():
         if sums is not None:
             sums.update(rows, several=measure == "flow")
         if moments is not None:
@@ -118,7 +122,7 @@ def read_interactions(run: Run, window: Window) -> Interactions | None:
 
 
 def _moments(run: Run, numbers: Ints) -> BinnedMoments | None:
-    """Return the profile that a run in progress has not written yet, empty."""
+    """Return an empty profile to fill for a run that has not written one yet."""
     cutoff = run.header["calculator"].get("network", {}).get("cutoff")
     names = ElementPairChannels(numbers).names
     return BinnedMoments(names, float(cutoff)) if cutoff and names else None
@@ -150,14 +154,12 @@ class _Rows:
 
     def frame(self) -> ExplainedFrame:
         """Return the rows of a single step."""
-        return ExplainedFrame(
-            int(self.steps[0]), float(self.times[0]), self.i, self.j, self.distances,
-            self.strengths,
-        )  # fmt: skip
+        time = float(self.times[0])
+        return ExplainedFrame(time, self.i, self.j, self.distances, self.strengths)
 
 
 class _Sums:
-    """Sums per pair of atoms, of the frames before `window.end`: of all, and of the late ones."""
+    """Sums per pair over the frames before `window.end`: the late ones, and those before."""
 
     def __init__(self, n_atoms: int, window: Window) -> None:
         self._n, self._window = n_atoms, window
@@ -165,7 +167,7 @@ class _Sums:
         self._frames = [0, 0]
 
     def update(self, rows: _Rows, *, several: bool) -> None:
-        """Add a row group; `several`: a frame may hold several images of a pair, which add up."""
+        """Add a row group; `several`: images of a pair in the same frame are added up."""
         begins = np.diff(rows.steps, prepend=-1) > 0
         late = rows.times >= self._window.end - self._window.late
         for k, sums in enumerate((self._early, self._late)):
@@ -180,7 +182,7 @@ class _Sums:
             sums += [np.bincount(key, w, minlength=self._n**2) for w in weights]
 
     def means(self) -> PairMeans | None:
-        """Return the means; of the late frames alone where there are no others. None of none."""
+        """Return the means, over the late frames if there are no others; None without frames."""
         early, late, frames = self._early, self._late, list(self._frames)
         if not frames[0]:
             early, late, frames = late, np.zeros_like(late), frames[::-1]
@@ -199,7 +201,7 @@ class _Sums:
 
 
 def _joined(frame: Ints, key: Ints, value: Floats, distance: Floats) -> tuple[Ints, Floats, Floats]:
-    """Return one row per frame and pair: its images' strengths added, its shortest distance."""
+    """Return a row per frame and pair: the sum of its images, its shortest distance."""
     order = np.lexsort((distance, key, frame))
     frame, key, value, distance = frame[order], key[order], value[order], distance[order]
     starts = np.flatnonzero(np.diff(frame, prepend=-1) | np.diff(key, prepend=-1))

@@ -1,7 +1,7 @@
 """Pictures of explanations: the molecule, strength against distance, shares of body orders.
 
-Each function draws into the axes it is given, or into a new figure, and returns the axes, so that
-they work in a notebook and in a larger figure alike.
+Each function draws into the axes it is given, or into a new figure, and returns the axes. So they
+work in a notebook and inside a larger figure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HOLDS, OPPOSES = "#1b6ca8", "#c1121f"  # lowers the energy, raises it
-LABELLED = 60  # atoms; names of more would hide the picture
+LABELLED = 60  # atoms; more names would hide the picture
 Projection = Callable[[Floats], Floats]
 ORDERS = ("one-body", "two-body", "three-body")
 
@@ -43,7 +43,7 @@ def draw_molecule(
     Args:
         frame: the configuration that was explained.
         attribution: of that frame; None draws no pairs.
-        strongest: how many pairs to draw.
+        strongest: number of pairs to draw.
         bonds: atoms to join by thin lines.
         marked: atoms to put a ring around.
         ax: where to draw.
@@ -79,7 +79,7 @@ def _draw_pairs(
     for k in order[::-1]:
         value, start = attribution.strengths[k], positions[pairs.i[k]]
         share = abs(value) / largest
-        ends = project(np.stack([start, start + pairs.vectors[k]]))  # to the image it belongs to
+        ends = project(np.stack([start, start + pairs.vectors[k]]))  # to the right image
         ax.plot(
             *ends.T, color=OPPOSES if signed and value > 0 else HOLDS, lw=1 + 9 * share,
             alpha=0.35 + 0.5 * share, solid_capstyle="round", zorder=1,
@@ -117,7 +117,7 @@ def draw_decay(
     channels = ElementPairChannels(np.asarray(frame.numbers, dtype=np.int64))
     every = [a for a in attributions if len(a.pairs)]
     if not every:
-        raise AttributionError("there is no pair to draw: no attribution has any within reach")
+        raise AttributionError("no pair to draw: no attribution has a pair within the cutoff")
     which = np.concatenate([channels.of(a.pairs.i, a.pairs.j) for a in every])
     distances = np.concatenate([a.pairs.distances for a in every])
     strengths = np.abs(np.concatenate([a.strengths for a in every]))
@@ -141,7 +141,7 @@ def draw_body_orders(attribution: Attribution, *, ax: Axes | None = None) -> Axe
     ax = ax or _new_axes((5, 3.2))
     values = np.append(attribution.by_body_order, attribution.residual)
     known = len(attribution.by_body_order) - 1
-    names = [*ORDERS[:known], "all higher" if known else "all orders", "residual"]
+    names = [*order_names(known), "residual"]
     shares = np.abs(values[:-1]) / np.abs(values[:-1]).sum()
     colours = [HOLDS if value < 0 else OPPOSES for value in values[:-1]] + ["#9aa0a6"]
     bars, unit = ax.barh(names, values, color=colours), attribution.unit
@@ -155,21 +155,27 @@ def draw_body_orders(attribution: Attribution, *, ax: Axes | None = None) -> Axe
     return ax
 
 
+def order_names(known: int) -> list[str]:
+    """Return names of body orders: one for each known order, and one for all higher orders."""
+    return [*ORDERS[:known], "all higher" if known else "all orders"]
+
+
 def draw_dimers(
     curves: Mapping[str, Mapping[str, Curve]],
     reference: Mapping[str, Curve] | None = None,
     *,
     axes: Sequence[Axes] | None = None,
 ) -> Sequence[Axes]:
-    """Plot curves of isolated pairs of atoms, one panel per two elements, one line per potential.
+    """Plot the energy of isolated pairs of atoms: a panel per element pair, a line per potential.
 
-    Every energy counts from that of its curve's longest distance; the axis is linear to 1 eV and
+    The zero of each curve is its energy at the longest distance. The axis is linear up to 1 eV and
     logarithmic beyond.
 
     Args:
-        curves: of each potential, by its label, as `mdxai.principles.dimer_curves` gives them.
-        reference: to compare with, by names of elements such as "C-H"; its forces are not read.
-        axes: where to draw, one for each two elements in alphabetical order.
+        curves: by the potential's label, then by element pair, as `mdxai.principles.dimer_curves`
+            gives them.
+        reference: curves to compare with, by element pair such as "C-H"; forces are not read.
+        axes: where to draw, one per element pair in alphabetical order.
     """
     names = sorted({name for of_one in curves.values() for name in of_one} | set(reference or {}))
     axes = axes if axes is not None else _grid(len(names))
@@ -220,8 +226,8 @@ def _new_axes(size: tuple[float, float]) -> Any:
 
 
 def _best_plane(positions: Floats) -> Projection:
-    """Return the projection onto the two directions along which the atoms spread most, a little
-    from the side, so that mirror images in that plane do not hide each other.
+    """Return the projection onto the two directions along which the atoms spread most, tilted a
+    little, so that atoms mirrored in that plane do not hide each other.
     """
     origin = positions.mean(0)
     directions = np.linalg.eigh(np.cov((positions - origin).T, bias=True))[1].T[::-1]

@@ -12,11 +12,19 @@ from markupsafe import Markup
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Pairs
 from mdxai.principles import bonds_of
-from mdxai.report.envelopes import Curve
-from mdxai.report.figures import ALARM, ELEMENT_PAIR_COLOURS, INK, decays, mark_thresholds, tidy
+from mdxai.report.envelopes import Curve, Series
+from mdxai.report.figures import (
+    ALARM,
+    ELEMENT_PAIR_COLOURS,
+    INK,
+    SURE,
+    decays,
+    mark_thresholds,
+    tidy,
+)
 from mdxai.report.inline_svg import inline_svg
 from mdxai.report.interactions import ExplainedFrame
-from mdxai.report.molecule_pictures import draw_molecule
+from mdxai.report.molecule_pictures import draw_molecule, order_names
 from mdxai.report.number_text import rounded
 from mdxai.report.run_summary import TimeAxis
 from mdxai.stability.thresholds import Threshold
@@ -28,7 +36,6 @@ SMALL, LARGE, SQUARE = (4.5, 1.75), (4.5, 3.5), (4.5, 4.0)  # inches
 CHANNELS = 8  # element pairs that can be told apart
 CUT = 4.0  # times the threshold: larger values would flatten all that came before
 FEW = 40  # points; that many are drawn as dots on the line
-SURE = 5  # pairs in a bin of distances that make its mean worth a line
 
 
 def deviation_plot(
@@ -63,9 +70,43 @@ def curve_plot(label: str, curve: Curve, time_axis: TimeAxis) -> Markup:
     return inline_svg(draw, SMALL, f"{label} over time")
 
 
-def _plot(ax: Axes, time_axis: TimeAxis, curve: Curve, colour: str = INK) -> None:
-    dots = {"marker": ".", "markersize": 4} if len(curve.times) <= FEW else {}
-    ax.plot(curve.times / time_axis.unit[1], curve.values, color=colour, lw=0.8, **dots)  # type: ignore[arg-type]
+def body_order_plot(series: Series, time_axis: TimeAxis) -> Markup:
+    """Return the shares of the body orders over time, a line per order."""
+    orders = [curve for name, curve in series.curves.items() if name != "residual"]
+
+    def draw(ax: Axes) -> None:
+        names = order_names(len(orders) - 1)
+        for name, curve, colour in zip(names, orders, ELEMENT_PAIR_COLOURS, strict=False):
+            _plot(ax, time_axis, curve, colour, label=name)
+        ax.set_ylim(0, 1)
+        ax.set_ylabel("share of relevance", color=INK)
+        ax.legend(frameon=False, fontsize=7, ncols=len(names), loc="upper right", borderpad=0)
+        _finish_time_axis(ax, time_axis, orders[0])
+
+    return inline_svg(draw, SMALL, "shares of body orders over time")
+
+
+def residual_plot(series: Series, time_axis: TimeAxis) -> Markup:
+    """Return the signed residual over time, as a share of the relevance."""
+    curve = series.curves["residual"]
+
+    def draw(ax: Axes) -> None:
+        _plot(ax, time_axis, curve)
+        ax.axhline(0, color=INK, lw=0.5)
+        low, high = _usual_range(np.append(curve.values, 0.0))
+        ax.set_ylim(low, high)
+        _say_if_cut(ax, curve.values)
+        ax.set_ylabel("share of relevance", color=INK)
+        _finish_time_axis(ax, time_axis, curve)
+
+    return inline_svg(draw, SMALL, "residual of the explanations over time")
+
+
+def _plot(ax: Axes, time_axis: TimeAxis, curve: Curve, colour: str = INK, label: str = "") -> None:
+    (line,) = ax.plot(curve.times / time_axis.unit[1], curve.values, color=colour, lw=0.8)
+    line.set_label(label)
+    if len(curve.times) <= FEW:
+        line.set(marker=".", markersize=4)
 
 
 def _finish_time_axis(ax: Axes, time_axis: TimeAxis, curve: Curve) -> None:

@@ -18,7 +18,7 @@ from mdxai.record import RecordError, Run
 from mdxai.record.header import VERDICT
 from mdxai.record.rollbacks import Rollback, rollbacks_of
 from mdxai.record.writer_lock import WRITER
-from mdxai.report.envelopes import Series, read_series
+from mdxai.report.envelopes import Series, read_body_orders, read_series
 from mdxai.report.interactions import Interactions, Window, read_interactions
 from mdxai.stability.verdict import Verdict, judge
 
@@ -102,6 +102,11 @@ class RunSummary:
         shown = self.scene.time if self.scene is not None else np.inf
         window = Window(np.inf if onset is None else onset, self.late_fs, shown)
         return read_interactions(self.run, window)
+
+    @cached_property
+    def body_orders(self) -> Series:
+        """Shares of body orders and the residual over time; empty where no frame was explained."""
+        return read_body_orders(self.run)
 
     @cached_property
     def scene(self) -> Frame | None:

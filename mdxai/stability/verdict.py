@@ -36,6 +36,13 @@ class Finding:
     atoms: tuple[int, ...]
     advice: str
 
+    def __str__(self) -> str:
+        atoms = f" (atoms {', '.join(map(str, self.atoms))})" if self.atoms else ""
+        return (
+            f"{self.principle} {self.value:.3g} {self.unit} at {self.time_fs:g} fs{atoms}, allowed "
+            f"{self.threshold:g}"
+        )
+
     def label(self, symbols: Sequence[str]) -> str:
         """Return its atoms as a chemist reads them, such as "C1–H5", from the system's symbols."""
         return "–".join(f"{symbols[a]}{a}" for a in self.atoms)
@@ -64,15 +71,9 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """The cause in few words; nothing without one."""
-        f = self.cause
-        if f is None:
-            return ""
-        atoms = f" (atoms {', '.join(map(str, f.atoms))})" if f.atoms else ""
-        return (
-            f"{f.principle} {f.value:.3g} {f.unit} at {f.time_fs:g} fs{atoms}, allowed "
-            f"{f.threshold:g}"
-        )
+        """The cause in few words; empty without one."""
+        cause = self.cause
+        return "" if cause is None else str(cause)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what verdict.json holds: plain JSON, so values that are not finite are null."""
@@ -89,7 +90,7 @@ class Verdict:
         threshold.
 
         Raises:
-            RecordError: for what is no verdict.
+            RecordError: for anything but what `as_dict` gave.
         """
         try:
             findings = tuple(
@@ -107,19 +108,16 @@ class Verdict:
                 plain["n_frames"], findings, dict(plain["unavailable"]), plain["start_fs"],
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"this is no verdict: {error!r}") from error
+            raise RecordError(
+                f"expected the JSON of a verdict, got {plain!r:.200}: {error!r}"
+            ) from error
 
     def __str__(self) -> str:
         start = f" from {self.start_fs:g} fs on" if self.start_fs else ""
         lines = [f"{self.stability} over {self.duration_fs:g} fs{start} ({self.n_frames} frames)"]
         if self.onset_fs is not None:
             lines[0] += f", onset at {self.onset_fs:g} fs"
-        for f in self.findings:
-            atoms = f" (atoms {', '.join(map(str, f.atoms))})" if f.atoms else ""
-            lines.append(
-                f"  {f.severity}: {f.principle} {f.value:.3g} {f.unit} at {f.time_fs:g} fs{atoms}, "
-                f"allowed {f.threshold:g}, worst {f.worst:.3g}; {f.advice}"
-            )
+        lines += [f"  {f.severity}: {f}, worst {f.worst:.3g}; {f.advice}" for f in self.findings]
         by_reason: dict[str, list[str]] = {}
         for name, why in self.unavailable.items():
             by_reason.setdefault(why, []).append(name)

@@ -1,4 +1,4 @@
-"""The work of a study: what is missing is trained and run, and one failure stops nothing else."""
+"""The work of a study: train and run what is missing; a failure stops only what depends on it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Progress:
 
     Attributes:
         total: batches of runs, and measurements of committees.
-        done: how many of them are finished, those of earlier starts included.
-        last: what was finished last.
-        failed: reason by name of the model or batch; what depends on it is left out.
+        done: how many of them are finished, earlier starts of the study included.
+        last: name of the one finished last.
+        failed: reason by name of the model or batch.
     """
 
     total: int
@@ -36,14 +36,14 @@ def run_study(
 ) -> Progress:
     """Train and run what a study still lacks, on the workers of a Dask client.
 
-    Results are read from the folders of the runs, so a worker that dies costs only the batch that
-    it held: Dask gives that to another one.
+    Results are read from the folders of the runs, so a worker that dies costs only its batch, which
+    Dask gives to another worker.
 
     Args:
         client: `distributed.Client`; its workers see the same folders.
         recipe: of the study.
         places: absolute folders.
-        report: called whenever something has been finished or has failed.
+        report: called whenever a batch is finished or has failed.
 
     Returns:
         What was done and what failed.
@@ -58,7 +58,7 @@ def run_study(
 
 
 def _submit_batches(client: Any, recipe: StudyRecipe, places: Places) -> dict[Any, str]:
-    """Submit what is missing: every model's hottest batch before anybody's second."""
+    """Submit what is missing: the hottest batch of every model before any model's second."""
     todo = [
         (rank, batch)
         for candidate in recipe.candidates
@@ -79,7 +79,7 @@ def _submit_batches(client: Any, recipe: StudyRecipe, places: Places) -> dict[An
 
 
 def _run_after(_model: str, batch: Batch, recipe: StudyRecipe, places: Places) -> str:
-    """Run a batch once its model is there."""
+    """Run a batch; Dask calls this once its model exists."""
     return run_batch(batch, recipe, places)
 
 

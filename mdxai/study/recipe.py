@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mdxai.errors import MdxaiError
+from mdxai.monitoring.options import MonitorOptions
+from mdxai.record import RecordSettings
 
 TRAINED_BY = ("type", "n_train", "cutoff", "n_interactions", "seed")  # what a name is made of
 
 
 class StudyError(MdxaiError, ValueError):
-    """A study that cannot be made, with what was expected."""
+    """A study that cannot be made as asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,14 @@ class Simulation:
 
     Attributes:
         temperatures: K, of initial velocities and of the Langevin thermostat.
-        replicas: runs per model and temperature, in one batch, each from a start of its own.
+        replicas: runs per model and temperature, in one batch, each from its own start.
         duration_ps: ps, of a run that does not break.
         timestep: fs.
         time_constant: fs, of the thermostat.
         record_every: steps between recorded frames; every step is checked.
         attribute_every: steps between explained frames.
         seed: of starts, velocities and thermostat.
-        compile: whether networks are compiled.
+        compile: whether to compile the networks.
     """
 
     temperatures: tuple[float, ...]
@@ -50,6 +52,22 @@ class Simulation:
     def steps(self) -> int:
         """MD steps of a run that does not break."""
         return round(1e3 * self.duration_ps / self.timestep)
+
+    def monitor_options(self, context: Mapping[str, Any]) -> MonitorOptions:
+        """Return the options of the monitor: an unstable replica is dropped, the others go on.
+
+        Args:
+            context: entries for run.toml.
+        """
+        record = RecordSettings(
+            frame_every=self.record_every, trajectory_every=self.attribute_every
+        )
+        return MonitorOptions(
+            attribute_every=self.attribute_every,
+            on_unstable="drop",
+            record=record,
+            context=context,
+        )
 
 
 @dataclass(frozen=True, slots=True)

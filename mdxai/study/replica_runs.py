@@ -25,17 +25,16 @@ from mdxai.calculators import NetworkCalculator
 from mdxai.engines.schnetpack_calculator import ReplicaCalculator
 from mdxai.monitoring.monitor import InstabilityWarning
 from mdxai.monitoring.replicas import ReplicaMonitor
-from mdxai.record import RecordSettings
 from mdxai.study.models import Places, load, starts, traits
 from mdxai.study.recipe import Candidate, Simulation, StudyRecipe
 
-CHUNK = 1000  # steps between looks at whether any replica is left
-DONE = "batch.json"  # written last: what the batch cost, and where
+CHUNK = 1000  # steps after which to look whether any replica is left
+DONE = "batch.json"  # written last: what the batch cost, and where it ran
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All replicas of one model at one temperature, K: what one worker does at a time."""
+    """All replicas of one model at one temperature, K: one worker's unit of work."""
 
     candidate: Candidate
     temperature: float
@@ -46,19 +45,19 @@ class Batch:
 
 
 def batches(recipe: StudyRecipe, candidate: Candidate) -> list[Batch]:
-    """Return the batches of one model, the hottest first: they end soonest and tell most."""
+    """Return the batches of one model, the hottest first: they end soonest and say most."""
     return [Batch(candidate, t) for t in sorted(recipe.simulation.temperatures, reverse=True)]
 
 
 def is_done(batch: Batch, places: Places) -> bool:
-    """Return whether every run of a batch has been finished."""
+    """Return whether every run of a batch is finished."""
     return (places.runs(batch.candidate, batch.temperature) / DONE).is_file()
 
 
 def run_batch(batch: Batch, recipe: StudyRecipe, places: Places) -> str:
-    """Run the replicas of a batch unless that has been done, and return the batch's name.
+    """Run the replicas of a batch unless they are finished, and return the batch's name.
 
-    What a killed worker left half done is set aside, not deleted, and made anew: the same seeds
+    What a killed worker left unfinished is set aside, not deleted, and repeated: the same seeds
     give the same runs.
 
     Raises:
@@ -78,14 +77,13 @@ def run_batch(batch: Batch, recipe: StudyRecipe, places: Places) -> str:
     system = _system(starts(molecule, places, rng, settings.replicas))
     torch.manual_seed(int(rng.integers(2**62)))  # velocities and thermostat draw from torch
     MaxwellBoltzmannInit(batch.temperature).initialize_system(system)
+    options = settings.monitor_options(_context(batch, recipe, calculator))
     monitor = ReplicaMonitor(
         folder,
-        attribute_every=settings.attribute_every,
+        attribute_every=options.attribute_every,
         on_unstable="drop",
-        record=RecordSettings(
-            frame_every=settings.record_every, trajectory_every=settings.attribute_every
-        ),
-        context=_context(batch, recipe, calculator),
+        record=options.record,
+        context=options.context,
     )
     _simulate(system, calculator, monitor, batch.temperature, settings)
     _note_cost(folder, time.perf_counter() - begin, time.process_time() - cpu)
@@ -100,7 +98,7 @@ def _note_cost(folder: Path, wall: float, cpu: float) -> None:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move what was left half done out of the way; return where it is now."""
+    """Rename a folder that was left unfinished; return its new path, None without a folder."""
     if not folder.exists():
         return None
     number = 1
@@ -143,7 +141,7 @@ def _simulate(
         progress=False,
     )
     with monitor, warnings.catch_warnings():
-        warnings.simplefilter("ignore", InstabilityWarning)  # what a study looks for
+        warnings.simplefilter("ignore", InstabilityWarning)  # expected in a study
         left = settings.steps
         while left and len(monitor.dropped) < settings.replicas:
             simulator.simulate(min(CHUNK, left))

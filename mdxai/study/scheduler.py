@@ -1,4 +1,4 @@
-"""Where the work of a study is done: Dask, on this machine or on a cluster."""
+"""Where a study runs: Dask workers on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLURM = "slurm"
 
 @contextmanager
 def workers(scheduler: str | None = None, n: int | None = None) -> Iterator[Any]:
-    """Give a `dask.distributed.Client`, and what was started for it ends with the block.
+    """Yield a `dask.distributed.Client`; workers that were started for it end with the block.
 
     Args:
         scheduler: None: n processes of this machine; "slurm": n jobs as dask-jobqueue's own
@@ -33,7 +33,7 @@ def workers(scheduler: str | None = None, n: int | None = None) -> Iterator[Any]
     if scheduler is None:
         quiet = {"distributed.nanny.pre-spawn-environ.PYTHONWARNINGS": "ignore"}
         with (
-            dask.config.set(quiet),  # of what other packages warn of themselves when imported
+            dask.config.set(quiet),  # other packages warn when workers import them
             LocalCluster(
                 n_workers=n or _n_cpus(), threads_per_worker=1, processes=True,
                 memory_limit=None, dashboard_address=None,

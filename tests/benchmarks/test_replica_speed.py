@@ -8,10 +8,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ase import units
-from ase.build import molecule
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
 from schnetpack.md import MaxwellBoltzmannInit, Simulator, System
 from schnetpack.md.integrators import VelocityVerlet
 from schnetpack.md.simulation_hooks import LangevinThermostat
@@ -22,6 +18,7 @@ from mdxai.calculators.card import Card
 from mdxai.calculators.network import build_network
 from mdxai.calculators.potential import NetworkPotential
 
+from ..conftest import ethanol_with, heated, langevin
 from .test_speed import interleaved
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore")]
@@ -39,13 +36,9 @@ def calculator(kind):
 
 
 def single_run(kind, folder, *, monitored):
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = calculator(kind)
     rng = np.random.default_rng(0)
-    thermalize_momenta(atoms, temperature_K=300, rng=rng)
-    dynamics = Langevin(
-        atoms, 0.5 * units.fs, temperature_K=300, friction=0.01 / units.fs, rng=rng, fixcm=False
-    )
+    atoms = heated(ethanol_with(calculator(kind)), 300, rng)
+    dynamics = langevin(atoms, 300, rng=rng)
     if monitored:
         monitor = mdxai.Monitor(dynamics, folder, attribute_every=10, on_unstable="ignore")
         dynamics.attach(monitor, interval=1)
@@ -54,7 +47,7 @@ def single_run(kind, folder, *, monitored):
 
 def batched_run(kind, folder, *, monitored):
     system = System()
-    system.load_molecules([molecule("CH3CH2OH")], n_replicas=N_REPLICAS)
+    system.load_molecules([ethanol_with(None)], n_replicas=N_REPLICAS)
     MaxwellBoltzmannInit(300.0).initialize_system(system)
     hooks = [LangevinThermostat(300.0, 100.0)]
     if monitored:

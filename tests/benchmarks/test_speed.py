@@ -11,10 +11,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import molecule
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
 from schnetpack.interfaces import SpkCalculator
 from schnetpack.transform import ASENeighborList
 
@@ -26,11 +24,12 @@ from mdxai.calculators.network import build_network
 from mdxai.calculators.potential import NetworkPotential
 from mdxai.frame import Frame
 
+from ..conftest import SOUND, ethanol_with, heated, langevin
 from ..walk_enumeration import masked_output, schnetpack_inputs, with_rules
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore")]
 
-# The atoms of aspirin in roughly its shape: timing asks for nothing finer.
+# The atoms of aspirin in roughly its shape: which is enough for timing.
 ASPIRIN = Atoms(
     "O4C9H8",
     [[1.23, 0.56, 0.79], [-0.69, -2.71, -0.75], [0.80, -3.77, 0.49], [1.77, 0.89, -1.37],
@@ -40,7 +39,7 @@ ASPIRIN = Atoms(
      [-3.76, 0.84, -0.70], [-1.18, -3.66, -1.03], [3.60, 0.77, 1.24], [3.97, -0.36, -0.07],
      [4.10, 1.38, -0.34]],
 )  # fmt: skip
-MOLECULES = {"ethanol": molecule("CH3CH2OH"), "aspirin": ASPIRIN}
+MOLECULES = {"ethanol": ethanol_with(None), "aspirin": ASPIRIN}
 
 
 def wide_model(kind):
@@ -211,7 +210,7 @@ def test_attribution_against_enumeration():
     """One backward pass per walk, timed on a sample of the 6,561 walks of ethanol."""
     network, card = wide_model("SchNet")
     explain = WalkAttributor(NetworkPotential(network, card))
-    atoms = molecule("CH3CH2OH")
+    atoms = ethanol_with(None)
     frame = Frame.from_atoms(atoms)
     (ours,) = interleaved([lambda: explain.attribute(frame)])
     inputs = {k: v.float() if v.is_floating_point() else v
@@ -227,13 +226,8 @@ def test_attribution_against_enumeration():
 
 
 def ethanol_dynamics(calculator):
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = calculator
     rng = np.random.default_rng(0)
-    thermalize_momenta(atoms, temperature_K=300, rng=rng)
-    return Langevin(
-        atoms, 0.5 * units.fs, temperature_K=300, friction=0.01 / units.fs, rng=rng, fixcm=False
-    )
+    return langevin(heated(ethanol_with(calculator), 300, rng), 300, rng=rng)
 
 
 def turns(steps, repeats=60, burst=3):
@@ -250,7 +244,7 @@ def turns(steps, repeats=60, burst=3):
     return times
 
 
-@pytest.mark.parametrize("name", ["schnet-ethanol", "painn-ethanol"])
+@pytest.mark.parametrize("name", SOUND)
 def test_monitored_md_against_bare(name, tmp_path):
     """A monitored Langevin step, everything recorded, against the bare one and schnetpack's."""
     ours = mdxai.load_calculator(name)

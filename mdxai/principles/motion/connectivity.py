@@ -49,8 +49,8 @@ class _Sums:
 class BrokenBonds:
     """Number of bonds of the first frame that are broken: beyond 1.6 times the sum of the radii.
 
-    A broken bond counts until it is shorter than 1.25 times that sum again. For C–C this is
-    2.43 Å, for C–H 1.71 Å, for O–H 1.55 Å. The atoms named are those of the most stretched bond.
+    C–C bonds break at 2.43 Å, C–H at 1.71 Å, O–H at 1.55 Å. A broken bond counts until it is
+    shorter than 1.25 times that sum again. The atoms named are those of the most stretched bond.
 
     Args:
         first: frame that defines the bonds.

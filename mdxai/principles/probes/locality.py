@@ -68,7 +68,7 @@ def _spectator(twin: Potential, first: Frame) -> tuple[int, float]:
 
 
 def doubling(twin: Potential) -> Comparison:
-    """Compare two copies of the system with twice the system.
+    """Compare two copies of a system with twice the result of one.
 
     The copies are far apart; those of a periodic cell lie side by side along its first periodic
     axis. Forces are compared atom by atom, for the worse copy.

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: results, exit codes, and one clear error for bad input."""
+"""`mdxai run` as a user meets it: results, exit codes, one clear message for bad input."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ import json
 import pickle
 import shutil
 
-import numpy as np
 import pytest
 from ase.build import molecule
 from ase.io import read, write
-from typer.testing import CliRunner
 
 import mdxai
 from mdxai.calculators.loading import find_calculator
-from mdxai.cli.main import app
-from mdxai.monitoring.run import RunSettings, SettingsError, simulate
 
-cli = CliRunner()
-ETHANOL = "CH3CH2OH"
-
-
-def invoke(*arguments):
-    return cli.invoke(app, [str(a) for a in arguments])
+from .conftest import ETHANOL, invoke
 
 
 def test_run_writes_a_run_and_exits_with_0(tmp_path):
@@ -194,51 +185,6 @@ def test_an_output_directory_with_another_run_is_refused(tmp_path):
     assert invoke("run", "schnet-ethanol", ETHANOL, "--out", tmp_path / "file").exit_code == 2
 
 
-def test_calculators_lists_the_shipped_ones():
-    listed = json.loads(invoke("calculators", "--json").stdout)
-    assert len(listed) == 8
-    assert listed["painn-ethanol"]["force_mae_mev_per_ang"] <= 15
-    assert listed["schnet-ethanol"]["force_mae_mev_per_ang"] <= 25
-    assert listed["painn-aspirin"]["force_mae_mev_per_ang"] <= 35
-    assert listed["schnet-aspirin"]["force_mae_mev_per_ang"] <= 60
-    assert "painn-ethanol" in invoke("calculators").stdout
-
-
-@pytest.mark.pages
-def test_demo_with_few_steps(tmp_path):
-    result = invoke("demo", "--steps", 20, "--out", tmp_path / "demo")
-    assert result.exit_code == 0
-    for word in ("verdict", "onset", "broken first", "by atoms", "cost of the monitor"):
-        assert word in result.stdout
-    figures = list((tmp_path / "demo").glob("*/figure.png"))
-    assert len(figures) == len(list((tmp_path / "demo").glob("*/report.html"))) == 2
-    assert invoke("demo", "--steps", 20, "--out", tmp_path / "demo").exit_code == 2
-    assert invoke("demo", "--steps", 0, "--out", tmp_path / "none").exit_code == 2
-
-
-@pytest.mark.slow
-def test_demo_tells_the_sound_from_the_weak(tmp_path):
-    result = invoke("demo", "--json", "--out", tmp_path / "demo")
-    sound, weak = json.loads(result.stdout).values()
-    assert sound["stability"] == "stable"
-    assert weak["stability"] == "unstable"
-    assert weak["findings"][0]["principle"] in ("bond", "contact")
-    assert weak["broken_by"]
-
-
-def test_settings_are_checked():
-    with pytest.raises(SettingsError, match="ensemble must be one of nve, nvt, got 'npt'"):
-        RunSettings(ensemble="npt")
-
-
-def test_the_given_structure_is_not_moved():
-    atoms = molecule(ETHANOL)
-    before = atoms.positions.copy()
-    calculator = mdxai.load_calculator("schnet-ethanol")
-    simulate(calculator, atoms, RunSettings(steps=5), None)
-    np.testing.assert_array_equal(atoms.positions, before)
-
-
 def test_default_directories_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
@@ -262,45 +208,3 @@ def test_verdicts_are_valid_json_even_with_nan(tmp_path):
 def test_a_single_atom_is_stable(tmp_path):
     result = invoke("run", "schnet-ethanol", "C", "--steps", 5, "-q", "--out", tmp_path / "run")
     assert result.exit_code == 0
-
-
-def test_attribute_writes_the_whole_explanation(tmp_path):
-    out, picture = tmp_path / "ethanol.json", tmp_path / "ethanol.png"
-    result = invoke(
-        "attribute", "painn-ethanol", "CH3CH2OH", "--body-order", "3", "--dtype", "float64",
-        "--json", str(out), "--picture", str(picture),
-    )  # fmt: skip
-    assert result.exit_code == 0, result.output
-    content = json.loads(out.read_text())
-    expected = mdxai.attributor(
-        mdxai.load_calculator("painn-ethanol", dtype="float64"), body_order=3
-    ).attribute(molecule("CH3CH2OH"))
-    assert content["method"] == "walks"
-    assert content["residual"] == content["output"] - content["relevance_total"]
-    assert [p["two_body"] for p in content["pairs"]] == expected.two_body.tolist()
-    assert [t[3] for t in content["three_body"]] == expected.three_body.tolist()
-    assert sum(content["by_body_order"]) == pytest.approx(sum(content["per_atom"]))
-    assert picture.stat().st_size > 10_000
-
-
-def test_attribute_prints_the_strongest_pairs():
-    result = invoke("attribute", "painn-ethanol", "CH3CH2OH", "--top", "3")
-    assert result.exit_code == 0
-    assert "C0–C1" in result.output
-    assert "Strongest 3 of 36 pairs" in result.output
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--gamma", "-1"], "gamma must be 0 or positive"),
-        (["--body-order", "4"], "body_order must be one of"),
-        (["--method", "guess"], "method must be one of auto"),
-        (["--json", "/nowhere/out.json"], "cannot be written"),
-        (["--picture", "ethanol.bad"], "cannot be written"),
-    ],
-)
-def test_attribute_refuses_nonsense(options, message):
-    result = invoke("attribute", "painn-ethanol", "CH3CH2OH", *options)
-    assert result.exit_code == 2
-    assert message in result.output + result.stderr
