@@ -32,8 +32,7 @@ from mdxai.frame import Frame, find_pairs
 from mdxai.monitoring.monitor import Monitor
 from mdxai.principles import Deviation
 from mdxai.record import RecordSettings
-from mdxai.record.checkpoint import decode, encode
-from mdxai.serialization import restore, snapshot
+from mdxai.serialization import decode, encode, restore, snapshot
 from mdxai.study.lead_time.alarms import Streams, Watching, with_profiles
 from mdxai.study.run_outcome import Outcome
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from mdxai.record.checkpoint import decode, encode
-from mdxai.serialization import restore, snapshot
+from mdxai.serialization import decode, encode, restore, snapshot
 from mdxai.statistics import StatisticsError
 from mdxai.statistics.change_detection import (
     DETECTORS,

@@ -44,8 +44,9 @@ from mdxai.record import (
     differences,
     refuse_other_run,
 )
-from mdxai.record.checkpoint import checkpoint_path, read_checkpoint
+from mdxai.record.checkpoint import read_checkpoint
 from mdxai.record.header import refuse_unstorable
+from mdxai.record.layout import checkpoint_path
 from mdxai.record.resume import checkpoint_of, give_up_start, refuse_start
 from mdxai.record.rollbacks import (
     Rollback,
