@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
@@ -12,6 +13,7 @@ from ase import Atoms
 from mdxai.errors import MdxaiError
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs
 from mdxai.serialization import as_json
+from mdxai.statistics import RelevanceProfile
 
 _NO_TRIPLES = np.empty((0, 3), dtype=np.int64)
 _NO_ATOMS = np.empty(0, dtype=np.int64)
@@ -26,7 +28,7 @@ class AttributionUnavailable(AttributionError):
     """A calculator whose energy cannot be attributed to interactions, with the reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the profile is kept once it is made
 class Attribution:
     """Relevance of one frame; eV, or the unit of the property explained.
 
@@ -63,6 +65,14 @@ class Attribution:
     unit: str = "eV"
     max_bias: bool = False
     numbers: Ints = field(default_factory=_NO_ATOMS.copy)
+
+    _not_state: ClassVar = ("profile",)
+
+    @cached_property
+    def profile(self) -> RelevanceProfile:
+        """|strengths| by element pair and distance, made when first asked for."""
+        pairs = self.pairs
+        return RelevanceProfile(self.numbers, pairs.i, pairs.j, pairs.distances, self.strengths)
 
     @property
     def two_body(self) -> Floats:

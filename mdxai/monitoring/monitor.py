@@ -528,10 +528,8 @@ class Monitor:
     def _keep(self, attribution: Attribution) -> Attribution:
         """Add an explanation to the statistics and return it."""
         ready = self._ready
-        if ready is not None and ready.profile is not None and ready.channels is not None:
-            pairs = attribution.pairs
-            channels = ready.channels.of(pairs.i, pairs.j)
-            ready.profile.update(channels, pairs.distances, np.abs(attribution.strengths))
+        if ready is not None and ready.profile is not None:
+            ready.profile.update(*attribution.profile.samples)
         self.last_attribution = attribution
         self.cost.n_attributions += 1
         return attribution

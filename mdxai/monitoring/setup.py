@@ -27,7 +27,7 @@ from mdxai.principles import (
     probe_principles,
 )
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
-from mdxai.statistics import BinnedMoments, ElementPairChannels
+from mdxai.statistics import BinnedMoments, profile_moments
 
 # Of every number in a run directory whose name does not say it.
 UNITS = {
@@ -89,7 +89,7 @@ class MonitorSetup:
         thresholds: what deviations count.
         unavailable: principles that cannot be checked, with reasons.
         explain: explains frames, where that is possible.
-        channels, profile: statistics of explanations, where there are pairs.
+        profile: moments of strength against distance, where there are pairs.
         early: detectors of early warnings, where asked for.
     """
 
@@ -99,7 +99,6 @@ class MonitorSetup:
     thresholds: tuple[Threshold, ...] = ()
     unavailable: dict[str, str] = field(default_factory=dict)
     explain: Attributor | None = None
-    channels: ElementPairChannels | None = None
     profile: BinnedMoments | None = None
     early: EarlyWarnings | None = None
 
@@ -199,9 +198,7 @@ def _explanation(ready: MonitorSetup, calculator: Any, choices: MonitorOptions) 
     except AttributionUnavailable as reason:
         return {"attribution": str(reason)}
     ready.explain = explain
-    ready.channels = ElementPairChannels(ready.first.numbers)
-    if ready.channels.names:
-        ready.profile = BinnedMoments(ready.channels.names, calculator.card.cutoff)
+    ready.profile = profile_moments(ready.first.numbers, calculator.card.cutoff)
     return {}
 
 
