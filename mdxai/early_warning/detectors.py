@@ -65,11 +65,6 @@ class EarlyWarning:
     alarms_per_ns: float
     history: History
 
-    @property
-    def excess(self) -> float:
-        """How far out: the statistic over its threshold."""
-        return self.statistic / self.threshold
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON; what is not finite is null."""
         plain: dict[str, Any] = _finite(asdict(self) | {"text": str(self)})

@@ -19,7 +19,7 @@ def body_order_shares(attribution: Attribution) -> list[float]:
 class BodyOrders:
     """By how much the share of a higher body order exceeds that of the order below it.
 
-    Σ max(0, s_{n+1} − s_n) from two-body on; orders that are not resolved count as one. Interactions
+    Σ max(0, s_{n+1} − s_n) from two-body on; orders not resolved count as one. Interactions
     weaken with the number of atoms that they need. Source: Esders et al. 2025.
     """
 

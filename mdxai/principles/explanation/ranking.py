@@ -238,7 +238,7 @@ class SpeciesRanking:
         ]
         if not ordered:
             raise PrincipleUnavailable(
-                "the molecule has no two kinds of bonds whose enthalpies are known and clearly differ"
+                "no two kinds of bonds have known enthalpies that clearly differ"
             )
         self._ordered = ordered
 
