@@ -33,7 +33,8 @@ class ElementPairChannels:
 
     def of(self, i: Ints, j: Ints) -> Ints:
         """Return the channel of each pair of atoms, (n_pairs,)."""
-        return self._table[self._row_of[i] + self._kind_of[j]]
+        channels: Ints = self._table[self._row_of[i] + self._kind_of[j]]
+        return channels
 
 
 @lru_cache(maxsize=32)
