@@ -13,14 +13,8 @@ Names are imported when first used: `import mdxai` alone loads neither torch nor
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-# Arrow's own allocator keeps tens of MB that a run's parts once took; the system's gives them back.
-# Arrow reads this when it is first imported, so a program that imports pyarrow or pandas before
-# mdxai keeps Arrow's.
-os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 if TYPE_CHECKING:
     from mdxai.attribution import Attribution, attributor

@@ -4,8 +4,8 @@
 
 One process imports everything and forks a child per attempt: importing takes longer than a run. It
 prints a JSON line: kills survived, how many of them in the middle of a part, a merge and a
-checkpoint, runs completed. The child says in shared memory what it is at; it is stopped, asked and
-then killed, so that these numbers are certain.
+checkpoint, runs completed. The child notes its stage in shared memory. It is stopped, its stage is
+read, then it is killed, so that these numbers are exact.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 
 import mdxai
 from mdxai.monitoring.monitor import Monitor
-from mdxai.record import RecordSettings, writer
-from mdxai.record import compaction as upkeep
+from mdxai.record import RecordSettings, compaction, writer
 
 RECORD = RecordSettings(checkpoint_steps=15, rows_per_part=13, keep_checkpoints=2)
 STAGES = {1: "part", 2: "merge", 3: "checkpoint"}
@@ -52,7 +51,11 @@ def marked(function: Callable[..., Any], stage: int) -> Callable[..., Any]:
 
 def mark_stages() -> None:
     """Let the writer show what it is at."""
-    places = ((1, writer, "write_part"), (2, upkeep, "rewrite"), (3, writer, "write_checkpoint"))
+    places = (
+        (1, writer, "write_part"),
+        (2, compaction, "rewrite"),
+        (3, writer, "write_checkpoint"),
+    )
     for stage, module, name in places:
         setattr(module, name, marked(getattr(module, name), stage))
 
@@ -122,8 +125,8 @@ def content(path: Path) -> list[object]:
     """Return all of a record that must not depend on interruptions."""
     found = mdxai.open_run(path)
     tables = (
-        found.frames_table(), found.trajectory_table(), found.pairs_table(), found.events_table(),
-        found.profile_table(),
+        found.frames_table(), found.trajectory_table(), found.explanations_table(),
+        found.pairs_table(), found.events_table(), found.profile_table(),
     )  # fmt: skip
     verdict = {key: value for key, value in found.verdict.items() if key != "cost"}
     return [*(table.to_pydict() for table in tables), verdict]

@@ -30,7 +30,7 @@ class Measure:
     cost: str = "free"
 
 
-LAWS = [Measure(f"principle{k}") for k in range(4)]
+PRINCIPLES = [Measure(f"principle{k}") for k in range(4)]
 
 
 def frame_at(step: int, pbc: bool = False) -> Frame:
@@ -41,7 +41,7 @@ def frame_at(step: int, pbc: bool = False) -> Frame:
                  np.full(3, pbc))  # fmt: skip
 
 
-def deviations_at(step: int, principles=LAWS) -> dict[str, Deviation | None]:
+def deviations_at(step: int, principles=PRINCIPLES) -> dict[str, Deviation | None]:
     """Some missing, some NaN, with 0 to 3 atoms."""
     found: dict[str, Deviation | None] = {}
     for k, principle in enumerate(principles):
@@ -54,9 +54,16 @@ def deviations_at(step: int, principles=LAWS) -> dict[str, Deviation | None]:
 
 
 def attribution_of(frame: Frame) -> Attribution:
+    """Every number differs from frame to frame; as many triples as the step modulo three."""
     pairs = frame.pairs(np.inf)
     strengths = np.sin(pairs.distances + frame.step)
-    return Attribution("walks", 0.1, 0.0, np.zeros(9), np.zeros(9), pairs, strengths, np.zeros(3))
+    atoms = np.cos(np.arange(frame.n_atoms) + frame.step)
+    triples = np.array([[0, 1, k] for k in range(2, 2 + frame.step % 3)]).reshape(-1, 3)
+    return Attribution(
+        "walks", 0.1, float(np.sin(frame.step)), atoms, 0.5 * atoms, pairs, strengths,
+        np.array([1.0, 2.0, 3.0, frame.step]), triples, np.sin(triples.sum(1) + frame.step),
+        np.zeros(len(pairs), dtype=bool), numbers=frame.numbers,
+    )  # fmt: skip
 
 
 def add_step(writer: RunWriter, step: int) -> None:
@@ -75,7 +82,7 @@ def state_at(step: int) -> dict:
 def write_run(path, steps=60, commit_every=7, finish=True, **settings) -> RunWriter:
     """Write a run with a commit and a checkpoint every few steps."""
     writer = RunWriter(path, RecordSettings(**settings))
-    writer.start(HEADER, LAWS)
+    writer.start(HEADER, PRINCIPLES)
     for step in range(steps):
         add_step(writer, step)
         if step % commit_every == commit_every - 1:
@@ -93,7 +100,7 @@ def write_judged_run(path, verdict=None, *, header=None, steps=60, finish=True):
     content = {"stability": "stable", "onset_fs": None, "start_fs": 0.0,
                "duration_fs": 0.5 * (steps - 1), "findings": []} | (verdict or {})  # fmt: skip
     writer = RunWriter(path, RecordSettings())
-    writer.start(HEADER | (header or {}), LAWS)
+    writer.start(HEADER | (header or {}), PRINCIPLES)
     for step in range(steps):
         add_step(writer, step)
     if finish:

@@ -28,7 +28,7 @@ PAGES = [
 CODE = re.compile(r"^```(\w*)( no-run)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"(?:^|[ &])mdxai ([a-z][a-z-]*)(.*)")
-SCRIPTS = ("README.md", "docs/guide.md", "docs/attribution.md", "docs/engines.md")
+SCRIPTS = tuple(f"docs/{name}.md" for name in ("guide", "attribution", "engines", "testing"))
 STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2"}  # enough to run every line
 
 
@@ -71,7 +71,7 @@ def test_every_page_of_the_documentation_is_in_its_index():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ["README.md", *SCRIPTS])
 def test_python_of_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from typer.testing import CliRunner
 
 import mdxai
+from mdxai.attribution import Attribution
 from mdxai.cli.main import app
 from mdxai.early_warning import (
     Calibration,
@@ -24,6 +25,7 @@ from mdxai.early_warning import (
     EarlyWarnings,
     History,
     Level,
+    ProfileChange,
     ProfileSettings,
     Rate,
     Watch,
@@ -32,8 +34,8 @@ from mdxai.frame import Frame, find_pairs
 from mdxai.monitoring.monitor import Monitor
 from mdxai.principles import Deviation
 from mdxai.record import RecordSettings
-from mdxai.record.checkpoint import decode, encode
-from mdxai.serialization import restore, snapshot
+from mdxai.serialization import decode, encode, restore, snapshot
+from mdxai.statistics import element_pair_channels
 from mdxai.study.lead_time.alarms import Streams, Watching, with_profiles
 from mdxai.study.run_outcome import Outcome
 
@@ -63,11 +65,13 @@ def attribution_of(frame, moved=0.0):
     rng = np.random.default_rng(frame.step)
     strengths = 1.0 / pairs.distances + 0.05 * rng.normal(size=len(pairs))
     bond = (frame.numbers[pairs.i] == 6) & (frame.numbers[pairs.j] == 6)
-    return SimpleNamespace(pairs=pairs, strengths=strengths + moved * bond)
+    strengths = strengths + moved * bond
+    return Attribution("walks", 0.1, 0.0, np.zeros(6), np.zeros(6), pairs, strengths, np.zeros(3),
+                       numbers=frame.numbers)  # fmt: skip
 
 
 def watched(made, frames=2000, moves_at=1500, cutoff=5.0):
-    """Feed a run whose principle rises, and whose C–C relevance grows, at a step; return all there is."""
+    """Feed a run whose principle and C–C relevance rise at a step; return all that came of it."""
     rng = np.random.default_rng(1)
     early = EarlyWarnings(made, frame_at(0), {"principle": "free", "other": "free"}, cutoff)
     values = rng.normal(5.0, 2.0, size=frames) + 8.0 * (np.arange(frames) >= moves_at)
@@ -103,7 +107,7 @@ def test_a_warning_says_what_where_and_what_it_came_to():
     _, values, (first, *_) = watched(made)
     assert (first.principle, first.atoms, first.history) == ("principle", (1, 5), HISTORY)
     assert (first.usual, first.spread) == pytest.approx((5.0, 2.0), rel=0.3)
-    assert first.excess == first.statistic / 9.0 > 1
+    assert first.statistic > first.threshold == 9.0
     assert first.value == values[first.step]
     text = str(first)
     assert "principle has changed, CUSUM" in text
@@ -132,7 +136,7 @@ def test_profiles_live_are_those_of_outcomes():
     """The same profile from an attribution and from bins' means as an outcome holds them."""
     made = calibration(Watch("profile_peak", "shewhart", 10.0, location=0.0, scale=1.0),
                        threshold=1e3)  # fmt: skip
-    early = EarlyWarnings(made, frame_at(0), {}, 5.0)
+    change = ProfileChange(element_pair_channels(NUMBERS).names, 5.0, made.profile)
     times, series, live = [], {}, []
     for step in range(0, 1000, 10):
         frame = frame_at(step)
@@ -145,8 +149,7 @@ def test_profiles_live_are_those_of_outcomes():
             mine = [abs(s) for n, s in zip(names, explained.strengths, strict=True) if n == name]
             series.setdefault(name, {})[len(times)] = np.mean(mine)
         times.append(frame.time)
-        fresh = early._profiles(frame, explained)
-        live.append(fresh.get("profile_peak", np.nan))
+        live.append(change.peak if change.add(frame.time, explained.profile) else np.nan)
     columns = {name: np.array([cells.get(n, np.nan) for n in range(len(times))])
                for name, cells in series.items()}  # fmt: skip
     outcome = Outcome("r", "m", "A", 1.0, 500.0, False, np.array(times), columns)

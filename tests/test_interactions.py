@@ -10,7 +10,7 @@ import mdxai
 from mdxai.record import RunWriter
 from mdxai.report.interactions import Window, read_interactions
 
-from .synthetic_run import HEADER, LAWS, attribution_of, frame_at, write_run
+from .synthetic_run import HEADER, PRINCIPLES, attribution_of, frame_at, write_run
 
 
 def test_means_of_pairs_equal_a_data_frame(tmp_path):
@@ -39,7 +39,7 @@ def test_means_of_pairs_equal_a_data_frame(tmp_path):
 def test_images_of_a_pair_add_up(tmp_path):
     """Flow holds every image of a pair within the cutoff."""
     writer = RunWriter(tmp_path / "run")
-    writer.start(HEADER, LAWS)
+    writer.start(HEADER, PRINCIPLES)
     frame, one = frame_at(0), attribution_of(frame_at(0))
     images, flows = one.pairs.select(np.array([0, 0, 1])), np.array([0.25, 0.5, -1.0])
     one = replace(one, method="flow", pairs=images, strengths=flows, several_images=None)

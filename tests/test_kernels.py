@@ -1,9 +1,14 @@
-"""Kernels of the principles against NumPy twins, ties and NaN included."""
+"""Every kernel against its NumPy twin, ties and NaN included.
+
+Those of `BinnedMoments` (update_moments, fold_all, merge_moments) have theirs in test_moments.py.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mdxai.frame import find_pairs
 from mdxai.statistics import _kernels as kernels
@@ -92,3 +97,36 @@ def test_step_work_and_about_centre(system):
     a, b = np.array([(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]).T
     found = kernels.about_centre(positions, velocities, masses)
     np.testing.assert_allclose(found, [*moments[a, b], *turning], rtol=1e-10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-1, 3),
+            st.integers(-1, 2),
+            st.floats(-0.5, 2.5) | st.just(np.nan),
+            st.floats(0, 1e3) | st.sampled_from([np.nan, np.inf]),
+        ),
+        max_size=60,
+    )
+)
+def test_sum_strengths(samples):
+    rows = np.array(samples, dtype=np.float64).reshape(-1, 4)
+    frames, channels = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
+    distances, strengths = rows[:, 2].copy(), rows[:, 3].copy()
+    count, total = np.zeros((3, 2, 5), dtype=np.int64), np.zeros((3, 2, 5))
+    kernels.sum_strengths(frames, channels, distances, strengths, 0.4, count, total)
+    place = np.floor(np.nan_to_num(distances, nan=-1.0) / 0.4)
+    for f, c, b in np.ndindex(3, 2, 5):
+        mine = (frames == f) & (channels == c) & (place == b) & np.isfinite(strengths)
+        assert count[f, c, b] == mine.sum()
+        assert total[f, c, b] == pytest.approx(strengths[mine].sum())
+
+
+def test_all_distances():
+    points = np.random.default_rng(6).normal(size=(5, 3))
+    found = np.empty(10)
+    kernels.all_distances(points, found)
+    i, j = np.triu_indices(5, k=1)
+    np.testing.assert_allclose(found, np.linalg.norm(points[j] - points[i], axis=1), rtol=1e-14)

@@ -335,6 +335,13 @@ def test_what_was_rolled_back_halted_and_resumed_is_told(tmp_path):
     assert "rolled-back-1" in page.links
 
 
+def test_body_orders_and_residual_are_drawn_where_frames_are_explained(broken, tmp_path):
+    write_run(tmp_path / "run", steps=20)
+    for word in ("Body orders", "Residual", "one-body", "all higher"):
+        assert word in page_of(tmp_path / "run").text
+        assert word not in page_of(broken).text  # its calculator could not be explained
+
+
 @pytest.mark.pages
 def test_a_script_gets_its_page_when_it_ends_well(tmp_path):
     ethanol_run(tmp_path / "run")

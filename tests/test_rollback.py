@@ -15,7 +15,7 @@ from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.run import RunSettings, SettingsError, make_dynamics, simulate
 from mdxai.record import RecordError, RecordSettings, list_checkpoints, read_checkpoint, repair
-from mdxai.record.rollbacks import HISTORY, is_pending, rollbacks_of
+from mdxai.record.rollbacks import ROLLBACKS, is_pending, rollbacks_of
 
 # 5 fs tear ethanol apart within some ten steps, a tenth of that does not.
 OPTIONS = MonitorOptions(
@@ -103,7 +103,7 @@ def test_a_kill_between_the_note_and_the_deed_is_made_good(tmp_path, rolled_back
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("mdxai.record.writer.rewind", die)
+        broken.setattr("mdxai.record.writer.truncate", die)
         with pytest.raises(KeyboardInterrupt):
             run(path)
     assert is_pending(path, rollbacks_of(path))
@@ -156,8 +156,8 @@ def test_refusals(rolled_back, tmp_path):
         RunSettings(rollback=1, monitor=MonitorOptions(on_unstable="raise"))
     with pytest.raises(SettingsError, match="needs a record"):
         run(None)
-    (tmp_path / HISTORY).write_text('[{"reason": 1}]')
+    (tmp_path / ROLLBACKS).write_text('[{"reason": 1}]')
     with pytest.raises(RecordError, match="damaged"):
         rollbacks_of(tmp_path)
-    history = path / HISTORY
+    history = path / ROLLBACKS
     assert len(json.loads(history.read_text())) == len(rollbacks_of(path))

@@ -50,7 +50,7 @@ def test_a_run_without_verdict_is_judged_and_censored_at_its_last_frame(tmp_path
 
 def test_another_onset_is_that_of_its_finding(tmp_path):
     finding = {"principle": "bond", "severity": "unstable", "time_fs": 20.0}
-    principles = [*made.LAWS, made.Measure("bond")]
+    principles = [*made.PRINCIPLES, made.Measure("bond")]
     writer = made.RunWriter(tmp_path / "r", made.RecordSettings())
     writer.start(made.HEADER, principles)
     for step in range(60):

@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from mdxai.record import RunWriter
 from mdxai.study.models import Places
 from mdxai.study.tables import causes_table, runs_table
-from tests.synthetic_run import HEADER, LAWS
+from tests.synthetic_run import HEADER, PRINCIPLES
 
 
 def test_causes_are_counted_with_their_elements(tmp_path):
@@ -21,7 +21,7 @@ def test_causes_are_counted_with_their_elements(tmp_path):
     ]
     for k, found in enumerate((findings, findings, findings[:1], findings[2:])):
         writer = RunWriter(tmp_path / "runs" / f"m{k}" / "r")
-        writer.start(HEADER, LAWS)
+        writer.start(HEADER, PRINCIPLES)
         writer.finish({"findings": found}, None)
     outcomes = [
         SimpleNamespace(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
 
 from mdxai.errors import MdxaiError
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs
+from mdxai.serialization import as_json
+from mdxai.statistics import RelevanceProfile
 
 _NO_TRIPLES = np.empty((0, 3), dtype=np.int64)
 _NO_ATOMS = np.empty(0, dtype=np.int64)
@@ -25,7 +28,7 @@ class AttributionUnavailable(AttributionError):
     """A calculator whose energy cannot be attributed to interactions, with the reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the profile is kept once it is made
 class Attribution:
     """Relevance of one frame; eV, or the unit of the property explained.
 
@@ -63,6 +66,14 @@ class Attribution:
     max_bias: bool = False
     numbers: Ints = field(default_factory=_NO_ATOMS.copy)
 
+    _not_state: ClassVar = ("profile",)
+
+    @cached_property
+    def profile(self) -> RelevanceProfile:
+        """|strengths| by element pair and distance, made when first asked for."""
+        pairs = self.pairs
+        return RelevanceProfile(self.numbers, pairs.i, pairs.j, pairs.distances, self.strengths)
+
     @property
     def two_body(self) -> Floats:
         """(n_pairs,) exactly-two-body relevance.
@@ -78,6 +89,11 @@ class Attribution:
         return self.strengths
 
     @property
+    def measure(self) -> str:
+        """What `strengths` holds: "two_body", "flow" or "hessian_norm"."""
+        return {"flow": "flow", "hessian": "hessian_norm"}.get(self.method, "two_body")
+
+    @property
     def relevance_total(self) -> float:
         """Sum of all relevance, eV."""
         return float(self.atoms.sum())
@@ -89,31 +105,27 @@ class Attribution:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, eV and Å, in full precision; None where undefined."""
-        measure = {"flow": "flow", "hessian": "hessian_norm"}.get(self.method, "two_body")
         pairs = zip(self.pairs.i, self.pairs.j, self.pairs.distances, self.strengths, strict=True)
         trios = zip(self.triples.tolist(), self.three_body, strict=True)
         content: dict[str, Any] = {
             "method": self.method,
-            "gamma": _number(self.gamma),
+            "gamma": self.gamma,
             "max_bias": self.max_bias,
-            "output": _number(self.output),
-            "relevance_total": _number(self.relevance_total),
-            "residual": _number(self.residual),
-            "per_atom": list(map(_number, self.atoms)),
-            "one_body": list(map(_number, self.one_body)),
+            "output": self.output,
+            "relevance_total": self.relevance_total,
+            "residual": self.residual,
+            "per_atom": self.atoms,
+            "one_body": self.one_body,
             "pairs": [
-                {"i": int(i), "j": int(j), "distance": float(r), measure: _number(value)}
+                {"i": int(i), "j": int(j), "distance": float(r), self.measure: value}
                 for i, j, r, value in pairs
             ],
-            "by_body_order": list(map(_number, self.by_body_order)),
+            "by_body_order": self.by_body_order,
         }
         if len(self.by_body_order) >= 4:
-            content["three_body"] = [[*trio, _number(value)] for trio, value in trios]
-        return content
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+            content["three_body"] = [[*trio, value] for trio, value in trios]
+        plain: dict[str, Any] = as_json(content)
+        return plain
 
 
 class Attributor(Protocol):

@@ -15,7 +15,7 @@ from mdxai.calculators import load_calculator
 from mdxai.engines.universe import FrameMaker
 from mdxai.errors import MdxaiError
 from mdxai.frame import Floats
-from mdxai.statistics import BinnedMoments, ElementPairChannels
+from mdxai.statistics import BinnedMoments, profile_moments
 
 
 class AnalysisError(MdxaiError, ValueError):
@@ -117,19 +117,15 @@ class AttributionAnalysis(AnalysisBase):  # type: ignore[misc]
         self.results.profile = self._profile(found)
 
     def _profile(self, found: list[Attribution]) -> BinnedMoments | None:
-        channels = ElementPairChannels(self._maker.numbers)
-        if not channels.names:
-            return None
         longest = max((float(a.pairs.distances.max(initial=0.0)) for a in found), default=0.0)
         cutoff = getattr(getattr(self._calculator, "card", None), "cutoff", None)
         if cutoff is None and isinstance(self._calculator, str):
             cutoff = _cutoff(self._calculator, self._load)
-        profile = BinnedMoments(channels.names, cutoff or longest)
-        for a in found:
-            profile.update(
-                channels.of(a.pairs.i, a.pairs.j), a.pairs.distances, np.abs(a.strengths)
-            )
-        return profile
+        moments = profile_moments(self._maker.numbers, cutoff or longest)
+        if moments is not None:
+            for attribution in found:
+                moments.update(*attribution.profile.samples)
+        return moments
 
 
 @lru_cache(maxsize=4)

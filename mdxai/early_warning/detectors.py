@@ -16,7 +16,7 @@ from mdxai.early_warning.calibration import Calibration, History, Watch
 from mdxai.early_warning.profiles import ProfileChange
 from mdxai.frame import Bools, Floats, Frame
 from mdxai.principles import Deviation
-from mdxai.statistics import Baseline, BinChange, Detector, ElementPairChannels, make_detector
+from mdxai.statistics import Baseline, BinChange, Detector, element_pair_channels, make_detector
 
 PROFILES = ("profile_rms", "profile_peak")
 KEPT = 100  # last warnings held in memory; the record holds all
@@ -64,11 +64,6 @@ class EarlyWarning:
     bins: tuple[BinChange, ...]
     alarms_per_ns: float
     history: History
-
-    @property
-    def excess(self) -> float:
-        """How far out: the statistic over its threshold."""
-        return self.statistic / self.threshold
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON; what is not finite is null."""
@@ -204,7 +199,7 @@ class EarlyWarnings:
         issued: the last 100 warnings.
     """
 
-    _not_state = ("unavailable", "_channels", "_plain")
+    _not_state = ("unavailable", "_plain")
 
     def __init__(
         self, calibration: Calibration, first: Frame, measured: Mapping[str, str],
@@ -217,10 +212,10 @@ class EarlyWarnings:
         self._groups: dict[str, list[_Group]] = {"free": [], "attribution": []}
         for key, members in _rhythms(watches, measured).items():
             self._groups[key[0]].append(_Group(calibration, members))
-        self._channels = ElementPairChannels(first.numbers)
         self._profile: ProfileChange | None = None
         if cutoff is not None and any(w.series in PROFILES for w in watches):
-            self._profile = ProfileChange(self._channels.names, cutoff, calibration.profile)
+            names = element_pair_channels(first.numbers).names
+            self._profile = ProfileChange(names, cutoff, calibration.profile)
 
     def see(
         self, frame: Frame, deviations: Mapping[str, Deviation | None],
@@ -259,10 +254,7 @@ class EarlyWarnings:
         """Return how far the profile has moved, where that is new."""
         if self._profile is None:
             return {}
-        pairs = attribution.pairs
-        channels = self._channels.of(pairs.i, pairs.j)
-        strengths = np.abs(attribution.strengths)
-        if not self._profile.add_pairs(frame.time, channels, pairs.distances, strengths):
+        if not self._profile.add(frame.time, attribution.profile):
             return {}
         return dict(zip(PROFILES, (self._profile.rms, self._profile.peak), strict=True))
 
@@ -289,8 +281,8 @@ class EarlyWarnings:
         """Return the atoms whose pairs lie in the first bin now."""
         if not bins or attribution is None:
             return ()
-        pairs = attribution.pairs
-        here = self._channels.of(pairs.i, pairs.j) == self._channels.names.index(bins[0].channel)
+        pairs, profile = attribution.pairs, attribution.profile
+        here = profile.channels == profile.names.index(bins[0].channel)
         here &= (pairs.distances >= bins[0].left) & (pairs.distances < bins[0].right)
         atoms = np.unique(np.concatenate([pairs.i[here], pairs.j[here]]))
         return tuple(atoms.tolist())

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdxai.frame import Floats, Ints
-from mdxai.statistics import BinChange, Change, Profile, StatisticsError, Window, z_scores
+from mdxai.statistics import (
+    BinChange,
+    BlockProfile,
+    Change,
+    RelevanceProfile,
+    StatisticsError,
+    Window,
+    z_scores,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +47,6 @@ class ProfileSettings:
             )
 
 
-def bin_means(
-    channels: Ints, distances: Floats, values: Floats, n_channels: int, width: float
-) -> tuple[Ints, Floats, Floats]:
-    """Return the mean value of each occupied bin of one frame: its channel, centre (Å) and mean.
-
-    Args:
-        channels: (n,) of each pair; −1 leaves it out.
-        distances: (n,) Å.
-        values: (n,).
-        n_channels: number of channels.
-        width: of a bin, Å.
-    """
-    keep = (channels >= 0) & np.isfinite(distances) & np.isfinite(values)
-    place: Ints = (distances[keep] / width).astype(np.int64) * n_channels + channels[keep]
-    occupied, place, count = np.unique(place, return_inverse=True, return_counts=True)
-    means: Floats = np.bincount(place, weights=values[keep], minlength=len(count)) / count
-    channel: Ints = (occupied % n_channels).astype(np.int64)
-    centers: Floats = (occupied // n_channels).astype(np.float64) * width + width / 2
-    return channel, centers, means
-
-
 class ProfileChange:
     """Watches how far the profile of strengths against distance has moved from its beginning.
 
@@ -80,10 +67,9 @@ class ProfileChange:
         self, channels: Sequence[str], reach: float, settings: ProfileSettings | None = None
     ) -> None:
         self._settings = chosen = settings or ProfileSettings()
-        self._n_channels = len(channels)
         n_bins = math.ceil(reach / chosen.bin_ang - 1e-9) + 1
         bins = (tuple(channels), n_bins * chosen.bin_ang)
-        self._reference = Profile(*bins, n_bins)
+        self._reference = BlockProfile(*bins, n_bins)
         self._window = Window(
             *bins, chosen.window_fs, n_bins=n_bins, n_blocks=chosen.n_blocks,
             reference=self._reference,
@@ -91,12 +77,9 @@ class ProfileChange:
         self._start: float | None = None
         self.rms = self.peak = math.nan
 
-    def add_pairs(self, time: float, channels: Ints, distances: Floats, values: Floats) -> bool:
-        """Add the pairs of one frame; return whether `rms` and `peak` are new."""
-        width = self._settings.bin_ang
-        return self.add_means(
-            time, *bin_means(channels, distances, values, self._n_channels, width)
-        )
+    def add(self, time: float, profile: RelevanceProfile) -> bool:
+        """Add one explained frame at `time` (fs); return whether `rms` and `peak` are new."""
+        return self.add_means(time, *profile.bins(self._settings.bin_ang).occupied())
 
     def add_means(self, time: float, channels: Ints, centers: Floats, means: Floats) -> bool:
         """Add the bin means of one frame at `time` (fs); return whether `rms` and `peak` are new.
@@ -119,7 +102,7 @@ class ProfileChange:
         self.peak = float(np.max(np.abs(z), initial=-math.inf)) if len(z) else math.nan
         return True
 
-    def _known(self, profile: Profile) -> Floats:
+    def _known(self, profile: BlockProfile) -> Floats:
         fewest = max(2, self._settings.n_blocks // 2 + 1)
         known = (profile.n_blocks >= fewest) & (self._reference.n_blocks >= fewest)
         z = z_scores(profile, self._reference)[known]

@@ -27,7 +27,8 @@ from mdxai.monitoring.resumption import Resumption
 from mdxai.monitoring.setup import set_up
 from mdxai.monitoring.signals import StopSignal
 from mdxai.record import RecordError, RecordWarning
-from mdxai.record.checkpoint import checkpoint_path, read_checkpoint
+from mdxai.record.checkpoint import read_checkpoint
+from mdxai.record.layout import checkpoint_path
 from mdxai.record.resume import checkpoint_of, refuse_start
 from mdxai.record.rollbacks import Rollback, plan_rollback
 from mdxai.record.writer_lock import DirectoryTakenOver, refuse_other_writer
@@ -209,8 +210,7 @@ class Monitor:
     @property
     def profile(self) -> BinnedMoments | None:
         """Relevance against distance, per element pair, where frames are explained."""
-        run = self._run
-        return None if run is None or run.setup.profile is None else run.setup.profile.moments
+        return None if self._run is None else self._run.profile
 
     @property
     def cost(self) -> Cost:

@@ -47,6 +47,7 @@ class MonitoredRun:
         stop_signal: ends the run between two steps.
 
     Attributes:
+        profile: moments of relevance against distance, where frames are explained.
         cost: wall time spent.
         reactions: what has been done about an instability.
         rollbacks: how often, and why, the run was taken back.
@@ -62,7 +63,7 @@ class MonitoredRun:
         record: Persistence,
         stop_signal: StopSignal,
     ) -> None:
-        self.setup, self.cost = setup, Cost()
+        self.setup, self.profile, self.cost = setup, setup.profile, Cost()
         self.reactions = Reactions(options, engine)
         self.rollbacks: list[Rollback] = []
         self.last_step: int | None = None
@@ -158,8 +159,8 @@ class MonitoredRun:
         if given is None and explain and self._is_due(frame):
             attribution = self._explain(frame)
         if attribution is not None:
-            if self.setup.profile is not None:
-                self.setup.profile.add(attribution)
+            if self.profile is not None:
+                self.profile.update(*attribution.profile.samples)
             self.last_attribution = attribution
             self.cost.n_attributions += 1
         return attribution
@@ -265,10 +266,9 @@ class MonitoredRun:
             content["rollbacks"] = [rollback.as_dict() for rollback in self.rollbacks]
         if self.setup.early is not None:
             content["warnings"] = [warning.as_dict() for warning in self.setup.early.issued]
-        profile = None if self.setup.profile is None else self.setup.profile.moments
         state = self.state() if resumable else None
         step = None if state is None else self._engine.frame().step
-        self._record.finish(content, profile, state, step)
+        self._record.finish(content, self.profile, state, step)
 
     def state(self) -> dict[str, Any] | None:
         """Return what a checkpoint holds; None for an engine that cannot be restarted."""
@@ -288,7 +288,7 @@ class MonitoredRun:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Know what a run of this state knew; the engine is restored by whoever calls this."""
         parts = restore(self._parts(), state["monitor"])
-        self.last_step = parts["last_step"]
+        self.profile, self.last_step = parts["profile"], parts["last_step"]
         self.reactions.has_reacted = parts["has_reacted"]
         self.reactions.halted_by = parts["halted_by"]
         self._box.restore(state["blackbox"])
@@ -302,7 +302,7 @@ class MonitoredRun:
         return {
             "early": setup.early,
             "principles": setup.principles,
-            "profile": setup.profile,
+            "profile": self.profile,
             "builder": self._builder,
             "cost": self.cost,
             "last_step": self.last_step,

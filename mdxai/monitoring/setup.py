@@ -25,26 +25,7 @@ from mdxai.principles import (
 )
 from mdxai.principles.registry import is_measurable
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
-from mdxai.statistics import BinnedMoments, ElementPairChannels
-
-
-class RunningProfile:
-    """Moments of |relevance| over the explained frames of a run, per element pair and distance.
-
-    Args:
-        numbers: (n_atoms,) atomic numbers.
-        cutoff: of the calculator, Å.
-    """
-
-    def __init__(self, channels: ElementPairChannels, cutoff: float) -> None:
-        self._channels = channels
-        self.moments = BinnedMoments(channels.names, cutoff)
-
-    def add(self, attribution: Attribution) -> None:
-        """Take in the explanation of one frame."""
-        pairs = attribution.pairs
-        channels = self._channels.of(pairs.i, pairs.j)
-        self.moments.update(channels, pairs.distances, np.abs(attribution.strengths))
+from mdxai.statistics import BinnedMoments, profile_moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +38,8 @@ class MonitorSetup:
         thresholds: when their deviations count.
         unavailable: what cannot be checked, with reasons.
         explainer: explains frames, where that is possible.
-        profile: relevance against distance, where frames are explained and there are pairs.
+        profile: empty moments of relevance against distance, where frames are explained and there
+            are pairs.
         early: detectors of early warnings, where asked for.
     """
 
@@ -66,7 +48,7 @@ class MonitorSetup:
     thresholds: tuple[Threshold, ...]
     unavailable: Mapping[str, str]
     explainer: Attributor | None
-    profile: RunningProfile | None
+    profile: BinnedMoments | None
     early: EarlyWarnings | None
 
     def deviations(
@@ -108,8 +90,7 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
     profile = None
     if explainer is not None:
         more, reasons = explanation_principles(first, calculator.card.cutoff)
-        channels = ElementPairChannels(first.numbers)
-        profile = RunningProfile(channels, calculator.card.cutoff) if channels.names else None
+        profile = profile_moments(first.numbers, calculator.card.cutoff)
         principles, unavailable = principles + more, unavailable | reasons
     thresholds = options.judged_by
     if options.probe_every:
@@ -118,7 +99,7 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
     unavailable |= _not_judged(principles, thresholds)
     early = None
     if options.calibration is not None:
-        cutoff = None if profile is None else profile.moments.bins.upper
+        cutoff = None if profile is None else calculator.card.cutoff
         costs = {principle.name: principle.cost for principle in principles}
         early = EarlyWarnings(options.calibration, first, costs, cutoff)
         unavailable |= {f"early warning by {n}": why for n, why in early.unavailable.items()}

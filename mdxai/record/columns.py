@@ -1,7 +1,7 @@
 """Rows that gather in memory, column by column, until they are written.
 
-Appending is on the way of every MD step, so it fills preallocated arrays and makes no object per
-row. Turning them into tables, in the precision asked for, is the writer thread's work.
+Every MD step waits for what is appended, so appending fills preallocated arrays. The writer thread
+turns them into tables, in the precision asked for.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,10 @@ from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles import Deviation
 from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.record.explanations import Explained, ExplanationColumns, stored
+from mdxai.record.layout import EXPLAINED
 from mdxai.record.record_settings import RecordSettings
+from mdxai.serialization import as_json
 from mdxai.statistics import BinnedMoments
 
 SCALARS = ("time_fs", "potential_energy_eV", "kinetic_energy_eV", "temperature_K")
@@ -137,7 +140,7 @@ class TrajectoryColumns:
             "potential_energy_eV": pa.array(np.ascontiguousarray(self._scalars[:n, 1])),
         }
         columns |= {
-            name: _fixed_lists(_stored(column[:n], self._dtype))
+            name: _fixed_lists(stored(column[:n], self._dtype))
             for name, column in self._vectors.items()
         }
         if self._cells is not None:
@@ -145,72 +148,9 @@ class TrajectoryColumns:
         return pa.table(columns)
 
 
-def _stored(values: Floats, dtype: str) -> np.ndarray[Any, Any]:
-    """Return values as they are stored; what exceeds the dtype is infinite, and says so."""
-    with np.errstate(over="ignore"):
-        return values.astype(dtype, copy=False)
-
-
 def _fixed_lists(values: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
     flat = pa.array(values.reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values[0].size)
-
-
-class PairColumns:
-    """Relevance of pairs, a row per pair and explained frame."""
-
-    def __init__(self, measure: str, settings: RecordSettings, rows: int) -> None:
-        self.measure = measure
-        self.n_rows = self.n_frames = 0
-        self._top = settings.top_pairs
-        self._instants: Floats = np.empty(256)
-        self._steps: Ints = np.empty(256, dtype=np.int64)
-        self._counts: Ints = np.empty(256, dtype=np.int64)
-        self._atoms = [np.empty(rows, dtype=np.int32) for _ in range(2)]
-        self._dtype = settings.pair_dtype
-        self._reals: list[Floats] = [np.empty(rows) for _ in range(2)]
-
-    @property
-    def n_bytes(self) -> int:
-        return 24 * (self.n_rows + self.n_frames)
-
-    def append(self, frame: Frame, attribution: Attribution) -> None:
-        """Add the pairs of one explained frame, or the strongest of them."""
-        pairs, strengths = attribution.pairs, attribution.strengths
-        if self._top is not None and len(pairs) > self._top:
-            strongest = np.argsort(-np.abs(strengths), kind="stable")[: self._top]
-            keep = np.sort(strongest)
-            pairs, strengths = pairs.select(keep), strengths[keep]
-        row, instant = self.n_rows, self.n_frames
-        end = row + len(pairs)
-        if end > len(self._atoms[0]):
-            self._atoms = [_grown(column, end) for column in self._atoms]
-            self._reals = [_grown(column, end) for column in self._reals]
-        if instant == len(self._steps):
-            for name in ("_steps", "_instants", "_counts"):
-                setattr(self, name, _grown(getattr(self, name), instant + 1))
-        self._steps[instant], self._instants[instant] = frame.step, frame.time
-        self._counts[instant] = len(pairs)
-        self._atoms[0][row:end], self._atoms[1][row:end] = pairs.i, pairs.j
-        self._reals[0][row:end], self._reals[1][row:end] = pairs.distances, strengths
-        self.n_rows, self.n_frames = end, instant + 1
-
-    def clear(self) -> None:
-        self.n_rows = self.n_frames = 0
-
-    def table(self) -> pa.Table:
-        """Return the rows as a table."""
-        n, counts = self.n_rows, self._counts[: self.n_frames]
-        return pa.table(
-            {
-                "step": np.repeat(self._steps[: self.n_frames], counts),
-                "time_fs": np.repeat(self._instants[: self.n_frames], counts),
-                "i": pa.array(self._atoms[0][:n]),
-                "j": pa.array(self._atoms[1][:n]),
-                "distance_ang": pa.array(_stored(self._reals[0][:n], self._dtype)),
-                f"{self.measure}_eV": pa.array(_stored(self._reals[1][:n], self._dtype)),
-            }
-        )
 
 
 EVENTS = pa.schema(
@@ -254,20 +194,8 @@ class EventColumns:
 
 
 def event_text(content: Mapping[str, Any]) -> str:
-    """Return JSON; NumPy numbers and arrays become plain ones, what is not finite null."""
-    return json.dumps(_plain(content), allow_nan=False, ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+    """Return the content as JSON text, by `as_json`."""
+    return json.dumps(as_json(content), allow_nan=False, ensure_ascii=False)
 
 
 def profile_table(profile: BinnedMoments, step: int) -> pa.Table:
@@ -288,6 +216,20 @@ def profile_table(profile: BinnedMoments, step: int) -> pa.Table:
     )
 
 
+class Columns(Protocol):
+    """Rows of one kind that gather until they are written."""
+
+    @property
+    def n_rows(self) -> int: ...
+
+    @property
+    def n_bytes(self) -> int: ...
+
+    def table(self) -> pa.Table: ...
+
+    def clear(self) -> None: ...
+
+
 class Gathered:
     """All rows since the last commit."""
 
@@ -295,46 +237,41 @@ class Gathered:
         self._settings = settings
         self.frames = FrameColumns(names)
         self.trajectory: TrajectoryColumns | None = None
-        self.pairs: PairColumns | None = None
         self.events = EventColumns()
+        self._explained = {kind: ExplanationColumns(kind, settings) for kind in EXPLAINED}
 
     def add_trajectory(self, frame: Frame) -> None:
+        """Add positions, velocities and forces of a frame."""
         if self.trajectory is None:
             size = max(1, 3 * frame.positions.nbytes)
             rows = min(self._settings.rows_per_part, 1 + self._settings.bytes_per_part // size)
             self.trajectory = TrajectoryColumns(frame, self._settings.trajectory_dtype, rows)
         self.trajectory.append(frame)
 
-    def add_pairs(self, frame: Frame, attribution: Attribution) -> None:
-        if self.pairs is None:
-            measure = "flow" if attribution.method == "flow" else "two_body"
-            rows = self._settings.rows_per_part * max(1, len(attribution.pairs))
-            rows = min(rows, self._settings.bytes_per_part // 24)
-            self.pairs = PairColumns(measure, self._settings, rows)
-        self.pairs.append(frame, attribution)
+    def add_attribution(self, frame: Frame, attribution: Attribution) -> None:
+        """Add the explanation of a frame."""
+        row = Explained.of(frame, attribution, self._settings.top_pairs)
+        for columns in self._explained.values():
+            columns.append(row)
 
-    def columns(self) -> dict[str, FrameColumns | TrajectoryColumns | PairColumns | EventColumns]:
-        """Return the columns that hold rows, by kind."""
-        kinds = {
-            "frames": self.frames,
-            "trajectory": self.trajectory,
-            "pairs": self.pairs,
-            "events": self.events,
-        }
-        return {kind: c for kind, c in kinds.items() if c is not None and c.n_rows}
+    def columns(self) -> dict[str, Columns]:
+        """Return the columns that hold rows, by kind, in the order in which they are written."""
+        trajectory = {} if self.trajectory is None else {"trajectory": self.trajectory}
+        kinds: dict[str, Columns] = {
+            "frames": self.frames, **trajectory, **self._explained, "events": self.events
+        }  # fmt: skip
+        return {kind: columns for kind, columns in kinds.items() if columns.n_rows}
 
     @property
     def n_bytes(self) -> int:
-        kinds = (self.frames, self.trajectory, self.pairs, self.events)
-        return sum([columns.n_bytes for columns in kinds if columns is not None])
+        """Memory that the rows take."""
+        explained = self._explained["explanations"].n_bytes
+        snapshots = 0 if self.trajectory is None else self.trajectory.n_bytes
+        return self.frames.n_bytes + snapshots + explained + self.events.n_bytes
 
     @property
     def n_rows(self) -> int:
         """Number of frames that wait, of whatever kind has most of them."""
-        explained = 0 if self.pairs is None else self.pairs.n_frames
+        explained = self._explained["explanations"].n_rows
         snapshots = 0 if self.trajectory is None else self.trajectory.n_rows
         return max(self.frames.n_rows, snapshots, explained, self.events.n_rows)
-
-    def clear(self) -> None:
-        for columns in self.columns().values():
-            columns.clear()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mdxai.record.checkpoint import list_checkpoints
 from mdxai.record.durable_files import RecordError, remove
+from mdxai.record.layout import checkpoint_step, list_checkpoints
 from mdxai.record.parts import (
     Part,
     count_rows,
@@ -28,7 +28,8 @@ from mdxai.record.parts import (
 FEW = 8  # parts of about one size that are merged
 # Of one part after a merge; half of it is left as it is. Frames have many columns, whose footer is
 # held in memory several times over while a part is written.
-MERGED_BYTES = {"frames": 1_000_000, "trajectory": 8_000_000, "pairs": 8_000_000}
+MERGED_BYTES = {"frames": 1_000_000}
+MOST_BYTES = 8_000_000  # of the other kinds
 
 
 def merge_tail(folder: Path, parts: list[Part]) -> list[Part]:
@@ -81,7 +82,7 @@ def _groups(sized: Iterable[tuple[Part, int]]) -> Iterator[list[Part]]:
 
 
 def _limit(part: Part) -> int:
-    return MERGED_BYTES.get(part.kind, max(MERGED_BYTES.values()))
+    return MERGED_BYTES.get(part.kind, MOST_BYTES)
 
 
 def _is_large(part: Part, size: int) -> bool:
@@ -199,4 +200,4 @@ def drop_checkpoints(folder: Path, keep: int) -> int | None:
     paths = list_checkpoints(folder)
     for path in paths[:-keep]:
         remove(path)
-    return int(paths[-keep:][0].stem.rpartition("-")[2]) if paths else None
+    return checkpoint_step(paths[-keep:][0]) if paths else None

@@ -11,9 +11,8 @@ from typing import Any, Self
 from uuid import uuid4
 
 from mdxai.errors import MdxaiError
+from mdxai.record.layout import ORPHAN, TEMPORARY
 
-TEMPORARY = ".tmp"
-ASIDE = ".orphan"
 CHUNK = 1 << 20
 
 
@@ -237,7 +236,7 @@ def remove(path: Path) -> None:
 def put_aside(path: Path, into: Path | None = None) -> Path:
     """Move a file to where no reader takes it for a part of the record; return its new path.
 
-    It gets the ending `ASIDE`, with a number where another file has that name already; what has
+    It gets the ending `ORPHAN`, with a number where another file has that name already; what has
     the same content is the same file, and of verdicts the last one is kept.
 
     Args:
@@ -258,10 +257,10 @@ def put_aside(path: Path, into: Path | None = None) -> Path:
 
 
 def _free_name(path: Path) -> Path:
-    aside, number = path.with_name(path.name + ASIDE), 1
+    aside, number = path.with_name(path.name + ORPHAN), 1
     while aside.exists() and path.suffix != ".json" and hash_of(aside) != hash_of(path):
         number += 1
-        aside = path.with_name(f"{path.name}.{number}{ASIDE}")
+        aside = path.with_name(f"{path.name}.{number}{ORPHAN}")
     return aside
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import tomli_w
 
 from mdxai.record.durable_files import RecordError, read_file, write_file
+from mdxai.record.layout import HEADER, VERDICT
 
-SCHEMA = 2
-HEADER, VERDICT = "run.toml", "verdict.json"
+SCHEMA = 3
 VERSIONS_OF = ("mdxai", "torch", "schnetpack", "ase", "numpy", "numba", "pyarrow")
 COMPARED = ("calculator", "engine", "system", "parameters", "thresholds", "record")
 _TOML_SEAL = b"# sha256 of all above: "
@@ -93,10 +93,11 @@ def read_header(folder: Path) -> dict[str, Any]:
 def _other_schema(folder: Path, header: Mapping[str, Any]) -> str:
     wrote = header.get("versions")
     by = wrote.get("mdxai") if isinstance(wrote, dict) else None
-    message = f"{folder} has schema {header.get('schema')!r}; this version of mdxai reads {SCHEMA}"
-    if not by or by == version("mdxai"):
-        return message
-    return f"{message}; mdxai {by}, which wrote it, reads it"
+    known = f"mdxai {by}, which" if by and by != version("mdxai") else "the mdxai that"
+    return (
+        f"{folder} has schema {header.get('schema')!r}; mdxai {version('mdxai')} reads schema "
+        f"{SCHEMA}. To read the run, install {known} wrote it"
+    )
 
 
 def write_verdict(folder: Path, content: Mapping[str, Any]) -> None:

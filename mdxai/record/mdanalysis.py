@@ -1,12 +1,14 @@
-"""A run as an MDAnalysis trajectory: importing this registers the format "MDXAI".
+"""A run as an MDAnalysis trajectory; importing this module registers the format "MDXAI".
 
     universe = MDAnalysis.Universe(mdxai.open_run("runs/ethanol"))
 
-Units are those of MDAnalysis: Å, ps, Å/ps, kJ/(mol·Å). `ts.data` holds what mdxai found, in its own
-units, under the same keys in every frame, NaN where a frame has none: "step",
-"potential_energy_eV", "kinetic_energy_eV", "temperature_K", each deviation by the name of its principle,
-"cell_ang" in a cell, "relevance_atoms" (n_atoms,), eV, each atom's sum over its pairs, and, up to
-200 atoms, "relevance" (n_atoms, n_atoms), symmetric.
+Units are those of MDAnalysis: Å, ps, Å/ps, kJ/(mol·Å). `ts.data` holds the results of mdxai in its
+own units, under the same keys in every frame, NaN where a frame has none: "step",
+"potential_energy_eV", "kinetic_energy_eV", "temperature_K", each deviation by the name of its
+principle, "cell_ang" in a cell, and, in eV, "relevance_per_atom" and "relevance_one_body"
+(n_atoms,), "relevance_by_body_order" (n_orders,), whose last entry is all higher orders,
+"explained_output", "explained_residual" (output − total relevance) and, up to 200 atoms,
+"relevance" (n_atoms, n_atoms), symmetric, of each pair.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from ase import units
 from MDAnalysis.coordinates.base import ReaderBase
 from MDAnalysis.coordinates.core import triclinic_box
@@ -26,11 +27,13 @@ from MDAnalysis.core.topology import Topology
 from MDAnalysis.lib.util import store_init_arguments
 from MDAnalysis.topology.base import TopologyReaderBase
 
-from mdxai.frame import Floats, Frame
+from mdxai.frame import Frame
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.record.durable_files import RecordError
-from mdxai.record.header import HEADER
-from mdxai.record.reader import Run, open_run
+from mdxai.record.explanations import ExplanationReader
+from mdxai.record.layout import HEADER
+from mdxai.record.reader import Run, read_run
+from mdxai.record.step_rows import StepRows
 
 FS_PER_PS = 1000.0
 KJ_PER_MOL = units.kJ / units.mol  # eV
@@ -46,7 +49,7 @@ def is_run(thing: Any) -> bool:
 
 
 def _run(thing: Any) -> Run:
-    return thing if isinstance(thing, Run) else open_run(thing)
+    return thing if isinstance(thing, Run) else read_run(Path(thing))
 
 
 class RunParser(TopologyReaderBase):  # type: ignore[misc]
@@ -126,16 +129,18 @@ class RunReader(ReaderBase):  # type: ignore[misc]
         self._run = run
         self.n_frames = run.n_frames
         self.n_atoms = len(run.header["system"]["numbers"])
-        self._found = _Rows(run, "frames", ["step", *SCALARS, *run.deviations])
-        self._pairs = _Rows(run, "pairs", None)
+        self._found = StepRows(run, "frames", ["step", *SCALARS, *run.deviations])
+        self._explanations = ExplanationReader(run, np.array(run.header["system"]["numbers"]))
+        first = next(run.tables("explanations", ["by_body_order_eV"]), None)
+        self._n_orders = 0 if first is None else len(first["by_body_order_eV"][0])
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("_run", "_found", "_pairs")
+        left_out = ("_run", "_found", "_explanations")
         return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._open(open_run(self.filename))
+        self._open(read_run(Path(self.filename)))
         self[self.ts.frame]
 
     @staticmethod
@@ -183,43 +188,21 @@ class RunReader(ReaderBase):  # type: ignore[misc]
             data["cell_ang"] = frame.cell
         return data | self._relevance(frame)
 
-    def _relevance(self, frame: Frame) -> dict[str, Floats]:
-        n, pairs = frame.n_atoms, self._pairs.at(frame.step)
-        fill = np.nan if pairs is None else 0.0
-        found = {"relevance_atoms": np.full(n, fill)}
+    def _relevance(self, frame: Frame) -> dict[str, Any]:
+        n, found = frame.n_atoms, self._explanations.at(frame.step)
+        none = np.full(n, np.nan)
+        orders = np.full(self._n_orders, np.nan)
+        data: dict[str, Any] = {
+            "relevance_per_atom": none if found is None else found.atoms,
+            "relevance_one_body": none.copy() if found is None else found.one_body,
+            "relevance_by_body_order": orders if found is None else found.by_body_order,
+            "explained_output": np.nan if found is None else found.output,
+            "explained_residual": self._explanations.residual(frame.step),
+        }
         if n <= MATRIX_LIMIT:
-            found["relevance"] = np.full((n, n), fill)
-        if pairs is None:
-            return found
-        measure = next(name for name in ("two_body_eV", "flow_eV") if name in pairs.column_names)
-        i, j, value = (pairs[name].to_numpy() for name in ("i", "j", measure))
-        for a, b in ((i, j), (j, i)):
-            np.add.at(found["relevance_atoms"], a, value)
-            if "relevance" in found:
-                np.add.at(found["relevance"], (a, b), value)
-        return found
-
-
-class _Rows:
-    """Finds the rows of a step; keeps the row group of the last one asked for."""
-
-    def __init__(self, run: Run, kind: str, columns: list[str] | None) -> None:
-        self._run, self._kind, self._columns = run, kind, columns
-        self._from = self._to = -1  # steps that are known from the group
-        self._group: pa.Table | None = None
-
-    def at(self, step: int) -> pa.Table | None:
-        """Return the rows of a step, or None."""
-        if not self._from <= step <= self._to or self._group is None:
-            self._load(step)
-        if self._group is None:
-            return None
-        steps = self._group["step"].to_numpy()
-        first, last = np.searchsorted(steps, [step, step + 1])
-        return self._group.slice(first, last - first) if last > first else None
-
-    def _load(self, step: int) -> None:
-        tables = self._run.tables(self._kind, self._columns, after=step - 1)
-        self._group = next(tables, None)
-        if self._group is not None:
-            self._from, self._to = step, int(self._group["step"][-1].as_py())
+            data["relevance"] = np.full((n, n), np.nan if found is None else 0.0)
+        if n <= MATRIX_LIMIT and found is not None:
+            i, j = found.pairs.i, found.pairs.j
+            for a, b in ((i, j), (j, i)):
+                np.add.at(data["relevance"], (a, b), found.strengths)
+        return data

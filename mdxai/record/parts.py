@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mdxai.record.durable_files import ASIDE, DurableFile, RecordError, cannot_write, hash_of
+from mdxai.record.durable_files import DurableFile, RecordError, cannot_write, hash_of
+from mdxai.record.layout import KINDS, ORPHAN
 
-KINDS = ("frames", "trajectory", "pairs", "events", "profile")
 _NAME = re.compile(rf"({'|'.join(KINDS)})-(\d{{12}})-(\d{{12}})-([0-9a-f]{{16}})\.parquet")
 GROUP_BYTES = 1_000_000  # of one row group: what a reader holds at a time
 CHUNK_BYTES = 16_000  # of one column of a row group on average, so that footers stay short
@@ -43,7 +43,7 @@ class Part:
     @classmethod
     def parse(cls, path: Path) -> Part | None:
         """Return the part that a path names, or None where it names none."""
-        match = _NAME.fullmatch(path.name.removesuffix(ASIDE))
+        match = _NAME.fullmatch(path.name.removesuffix(ORPHAN))
         if match is None or int(match[2]) > int(match[3]):
             return None
         return cls(path, match[1], int(match[2]), int(match[3]), match[4])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from mdxai.attribution import Attribution
 from mdxai.frame import QUANTITIES, Bools, Floats, Frame, Ints
 from mdxai.record.columns import EVENTS, VECTORS
 from mdxai.record.durable_files import RecordError
-from mdxai.record.header import HEADER, VERDICT, read_header, read_verdict
+from mdxai.record.explanations import ExplanationReader
+from mdxai.record.header import read_header, read_verdict
+from mdxai.record.layout import HEADER, VERDICT
 from mdxai.record.parts import (
     Part,
     count_rows,
@@ -40,10 +42,10 @@ INSTANT = ("time_fs", "potential_energy_eV")
 class Run:
     """A run directory, read lazily. Made by `open_run`.
 
-    Nothing is locked or mapped, so the run may still be going on: every call sees what is there at
-    that moment. Each part is compared with the hash in its name before it is first read.
+    Nothing is locked or mapped, so the run may still be going on: every call sees what is written
+    by then. Each part is compared with the hash in its name before it is first read.
 
-    It has no `len`: MDAnalysis would take it for a list of files.
+    It has no `len`, for MDAnalysis takes what has one for a list of files.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], system: System) -> None:
@@ -91,8 +93,47 @@ class Run:
         table = self._table("pairs", columns)
         return pa.table({}) if table is None else table
 
+    def explanations_table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return output, residual, relevance by body order and by atom, a row per explained frame;
+        empty without any.
+        """
+        table = self._table("explanations", columns)
+        return pa.table({}) if table is None else table
+
+    def triples_table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the relevance of triples, a row per triple and explained frame; empty without."""
+        table = self._table("triples", columns)
+        return pa.table({}) if table is None else table
+
+    def attribution(self, step: int) -> Attribution:
+        """Return the explanation of one MD step, in the precision that was recorded.
+
+        What the record does not keep (`RecordSettings`) is NaN: vectors of pairs, relevance of
+        atoms.
+
+        Raises:
+            RecordError: for a step that was not explained, and when a part is damaged.
+        """
+        found = ExplanationReader(self, self._system[0]).at(step)
+        if found is None:
+            raise RecordError(
+                f"step {step} of {self.path} was not explained; explanations_table() lists the "
+                "steps that were"
+            )
+        return found
+
+    def attributions(self) -> Iterator[tuple[int, Attribution]]:
+        """Yield MD step and explanation of each explained frame in order, as `attribution`.
+
+        A row group of each kind is in memory at a time.
+
+        Raises:
+            RecordError: when a part is damaged.
+        """
+        return ExplanationReader(self, self._system[0]).all_of(self.tables("explanations"))
+
     def events_table(self) -> pa.Table:
-        """Return what happened, a row per event: number, step, time_fs, kind, content (JSON)."""
+        """Return a row per event: number, step, time_fs, kind, content (JSON)."""
 
         def read() -> list[pa.Table]:
             return [table for part in self.parts("events") for table in self._groups(part)]
@@ -140,7 +181,7 @@ class Run:
         A row group takes some megabytes; it never divides the rows of a step.
 
         Args:
-            kind: "frames", "trajectory" or "pairs".
+            kind: one of `mdxai.record.layout.BY_STEP`.
             columns: to be read; all by default.
             after: leave out rows up to this step.
 
@@ -178,7 +219,7 @@ class Run:
             self._verified.add(part.name)
 
     def _steadily[T](self, read: Callable[[], T]) -> T:
-        """Read; where a part has vanished because of a merge, list and read again."""
+        """Read; list and read again where a merge has removed a part."""
         tries = 0
         while True:
             try:
@@ -189,7 +230,9 @@ class Run:
 
     def _pause(self, tries: int, error: FileNotFoundError) -> None:
         if tries >= TRIES:
-            raise RecordError(f"{self.path} changes faster than it can be read: {error}") from error
+            raise RecordError(
+                f"{self.path} changed {TRIES} times while it was read: {error}"
+            ) from error
         time.sleep(0.001 * tries)
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -201,9 +244,13 @@ class Run:
         return self.frames_table(columns).to_pandas()
 
     def to_xarray(self) -> xr.Dataset:
-        """Return a dataset over frame × atom × xyz, and explained × pair.
+        """Return a dataset over frame × atom × xyz, and explained × pair, atom and body order.
 
-        Scalars are read now, vectors and relevance when their values are used, part by part.
+        Scalars and body orders are read now, vectors and other relevance part by part when their
+        values are used.
+
+        Raises:
+            RecordError: when no frame was recorded, or a part is damaged.
         """
         from mdxai.record.xarray import dataset
 
@@ -211,7 +258,7 @@ class Run:
 
     @property
     def n_frames(self) -> int:
-        """Number of frames that `frames` yields, at this moment."""
+        """Number of frames that `frames` yields at this moment."""
         self._places = self._index()
         return _total(self._places)
 
@@ -233,10 +280,10 @@ class Run:
     def frames(
         self, start: int | None = None, stop: int | None = None, step: int | None = None
     ) -> Iterator[Frame]:
-        """Yield recorded frames by their place in the record, as a slice would; lazily.
+        """Yield recorded frames lazily by their place in the record, as a slice would.
 
         Positions, velocities and forces have the precision that was recorded. One row group is in
-        memory at a time. Frames that are added meanwhile are not seen.
+        memory at a time. Frames added meanwhile are not seen.
 
         Raises:
             RecordError: for a step that is not positive, and when a part is damaged.
@@ -397,21 +444,12 @@ def _after(table: pa.Table, step: int) -> pa.Table:
     return table if not len(steps) or steps[0] > step else table.filter(steps > step)
 
 
-def open_run(path: str | os.PathLike[str]) -> Run:
-    """Open a run directory for reading, finished or not.
-
-    From then on MDAnalysis knows the format: `MDAnalysis.Universe(run)`.
+def read_run(folder: Path) -> Run:
+    """Open a run as `open_run` does, without importing MDAnalysis, which takes long.
 
     Raises:
-        RecordError: when there is no run, or one of another schema, or run.toml is damaged.
+        RecordError: as `open_run`.
     """
-    import mdxai.record.mdanalysis  # noqa: F401 (registers the format with MDAnalysis)
-
-    return read_run(Path(path))
-
-
-def read_run(folder: Path) -> Run:
-    """Return a run without MDAnalysis being told, whose import takes long; else as `open_run`."""
     header = read_header(folder)
     return Run(folder, header, _system(folder, header))
 

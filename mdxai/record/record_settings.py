@@ -11,38 +11,48 @@ from mdxai.record.durable_files import RecordError
 
 DTYPES = ("float16", "float32", "float64")
 SHAPING = (
-    "frame_every", "trajectory_every", "top_pairs", "trajectory_dtype", "pair_dtype", "retain",
+    "frame_every", "trajectory_every", "top_pairs", "keep_vectors", "keep_atoms", "keep_triples",
+    "trajectory_dtype", "relevance_dtype", "retain",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """MonitorOptions that bound the size of a record and what a killed run loses.
+    """What a record keeps, how large it may grow, and what a killed run loses.
+
+    Of each explained frame output, residual, relevance by body order and the pairs are always kept.
 
     Attributes:
         frame_every: record energies and deviations of frames whose MD step is a multiple of this.
         trajectory_every: likewise for positions, velocities and forces.
-        top_pairs: pairs of an explained frame that are kept, strongest first; None keeps all.
+        top_pairs: keep only this many pairs of an explained frame, the strongest; None keeps all.
+        keep_vectors: keep the vector of each pair, which tells its periodic image.
+        keep_atoms: keep the relevance and the one-body relevance of each atom.
+        keep_triples: keep the relevance of triples, where it was computed (body_order=3).
         trajectory_dtype: "float16", "float32" or "float64", of positions, velocities and forces.
-        pair_dtype: likewise, of distances and relevance.
-        rows_per_part: recorded frames after which a part is written.
-        bytes_per_part: memory that may gather before a part is written; twice that is held.
-        seconds_per_part: wall time after which a part is written.
-        retain: keep only the last this many trajectory frames; None keeps all. While a run goes
-            on, a few parts more are kept, so that it can be resumed at each of its checkpoints.
-        checkpoint_steps: MD steps after which a checkpoint is due; None leaves it to the others.
-        checkpoint_seconds: wall time after which a checkpoint is due; None likewise.
-        keep_checkpoints: number of checkpoints that are kept.
+        relevance_dtype: likewise, of relevance, and of distances and vectors of pairs.
+        rows_per_part: write a part after this many recorded frames.
+        bytes_per_part: write a part once its rows take this much memory; twice that may be held.
+        seconds_per_part: write a part after this much wall time.
+        retain: keep only the last this many trajectory frames; None keeps all. During the run a
+            few more parts are kept, so that it can be resumed from each of its checkpoints.
+        checkpoint_steps: write a checkpoint after this many MD steps, at the latest; None sets no
+            such limit.
+        checkpoint_seconds: likewise, after this much wall time.
+        keep_checkpoints: number of checkpoints to keep.
 
     Raises:
-        RecordError: for a value that makes no sense.
+        RecordError: for a value out of range.
     """
 
     frame_every: int = 1
     trajectory_every: int = 1
     top_pairs: int | None = None
+    keep_vectors: bool = True
+    keep_atoms: bool = True
+    keep_triples: bool = True
     trajectory_dtype: str = "float32"
-    pair_dtype: str = "float32"
+    relevance_dtype: str = "float32"
     rows_per_part: int = 1000
     bytes_per_part: int = 8_000_000
     seconds_per_part: float = 30.0
@@ -59,12 +69,15 @@ class RecordSettings:
                     raise RecordError(
                         f"{field.name} must be one of {', '.join(DTYPES)}, got {value!r}"
                     )
+            elif str(field.type) == "bool":
+                if not isinstance(value, bool):
+                    raise RecordError(f"{field.name} must be True or False, got {value!r}")
             elif value is not None or "None" not in str(field.type):
                 whole = "float" not in str(field.type)
                 _check_positive(field.name, value, whole)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings that are set, for run.toml."""
+        """Return all settings but those that are None, for run.toml."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 

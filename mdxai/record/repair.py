@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,29 @@ import pyarrow.parquet as pq
 
 from mdxai.record.checkpoint import (
     Checkpoint,
-    list_checkpoints,
     read_checkpoint,
     refuse_missing_parts,
 )
 from mdxai.record.durable_files import (
-    ASIDE,
-    TEMPORARY,
     RecordError,
     copy_file,
     hash_of,
     make_folder,
     refusing_as_unwritable,
 )
-from mdxai.record.header import HEADER, VERDICT, read_header, read_verdict, write_header
+from mdxai.record.header import read_header, read_verdict, write_header
+from mdxai.record.layout import (
+    HEADER,
+    ORPHAN,
+    ROWS,
+    TEMPORARY,
+    VERDICT,
+    WRITER,
+    is_checkpoint,
+    is_part,
+    list_checkpoints,
+)
 from mdxai.record.parts import (
-    KINDS,
     PARQUET_ERRORS,
     Part,
     list_parts,
@@ -37,11 +44,9 @@ from mdxai.record.parts import (
     verify,
     without_covered,
 )
-from mdxai.record.writer_lock import WRITER
 
 WHOLE, DAMAGED, MISSING = "whole", "damaged", "missing"
 ORPHANED, COVERED, UNFINISHED = "orphaned", "covered", "unfinished"
-JUDGED = ("frames", "trajectory", "pairs", "events")  # what a verdict speaks of
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +119,8 @@ def _names(folder: Path) -> list[str]:
 
 
 def _is_record(name: str) -> bool:
-    name = name.removesuffix(ASIDE)
-    return _is_part(name) or (name.startswith("checkpoint-") and name.endswith(".npz"))
-
-
-def _is_part(name: str, kinds: Sequence[str] = KINDS) -> bool:
-    """Whether a name is meant as that of a part: a black box and a user's own files are none."""
-    return name.endswith(".parquet") and name.startswith(tuple(f"{kind}-" for kind in kinds))
+    name = name.removesuffix(ORPHAN)
+    return is_part(name) or is_checkpoint(name)
 
 
 def _state_of(folder: Path, name: str) -> FileState:
@@ -129,7 +129,7 @@ def _state_of(folder: Path, name: str) -> FileState:
     except FileNotFoundError:
         return FileState(name, MISSING, detail="it went while it was being checked")
     except (RecordError, OSError) as error:
-        state = ORPHANED if name.endswith(ASIDE) else DAMAGED
+        state = ORPHANED if name.endswith(ORPHAN) else DAMAGED
         return FileState(name, state, detail=str(error))
 
 
@@ -145,7 +145,7 @@ def _checked(folder: Path, name: str) -> FileState:
         read_verdict(folder)
     elif not _is_record(name):
         _check_other(path)
-    elif name.endswith(ASIDE):
+    elif name.endswith(ORPHAN):
         return FileState(name, ORPHANED, detail="put aside when the run was resumed")
     elif name.endswith(".npz"):
         read_checkpoint(path)
@@ -172,7 +172,7 @@ def _checked_part(folder: Path, path: Path) -> FileState:
     rows, last = 0, part.first - 1
     for table in read_groups(part):
         steps = table["step"].to_numpy() if "step" in table.column_names else np.empty(0)
-        least = 1 if part.kind in ("frames", "trajectory") else 0
+        least = 1 if part.kind in ("frames", "trajectory", "explanations") else 0
         if len(steps) != table.num_rows or np.any(np.diff(steps, prepend=last) < least):
             if part.kind != "events":
                 raise RecordError(f"{path} is damaged: its steps do not ascend")
@@ -191,7 +191,7 @@ def _missing(folder: Path, found: list[FileState]) -> Iterator[FileState]:
     for source, parts in _named(folder):
         for kind, names in parts.items():
             present = [p for f in found if (p := Part.parse(folder / f.name)) is not None]
-            present = [p for p in present if p.kind == kind and not p.name.endswith(ASIDE)]
+            present = [p for p in present if p.kind == kind and not p.name.endswith(ORPHAN)]
             for name in names:
                 part = Part.parse(folder / name)
                 dropped = kind == "trajectory" and _dropped(folder, part, present)
@@ -241,7 +241,7 @@ def _write(folder: Path, target: Path, report: Repair) -> None:
         make_folder(target)
         states = {file.name: file.state for file in report.files}
         kept = [name for name, state in states.items() if state in (WHOLE, COVERED)]
-        for name in filter(_is_part, kept):
+        for name in filter(is_part, kept):
             copy_file(folder / name, target)
         for checkpoint in _whole_checkpoints(folder):
             assert checkpoint.path is not None
@@ -252,7 +252,7 @@ def _write(folder: Path, target: Path, report: Repair) -> None:
             else:
                 copy_file(checkpoint.path, target)
         parts_whole = not any(
-            state in (DAMAGED, MISSING) and _is_part(name, JUDGED) for name, state in states.items()
+            state in (DAMAGED, MISSING) and is_part(name, ROWS) for name, state in states.items()
         )
         for name in kept:
             others = not _is_record(name) and name != VERDICT

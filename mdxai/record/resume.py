@@ -9,15 +9,20 @@ from typing import Any
 
 from mdxai.record.checkpoint import (
     Checkpoint,
-    checkpoint_path,
     latest_checkpoint,
-    list_checkpoints,
     read_checkpoint,
 )
-from mdxai.record.durable_files import ASIDE, RecordError, RecordWarning, make_folder, put_aside
-from mdxai.record.header import HEADER, VERDICT, differences, read_header, read_verdict
+from mdxai.record.durable_files import RecordError, RecordWarning, make_folder, put_aside
+from mdxai.record.header import differences, read_header, read_verdict
+from mdxai.record.layout import (
+    BLACK_BOX,
+    HEADER,
+    ORPHAN,
+    VERDICT,
+    checkpoint_path,
+    list_checkpoints,
+)
 from mdxai.record.parts import Part
-from mdxai.record.truncate import BLACK_BOX
 
 
 def checkpoint_of(folder: Path) -> Checkpoint | None:
@@ -90,12 +95,12 @@ def give_up_start(folder: Path, header: Mapping[str, Any]) -> None:
     if parts:
         warnings.warn(
             f"{folder} has no checkpoint, so the run starts anew; what it had recorded is kept "
-            f"with the ending {ASIDE}",
+            f"with the ending {ORPHAN}",
             RecordWarning,
             stacklevel=2,
         )
     verdict = [folder / VERDICT] if (folder / VERDICT).exists() else []
-    boxes = sorted(path for path in folder.glob(f"{BLACK_BOX}*") if path.suffix != ASIDE)
+    boxes = sorted(path for path in folder.glob(f"{BLACK_BOX}*") if path.suffix != ORPHAN)
     for path in (*parts, *boxes, *verdict, folder / HEADER):  # the header last: it says whose
         put_aside(path)
 

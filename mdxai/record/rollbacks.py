@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mdxai.record.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
+from mdxai.record.checkpoint import Checkpoint, read_checkpoint
 from mdxai.record.durable_files import RecordError, read_file, write_file
 from mdxai.record.header import read_verdict
-
-HISTORY = "rollbacks.json"
+from mdxai.record.layout import ROLLBACKS, list_checkpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,13 @@ def rollbacks_of(folder: Path) -> list[Rollback]:
         RecordError: when the file that lists them is damaged.
     """
     try:
-        content = read_file(folder / HISTORY)
+        content = read_file(folder / ROLLBACKS)
     except FileNotFoundError:
         return []
     try:
         return [Rollback(**entry) for entry in json.loads(content)]
     except (ValueError, TypeError, RecursionError) as error:
-        raise RecordError(f"{folder / HISTORY} is damaged: {error}") from error
+        raise RecordError(f"{folder / ROLLBACKS} is damaged: {error}") from error
 
 
 def plan_rollback(folder: Path, margin: float, changes: Mapping[str, Any]) -> Rollback:
@@ -85,7 +84,7 @@ def plan_rollback(folder: Path, margin: float, changes: Mapping[str, Any]) -> Ro
         _reason(verdict), float(onset), checkpoints[-1].step, chosen.step, _time(chosen), changes
     )
     entries = [entry.as_dict() for entry in (*done, rollback)]
-    write_file(folder / HISTORY, json.dumps(entries, indent=1).encode())
+    write_file(folder / ROLLBACKS, json.dumps(entries, indent=1).encode())
     return rollback
 
 

@@ -14,11 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mdxai.record.durable_files import ASIDE, RecordError, remove
-from mdxai.record.header import HEADER, VERDICT
+from mdxai.record.durable_files import RecordError, remove
+from mdxai.record.layout import HEADER, ORPHAN, ROWS, VERDICT
 from mdxai.record.parts import Part, list_parts, read_groups, select_rows, verify
-
-ROWS = ("frames", "trajectory", "pairs", "events")
 
 
 def drop_repeated(folder: Path, *, retained: bool) -> None:
@@ -35,7 +33,7 @@ def drop_repeated(folder: Path, *, retained: bool) -> None:
         RecordError: when the file system refuses.
     """
     unique = False
-    for path in sorted(folder.glob(f"*{ASIDE}")):
+    for path in sorted(folder.glob(f"*{ORPHAN}")):
         part = Part.parse(path)
         if part is None or part.kind not in ROWS:
             continue
@@ -46,7 +44,7 @@ def drop_repeated(folder: Path, *, retained: bool) -> None:
     if unique:
         return
     for pattern in (VERDICT, HEADER, "profile-*.parquet", "checkpoint-*.npz"):
-        for path in folder.glob(f"{pattern}{ASIDE}"):
+        for path in folder.glob(f"{pattern}{ORPHAN}"):
             remove(path)
 
 

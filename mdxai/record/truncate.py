@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mdxai.record.checkpoint import Checkpoint, list_checkpoints, refuse_missing_parts
+from mdxai.record.checkpoint import Checkpoint, refuse_missing_parts
 from mdxai.record.durable_files import (
-    ASIDE,
-    TEMPORARY,
     RecordError,
     copy_file,
     make_folder,
@@ -20,9 +18,18 @@ from mdxai.record.durable_files import (
     refusing_as_unwritable,
     remove,
 )
-from mdxai.record.header import HEADER, VERDICT, read_header
-from mdxai.record.parts import (
+from mdxai.record.header import read_header
+from mdxai.record.layout import (
+    BLACK_BOX,
+    HEADER,
     KINDS,
+    ORPHAN,
+    ROWS,
+    TEMPORARY,
+    VERDICT,
+    list_checkpoints,
+)
+from mdxai.record.parts import (
     Part,
     list_parts,
     read_groups,
@@ -33,12 +40,11 @@ from mdxai.record.parts import (
 )
 from mdxai.record.record_settings import SHAPING, RecordSettings
 
-BLACK_BOX = "blackbox-"
 _AFTER = re.compile(rf"(?:checkpoint|{BLACK_BOX[:-1]})-(\d{{12}})[-.]")
 _OURS = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}")
 
 
-def rewind(
+def truncate(
     folder: Path, checkpoint: Checkpoint, settings: RecordSettings, into: Path | None = None
 ) -> tuple[dict[str, Any], dict[str, list[Part]]]:
     """Put aside what was recorded after a checkpoint; return the header and the parts that stay.
@@ -70,11 +76,11 @@ def rewind(
         put_aside(folder / VERDICT, into)
     for path in [*list_checkpoints(folder), *folder.glob(f"{BLACK_BOX}*")]:
         match = _AFTER.match(path.name)
-        if match is not None and int(match[1]) > checkpoint.step and path.suffix != ASIDE:
+        if match is not None and int(match[1]) > checkpoint.step and path.suffix != ORPHAN:
             put_aside(path, into)
     for kind in KINDS:
         _cut(folder, kind, checkpoint, into)
-    return header, {kind: list_parts(folder, kind) for kind in KINDS if kind != "profile"}
+    return header, {kind: list_parts(folder, kind) for kind in ROWS}
 
 
 def _copy_header(folder: Path, into: Path) -> None:

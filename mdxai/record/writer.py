@@ -17,16 +17,19 @@ import pyarrow as pa
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle
-from mdxai.record.checkpoint import Checkpoint, snapshot, write_checkpoint
+from mdxai.record.checkpoint import Checkpoint, pack_state, write_checkpoint
 from mdxai.record.columns import Gathered, event_text, profile_table
 from mdxai.record.compaction import drop_checkpoints, merge_all, merge_tail, retain_last
 from mdxai.record.durable_files import RecordError, make_folder
+from mdxai.record.explanations import MEASURES
 from mdxai.record.header import SCHEMA, versions, without_none, write_header, write_verdict
+from mdxai.record.layout import BY_STEP, EXPLAINED, ROWS
 from mdxai.record.parts import Part, write_part
 from mdxai.record.record_settings import RecordSettings
 from mdxai.record.superseded import drop_repeated
-from mdxai.record.truncate import rewind
+from mdxai.record.truncate import truncate
 from mdxai.record.writer_lock import DirectoryTakenOver, WriterLock
+from mdxai.serialization import Packed
 from mdxai.statistics import BinnedMoments
 
 
@@ -36,7 +39,7 @@ class _Batch:
 
     step: int
     rows: Gathered
-    state: bytes | None
+    state: Packed | None
     last: dict[str, int]
     n_events: int
 
@@ -118,7 +121,7 @@ class RunWriter:
         self._lock.take()
         try:
             aside = None if into is None else self.path / into
-            header, parts = rewind(self.path, checkpoint, self.settings, aside)
+            header, parts = truncate(self.path, checkpoint, self.settings, aside)
         except RecordError:
             self._lock.release()
             raise
@@ -141,16 +144,16 @@ class RunWriter:
         self._gathered = Gathered(self._names, self.settings)
         self._spare: Gathered | None = None
         self._queue: deque[_Batch] = deque()
-        self._parts: dict[str, list[Part]] = {
-            kind: [] for kind in ("frames", "trajectory", "pairs", "events")
-        }
-        self._last = dict.fromkeys(("frames", "trajectory", "pairs"), -1)
+        self._parts: dict[str, list[Part]] = {kind: [] for kind in ROWS}
+        self._last = dict.fromkeys(BY_STEP, -1)
         self._n_events = 0
         self._seen = 0
         self._commit_from(0)
         if self._thread is None:
-            # The first array has pyarrow import pandas, half a second under the interpreter's lock:
-            # here, lest some MD step waits for it.
+            # Arrow's own allocator would keep tens of MB that a run's parts once took.
+            pa.set_memory_pool(pa.system_memory_pool())
+            # The first array makes pyarrow import pandas, which holds the interpreter's lock for
+            # half a second: better here than during an MD step.
             pa.array(np.empty(0))
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="mdxai-record")
 
@@ -169,25 +172,32 @@ class RunWriter:
             self._gathered.add_trajectory(frame)
 
     def add_attribution(self, frame: Frame, attribution: Attribution) -> None:
-        """Record the relevance of the pairs of one frame.
+        """Record the explanation of one frame, whose arrays must not change from now on.
 
         Raises:
-            RecordError: as `add_frame`.
+            RecordError: as `add_frame`, and for an explanation whose measure of pairs the record
+                has no column for.
         """
-        self._advance("pairs", frame.step)
-        self._gathered.add_pairs(frame, attribution)
+        if attribution.measure not in MEASURES:
+            raise RecordError(
+                f"a record holds explanations by {' or '.join(MEASURES)}, got "
+                f'{attribution.measure}; explain the run with method "walks" or "flow"'
+            )
+        for kind in EXPLAINED:
+            self._advance(kind, frame.step)
+        self._gathered.add_attribution(frame, attribution)
 
     def add_event(self, step: int, time: float, kind: str, content: Mapping[str, Any]) -> None:
-        """Record something that happened; NumPy numbers become plain, what is not finite null.
+        """Record something that happened.
 
         Args:
             step: MD step.
             time: fs.
             kind: a short name by which events are found.
-            content: what is stored as JSON.
+            content: stored as JSON; NumPy numbers become plain ones, NaN and infinity null.
 
         Raises:
-            RecordError: for content that is no JSON.
+            RecordError: for content that JSON cannot express.
         """
         try:
             text = event_text(content)
@@ -236,11 +246,11 @@ class RunWriter:
         Raises:
             RecordError: for a state that cannot be stored, or what the writer thread met.
         """
-        taken = None if state is None else snapshot(state)
+        packed = None if state is None else pack_state(state)
         self._wait()
-        self._hand_over(step, taken)
+        self._hand_over(step, packed)
 
-    def _hand_over(self, step: int, state: bytes | None) -> None:
+    def _hand_over(self, step: int, state: Packed | None) -> None:
         self._queue.append(_Batch(step, self._gathered, state, dict(self._last), self._n_events))
         self._gathered = self._spare or Gathered(self._names, self.settings)
         self._spare = None
@@ -336,10 +346,10 @@ class RunWriter:
             RecordError: when the file system refuses. The writer stays open: once there is room,
                 `finish` can be called again.
         """
-        taken = None if state is None else snapshot(state)
+        packed = None if state is None else pack_state(state)
         if self._future is not None:
             self._future.exception()  # what failed is queued still, and tried again
-        self._hand_over(self._seen if step is None else step, taken)
+        self._hand_over(self._seen if step is None else step, packed)
         self._wait()
         self._submit(self._merge_all)
         self._wait()

@@ -27,8 +27,8 @@ from mdxai.record.durable_files import (
     touch,
     write_file,
 )
+from mdxai.record.layout import TEMPORARY, WRITER
 
-WRITER = "writer"
 _POLL = 5.0  # s between looks at whether a writer elsewhere shows life
 SILENT_SECONDS = 120.0  # after which a writer elsewhere counts as dead; it commits every 30 s
 
@@ -176,7 +176,7 @@ def _read(path: Path) -> Writer | None:
 
 def _silent_seconds(path: Path) -> float:
     """Return how long ago a file was touched, by the clock of the file system that it is on."""
-    probe = path.with_name(f".{uuid4().hex}.tmp")
+    probe = path.with_name(f".{uuid4().hex}{TEMPORARY}")
     try:
         then = path.stat().st_mtime
         probe.touch()

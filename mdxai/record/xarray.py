@@ -1,11 +1,12 @@
-"""A run as an xarray dataset: vectors and relevance are read when they are used."""
+"""A run as an xarray dataset, whose vectors and relevance are read when they are used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 import xarray as xr
 from numpy.typing import NDArray
 from xarray.backends import BackendArray
@@ -13,15 +14,29 @@ from xarray.core import indexing
 
 from mdxai.frame import Ints
 from mdxai.record.columns import SCALARS, VECTORS
-
-if TYPE_CHECKING:
-    from mdxai.record.reader import Run
+from mdxai.record.explanations import measure_of
+from mdxai.record.step_rows import TableSource
 
 UNITS = {
     "positions": "Å", "velocities": "Å/fs", "forces": "eV/Å", "distance": "Å", "relevance": "eV",
+    "relevance_per_atom": "eV", "relevance_one_body": "eV",
     "time_fs": "fs", "potential_energy_eV": "eV", "kinetic_energy_eV": "eV", "temperature_K": "K",
 }  # fmt: skip
+ORDERS = "by_body_order_eV"
+EXPLAINED_SCALARS = {"explained_output": "output_eV", "explained_residual": "residual_eV"}
+PER_ATOM = {"relevance_per_atom": "per_atom_eV", "relevance_one_body": "one_body_eV"}
 Read = Callable[[Ints], NDArray[Any]]
+
+
+class RecordedRun(TableSource, Protocol):
+    """What a dataset reads of a run."""
+
+    header: dict[str, Any]
+
+    @property
+    def deviations(self) -> dict[str, str]: ...
+
+    def frames_table(self, columns: Sequence[str]) -> pa.Table: ...
 
 
 class _OnDemand(BackendArray):  # type: ignore[misc]
@@ -44,21 +59,19 @@ class _OnDemand(BackendArray):  # type: ignore[misc]
         return found[place.reshape(np.shape(wanted))]
 
 
-def dataset(run: Run) -> xr.Dataset:
-    """Return a dataset with dimensions frame, atom and xyz, and explained × pair.
+def dataset(run: RecordedRun) -> xr.Dataset:
+    """Return a dataset over frame × atom × xyz, and explained × pair, atom and body order.
 
-    Scalars and deviations are read now. Positions, velocities, forces, and relevance and distance
-    of pairs are read part by part when their values are used, only the rows that are asked for.
-    Frames of which no vectors were recorded, and pairs that a frame does not hold, are NaN. Where
-    several images of a pair were explained their relevance is summed; the distance is the shortest.
+    Scalars, deviations and relevance by body order are read now. Positions, velocities, forces and
+    the relevance of atoms and pairs are read part by part when their values are used, only the rows
+    that are asked for. Frames whose vectors were not recorded, and pairs that a frame does not
+    hold, are NaN. Relevance of several images of a pair is summed; its distance is the shortest.
 
     Raises:
         RecordError: when no frame was recorded, or a part is damaged.
     """
     table = run.frames_table(["step", *SCALARS, *run.deviations])
-    frames = table["step"].to_numpy()
-    places = run.trajectory_table(["step"]) if run.parts("trajectory") else None
-    snapshots = np.empty(0, dtype=np.int64) if places is None else places["step"].to_numpy()
+    frames, snapshots = table["step"].to_numpy(), _steps_of(run, "trajectory")
     steps = np.union1d(frames, snapshots)
     at = np.searchsorted(steps, frames)
     variables: dict[str, Any] = {}
@@ -68,55 +81,78 @@ def dataset(run: Run) -> xr.Dataset:
         unit = UNITS.get(name, run.deviations.get(name, ""))
         variables[name] = ("frame", values, {"unit": unit})
     if len(snapshots):
-        variables |= _vectors(run, steps, snapshots)
-    variables |= _pairs(run)
+        for name in VECTORS:
+            variables[name] = _per_atom(run, "trajectory", name, ("frame", steps, "xyz"), name)
+    variables |= _explained(run)
     coordinates = {"step": ("frame", steps), "number": ("atom", run.header["system"]["numbers"])}
     return xr.Dataset(variables, coordinates | {"xyz": ["x", "y", "z"]})
 
 
-def _vectors(run: Run, steps: Ints, snapshots: Ints) -> dict[str, Any]:
-    n_atoms = len(run.header["system"]["numbers"])
-
-    def reader(name: str) -> Read:
-        def read(rows: Ints) -> NDArray[Any]:
-            found = np.full((len(rows), n_atoms, 3), np.nan)
-            wanted = steps[rows]
-            if len(wanted):
-                _fill(run, name, wanted, found)
-            return found
-
-        return read
-
-    shape = (len(steps), n_atoms, 3)
-    return {
-        name: _lazy(("frame", "atom", "xyz"), _OnDemand(shape, np.dtype(float), reader(name)), name)
-        for name in VECTORS
-    }
+def _steps_of(run: RecordedRun, kind: str) -> Ints:
+    parts = [table["step"].to_numpy() for table in run.tables(kind, ["step"])]
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
 
-def _fill(run: Run, name: str, wanted: Ints, found: NDArray[Any]) -> None:
-    for table in run.tables("trajectory", ["step", name], after=int(wanted[0]) - 1):
+def _per_atom(
+    run: RecordedRun, kind: str, column: str, rows: tuple[str, Ints, str | None], name: str
+) -> xr.Variable:
+    """Return a column of lists as an array over a dimension of steps, atoms and maybe xyz."""
+    dimension, steps, last = rows
+    more = (3,) if last else ()
+    shape = (len(steps), len(run.header["system"]["numbers"]), *more)
+
+    def read(wanted: Ints) -> NDArray[Any]:
+        found = np.full((len(wanted), *shape[1:]), np.nan)
+        if len(wanted):
+            _fill(run, (kind, column), steps[wanted], found)
+        return found
+
+    dims = (dimension, "atom", *((last,) if last else ()))
+    return _lazy(dims, _OnDemand(shape, np.dtype(float), read), name)
+
+
+def _fill(run: RecordedRun, place: tuple[str, str], wanted: Ints, found: NDArray[Any]) -> None:
+    kind, column = place
+    for table in run.tables(kind, ["step", column], after=int(wanted[0]) - 1):
         steps = table["step"].to_numpy()
         if steps[0] > wanted[-1]:
             return
         _, rows, places = np.intersect1d(steps, wanted, return_indices=True)
         if len(rows):
-            flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            found[places] = flat.reshape(len(steps), -1, 3)[rows]
+            flat = table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            found[places] = flat.reshape(len(steps), *found.shape[1:])[rows]
 
 
-def _pairs(run: Run) -> dict[str, Any]:
+def _explained(run: RecordedRun) -> dict[str, Any]:
+    tables = list(run.tables("explanations", ["step", *EXPLAINED_SCALARS.values(), ORDERS]))
+    if not tables:
+        return {}
+    table = pa.concat_tables(tables)
+    steps = table["step"].to_numpy()
+    orders = table[ORDERS].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    found: dict[str, Any] = {
+        name: ("explained", table[column].to_numpy(), {"unit": "eV"})
+        for name, column in EXPLAINED_SCALARS.items()
+    }
+    found["relevance_by_body_order"] = (
+        ("explained", "body_order"),
+        orders.reshape(len(steps), -1).astype(np.float64),
+        {"unit": "eV", "last": "all higher orders"},
+    )
+    if "per_atom_eV" in next(run.tables("explanations")).column_names:
+        for name, column in PER_ATOM.items():
+            found[name] = _per_atom(run, "explanations", column, ("explained", steps, None), name)
+    return found | {"explained_step": ("explained", steps)} | _pairs(run, steps)
+
+
+def _pairs(run: RecordedRun, steps: Ints) -> dict[str, Any]:
     pairs = np.empty((0, 2), dtype=np.int64)
-    explained: list[NDArray[Any]] = []
     for table in run.tables("pairs", ["step", "i", "j"]):
         here = np.stack([table["i"].to_numpy(), table["j"].to_numpy()], axis=1)
         pairs = np.unique(np.concatenate([pairs, np.unique(here, axis=0)]), axis=0)
-        explained.append(np.unique(table["step"].to_numpy()))
-    if not explained:
+    if not len(pairs):
         return {}
-    steps = np.concatenate(explained)
-    first = next(run.tables("pairs"))
-    measure = next(name for name in first.column_names if name in ("two_body_eV", "flow_eV"))
+    measure = f"{measure_of(next(run.tables('pairs')).column_names)}_eV"
     shape = (len(steps), len(pairs))
     size = int(pairs.max()) + 1
     codes = pairs[:, 0] * size + pairs[:, 1]
@@ -140,7 +176,6 @@ def _pairs(run: Run) -> dict[str, Any]:
     return {
         "relevance": _lazy(("explained", "pair"), strengths, "relevance"),
         "distance": _lazy(("explained", "pair"), distances, "distance"),
-        "explained_step": ("explained", steps),
         "pair_i": ("pair", pairs[:, 0]),
         "pair_j": ("pair", pairs[:, 1]),
     }

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from html import escape
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, and screen readers read it
     "svg.hashsalt": "mdxai",
     "text.parse_math": False,

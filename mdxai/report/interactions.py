@@ -12,7 +12,7 @@ import pyarrow as pa
 from mdxai.frame import Floats, Ints
 from mdxai.record import Run
 from mdxai.record.columns import profile_table
-from mdxai.statistics import BinnedMoments, ElementPairChannels
+from mdxai.statistics import BinnedMoments, RelevanceProfile, profile_moments
 
 MOST_ATOMS = 300  # for which means per pair are taken; memory grows with their square
 MEASURES = ("two_body", "flow")
@@ -113,8 +113,7 @@ def read_interactions(run: Run, window: Window) -> Interactions | None:
         if sums is not None:
             sums.update(rows, several=measure == "flow")
         if moments is not None:
-            channels = ElementPairChannels(numbers).of(rows.i, rows.j)
-            moments.update(channels, rows.distances, np.abs(rows.strengths))
+            moments.update(*rows.profile(numbers).samples)
     if moments is not None:
         profile = profile_table(moments, parts[-1].last)
     frame = _Rows.of(shown).frame() if shown.num_rows else None
@@ -124,8 +123,7 @@ def read_interactions(run: Run, window: Window) -> Interactions | None:
 def _moments(run: Run, numbers: Ints) -> BinnedMoments | None:
     """Return an empty profile to fill for a run that has not written one yet."""
     cutoff = run.header["calculator"].get("network", {}).get("cutoff")
-    names = ElementPairChannels(numbers).names
-    return BinnedMoments(names, float(cutoff)) if cutoff and names else None
+    return profile_moments(numbers, float(cutoff)) if cutoff else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +149,10 @@ class _Rows:
             column("j", np.int64), column("distance_ang", np.float64),
             column(f"{measure}_eV", np.float64),
         )  # fmt: skip
+
+    def profile(self, numbers: Ints) -> RelevanceProfile:
+        """Return the strengths by element pair and distance."""
+        return RelevanceProfile(numbers, self.i, self.j, self.distances, self.strengths)
 
     def frame(self) -> ExplainedFrame:
         """Return the rows of a single step."""

@@ -15,9 +15,8 @@ from ase.data import chemical_symbols
 
 from mdxai.frame import Frame
 from mdxai.record import RecordError, Run
-from mdxai.record.header import VERDICT
+from mdxai.record.layout import VERDICT, WRITER
 from mdxai.record.rollbacks import Rollback, rollbacks_of
-from mdxai.record.writer_lock import WRITER
 from mdxai.report.envelopes import Series, read_body_orders, read_series
 from mdxai.report.interactions import Interactions, Window, read_interactions
 from mdxai.stability.verdict import Verdict, judge

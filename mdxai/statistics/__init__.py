@@ -1,4 +1,4 @@
-"""Statistics of pair quantities against distance."""
+"""Running statistics of pair quantities against distance, and detectors of change."""
 
 from mdxai.statistics.bins import StatisticsError
 from mdxai.statistics.change_detection import (
@@ -8,59 +8,41 @@ from mdxai.statistics.change_detection import (
     Ewma,
     PageHinkley,
     Shewhart,
-    change_points,
     make_detector,
     robust_baseline,
 )
 from mdxai.statistics.channels import (
-    AtomPairChannels,
     BondClassChannels,
-    Channels,
     ElementPairChannels,
+    element_pair_channels,
 )
-from mdxai.statistics.correlation import Autocorrelation, BinnedCovariance, autocorrelation
-from mdxai.statistics.histograms import (
-    BinnedCounts,
-    RadialDistribution,
-    angles_of_bonds,
-    bond_angles,
-    bond_lengths,
-    half_pairs,
-)
-from mdxai.statistics.moments import BinnedMoments, update_in_threads
-from mdxai.statistics.quantiles import BinnedQuantiles
-from mdxai.statistics.window_profiles import BinChange, Change, Profile, Window, z_scores
+from mdxai.statistics.correlation import Autocorrelation, autocorrelation
+from mdxai.statistics.moments import BinnedMoments
+from mdxai.statistics.profile import ProfileBins, RelevanceProfile, profile_moments
+from mdxai.statistics.window_profiles import BinChange, BlockProfile, Change, Window, z_scores
 
 __all__ = [
-    "AtomPairChannels",
     "Autocorrelation",
     "Baseline",
     "BinChange",
-    "BinnedCounts",
-    "BinnedCovariance",
     "BinnedMoments",
-    "BinnedQuantiles",
+    "BlockProfile",
     "BondClassChannels",
     "Change",
-    "Channels",
     "Cusum",
     "Detector",
     "ElementPairChannels",
     "Ewma",
     "PageHinkley",
-    "Profile",
-    "RadialDistribution",
+    "ProfileBins",
+    "RelevanceProfile",
     "Shewhart",
     "StatisticsError",
     "Window",
-    "angles_of_bonds",
     "autocorrelation",
-    "bond_angles",
-    "bond_lengths",
-    "change_points",
-    "half_pairs",
+    "element_pair_channels",
     "make_detector",
+    "profile_moments",
     "robust_baseline",
-    "update_in_threads",
     "z_scores",
 ]

@@ -134,85 +134,22 @@ def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (f
 
 
 @numba.njit(cache=True, nogil=True)
-def count_bins(channels, positions, inverse_width, counts, skipped):  # type: ignore[no-untyped-def]
-    """Count samples per cell. channels, positions: (n,). counts: (n_channels, n_bins)."""
-    if len(positions) != len(channels):
-        return -1
-    n_channels, n_bins = counts.shape
-    unknown = 0
-    for k in range(len(channels)):
-        position = positions[k] * inverse_width
-        c = channels[k]
-        if (position >= 0.0) & (position < n_bins) & (c >= 0) & (c < n_channels):
-            counts[c, int(position)] += 1
-        else:
-            unknown += _skip(c, n_channels, math.isfinite(position), skipped)
-    return unknown
-
-
-@numba.njit(cache=True, nogil=True)
-def count_buckets(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (flat arrays for numba)
-    channels, distances, values, inverse_width, smallest, inverse_log_gamma, counts, skipped
+def sum_strengths(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (flat arrays for numba)
+    frames, channels, distances, strengths, width, count, total
 ):
-    """Count values in logarithmic buckets (DDSketch: Masson, Rim and Lee 2019).
+    """Add up strengths per frame, channel and bin; leave out what fits no cell or is not finite.
 
-    Bucket k ≥ 0 of either sign holds smallest·γᵏ⁻¹ < |value| ≤ smallest·γᵏ; the middle one holds
-    |value| < smallest, the two at the ends all beyond. counts: (n_channels, n_bins, n_buckets).
+    frames, channels, distances, strengths: (n,). count, total: (n_frames, n_channels, n_bins),
+    updated in place.
     """
-    if len(distances) != len(channels) or len(values) != len(channels):
-        return -1
-    n_channels, n_bins, n_buckets = counts.shape
-    middle = n_buckets // 2
-    unknown = 0
-    for k in range(len(channels)):
-        value = np.float64(values[k])
-        position = distances[k] * inverse_width
-        c = channels[k]
-        inside = (position >= 0.0) & (position < n_bins) & (c >= 0) & (c < n_channels)
-        if not (inside & (value - value == 0.0)):
-            finite = math.isfinite(value) and math.isfinite(position)
-            unknown += _skip(c, n_channels, finite, skipped)
-            continue
-        size = abs(value) / smallest
-        step = 0
-        if size >= 1.0:
-            power = math.ceil(min(math.log(size) * inverse_log_gamma, float(middle)))
-            step = min(int(power) + 1, middle)
-        counts[c, int(position), middle + (step if value > 0 else -step)] += 1
-    return unknown
-
-
-@numba.njit(cache=True, nogil=True)
-def update_covariance(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (flat arrays for numba)
-    channels, distances, values, scalar, inverse_width, cells, skipped
-):
-    """Welford's update of the co-moments of each sample with its frame's scalar.
-
-    channels, distances, values: (n,). cells: (n_channels, n_bins, 6): count, mean of the values,
-    mean of the scalar, and the sums of squares and products of deviations vv, ss, vs.
-    """
-    if len(distances) != len(channels) or len(values) != len(channels):
-        return -1
-    n_channels, n_bins = cells.shape[0], cells.shape[1]
-    unknown = 0
-    for k in range(len(channels)):
-        value = np.float64(values[k])
-        position = distances[k] * inverse_width
-        c = channels[k]
-        inside = (position >= 0.0) & (position < n_bins) & (c >= 0) & (c < n_channels)
-        if not (inside & math.isfinite(value) & math.isfinite(scalar)):
-            finite = math.isfinite(value) and math.isfinite(position) and math.isfinite(scalar)
-            unknown += _skip(c, n_channels, finite, skipped)
-            continue
-        cell = cells[c, int(position)]
-        cell[0] += 1
-        dv, ds = value - cell[1], scalar - cell[2]
-        cell[1] += dv / cell[0]
-        cell[2] += ds / cell[0]
-        cell[3] += dv * (value - cell[1])
-        cell[4] += ds * (scalar - cell[2])
-        cell[5] += dv * (scalar - cell[2])
-    return unknown
+    n_frames, n_channels, n_bins = count.shape
+    for k in range(min(len(frames), len(channels), len(distances), len(strengths))):
+        strength, place = np.float64(strengths[k]), distances[k] / width
+        f, c = frames[k], channels[k]
+        inside = (place >= 0.0) & (place < n_bins) & (c >= 0) & (c < n_channels)
+        if inside & (f >= 0) & (f < n_frames) & (strength - strength == 0.0):
+            count[f, c, int(place)] += 1
+            total[f, c, int(place)] += strength
 
 
 # One frame: single passes over its atoms or pairs. For a small molecule NumPy's calls cost more

@@ -321,39 +321,6 @@ class Baseline:
         self._count[anew] = 0
 
 
-def change_points(values: Floats, penalty: float = 3.0, fewest: int = 5) -> list[int]:
-    """Return where the mean of a stream changes, found afterwards by `ruptures`.
-
-    PELT (Killick, Fearnhead and Eckley, JASA 107, 1590, 2012) with a squared-error cost; each
-    change must be worth `penalty`·ln(n) variances of the noise, which is estimated from
-    differences of neighbours.
-
-    Args:
-        values: (n,), finite, independent apart from the changes.
-        penalty: in units of ln(n) σ².
-        fewest: values between two changes.
-
-    Returns:
-        Index of the first value after each change.
-
-    Raises:
-        StatisticsError: for values that are not finite, or without the extra "study".
-    """
-    try:
-        import ruptures
-    except ImportError as error:
-        raise StatisticsError("change points need `pip install mdxai[study]`") from error
-    if not np.isfinite(values).all():
-        raise StatisticsError("change points need finite values; leave NaN out first")
-    if len(values) < 2 * fewest:
-        return []
-    noise = TO_DEVIATION * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2)
-    scaled = values / (noise or float(np.std(values)) or 1.0)
-    search = ruptures.KernelCPD(kernel="linear", min_size=fewest).fit(scaled[:, None])
-    found: list[int] = search.predict(pen=penalty * math.log(len(values)))
-    return [int(index) for index in found[:-1]]
-
-
 def _signs(sides: str, n_streams: int) -> Floats:
     if sides not in SIGNS or n_streams < 1:
         raise StatisticsError(

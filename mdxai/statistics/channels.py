@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import lru_cache
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -11,17 +11,6 @@ from numpy.typing import NDArray
 from mdxai.calculators.card import pair_key
 from mdxai.frame import Ints, iter_element_pairs
 from mdxai.statistics.bins import StatisticsError
-
-
-class Channels(Protocol):
-    """Anything with names and a rule that numbers pairs; −1 leaves a pair out."""
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    def of(self, i: Ints, j: Ints) -> Ints:
-        """Return the channel of each pair of atoms, (n_pairs,)."""
-        ...
 
 
 class ElementPairChannels:
@@ -33,37 +22,33 @@ class ElementPairChannels:
 
     def __init__(self, numbers: Ints) -> None:
         kinds, self._kind_of = np.unique(numbers, return_inverse=True)
-        self._table: NDArray[np.int64] = np.full((len(kinds), len(kinds)), -1, dtype=np.int64)
+        table: NDArray[np.int64] = np.full((len(kinds), len(kinds)), -1, dtype=np.int64)
         index = {int(z): k for k, z in enumerate(kinds)}
         names: list[str] = []
         for a, b in iter_element_pairs(numbers):
-            self._table[index[a], index[b]] = self._table[index[b], index[a]] = len(names)
+            table[index[a], index[b]] = table[index[b], index[a]] = len(names)
             names.append(pair_key(chemical_symbols[a], chemical_symbols[b]))
         self.names = tuple(names)
+        self._row_of, self._table = self._kind_of * len(kinds), table.ravel()
 
     def of(self, i: Ints, j: Ints) -> Ints:
         """Return the channel of each pair of atoms, (n_pairs,)."""
-        return self._table[self._kind_of[i], self._kind_of[j]]
+        channels: Ints = self._table[self._row_of[i] + self._kind_of[j]]
+        return channels
 
 
-class AtomPairChannels:
-    """A channel for each pair of atoms of a small molecule: which pair carries a change.
+@lru_cache(maxsize=32)
+def _element_pair_channels(numbers: bytes) -> ElementPairChannels:
+    return ElementPairChannels(np.frombuffer(numbers, dtype=np.int64))
 
-    Attributes:
-        names: ("C0-C1", "C0-O2", …), in the order of numpy's upper triangle.
+
+def element_pair_channels(numbers: Ints) -> ElementPairChannels:
+    """Return the channels of a molecule; those of the last molecules asked for are kept.
+
+    Args:
+        numbers: (n_atoms,) atomic numbers.
     """
-
-    def __init__(self, numbers: Ints) -> None:
-        n = len(numbers)
-        i, j = np.triu_indices(n, k=1)
-        self._table: NDArray[np.int64] = np.full((n, n), -1, dtype=np.int64)
-        self._table[i, j] = self._table[j, i] = np.arange(len(i))
-        atoms = [f"{chemical_symbols[z]}{k}" for k, z in enumerate(numbers)]
-        self.names = tuple(f"{atoms[a]}-{atoms[b]}" for a, b in zip(i, j, strict=True))
-
-    def of(self, i: Ints, j: Ints) -> Ints:
-        """Return the channel of each pair of atoms, (n_pairs,)."""
-        return self._table[i, j]
+    return _element_pair_channels(np.asarray(numbers, dtype=np.int64).tobytes())
 
 
 class BondClassChannels:

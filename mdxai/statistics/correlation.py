@@ -1,101 +1,14 @@
-"""What varies together, and how many independent samples a correlated series is worth."""
+"""How many independent samples a correlated series is worth."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mdxai.frame import Floats, Ints
-from mdxai.statistics import _kernels as kernels
-from mdxai.statistics.bins import Bins, State, StatisticsError, as_bins, run
-
-
-class BinnedCovariance:
-    """Covariance of pair strengths with one number per frame, per (channel, distance bin).
-
-    Over the samples of a bin: cov = Σ (v − v̄)(s − s̄)/n, with v the strength of a pair and s the
-    scalar of its frame (a deviation, say). Welford's update; merged as Chan, Golub and LeVeque
-    (1983). The pairs of one frame share s, and frames are correlated: for the significance of a
-    correlation count independent frames, not samples (`autocorrelation`).
-
-    Attributes:
-        bins: channels and bins.
-    """
-
-    def __init__(self, channels: Sequence[str], r_max: float, n_bins: int = 240) -> None:
-        self.bins = as_bins(channels, r_max, n_bins)
-        self._cells = np.zeros((*self.bins.shape, 6))
-        self._skipped = np.zeros(3, dtype=np.int64)
-
-    @property
-    def count(self) -> Ints:
-        """Number of samples, (n_channels, n_bins)."""
-        return self._cells[..., 0].astype(np.int64)
-
-    @property
-    def not_finite(self) -> int:
-        """Number of samples that are NaN or infinite, in value, distance or scalar."""
-        return int(self._skipped[1])
-
-    @property
-    def covariance(self) -> Floats:
-        """Population covariance, unit of value times scalar; NaN where empty."""
-        return _divide(self._cells[..., 5], self._cells[..., 0])
-
-    @property
-    def correlation(self) -> Floats:
-        """Pearson's coefficient, −1…1; NaN where either does not vary."""
-        return _divide(self._cells[..., 5], np.sqrt(self._cells[..., 3] * self._cells[..., 4]))
-
-    def update(self, channels: Ints, distances: Floats, values: Floats, scalar: float) -> None:
-        """Add one frame: channel indices, distances (Å) and values, each (n,), and its scalar.
-
-        Raises:
-            StatisticsError: for different lengths or a channel that does not exist.
-        """
-        unknown = run(
-            kernels.update_covariance,
-            channels, distances, values, float(scalar), self.bins.inverse_width,
-            self._cells, self._skipped,
-        )  # fmt: skip
-        self.bins.require_known(unknown)
-
-    def merge(self, other: BinnedCovariance) -> None:
-        """Add another accumulator's samples.
-
-        Raises:
-            StatisticsError: for different channels or bins.
-        """
-        self.bins.require_same(other.bins)
-        a, b = self._cells, other._cells
-        total = a[..., 0] + b[..., 0]
-        share = np.divide(b[..., 0], total, out=np.zeros(total.shape), where=total > 0)
-        dv, ds = b[..., 1] - a[..., 1], b[..., 2] - a[..., 2]
-        joint = a[..., 0] * share
-        a[..., 3] += b[..., 3] + dv**2 * joint
-        a[..., 4] += b[..., 4] + ds**2 * joint
-        a[..., 5] += b[..., 5] + dv * ds * joint
-        a[..., 1] += dv * share
-        a[..., 2] += ds * share
-        a[..., 0] = total
-        self._skipped += other._skipped
-
-    def state(self) -> State:
-        """Return arrays (fit for numpy.savez) from which `from_state` goes on bit by bit."""
-        return self.bins.state() | {"cells": self._cells.copy(), "skipped": self._skipped.copy()}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the accumulator whose `state` this is."""
-        bins = Bins.from_state(state)
-        self = cls(bins.channels, bins.upper, bins.n_bins)
-        self._cells[:] = state["cells"]
-        self._skipped[:] = state["skipped"]
-        return self
+from mdxai.frame import Floats
+from mdxai.statistics.bins import StatisticsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +88,3 @@ def _autocorrelations(series: Floats) -> Floats:
     lagged = np.fft.irfft(np.abs(np.fft.rfft(centred, padded)) ** 2, padded)[:n]
     rho: Floats = lagged / lagged[0]
     return rho
-
-
-def _divide(above: Floats, below: Floats) -> Floats:
-    result: Floats = np.full(above.shape, np.nan)
-    return np.divide(above, below, out=result, where=below > 0)

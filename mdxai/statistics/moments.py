@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mdxai.frame import Floats, Ints
 from mdxai.statistics import _kernels as kernels
-from mdxai.statistics.bins import Bins, State, StatisticsError, as_bins, run
+from mdxai.statistics.bins import Bins, State, as_bins, run
 
 
 class BinnedMoments:
@@ -134,10 +133,6 @@ class BinnedMoments:
         kernels.merge_moments(self._cells, self._squares, *other._folded())
         self._skipped += other._skipped
 
-    def empty(self) -> Self:
-        """Return an accumulator of the same channels and bins without samples."""
-        return type(self)(self.channels, self.bins.upper, self.bins.n_bins)
-
     def state(self) -> State:
         """Return arrays (fit for numpy.savez) from which `from_state` goes on bit by bit."""
         return self.bins.state() | {
@@ -158,54 +153,6 @@ class BinnedMoments:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).from_state, (self.state(),)
-
-
-class Accumulator(Protocol):
-    """What can take samples in, start empty and be merged."""
-
-    def update(self, channels: Ints, distances: Floats, values: Floats) -> None: ...
-
-    def merge(self, other: Self) -> None: ...
-
-    def empty(self) -> Self: ...
-
-
-def update_in_threads[A: Accumulator](
-    target: A, channels: Ints, distances: Floats, values: Floats, *, n_threads: int = 2
-) -> None:
-    """Add many samples to an accumulator, a contiguous share per thread, merged in order.
-
-    The result does not depend on which thread ends first. Worth it from some 10⁵ samples on.
-
-    Args:
-        target: accumulator to be updated.
-        channels: (n,) channel indices.
-        distances: (n,) Å.
-        values: (n,).
-        n_threads: number of threads.
-
-    Raises:
-        StatisticsError: for different lengths or no threads (nothing is added), or a channel that
-            does not exist (the other samples are added).
-    """
-    if n_threads < 1 or not len(channels) == len(distances) == len(values):
-        raise StatisticsError(
-            "expected channels, distances and values of the same length and at least one thread, "
-            f"got {len(channels)}, {len(distances)}, {len(values)} and {n_threads}"
-        )
-    cuts = [len(channels) * k // n_threads for k in range(n_threads + 1)]
-    parts = [target.empty() for _ in range(n_threads)]
-
-    def work(k: int) -> None:
-        share = slice(cuts[k], cuts[k + 1])
-        parts[k].update(channels[share], distances[share], values[share])
-
-    with ThreadPoolExecutor(n_threads) as pool:
-        running = [pool.submit(work, k) for k in range(n_threads)]
-    for part in parts:
-        target.merge(part)
-    for share in running:
-        share.result()
 
 
 def _cache_aligned(n: int) -> Floats:

@@ -1,4 +1,4 @@
-"""The profile of the last τ fs against a reference profile: has it changed, and where?"""
+"""Profiles averaged over stretches of a run, and where two of them differ."""
 
 from __future__ import annotations
 
@@ -13,24 +13,10 @@ import numpy as np
 from mdxai.frame import Floats, Ints
 from mdxai.statistics.bins import Bins, StatisticsError
 from mdxai.statistics.moments import BinnedMoments
-from mdxai.statistics.quantiles import BinnedQuantiles
 
 
-class Block:
-    """Samples of one stretch of time: moments per bin, and a sketch of values per channel."""
-
-    def __init__(self, channels: Sequence[str], r_max: float, n_bins: int = 240) -> None:
-        self.moments = BinnedMoments(channels, r_max, n_bins)
-        self.sketch = BinnedQuantiles(channels, r_max, 1)
-
-    def update(self, channels: Ints, distances: Floats, values: Floats) -> None:
-        """Add samples: channel indices, distances (Å) and values, each (n,)."""
-        self.moments.update(channels, distances, values)
-        self.sketch.update(channels, distances, values)
-
-
-class Profile:
-    """Mean strength against distance with its honest error, from blocks of time.
+class BlockProfile:
+    """Mean strength against distance and its standard error, from blocks of time.
 
     Samples within a block may be correlated: the error of the mean m comes from the scatter of
     block means x̄_b with n_b samples each,
@@ -42,7 +28,7 @@ class Profile:
     """
 
     def __init__(self, channels: Sequence[str], r_max: float, n_bins: int = 240) -> None:
-        self.total = Block(channels, r_max, n_bins)
+        self.total = BinnedMoments(channels, r_max, n_bins)
         self._weight: Floats = np.zeros(self.bins.shape)  # Σ n_b²
         self._center: Floats = np.zeros(self.bins.shape)  # mean of x̄_b, weighted by n_b²
         self._scatter: Floats = np.zeros(self.bins.shape)  # Σ n_b² (x̄_b − center)²
@@ -50,18 +36,18 @@ class Profile:
 
     @property
     def bins(self) -> Bins:
-        return self.total.moments.bins
+        return self.total.bins
 
-    def add(self, block: Block) -> None:
+    def add(self, block: BinnedMoments) -> None:
         """Add a block of time.
 
         Raises:
             StatisticsError: for different channels or bins.
         """
-        self.total.moments.merge(block.moments)
-        self.total.sketch.merge(block.sketch)
-        weight = block.moments.count.astype(np.float64) ** 2
-        delta = np.where(weight > 0, block.moments.mean - self._center, 0.0)
+        self.total.merge(block)
+        count, mean = block.count, block.mean
+        weight = count.astype(np.float64) ** 2
+        delta = np.where(weight > 0, mean - self._center, 0.0)
         total = self._weight + weight
         share = np.divide(weight, total, out=np.zeros(total.shape), where=total > 0)
         self._scatter += delta**2 * self._weight * share
@@ -72,25 +58,17 @@ class Profile:
     @property
     def mean(self) -> Floats:
         """Mean per bin, (n_channels, n_bins); NaN where empty."""
-        moments = self.total.moments
-        return np.where(moments.count > 0, moments.mean, np.nan)
+        return np.where(self.total.count > 0, self.total.mean, np.nan)
 
     @property
     def standard_error(self) -> Floats:
         """Error of the mean per bin; NaN where fewer than two blocks have samples."""
         b = self.n_blocks
-        about_mean = self._scatter + self._weight * (self.total.moments.mean - self._center) ** 2
+        about_mean = self._scatter + self._weight * (self.total.mean - self._center) ** 2
         error: Floats = np.full(self.bins.shape, np.nan)
-        count = self.total.moments.count.astype(np.float64)
+        count = self.total.count.astype(np.float64)
         np.divide(about_mean * b, (b - 1) * count**2, out=error, where=b > 1)
         return np.sqrt(error)
-
-    @property
-    def effective_samples(self) -> Floats:
-        """Number of independent samples that would give the same error, variance/SE²."""
-        squared = self.standard_error**2
-        result: Floats = np.full(self.bins.shape, np.nan)
-        return np.divide(self.total.moments.variance, squared, out=result, where=squared > 0)
 
 
 class Window:
@@ -115,7 +93,7 @@ class Window:
         *,
         n_bins: int = 240,
         n_blocks: int = 10,
-        reference: Profile | None = None,
+        reference: BlockProfile | None = None,
     ) -> None:
         if not (0 < span < math.inf and n_blocks >= 2 and n_blocks == int(n_blocks)):
             raise StatisticsError(
@@ -124,8 +102,8 @@ class Window:
         self._new = (tuple(channels), r_max, n_bins)
         self._step = span / n_blocks
         self._n_blocks = n_blocks
-        self._ring: deque[tuple[int, Block]] = deque(maxlen=n_blocks)
-        self._current: tuple[int, Block] | None = None
+        self._ring: deque[tuple[int, BinnedMoments]] = deque(maxlen=n_blocks)
+        self._current: tuple[int, BinnedMoments] | None = None
         self.reference = reference
 
     def update(self, time: float, channels: Ints, distances: Floats, values: Floats) -> bool:
@@ -143,27 +121,27 @@ class Window:
         index = math.floor(position + 1e-12 * abs(position))
         ended = self._current is not None and index > self._current[0]
         if self._current is None:
-            self._current = (index, Block(*self._new))
+            self._current = (index, BinnedMoments(*self._new))
         elif index < self._current[0]:
             raise StatisticsError(f"time runs backwards: {time} fs lies in a block that has ended")
         elif ended:
-            self._end_block(index)
+            self._keep(self._current, index)
+            self._current = (index, BinnedMoments(*self._new))
         self._current[1].update(channels, distances, values)
         return ended
 
-    def _end_block(self, index: int) -> None:
-        assert self._current is not None
-        self._ring.append(self._current)
+    def _keep(self, block: tuple[int, BinnedMoments], index: int) -> None:
+        """Keep a block that has ended, and those that are not too old for the block `index`."""
+        self._ring.append(block)
         if self.reference is not None:
-            self.reference.add(self._current[1])
+            self.reference.add(block[1])
         while self._ring and self._ring[0][0] < index - self._n_blocks:
             self._ring.popleft()
-        self._current = (index, Block(*self._new))
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> BlockProfile:
         """Profile of the complete blocks of the last τ fs."""
-        profile = Profile(*self._new)
+        profile = BlockProfile(*self._new)
         for _, block in self._ring:
             profile.add(block)
         return profile
@@ -189,20 +167,12 @@ class Change:
     z: (n_channels, n_bins), difference of the means over its error, as a standard normal deviate.
     The ratio is Student's t with Welch's degrees of freedom; z has the same tail probability, so
     few blocks do not pass for certainty. NaN where either has fewer than two blocks.
-    distance_shift, distance_ks: (n_channels,), Wasserstein-1 distance (Å) and Kolmogorov–Smirnov
-    statistic between the distributions of pair distances, to the width of a bin.
-    strength_shift, strength_ks: the same between the distributions of strengths, unit of the
-    values; the shift is right to α(⟨|v|⟩ + ⟨|v'|⟩), α the sketch's relative error.
     """
 
     bins: Bins
     before: Floats
     after: Floats
     z: Floats
-    distance_shift: Floats
-    distance_ks: Floats
-    strength_shift: Floats
-    strength_ks: Floats
 
     @property
     def share(self) -> Floats:
@@ -211,12 +181,6 @@ class Change:
         total = squared.sum()
         result: Floats = squared / total if total > 0 else squared
         return result
-
-    @property
-    def channel_share(self) -> dict[str, float]:
-        """Share of each channel in the change, largest first."""
-        shares = dict(zip(self.bins.channels, self.share.sum(axis=1).tolist(), strict=True))
-        return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
     def largest(self, n: int = 5) -> list[BinChange]:
         """Return the n bins that carry most of the change."""
@@ -233,37 +197,17 @@ class Change:
         ]  # fmt: skip
 
     @classmethod
-    def between(cls, window: Profile, reference: Profile) -> Self:
+    def between(cls, window: BlockProfile, reference: BlockProfile) -> Self:
         """Compare a window with a reference that does not contain it.
 
         Raises:
             StatisticsError: for different channels or bins.
         """
         window.bins.require_same(reference.bins)
-        bins = window.bins
-        after, before = window.total, reference.total
-        distances = _cumulated_difference(after.moments.count, before.moments.count)
-        strengths = _cumulated_difference(
-            after.sketch.bucket_counts[:, 0], before.sketch.bucket_counts[:, 0]
-        )
-        ladder = np.clip(after.sketch.bucket_values, -after.sketch.span[1], after.sketch.span[1])
-        return cls(
-            bins, reference.mean, window.mean, z_scores(window, reference),
-            distances.sum(axis=1) / bins.inverse_width, distances.max(axis=1),
-            (strengths[:, :-1] * np.diff(ladder)).sum(axis=1), strengths.max(axis=1),
-        )  # fmt: skip
+        return cls(window.bins, reference.mean, window.mean, z_scores(window, reference))
 
 
-def _cumulated_difference(first: Ints, second: Ints) -> Floats:
-    """Return |F − G| of two rows of counts, (n_channels, n); NaN where either is empty."""
-    with np.errstate(invalid="ignore"):
-        f = np.cumsum(first, axis=1) / first.sum(axis=1, keepdims=True)
-        g = np.cumsum(second, axis=1) / second.sum(axis=1, keepdims=True)
-    difference: Floats = np.abs(f - g)
-    return difference
-
-
-def z_scores(window: Profile, reference: Profile) -> Floats:
+def z_scores(window: BlockProfile, reference: BlockProfile) -> Floats:
     """Return `Change.z` alone, (n_channels, n_bins)."""
     from scipy.special import ndtri, stdtr
 

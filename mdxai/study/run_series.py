@@ -7,18 +7,16 @@ relevance in bins of distance. Wherever series are compared, they are grouped by
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ase.data import chemical_symbols
 
-from mdxai.calculators.card import pair_key
 from mdxai.frame import Floats, Ints
 from mdxai.principles import Kind, kind_of
 from mdxai.record import Run
+from mdxai.statistics import RelevanceProfile
 
 SPREAD = "committee.parquet"  # beside the run: step, committee_spread (eV/Å)
 PLAIN = ("kinetic_temperature", "force_norm", "committee_spread")  # need no principle
@@ -111,43 +109,30 @@ def _largest_forces(run: Run) -> tuple[Ints, Floats]:
 
 
 def _relevance(run: Run, steps: Ints, width: float) -> dict[str, Floats]:
-    """Sum |relevance| and count pairs per frame and cell, a row group at a time."""
-    numbers = np.asarray(run.header["system"]["numbers"])
-    names, channel_of = _channels(numbers)
+    """Return the mean strength per frame in each bin, read a row group at a time."""
+    numbers = np.asarray(run.header["system"]["numbers"], dtype=np.int64)
     sums: dict[str, Floats] = {}
     counts: dict[str, Floats] = {}
     for table in run.tables("pairs"):
         measure = next(name for name in table.column_names if name.endswith("_eV"))
         step, i, j, distance = (table[name].to_numpy() for name in PAIR_COLUMNS)
-        strength = np.abs(table[measure].to_numpy().astype(np.float64))
-        frame = np.searchsorted(steps, step)
-        known = (frame < len(steps)) & np.isfinite(strength) & np.isfinite(distance)
-        known[known] = steps[frame[known]] == step[known]
-        frame, strength, distance = frame[known], strength[known], distance[known]
-        place = np.floor(distance / width).astype(np.int64)
-        channel = channel_of[i[known], j[known]]
-        for c, b in np.unique(np.stack([channel, place]), axis=1).T:
-            here = (channel == c) & (place == b)
-            name = bin_name(names[c], (b + 0.5) * width)
-            _add(sums, name, frame[here], strength[here], len(steps))
-            _add(counts, name, frame[here], np.ones(here.sum()), len(steps))
+        strength = table[measure].to_numpy().astype(np.float64)
+        frame = np.searchsorted(steps, step).clip(max=len(steps) - 1)
+        known = steps[frame] == step
+        if not known.any():
+            continue
+        first, last = int(frame[known].min()), int(frame[known].max())
+        profile = RelevanceProfile(numbers, i, j, distance, strength)
+        rows = np.where(known, frame - first, -1)
+        bins = profile.bins_by_frame(rows, last - first + 1, width)
+        for c, b in zip(*np.nonzero(bins.count.any(axis=0)), strict=True):
+            name = bin_name(bins.names[c], (b + 0.5) * width)
+            for into, values in ((sums, bins.total), (counts, bins.count)):
+                series = into.setdefault(name, np.zeros(len(steps)))
+                series[first : last + 1] += values[:, c, b]
     return {name: _ratio(sums[name], counts[name]) for name in sorted(sums)}
-
-
-def _add(into: dict[str, Floats], name: str, frame: Ints, values: Floats, n: int) -> None:
-    into[name] = into.get(name, np.zeros(n)) + np.bincount(frame, values, minlength=n)
 
 
 def _ratio(total: Floats, count: Floats) -> Floats:
     mean: Floats = np.full(len(total), np.nan)
     return np.divide(total, count, out=mean, where=count > 0)
-
-
-def _channels(numbers: Ints) -> tuple[Sequence[str], Ints]:
-    """Return the names of element pairs, and for atoms i and j the index of theirs, (n, n)."""
-    kinds, index = np.unique(numbers, return_inverse=True)
-    symbols = [chemical_symbols[z] for z in kinds]
-    keys = [[pair_key(a, b) for b in symbols] for a in symbols]
-    names = sorted({key for row in keys for key in row})
-    lookup = np.array([[names.index(key) for key in row] for row in keys])
-    return names, lookup[index[:, None], index]

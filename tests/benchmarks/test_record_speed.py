@@ -14,15 +14,15 @@ import pytest
 
 from mdxai.record import RecordSettings, RunWriter
 
-from ..synthetic_run import HEADER, Law, attribution_of, deviations_at, frame_at
+from ..synthetic_run import HEADER, Measure, attribution_of, deviations_at, frame_at
 
 pytestmark = pytest.mark.benchmark
-LAWS = [Law(f"principle{k}") for k in range(60)]
+PRINCIPLES = [Measure(f"principle{k}") for k in range(60)]
 
 
 def inputs(n=50):
     frames = [frame_at(step) for step in range(n)]
-    return [(f, deviations_at(f.step, LAWS), attribution_of(f)) for f in frames]
+    return [(f, deviations_at(f.step, PRINCIPLES), attribution_of(f)) for f in frames]
 
 
 def numbered(frame, step):
@@ -42,7 +42,7 @@ def shaken(frame, attribution, rng):
 def test_append_and_size(tmp_path):
     """Ethanol, 60 deviations, 36 pairs of every frame."""
     writer = RunWriter(tmp_path / "run", RecordSettings())
-    writer.start(HEADER, LAWS)
+    writer.start(HEADER, PRINCIPLES)
     prepared, times, busy = inputs(), [], []
     for step in range(12_000):
         frame, deviations, attribution = prepared[step % 50]
@@ -68,7 +68,7 @@ def test_append_and_size(tmp_path):
 def test_slowest_step_while_a_part_is_written(tmp_path):
     """Steps of 1.5 ms of NumPy work, about as long as an MD step of ethanol."""
     writer = RunWriter(tmp_path / "run", RecordSettings(rows_per_part=1000))
-    writer.start(HEADER, LAWS)
+    writer.start(HEADER, PRINCIPLES)
     prepared, times = inputs(), []
     matrix = np.random.default_rng(0).normal(size=(120, 120))
     for step in range(5_000):
@@ -99,10 +99,10 @@ sys.path.insert(0, {root!r})
 from mdxai.record import RecordSettings, RunWriter
 from tests.synthetic_run import HEADER
 import numpy as np
-from tests.benchmarks.test_record_speed import LAWS, inputs, numbered, shaken
+from tests.benchmarks.test_record_speed import PRINCIPLES, inputs, numbered, shaken
 rng = np.random.default_rng(0)
 writer = RunWriter({path!r}, RecordSettings())
-writer.start(HEADER, LAWS)
+writer.start(HEADER, PRINCIPLES)
 prepared = inputs()
 for step in range({frames}):
     frame, deviations, attribution = prepared[step % 50]

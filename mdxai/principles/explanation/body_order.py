@@ -1,11 +1,11 @@
-"""Principles of body orders: relevance of interactions that need more atoms is smaller."""
+"""Principles of body orders: interactions of more atoms carry less relevance."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame
+from mdxai.frame import Frame
 from mdxai.principles.principle import Cost, Deviation
 
 
@@ -19,8 +19,8 @@ def body_order_shares(attribution: Attribution) -> list[float]:
 class BodyOrders:
     """By how much the share of a higher body order exceeds that of the order below it.
 
-    Σ max(0, s_{n+1} − s_n) from two-body on; the orders not resolved count as one. Interactions
-    weaken with the number of atoms they need. Source: Esders et al. 2025.
+    Σ max(0, s_{n+1} − s_n) from two-body on; orders not resolved count as one. Interactions
+    weaken with the number of atoms that they need. Source: Esders et al. 2025.
     """
 
     name = "body_orders"
@@ -35,13 +35,10 @@ class BodyOrders:
 
 
 class BodyOrderDrift:
-    """Half the sum of absolute changes of the body-order shares; 1 where nothing is as before.
+    """Half the sum of absolute changes of the body-order shares, between 0 and 1.
 
-    Against `reference` shares, or the mean of the first 20 explained frames; the present shares are
-    an exponential mean over 20.
-
-    Args:
-        reference: (n_orders + 1,) shares of a reference run.
+    Measured against the mean of the first 20 explained frames; the present shares are an
+    exponential mean over the last 20.
     """
 
     name = "body_order_drift"
@@ -49,8 +46,8 @@ class BodyOrderDrift:
     cost: Cost = "attribution"
     FRAMES = 20
 
-    def __init__(self, reference: Floats | None = None) -> None:
-        self._given, self._n = reference, 0
+    def __init__(self) -> None:
+        self._n = 0
         self._start: list[float] = []
         self._now: list[float] = []
 
@@ -63,7 +60,7 @@ class BodyOrderDrift:
         before = self._now or [0.0] * len(shares)
         self._now = [m + (s - m) / weight for m, s in zip(before, shares, strict=True)]
         if self._n <= self.FRAMES:
-            self._start = self._now if self._given is None else self._given.tolist()
+            self._start = self._now
             return None
         change = sum(abs(a - b) for a, b in zip(self._now, self._start, strict=True))
         return Deviation(self.name, self.unit, change / 2)

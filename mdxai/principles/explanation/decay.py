@@ -1,9 +1,8 @@
-"""Principles of distance: what a model has learned falls off between atoms that are further apart.
+"""Principles of distance: strength decays between atoms that are further apart.
 
-All of them look at one profile, the mean |two-body relevance| (or |flow|) per element pair and
-distance since the start of the run, beyond the bonded shell. Samples of one element pair at one
-distance come from all frames, so a profile needs a few dozen explained frames before it says
-anything; until then, and between its refits, the principles return None.
+All of them read one profile: the mean |two-body relevance| (or |flow|) per element pair and
+distance since the start of the run, beyond the bonded shell. It takes a few dozen explained frames
+to fill; until then, and between its refits, the principles return None.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
-from mdxai.statistics import BinnedMoments, ElementPairChannels
+from mdxai.statistics import BinnedMoments, element_pair_channels
 
 BIN = 0.25  # Å
 BONDED = 1.25  # times the sum of covalent radii, as in bonds_of
-ENVELOPE = 0.8  # of the cutoff: beyond it, the smooth cutoff function shapes the decay, not physics
+ENVELOPE = 0.8  # of the cutoff; further out the cutoff function shapes the decay, not physics
 MIN_SAMPLES, MIN_BINS = 20, 4  # per bin; bins per element pair
 REFIT = 20  # explained frames
 
@@ -99,51 +98,40 @@ class StrengthProfile:
         cutoff: of the calculator, Å.
 
     Attributes:
-        decays: by element pair ("C-H"), as of the last refit; empty while there is too little.
+        decays: by element pair ("C-H"), as of the last refit; empty while samples are too few.
 
     Raises:
         PrincipleUnavailable: for a single atom.
     """
 
     def __init__(self, first: Frame, cutoff: float) -> None:
-        self._channels = ElementPairChannels(first.numbers)
-        if not self._channels.names:
+        names = element_pair_channels(first.numbers).names
+        if not names:
             raise PrincipleUnavailable("a single atom has no pairs")
-        self._moments = BinnedMoments(
-            self._channels.names, cutoff, max(int(np.ceil(cutoff / BIN)), 1)
-        )
+        self._moments = BinnedMoments(names, cutoff, max(int(np.ceil(cutoff / BIN)), 1))
         self._cutoff = cutoff
-        self._shell = [BONDED * _radii(name) for name in self._channels.names]
-        self._pairs: tuple[Ints, Ints, Ints] | None = None  # i, j and their channels
+        self._shell = [BONDED * _radii(name) for name in names]
         self._step: int | None = None
         self._seen = 0
         self.decays: dict[str, Decay] = {}
 
     def observe(self, frame: Frame, attribution: Attribution | None) -> bool:
-        """Take in a frame, once; return whether the decays have just been fitted anew."""
+        """Add a frame, once however often it is given; return whether it led to new fits."""
         if attribution is None:
             return False
         if frame.step != self._step:
             self._step = frame.step
             self._seen += 1
-            pairs = attribution.pairs
-            self._moments.update(
-                self._channels_of(pairs), pairs.distances, np.abs(attribution.strengths)
-            )
+            self._moments.update(*attribution.profile.samples)
             if self._seen % REFIT == 0:
                 self.decays = dict(self._fitted())
         return self._seen % REFIT == 0 and bool(self.decays)
 
-    def _channels_of(self, pairs: Pairs) -> Ints:
-        """Return their channels; the same arrays are the same pairs, as in most frames."""
-        if self._pairs is None or pairs.i is not self._pairs[0] or pairs.j is not self._pairs[1]:
-            self._pairs = pairs.i, pairs.j, self._channels.of(pairs.i, pairs.j)
-        return self._pairs[2]
-
     def _fitted(self) -> list[tuple[str, Decay]]:
         decays, centers = [], self._moments.bin_centers
-        for k, name in enumerate(self._channels.names):
-            count, mean = self._moments.count[k], self._moments.mean[k]
+        counts, means = self._moments.count, self._moments.mean
+        for k, name in enumerate(self._moments.channels):
+            count, mean = counts[k], means[k]
             use = (count >= MIN_SAMPLES) & (centers > self._shell[k]) & (mean > 0)
             if np.count_nonzero(use & (centers <= ENVELOPE * self._cutoff)) >= MIN_BINS:
                 decay = fit_decay(centers[use], mean[use], count[use].astype(float), self._cutoff)
@@ -151,9 +139,9 @@ class StrengthProfile:
         return decays
 
     def example(self, name: str, distance: float, attribution: Attribution) -> tuple[int, ...]:
-        """Return the atoms of the pair of this kind that lies nearest to a distance (Å)."""
-        pairs = attribution.pairs
-        kind = self._channels.of(pairs.i, pairs.j) == self._channels.names.index(name)
+        """Return the atoms of the pair of an element pair whose distance (Å) is nearest."""
+        pairs, profile = attribution.pairs, attribution.profile
+        kind = profile.channels == profile.names.index(name)
         if not kind.any():
             return ()
         k = int(np.flatnonzero(kind)[np.argmin(np.abs(pairs.distances[kind] - distance))])
@@ -187,7 +175,7 @@ class DecayRise:
 
 
 class DecayExponent:
-    """How much slower than 1/r the strength of an element pair decays for certain, worst pair.
+    """By how much, at 95 % confidence, strength decays more slowly than 1/r; worst element pair.
 
     max(0, 1 − n_high) with n_high the upper end of the 95 % interval of the power-law exponent: the
     Coulomb energy, 1/r, is the slowest decay of two atoms in nature.
@@ -234,7 +222,7 @@ class DecayForm:
 class DecayTail:
     """Strength left in the last tenth before the cutoff, relative to that just beyond the bonds.
 
-    What a network still holds there it loses within a tenth of the cutoff: a force with no
+    The cutoff function takes this strength to zero within a tenth of the cutoff: a force with no
     counterpart in nature. Worst element pair; None while no pair was that far apart.
     """
 

@@ -1,4 +1,4 @@
-"""Principles of an explanation's own health: equivalent atoms, residual, precision."""
+"""Principles that judge the explanation itself: equivalent atoms, residual, precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from mdxai.attribution import Attribution, AttributionUnavailable, WalkAttributor
 from mdxai.calculators import NetworkPotential, Potential
-from mdxai.frame import Floats, Frame
+from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 
@@ -15,13 +15,13 @@ TINY = float(np.finfo(float).tiny)
 
 
 class Equivalence:
-    """How far the mean relevance of topologically equivalent atoms lies apart for certain, eV.
+    """By how much equivalent atoms differ in mean relevance beyond the error of the mean, eV.
 
     Largest |⟨R_a⟩ − ⟨R⟩_class| beyond three standard errors, by means over blocks of 20 explained
     frames, at least 8 of them. Atoms are equivalent where the Weisfeiler–Lehman refinement of the
-    bond graph cannot tell them apart (networkx); for molecules that is nearly always symmetry. A
-    network treats them alike by construction; what differs is where they have been, so a value that
-    stays says that the run does not sample, or that the model has broken the molecule's symmetry.
+    bond graph cannot tell them apart (networkx); in molecules that is nearly always a symmetry. A
+    network treats them alike by construction and only their positions differ. A lasting value means
+    that the run does not sample, or that the model has broken the molecule's symmetry.
 
     Args:
         first: frame that defines the bonds.
@@ -62,7 +62,7 @@ class Equivalence:
 
     def _class_means(self, values: Floats) -> Floats:
         means: Floats = (np.bincount(self._kind, values) / self._counts)[self._kind]
-        return means  # atoms on their own are their own mean
+        return means
 
     def _add_block(self, block: Floats) -> None:
         self._sum = np.zeros(len(block))
@@ -72,7 +72,7 @@ class Equivalence:
         self._m2 = self._m2 + delta * (block - self._mean)
 
 
-def equivalent_atoms(frame: Frame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def equivalent_atoms(frame: Frame) -> Ints:
     """Return (n_atoms,) the class of each atom under refinement of the coloured bond graph."""
     import networkx as nx
 
@@ -81,7 +81,8 @@ def equivalent_atoms(frame: Frame) -> np.ndarray[tuple[int], np.dtype[np.int64]]
     graph.add_edges_from(zip(*map(np.ndarray.tolist, bonds_of(frame)), strict=True))
     rounds = max(len(graph) - 1, 1) if len(graph) < 50 else 50
     hashes = nx.weisfeiler_lehman_subgraph_hashes(graph, node_attr="z", iterations=rounds)
-    return np.unique([hashes[a][-1] for a in range(len(graph))], return_inverse=True)[1]
+    classes: Ints = np.unique([hashes[a][-1] for a in range(len(graph))], return_inverse=True)[1]
+    return classes
 
 
 class Residual:
@@ -102,14 +103,15 @@ class Residual:
 
 
 class ExplanationPrecision:
-    """Largest change of a pair's relevance between the precision in use and float64, as a share of
-    the largest. It judges the explanation, not the physics.
+    """Largest change of a pair's relevance in float64, as a share of the largest relevance.
+
+    It judges the explanation, not the physics.
 
     Args:
-        twin: a network of its own, in the precision in use.
+        twin: network in the precision in use, not shared with the run.
 
     Raises:
-        PrincipleUnavailable: for a calculator whose inside is not known.
+        PrincipleUnavailable: for a calculator other than a SchNet or PaiNN.
     """
 
     name = "explanation_precision"
@@ -127,7 +129,7 @@ class ExplanationPrecision:
         except AttributionUnavailable:  # too many pairs for exact relevance
             return None
         if len(exact.pairs) != len(used.pairs) or not len(used.pairs):
-            return None  # a pair at the very cutoff, or none
+            return None  # a pair lies within rounding of the cutoff, or there is none
         change = np.abs(exact.strengths - used.strengths)
         worst = int(np.argmax(change))
         atoms = (int(exact.pairs.i[worst]), int(exact.pairs.j[worst]))

@@ -1,15 +1,13 @@
-"""Principles of chemistry: stronger bonds carry more relevance than weaker ones, bonds more than none."""
+"""Principles of chemistry: a stronger bond carries more relevance, and no bond the least."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from ase.data import covalent_radii
-from ase.units import Bohr
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints
@@ -26,7 +24,7 @@ BOND_ENTHALPIES = {
 }  # fmt: skip
 CLASSES = np.array([0.0, 1.0, 1.5, 2.0, 3.0])  # none, single, aromatic, double, triple
 PAULING = 0.71  # Å
-MOST_AT_ONCE = 2000  # comparisons made one by one; beyond, sorting is faster
+MOST_AT_ONCE = 2000  # comparisons made one by one; sorting is faster for more
 
 
 def pauling_orders(frame: Frame) -> tuple[Ints, Ints, Floats]:
@@ -46,28 +44,10 @@ def pauling_orders(frame: Frame) -> tuple[Ints, Ints, Floats]:
     return i, j, orders
 
 
-def wiberg_orders(frame: Frame) -> Floats:
-    """Return (n_atoms, n_atoms) Wiberg bond orders of GFN2-xTB, by tblite (extra `xtb`).
-
-    Raises:
-        PrincipleUnavailable: without tblite.
-    """
-    try:
-        from tblite.interface import Calculator
-    except ImportError as error:
-        raise PrincipleUnavailable(
-            'Wiberg bond orders need tblite: install mdxai with the extra "xtb"'
-        ) from error
-    cell = {"lattice": frame.cell / Bohr, "periodic": frame.pbc} if frame.pbc.any() else {}
-    xtb = Calculator("GFN2-xTB", frame.numbers, frame.positions / Bohr, **cell)
-    xtb.set("verbosity", 0)
-    orders: Floats = xtb.singlepoint().get("bond-orders")
-    return orders
-
-
 def discordance(strengths: Floats, classes: Floats) -> tuple[int, int]:
-    """Return how many pairs of samples of different class are ordered the wrong way, and how many
-    there are. 1 − 2·wrong/all is Goodman and Kruskal's γ, Kendall's τ without ties in the classes.
+    """Return how many pairs of samples of different class are ordered the wrong way, of how many.
+
+    1 − 2·wrong/all is Goodman and Kruskal's γ, or Kendall's τ without ties in the classes.
     """
     return _wrong_and_all(strengths, _comparisons(classes))
 
@@ -130,8 +110,7 @@ class BondClasses:
     """Bond class of every pair of atoms: 0 (none), 1, 1.5, 2 or 3.
 
     Args:
-        first: frame that defines the bonds.
-        orders: (n_atoms, n_atoms) bond orders such as Wiberg's; those of Pauling by default.
+        first: frame that defines the bonds and, by Pauling's formula, their orders.
 
     Attributes:
         i, j: (n_bonds,) atoms of the bonds.
@@ -141,15 +120,13 @@ class BondClasses:
         PrincipleUnavailable: without bonds.
     """
 
-    _not_state = ("_last",)  # found again from the pairs of any explanation
+    _not_state = ("_last",)  # follows from the pairs of the next explanation
 
-    def __init__(self, first: Frame, orders: Floats | None = None) -> None:
-        self.i, self.j, found = pauling_orders(first)
+    def __init__(self, first: Frame) -> None:
+        self.i, self.j, orders = pauling_orders(first)
         if not len(self.i):
             raise PrincipleUnavailable("the first frame has no covalent bonds")
-        if orders is not None:
-            found = orders[self.i, self.j]
-        nearest = np.abs(found[:, None] - CLASSES[1:]).argmin(axis=1)
+        nearest = np.abs(orders[:, None] - CLASSES[1:]).argmin(axis=1)
         self._channels = ElementPairChannels(first.numbers)
         self.names = self._channels.names
         self._n = first.n_atoms
@@ -159,7 +136,7 @@ class BondClasses:
         self._last: tuple[Ints, Ints, Ints, PairKinds] | None = None
 
     def of(self, attribution: Attribution) -> PairKinds:
-        """Return what its pairs are; the answer for the same pairs is remembered."""
+        """Return what its pairs are; the answer for the last pairs is kept."""
         i, j, last = attribution.pairs.i, attribution.pairs.j, self._last
         if last is not None and i is last[0] and j is last[1]:  # of the same neighbour list
             return last[3]
@@ -206,7 +183,7 @@ class BondOrderRanking:
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None:
             return None
-        kinds, strengths = self._classes.of(attribution), np.abs(attribution.strengths)
+        kinds, strengths = self._classes.of(attribution), attribution.profile.strengths
         wrong, total = kinds.discordance(strengths)
         if not total:
             return None
@@ -221,7 +198,8 @@ def bonded_strengths(classes: BondClasses, attribution: Attribution) -> Floats:
     """Return mean strength, eV, of the single bonds of each element pair, NaN where it has none."""
     kinds = classes.of(attribution)
     rows, channels = kinds.single
-    sums = np.bincount(channels, np.abs(attribution.strengths[rows]), minlength=len(kinds.counts))
+    strengths = attribution.profile.strengths[rows]
+    sums = np.bincount(channels, strengths, minlength=len(kinds.counts))
     means: Floats = sums / kinds.counts
     return means
 
@@ -229,14 +207,13 @@ def bonded_strengths(classes: BondClasses, attribution: Attribution) -> Floats:
 class SpeciesRanking:
     """Share of element pairs whose bonds are ordered against a reference strength.
 
-    Mean |two-body relevance| of the single bonds per element pair, against average bond enthalpies
-    (or Wiberg orders, given as `reference`). Pairs of kinds whose references differ by less than a
-    tenth do not count: chemistry does not order them either.
+    Mean |two-body relevance| of the single bonds per element pair, against average bond enthalpies.
+    Kinds of bonds whose enthalpies differ by less than a tenth are not compared: chemistry does not
+    order them either.
 
     Args:
         classes: of the pairs of atoms.
         first: a frame of the system.
-        reference: strength by element pair ("C-H"), any unit.
 
     Raises:
         PrincipleUnavailable: when fewer than two kinds of bonds can be compared.
@@ -246,12 +223,7 @@ class SpeciesRanking:
     unit = "share"
     cost: Cost = "attribution"
 
-    def __init__(
-        self,
-        classes: BondClasses,
-        first: Frame,
-        reference: Mapping[str, float] = BOND_ENTHALPIES,
-    ) -> None:
+    def __init__(self, classes: BondClasses, first: Frame) -> None:
         self._classes = classes
         present = {
             "-".join(sorted((first.symbols[a], first.symbols[b])))
@@ -260,13 +232,13 @@ class SpeciesRanking:
         names = classes.names
         ordered = [
             (names.index(weak), names.index(strong))
-            for weak in present & reference.keys()
-            for strong in present & reference.keys()
-            if reference[strong] > 1.1 * reference[weak]
+            for weak in present & BOND_ENTHALPIES.keys()
+            for strong in present & BOND_ENTHALPIES.keys()
+            if BOND_ENTHALPIES[strong] > 1.1 * BOND_ENTHALPIES[weak]
         ]
         if not ordered:
             raise PrincipleUnavailable(
-                "it takes two kinds of bonds of known and clearly different strength"
+                "no two kinds of bonds have known enthalpies that clearly differ"
             )
         self._ordered = ordered
 
@@ -311,7 +283,7 @@ class SpeciesDrift:
             parts = zip(self._start, strengths, strict=True)
             self._start = self._now = [mean + (s - mean) / self._n for mean, s in parts]
             return None
-        # Bonds that are all out of reach say nothing; that they broke is for other principles to say.
+        # Where all bonds of a kind are out of reach, other principles report that they broke.
         self._now = [
             now if math.isnan(s) else now + (s - now) / self.FRAMES
             for now, s in zip(self._now, strengths, strict=True)

@@ -27,8 +27,9 @@ from mdxai.record import (
     repair,
 )
 from mdxai.record import durable_files as files
+from mdxai.record.layout import ROWS
 
-from .synthetic_run import HEADER, LAWS, add_step, state_at, write_run
+from .synthetic_run import HEADER, PRINCIPLES, add_step, state_at, write_run
 from .test_record import assert_complete
 
 MANY = settings(
@@ -88,7 +89,7 @@ def write_until_it_fails(path, monkeypatch, at, number):
     monkeypatch.setattr(files, "system", faulty)
     writer = RunWriter(path, RecordSettings())
     try:
-        writer.start(HEADER, LAWS)
+        writer.start(HEADER, PRINCIPLES)
         for step in range(36):
             add_step(writer, step)
             if step % 4 == 3:
@@ -146,15 +147,15 @@ def test_once_there_is_room_finish_writes_what_waited(tmp_path, monkeypatch):
 def test_directories_that_cannot_be_written_to(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="is a file; expected a directory"):
-        RunWriter(tmp_path / "file").start(HEADER, LAWS)
+        RunWriter(tmp_path / "file").start(HEADER, PRINCIPLES)
     with pytest.raises(RecordError, match="cannot create the run directory"):
-        RunWriter(tmp_path / "file" / "run").start(HEADER, LAWS)
+        RunWriter(tmp_path / "file" / "run").start(HEADER, PRINCIPLES)
     write_run(tmp_path / "run", 5)
     with pytest.raises(RecordError, match="already holds a run"):
-        RunWriter(tmp_path / "run").start(HEADER, LAWS)
+        RunWriter(tmp_path / "run").start(HEADER, PRINCIPLES)
     monkeypatch.setattr(files, "system", Faulty(0, errno.EROFS))
     with pytest.raises(RecordError, match="Read-only file system"):
-        RunWriter(tmp_path / "other").start(HEADER, LAWS)
+        RunWriter(tmp_path / "other").start(HEADER, PRINCIPLES)
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +206,9 @@ def read_all(path):
 
     def tables():
         run = mdxai.open_run(path)
-        return [run.frames_table(), run.trajectory_table(), run.pairs_table(), run.events_table(),
-                run.profile_table(), run.to_dataframe(), run.to_xarray().load()]  # fmt: skip
+        return [run.frames_table(), run.trajectory_table(), run.explanations_table(),
+                run.pairs_table(), run.triples_table(), run.events_table(), run.profile_table(),
+                run.to_dataframe(), run.to_xarray().load(), list(run.attributions())]  # fmt: skip
 
     def frames():
         return list(mdxai.open_run(path).frames())
@@ -242,7 +244,7 @@ def test_rubbish_gets_one_clear_error(sound, tmp_path, data):
         read_all(path)
 
 
-@pytest.mark.parametrize("kind", ["frames", "trajectory", "pairs", "events"])
+@pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("finish", [False, True])
 def test_a_missing_part_is_said(tmp_path, kind, finish):
     write_run(tmp_path / "run", 26, 4, finish)
@@ -277,5 +279,7 @@ def test_repair_from_the_shell(tmp_path):
 
 def test_an_older_schema_says_who_reads_it(tmp_path):
     (tmp_path / "run.toml").write_text('schema = 1\n[versions]\nmdxai = "0.0.9"\n')
-    with pytest.raises(RecordError, match=r"has schema 1; .* reads 2; mdxai 0.0.9, which wrote it"):
+    with pytest.raises(
+        RecordError, match=r"has schema 1; mdxai .* reads schema 3\. .* install mdxai 0\.0\.9"
+    ):
         mdxai.open_run(tmp_path)

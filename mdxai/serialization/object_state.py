@@ -1,10 +1,10 @@
-"""The state of objects as plain nested data, and back: what a checkpoint holds of a monitor.
+"""Objects ↔ plain data: what a checkpoint holds of a monitor.
 
 `snapshot` turns an object into mappings with string keys, lists, plain values and NumPy arrays;
-`restore` puts that into an object that the same constructor has made. Nothing is skipped in
-silence: what cannot be stored raises an error that names the attribute. Left as they are, because
-the constructor was given them: functions, calculators, potentials and attributors (asked for
-`state()` where they have one), and the attributes that a class lists in `_not_state`.
+`restore` puts these into an object that the same constructor has made. Nothing is skipped in
+silence: what cannot be stored raises an error that names the attribute. Functions, calculators,
+potentials and attributors stay as the constructor was given them (those with `state()` are asked
+for it), and so do the attributes that a class lists in `_not_state`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from mdxai.errors import MdxaiError
+from mdxai.serialization.encoding import StateError
 
 PACKAGES = ("mdxai",)
 _MISSING: Any = object()
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial, type)
 _PLAIN = (bool, int, float, str)
 _CONTAINERS = (list, dict, set, deque, np.ndarray, np.random.Generator, np.random.RandomState)
-
-
-class StateError(MdxaiError, ValueError):
-    """A state that cannot be taken or does not fit."""
 
 
 def snapshot(thing: Any, packages: tuple[str, ...] = PACKAGES) -> Any:
@@ -44,27 +40,27 @@ def snapshot(thing: Any, packages: tuple[str, ...] = PACKAGES) -> Any:
     Raises:
         StateError: naming the attribute that holds something else.
     """
-    return _Taking(packages).take(thing, type(thing).__name__)
+    return _SnapshotWalk(packages).take(thing, type(thing).__name__)
 
 
 def restore(thing: Any, state: Any, packages: tuple[str, ...] = PACKAGES) -> Any:
-    """Put a state into an object of the same making; return it, or what takes its place.
+    """Put a state into an object that was constructed in the same way; return the object.
 
-    Objects are changed in place. Plain values, arrays and containers are returned anew.
+    Objects are changed in place. Plain values, arrays and containers are returned as new ones.
 
     Raises:
-        StateError: where the state is that of something else.
+        StateError: where the state belongs to something else.
     """
-    return _Giving(packages).give(thing, state, type(thing).__name__)
+    return _RestoreWalk(packages).give(thing, state, type(thing).__name__)
 
 
-class _Taking:
-    """One walk over objects. Each shared one is written once, and referred to afterwards."""
+class _SnapshotWalk:
+    """One walk over objects. A shared object is written once and referred to afterwards."""
 
     def __init__(self, packages: tuple[str, ...]) -> None:
         self._packages = packages
         self._numbers: dict[int, int] = {}
-        self._alive: list[Any] = []  # what has a number must not give its id to anything else
+        self._alive: list[Any] = []  # so that no id is recycled during the walk
         self._memory: list[tuple[np.ndarray[Any, Any], str]] = []
 
     def take(self, value: Any, where: str) -> Any:  # noqa: PLR0911 (a case a line)
@@ -118,9 +114,9 @@ class _Taking:
             for other, there in self._memory:
                 if np.shares_memory(value, other):
                     raise StateError(
-                        f"{where} and {there} are two views of the same memory; restored, they "
-                        "would part: give the class state() and from_state(), or list one of them "
-                        "in _not_state"
+                        f"{where} and {there} are two views of the same memory and would be "
+                        "separate arrays once restored; give the class state() and from_state(), "
+                        "or list one of them in _not_state"
                     )
             self._memory.append((value, where))
         return value.copy(order="K")
@@ -155,8 +151,8 @@ class _Taking:
         )
 
 
-class _Giving:
-    """The same walk over a state, with the objects that it goes into."""
+class _RestoreWalk:
+    """The same walk over a state, beside the objects that it goes into."""
 
     def __init__(self, packages: tuple[str, ...]) -> None:
         self._packages = packages
@@ -172,7 +168,10 @@ class _Giving:
         kind = next(iter(state), None)
         give = getattr(self, f"_{kind}", None) if kind in _KINDS else None
         if give is None:
-            raise StateError(f"the state of {where} is none: it holds {list(state)}")
+            raise StateError(
+                f"the state of {where} is malformed: expected one of {', '.join(sorted(_KINDS))}, "
+                f"got {list(state)}"
+            )
         return give(target, state, where)
 
     def _remember(self, value: Any) -> Any:
@@ -206,7 +205,10 @@ class _Giving:
     def _same(self, target: Any, state: Mapping[str, Any], where: str) -> Any:
         number = state["same"]
         if not 0 <= number < len(self._known) or self._known[number] is _MISSING:
-            raise StateError(f"the state of {where} refers to something it does not hold")
+            raise StateError(
+                f"the state of {where} is malformed: it refers to object {number} of "
+                f"{len(self._known)}"
+            )
         return self._known[number]
 
     def _dict(self, target: Any, state: Mapping[str, Any], where: str) -> dict[Any, Any]:
@@ -238,8 +240,8 @@ class _Giving:
             target = np.random.Generator(_bit_generator(content, where))
         if type(target.bit_generator).__name__ != content["bit_generator"]:
             raise StateError(
-                f"{where} draws from {type(target.bit_generator).__name__}, the state is that of "
-                f"{content['bit_generator']}: make it as it was made"
+                f"{where} draws from {type(target.bit_generator).__name__}, its state is that of "
+                f"{content['bit_generator']}; construct it with the generator it had"
             )
         target.bit_generator.state = content
         return self._remember(target)
@@ -257,7 +259,7 @@ class _Giving:
 
     def _kept(self, target: Any, state: Mapping[str, Any], where: str) -> Any:
         if target is _MISSING or target is None:
-            raise StateError(f"{where} was a {state['kept']}, and now there is none")
+            raise StateError(f"{where} was a {state['kept']}; now it is missing")
         if "state" in state:
             target.restore(state["state"])
         return target
@@ -285,8 +287,8 @@ class _Giving:
         if type(target) is not kind:
             if self._ours(target):
                 raise StateError(
-                    f"{where} is a {type(target).__name__}, its state that of a {kind.__name__}: "
-                    "restore into an object that was made in the same way"
+                    f"{where} is a {type(target).__name__}, its state that of a {kind.__name__}; "
+                    "restore into an object that was constructed in the same way"
                 )
             target = kind.__new__(kind)
         self._known[place] = target
@@ -307,7 +309,7 @@ class _Giving:
     def _class(self, name: str, where: str) -> Any:
         module, _, qualified = name.partition(":")
         if not _top(module, self._packages):
-            raise StateError(f"the state of {where} names {name}, which is none of ours")
+            raise StateError(f"the state of {where} names {name}, which is not part of mdxai")
         try:
             found: Any = sys.modules.get(module) or import_module(module)
             for part in qualified.split("."):
@@ -317,7 +319,7 @@ class _Giving:
                 f"the state of {where} names {name}, which this version of mdxai does not have"
             ) from error
         if not isinstance(found, type) or found.__module__ != module:
-            raise StateError(f"the state of {where} names {name}, which is no class")
+            raise StateError(f"the state of {where} names {name}, which is not a class")
         return found
 
 
@@ -344,7 +346,7 @@ def is_kept(value: Any) -> bool:
 
 
 def _refuse_hidden_state(value: Any, where: str) -> None:
-    """Refuse a function that closes over something that changes: it would be lost."""
+    """Refuse a function that closes over something mutable: its changes would be lost."""
     for cell in getattr(value, "__closure__", None) or ():
         try:
             content = cell.cell_contents
@@ -353,8 +355,8 @@ def _refuse_hidden_state(value: Any, where: str) -> None:
         frozen = isinstance(content, np.ndarray) and not content.flags.writeable
         if isinstance(content, _CONTAINERS) and not frozen:
             raise StateError(
-                f"{where} is a function that holds a {type(content).__name__}, which may change "
-                "and which no checkpoint would hold; keep it in an attribute of a class"
+                f"{where} is a function that closes over a {type(content).__name__}, whose changes "
+                "no checkpoint would hold; keep it in an attribute of a class"
             )
 
 
@@ -372,7 +374,7 @@ def _bit_generator(state: Mapping[str, Any], where: str) -> Any:
     name = str(state["bit_generator"])
     kind = getattr(np.random, name, None)
     if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
-        raise StateError(f"the state of {where} names {name}, which is no generator of NumPy's")
+        raise StateError(f"the state of {where} names {name}, which is not a generator of NumPy")
     return kind()
 
 

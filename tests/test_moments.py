@@ -1,4 +1,4 @@
-"""Kernels against their NumPy twins."""
+"""Running moments against NumPy, rational arithmetic and math.fsum."""
 
 from __future__ import annotations
 
@@ -11,15 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdxai.statistics import (
-    AtomPairChannels,
-    BinnedMoments,
-    BinnedQuantiles,
-    BondClassChannels,
-    ElementPairChannels,
-    StatisticsError,
-    update_in_threads,
-)
+from mdxai.statistics import BinnedMoments, StatisticsError
 
 
 def plain_moments(moments, channels, distances, values):
@@ -84,13 +76,6 @@ def test_variance_of_small_differences_on_a_large_offset():
 def test_different_bins_do_not_merge():
     with pytest.raises(ValueError, match="same channels and bins"):
         BinnedMoments(["x"], 1.0, 4).merge(BinnedMoments(["x"], 2.0, 4))
-
-
-def test_element_pair_channels():
-    channels = ElementPairChannels(np.array([6, 6, 8, 1, 1]))
-    assert channels.names == ("H-H", "C-H", "H-O", "C-C", "C-O")
-    i, j = np.array([0, 2, 3, 4]), np.array([1, 0, 4, 2])
-    assert [channels.names[c] for c in channels.of(i, j)] == ["C-C", "C-O", "H-H", "H-O"]
 
 
 def one_bin(values):
@@ -175,17 +160,6 @@ def test_interrupted_stream_gives_the_same_bits(way):
         np.testing.assert_array_equal(parts.state()[name], array)
 
 
-def test_threads_equal_one_stream():
-    samples = random_samples(50_000)
-    alone, shared = (BinnedMoments("abc", 6.0, 12) for _ in range(2))
-    alone.update(*samples)
-    update_in_threads(shared, *samples, n_threads=3)
-    for name in ("count", "minimum", "maximum", "not_finite", "outside"):
-        np.testing.assert_array_equal(getattr(shared, name), getattr(alone, name))
-    np.testing.assert_allclose(shared.mean, alone.mean, rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(shared.variance, alone.variance, rtol=1e-12)
-
-
 def test_read_only_and_narrow_arrays_are_taken_as_they_are():
     c, d, v = random_samples(500)
     plain, other = (BinnedMoments("abc", 6.0, 12) for _ in range(2))
@@ -208,38 +182,6 @@ def test_samples_that_fit_nowhere():
     assert moments.count.sum() == 4
     with pytest.raises(StatisticsError, match="at least one channel"):
         BinnedMoments([], 1.0)
-
-
-def test_atom_pair_channels():
-    channels = AtomPairChannels(np.array([6, 8, 1]))
-    assert channels.names == ("C0-O1", "C0-H2", "O1-H2")
-    np.testing.assert_array_equal(channels.of(np.array([2, 0]), np.array([1, 1])), [2, 0])
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(2, 9).flatmap(
-    lambda n: st.tuples(
-        st.just(n),
-        st.sets(st.sampled_from([(a, b) for b in range(n) for a in range(b)])),
-    )
-))  # fmt: skip
-def test_bond_classes_equal_the_shortest_paths(graph):
-    """Against powers of the adjacency matrix."""
-    n, bonds = graph
-    i, j = np.array(sorted(bonds), dtype=np.int64).reshape(-1, 2).T
-    adjacency = np.eye(n, dtype=int)
-    adjacency[i, j] = adjacency[j, i] = 1
-    reach = [np.linalg.matrix_power(adjacency, k) > 0 for k in (1, 2, 3)]
-    a, b = np.triu_indices(n, k=1)
-    expected = 3 - sum(r[a, b].astype(int) for r in reach)
-    channels = BondClassChannels(n, i, j)
-    np.testing.assert_array_equal(channels.of(a, b), expected)
-    np.testing.assert_array_equal(channels.of(b, a), expected)
-
-
-def test_bonds_of_atoms_that_do_not_exist():
-    with pytest.raises(StatisticsError, match="numbered 0…2"):
-        BondClassChannels(3, np.array([0]), np.array([3]))
 
 
 @pytest.mark.parametrize(("upper", "n_bins"), [(5.0, 240), (5.29, 240), (4.5, 100), (3.3, 300)])
@@ -265,23 +207,8 @@ def test_a_sample_on_an_edge_is_in_the_bin_that_begins_there(upper, n_bins):
     ],
 )
 def test_samples_of_another_kind_are_refused(channels, distances, values):
-    for accumulator in (BinnedMoments(["a"], 5.0), BinnedQuantiles(["a"], 5.0)):
-        with pytest.raises(StatisticsError, match="channels must be integers, distances"):
-            accumulator.update(channels, distances, values)
-
-
-def test_threads_refuse_what_one_thread_refuses():
-    zeros, ones = np.zeros(10, int), np.ones(10)
-    moments = BinnedMoments(["a"], 5.0)
-    for arguments in ((zeros, ones, ones[:9]), (zeros[:9], ones, ones)):
-        with pytest.raises(StatisticsError, match="the same length"):
-            update_in_threads(moments, *arguments)
-    with pytest.raises(StatisticsError, match="at least one thread"):
-        update_in_threads(moments, zeros, ones, ones, n_threads=0)
-    assert moments.count.sum() == 0
-    with pytest.raises(StatisticsError, match="1 samples have a channel outside"):
-        update_in_threads(moments, np.array([0] * 9 + [7]), ones, ones)
-    assert moments.count.sum() == 9
+    with pytest.raises(StatisticsError, match="channels must be integers, distances"):
+        BinnedMoments(["a"], 5.0).update(channels, distances, values)
 
 
 def test_channels_and_bins_that_make_no_sense():
@@ -289,8 +216,3 @@ def test_channels_and_bins_that_make_no_sense():
         BinnedMoments(["a", "a"], 5.0)
     with pytest.raises(StatisticsError, match=r"whole number, got 2\.7"):
         BinnedMoments(["a"], 5.0, 2.7)
-    with pytest.raises(StatisticsError, match="expected 1e-6 ≤ relative_error"):
-        BinnedQuantiles(["a"], 5.0, relative_error=1e-12)
-    bonds = BondClassChannels(4, np.array([0, 1]), np.array([1, 2]))
-    with pytest.raises(StatisticsError, match="pairs name atoms 0 to 6, expected 0…3"):
-        bonds.of(np.array([0]), np.array([6]))

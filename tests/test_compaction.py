@@ -1,6 +1,4 @@
-"""Parts are merged seldom enough, into files that are small enough; the writer thread surprises
-nobody.
-"""
+"""Parts are merged rarely, into files of limited size; the writer thread imports nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mdxai.record import compaction as upkeep
+from mdxai.record import compaction
 from mdxai.record.parts import Part, list_parts, read_groups, write_part
 
 ROWS = 200
@@ -38,7 +36,7 @@ def rewritten(monkeypatch):
             count.update(table["step"].unique().to_pylist())
         return part, size
 
-    monkeypatch.setattr(upkeep, "write_part", counting)
+    monkeypatch.setattr(compaction, "write_part", counting)
     return count
 
 
@@ -46,9 +44,9 @@ def test_a_row_is_rewritten_as_often_as_the_logarithm_says(tmp_path, rewritten):
     """Of 8³ parts each row was merged with 8, 64 and 512 others, whatever came between."""
     parts: list[Part] = []
     for number in range(512):
-        parts = upkeep.merge_tail(tmp_path, [*parts, small_part(tmp_path, number)])
+        parts = compaction.merge_tail(tmp_path, [*parts, small_part(tmp_path, number)])
     assert max(rewritten.values()) <= 3
-    assert len(parts) < 3 * upkeep.FEW
+    assert len(parts) < 3 * compaction.FEW
     assert parts == list_parts(tmp_path, "pairs")
     steps = [
         s for part in parts for t in read_groups(part, ["step"]) for s in t["step"].to_pylist()
@@ -56,26 +54,26 @@ def test_a_row_is_rewritten_as_often_as_the_logarithm_says(tmp_path, rewritten):
     assert steps == np.repeat(np.arange(512), ROWS).tolist()
 
 
-@pytest.mark.parametrize("merge", [upkeep.merge_tail, upkeep.merge_all])
+@pytest.mark.parametrize("merge", [compaction.merge_tail, compaction.merge_all])
 def test_merged_parts_keep_within_their_limit(tmp_path, monkeypatch, merge):
     size = small_part(tmp_path, 0).path.stat().st_size
     limit = 5 * size
-    monkeypatch.setattr(upkeep, "MERGED_BYTES", {"pairs": limit})
+    monkeypatch.setattr(compaction, "MERGED_BYTES", {"pairs": limit})
     parts: list[Part] = []
     for number in range(40):
         parts = merge(tmp_path, [*parts, small_part(tmp_path, number)])
     sizes = [part.path.stat().st_size for part in parts]
     assert max(sizes) <= limit
-    assert sum(limit // 2 <= s for s in sizes) >= len(sizes) - upkeep.FEW
+    assert sum(limit // 2 <= s for s in sizes) >= len(sizes) - compaction.FEW
     assert 1 < len(parts) < 25
 
 
 FIRST_PART = """
 import sys
 from mdxai.record import RunWriter
-from tests.synthetic_run import HEADER, LAWS, add_step, state_at
+from tests.synthetic_run import HEADER, PRINCIPLES, add_step, state_at
 writer = RunWriter(sys.argv[1])
-writer.start(HEADER, LAWS)
+writer.start(HEADER, PRINCIPLES)
 add_step(writer, 0)
 before = set(sys.modules)
 for step in range(1, 20):

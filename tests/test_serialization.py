@@ -1,4 +1,4 @@
-"""State of objects: what is restored goes on as the original does; nothing is lost in silence."""
+"""Objects ↔ plain data ↔ bytes: a restored object continues as the original would."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 
 import mdxai
 from mdxai.attribution import attributor
@@ -19,8 +22,7 @@ from mdxai.calculators import twin_of
 from mdxai.engines import AseEngine
 from mdxai.principles import explanation_principles, principles_for
 from mdxai.principles.probes.probe_registry import probe_principles
-from mdxai.record.checkpoint import decode, encode
-from mdxai.serialization import StateError, restore, snapshot
+from mdxai.serialization import StateError, as_json, decode, encode, pack, restore, snapshot
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS
 from mdxai.stability.verdict import VerdictBuilder
 from mdxai.statistics import BinnedMoments
@@ -98,7 +100,7 @@ def test_all_kinds_of_state_come_back_and_sharing_stays():
     assert fresh.bath() == 300.0
 
 
-def test_a_snapshot_is_taken_now():
+def test_a_snapshot_is_a_copy():
     holder = used()
     state = snapshot(holder, OURS)
     holder.array[:] = 5
@@ -116,17 +118,17 @@ def test_a_snapshot_is_taken_now():
         (np.array([None]), r"Holder\.odd is a numpy.ndarray"),
     ],
 )
-def test_what_is_unknown_is_refused_by_name(value, message):
+def test_unknown_objects_are_refused_by_name(value, message):
     holder = Holder()
     holder.odd = value
     with pytest.raises(StateError, match=message):
         snapshot(holder, OURS)
 
 
-def test_hidden_state_of_functions_and_views_is_refused():
+def test_closures_and_views_are_refused():
     holder, seen = Holder(), []
     holder.bath = lambda: seen
-    with pytest.raises(StateError, match=r"Holder\.bath is a function that holds a list"):
+    with pytest.raises(StateError, match=r"Holder\.bath is a function that closes over a list"):
         snapshot(holder, OURS)
     holder = Holder()
     holder.view = holder.array[1:]
@@ -137,15 +139,15 @@ def test_hidden_state_of_functions_and_views_is_refused():
 def test_a_state_of_something_else_is_refused():
     with pytest.raises(StateError, match=r"Holder is a Holder, its state that of a Inner"):
         restore(Holder(), snapshot(Inner(), OURS), OURS)
-    with pytest.raises(StateError, match="which is none of ours"):
+    with pytest.raises(StateError, match="which is not part of mdxai"):
         restore(Holder(), {"object": "os:system", "attributes": {}}, OURS)
     with pytest.raises(StateError, match="which this version of mdxai does not have"):
         restore(Holder(), {"object": "mdxai.frame:Nothing", "attributes": {}}, OURS)
-    with pytest.raises(StateError, match="is none: it holds"):
+    with pytest.raises(StateError, match="is malformed: expected one of"):
         restore(Holder(), {"surprise": 1}, OURS)
     holder = Holder()
     holder.rng = np.random.Generator(np.random.MT19937(1))
-    with pytest.raises(StateError, match="draws from MT19937, the state is that of PCG64"):
+    with pytest.raises(StateError, match="draws from MT19937, its state is that of PCG64"):
         restore(holder, snapshot(Holder(), OURS), OURS)
 
 
@@ -156,7 +158,7 @@ class _Sparing:
     _not_state = ("left",)
 
 
-def test_what_a_class_lists_is_left_alone():
+def test_attributes_listed_as_not_state_are_kept():
     there, fresh = _Sparing(2, [1]), _Sparing(3, [9])
     restore(fresh, stored(there, OURS), OURS)
     assert (fresh.kept, fresh.left) == (2, [9])
@@ -205,16 +207,16 @@ def principles(first, dynamics, learned):
 
 
 def judged(principles, builder, seen):
-    heard = []
+    found = []
     for frame, attribution in seen:
         deviations = {p.name: p.deviate(frame, attribution) for p in principles}
         builder.add(frame.time, deviations)
-        heard.append(deviations)
-    return heard
+        found.append(deviations)
+    return found
 
 
 @pytest.mark.parametrize("make", [ethanol, copper])
-def test_every_principle_goes_on_as_if_never_stopped(make):
+def test_restored_principles_give_the_same_deviations(make):
     """Checked before, at and after their refits: explained 20 times at frame 60, 200 at 600."""
     learned = make is ethanol
     dynamics = make()
@@ -226,27 +228,29 @@ def test_every_principle_goes_on_as_if_never_stopped(make):
         judged(whole, builder, seen[:cut])
         state = stored({"principles": whole, "builder": builder})
         after = judged(whole, builder, seen[cut:])
-        again, court_again = principles(first, dynamics, learned), VerdictBuilder(THRESHOLDS)
-        restore({"principles": again, "builder": court_again}, state)
-        assert repr(judged(again, court_again, seen[cut:])) == repr(after)
-        assert repr(court_again.verdict()) == repr(builder.verdict())
+        again, other_builder = principles(first, dynamics, learned), VerdictBuilder(THRESHOLDS)
+        restore({"principles": again, "builder": other_builder}, state)
+        assert repr(judged(again, other_builder, seen[cut:])) == repr(after)
+        assert repr(other_builder.verdict()) == repr(builder.verdict())
         assert repr(snapshot(again)) == repr(snapshot(whole))
         said |= {name for deviations in after for name, d in deviations.items() if d is not None}
     assert len(said) >= (25 if learned else 7)
 
 
 @pytest.mark.slow
-def test_probes_go_on_as_if_never_stopped():
+def test_restored_probes_give_the_same_deviations():
     dynamics = ethanol("schnet-ethanol")
     seen = frames_of(dynamics, 3)
     sets = [probe_principles(twin_of(dynamics.atoms.calc), seen[0][0])[0] for _ in range(2)]
-    courts = [VerdictBuilder(PROBE_THRESHOLDS), VerdictBuilder(PROBE_THRESHOLDS)]
-    judged(sets[0], courts[0], seen[:1])
+    builders = [VerdictBuilder(PROBE_THRESHOLDS), VerdictBuilder(PROBE_THRESHOLDS)]
+    judged(sets[0], builders[0], seen[:1])
     restore(sets[1], stored(sets[0]))
-    assert repr(judged(sets[1], courts[1], seen[3:])) == repr(judged(sets[0], courts[0], seen[3:]))
+    assert repr(judged(sets[1], builders[1], seen[3:])) == repr(
+        judged(sets[0], builders[0], seen[3:])
+    )
 
 
-def test_a_profile_goes_on_bit_by_bit():
+def test_a_restored_profile_continues_bit_by_bit():
     rng = np.random.default_rng(0)
 
     def some():
@@ -260,3 +264,78 @@ def test_a_profile_goes_on_bit_by_bit():
     again.update(*more)
     np.testing.assert_array_equal(again.mean, profile.mean)
     np.testing.assert_array_equal(again.variance, profile.variance)
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+ARRAYS = npst.arrays(
+    npst.scalar_dtypes() | npst.unicode_string_dtypes(), npst.array_shapes(min_dims=0, min_side=0)
+)
+STATES = st.recursive(
+    PLAIN | ARRAYS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def assert_same(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    elif isinstance(one, np.ndarray):
+        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    elif isinstance(one, float):
+        assert np.float64(one).tobytes() == np.float64(other).tobytes()
+    else:
+        assert one == other
+
+
+@settings(max_examples=60, deadline=None)
+@given(STATES)
+def test_states_come_back_bit_for_bit(state):
+    assert_same(decode(encode(state)), state)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a": [object()]}, r"state.a\[0\] is a object"),
+        ({"a": np.array([None])}, "state.a is an array of objects"),
+        ({"a": {1: 2}}, "state.a has keys that are not text"),
+    ],
+)
+def test_states_that_cannot_be_stored(state, message):
+    with pytest.raises(StateError, match=message):
+        encode(state)
+
+
+def test_equal_states_give_equal_bytes():
+    one, other = ({"a": used().array, "b": [1, 2.5, "ä"]} for _ in range(2))
+    assert encode(one) == encode(other)
+
+
+def test_packed_data_is_a_copy_and_may_be_part_of_other_data():
+    moving = np.arange(3.0)
+    packed = pack({"moving": moving})
+    moving += 1
+    state = decode(encode({"before": np.ones(2), "packed": packed, "after": moving}))
+    assert state["packed"]["moving"].tolist() == [0.0, 1.0, 2.0]
+    assert state["before"].tolist() == [1.0, 1.0]
+    assert state["after"].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_bytes_that_are_not_whole_are_refused():
+    content = encode({"a": np.arange(5)})
+    for damaged in (content[:-1], b"", b"x" + content[1:]):
+        with pytest.raises(StateError, match="SHA-256 is not the one it ends with"):
+            decode(damaged)
+
+
+def test_json_has_no_numbers_that_are_not_finite():
+    value = {1: np.array([1.0, np.nan]), "b": (np.float32(np.inf), np.int64(3)), "c": [None, True]}
+    assert as_json(value) == {"1": [1.0, None], "b": [None, 3], "c": [None, True]}

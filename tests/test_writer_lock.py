@@ -1,4 +1,4 @@
-"""One writer per run directory: who may go on, who is refused, who finds out."""
+"""One process writes to a run directory; a second one is refused, a replaced one stops."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mdxai.record import (
     open_run,
     repair,
 )
+from mdxai.record.layout import WRITER, checkpoint_path
 from mdxai.record.writer_lock import (
     SILENT_SECONDS,
-    WRITER,
     DirectoryTakenOver,
     WriterLock,
     refuse_other_writer,
 )
 
-from .synthetic_run import HEADER, LAWS, add_step, state_at
+from .synthetic_run import HEADER, PRINCIPLES, add_step, state_at
 from .test_record import assert_complete
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -51,20 +51,26 @@ def holder(tmp_path):
     os.waitpid(number, 0)
 
 
+def wait_for_checkpoint(path, step):
+    """Wait until the writer thread has written the checkpoint of a step."""
+    while not checkpoint_path(path, step).exists():
+        time.sleep(0.01)
+
+
 def begun(path, steps=14):
     """Return an open writer that has committed `steps` steps."""
     writer = RunWriter(path, RecordSettings())
-    writer.start(HEADER, LAWS)
+    writer.start(HEADER, PRINCIPLES)
     for step in range(steps):
         add_step(writer, step)
     writer.commit(steps - 1, state_at(steps - 1))
-    writer._wait()
+    wait_for_checkpoint(path, steps - 1)
     return writer
 
 
-def test_a_living_process_is_respected_and_a_killed_one_is_not(tmp_path, holder):
+def test_a_running_writer_keeps_others_out_and_a_killed_one_does_not(tmp_path, holder):
     path = tmp_path / "run"
-    for attempt in (WriterLock(path).take, lambda: RunWriter(path).start(HEADER, LAWS)):
+    for attempt in (WriterLock(path).take, lambda: RunWriter(path).start(HEADER, PRINCIPLES)):
         with pytest.raises(RecordError, match=rf"being written by process {holder} on"):
             attempt()
     assert [entry.name for entry in path.iterdir()] == [WRITER]
@@ -76,7 +82,7 @@ def test_a_living_process_is_respected_and_a_killed_one_is_not(tmp_path, holder)
     assert not (path / WRITER).exists()
 
 
-def test_a_number_that_was_used_again_is_another_process(tmp_path, holder):
+def test_a_recycled_pid_is_another_process(tmp_path, holder):
     token = tmp_path / "run" / WRITER
     content = json.loads(token.read_text())
     assert content["pid"] == holder
@@ -88,26 +94,26 @@ ELSEWHERE = ['{"id": "1", "host": "elsewhere", "pid": 1, "born": 1}', "{"]
 
 
 @pytest.mark.parametrize("content", ELSEWHERE)
-def test_a_writer_elsewhere_counts_as_dead_once_it_has_been_silent(tmp_path, content, monkeypatch):
+def test_a_writer_on_another_machine_counts_as_dead_after_silence(tmp_path, content, monkeypatch):
     """The clock is the file's: each look finds it older, and nobody waits in this test."""
     token = tmp_path / WRITER
     token.write_text(content)
-    looks = []
+    waits = []
 
     def sleep(seconds):
-        looks.append(seconds)
-        then = time.time() - sum(looks)
+        waits.append(seconds)
+        then = time.time() - sum(waits)
         os.utime(token, (then, then))
 
     monkeypatch.setattr(time, "sleep", sleep)
     with pytest.warns(RecordWarning, match=r"waiting 1\d\d s to see whether that has ended"):
         refuse_other_writer(tmp_path)
-    assert SILENT_SECONDS <= sum(looks) < SILENT_SECONDS + 10
+    assert SILENT_SECONDS <= sum(waits) < SILENT_SECONDS + 10
     refuse_other_writer(tmp_path)
 
 
 @pytest.mark.parametrize("content", ELSEWHERE)
-def test_a_writer_elsewhere_that_shows_life_is_respected(tmp_path, content, monkeypatch):
+def test_an_active_writer_on_another_machine_keeps_others_out(tmp_path, content, monkeypatch):
     token = tmp_path / WRITER
     token.write_text(content)
     then = time.time() - 20
@@ -120,7 +126,7 @@ def test_a_writer_elsewhere_that_shows_life_is_respected(tmp_path, content, monk
         refuse_other_writer(tmp_path)
 
 
-def test_whoever_has_lost_the_directory_stops_before_it_writes(tmp_path):
+def test_a_replaced_writer_stops_before_it_writes(tmp_path):
     path = tmp_path / "run"
     first = begun(path)
     second = RunWriter(path, RecordSettings())  # of the same process, as in a notebook
@@ -141,13 +147,13 @@ def test_whoever_has_lost_the_directory_stops_before_it_writes(tmp_path):
     assert_complete(path, 20)
 
 
-def test_every_commit_shows_life(tmp_path):
+def test_every_commit_touches_the_writer_file(tmp_path):
     path = tmp_path / "run"
     writer = begun(path)
     os.utime(path / WRITER, (0, 0))
     add_step(writer, 14)
     writer.commit(14, state_at(14))
-    writer._wait()
+    wait_for_checkpoint(path, 14)
     assert (path / WRITER).stat().st_mtime > time.time() - 600
     (path / WRITER).unlink()  # as another one does that has gone on with the run to its end
     with pytest.raises(DirectoryTakenOver, match="writer is gone"):
@@ -156,9 +162,9 @@ def test_every_commit_shows_life(tmp_path):
     assert open_run(path).frames_table().num_rows == 15
 
 
-def test_a_holder_that_is_done_leaves_nothing(tmp_path):
-    claim = WriterLock(tmp_path)
-    claim.take()
-    claim.confirm()
-    claim.release()
+def test_a_released_lock_leaves_no_file(tmp_path):
+    lock = WriterLock(tmp_path)
+    lock.take()
+    lock.confirm()
+    lock.release()
     assert not list(tmp_path.iterdir())

@@ -66,7 +66,22 @@ def test_relevance_is_that_of_the_explanation(run, universe):
     i, j = found.pairs.i, found.pairs.j
     np.testing.assert_allclose(data["relevance"][i, j], found.two_body, atol=2e-4)
     np.testing.assert_array_equal(data["relevance"], data["relevance"].T)
-    np.testing.assert_allclose(data["relevance"].sum(axis=0), data["relevance_atoms"])
+    np.testing.assert_allclose(data["relevance_per_atom"], found.atoms, atol=2e-4)
+    np.testing.assert_allclose(data["relevance_one_body"], found.one_body, atol=2e-4)
+    np.testing.assert_allclose(data["relevance_by_body_order"], found.by_body_order, atol=2e-3)
+    assert data["explained_output"] == pytest.approx(found.output, abs=2e-4)
+    assert data["explained_residual"] == pytest.approx(found.residual, abs=1e-3)
+
+
+def test_every_frame_has_the_same_keys(universe):
+    keys, shapes = set(), set()
+    for ts in universe.trajectory:
+        keys.add(tuple(ts.data))
+        shapes.add(tuple(np.shape(value) for value in ts.data.values()))
+        explained = ts.data["step"] % 4 == 0
+        for name in ("relevance_per_atom", "relevance_by_body_order", "explained_residual"):
+            assert np.isfinite(ts.data[name]).all() == explained
+    assert len(keys) == len(shapes) == 1
 
 
 def test_topology(universe):

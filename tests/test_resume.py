@@ -1,4 +1,4 @@
-"""Restarts: a resumed run is the uninterrupted one, bit for bit."""
+"""A resumed run equals the uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -34,16 +34,10 @@ from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.engines import AseEngine, RestartWarning
 from mdxai.engines.ase_state import EXACT
 from mdxai.monitoring.monitor import Monitor
-from mdxai.record import (
-    RecordError,
-    RecordSettings,
-    RecordWarning,
-    latest_checkpoint,
-    list_checkpoints,
-)
-from mdxai.record.checkpoint import decode, encode, read_checkpoint
+from mdxai.record import RecordError, RecordSettings, RecordWarning, list_checkpoints
+from mdxai.record.checkpoint import read_checkpoint
 from mdxai.record.durable_files import FileSystem
-from mdxai.serialization import StateError
+from mdxai.serialization import StateError, decode, encode
 
 from .conftest import random_potential
 
@@ -139,7 +133,7 @@ def continued(make, system, timestep, before, after):
 @pytest.mark.filterwarnings("ignore::UserWarning:ase", "ignore::FutureWarning:ase")
 @pytest.mark.filterwarnings("ignore:Using heuristic:UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("kind", EXACT, ids=lambda kind: kind.__name__)
-def test_engines_go_on_bit_by_bit(kind):
+def test_engines_continue_bit_by_bit(kind):
     whole, again = continued(ENGINES[kind], copper, DT, 15, 12)
     for left, right in zip(whole, again, strict=True):
         np.testing.assert_array_equal(left, right)
@@ -151,7 +145,7 @@ def test_engines_go_on_bit_by_bit(kind):
      FixedPlane([2], (0, 0, 1)), Hookean(0, 1, 3.0, 2.0), FixBondLengths([[0, 1], [2, 3]])],
     ids=lambda held: type(held).__name__,
 )  # fmt: skip
-def test_constraints_go_on_bit_by_bit(held):
+def test_constraints_continue_bit_by_bit(held):
     """A bond length that is held is that of the start, not of the checkpoint."""
 
     def system():
@@ -166,7 +160,7 @@ def test_constraints_go_on_bit_by_bit(held):
 
 @pytest.mark.parametrize("kind", [VelocityVerlet, Langevin, Bussi, NoseHooverChainNVT])
 @pytest.mark.parametrize("system", [ethanol, crystal])
-def test_our_calculators_go_on_bit_by_bit(kind, system):
+def test_network_calculators_continue_bit_by_bit(kind, system):
     whole, again = continued(ENGINES[kind], system, 0.5 * units.fs, 40, 40)
     for left, right in zip(whole, again, strict=True):
         np.testing.assert_array_equal(left, right)
@@ -194,7 +188,7 @@ class Odd(VelocityVerlet):
         self.socket = iter(())
 
 
-def test_dynamics_of_somebody_else_say_what_is_lost():
+def test_other_dynamics_name_what_is_lost():
     engine = AseEngine(Odd(copper(), DT))
     assert "none of ASE's own classes" in engine.restart_caveat()
     with pytest.warns(RestartWarning, match="Odd holds socket, which no checkpoint can"):
@@ -209,8 +203,8 @@ def make_ethanol():
 def content(path):
     """Return everything in a record that must not depend on interruptions."""
     run = mdxai.open_run(path)
-    tables = [run.frames_table(), run.trajectory_table(), run.pairs_table(), run.events_table(),
-              run.profile_table()]  # fmt: skip
+    tables = [run.frames_table(), run.trajectory_table(), run.explanations_table(),
+              run.pairs_table(), run.events_table(), run.profile_table()]  # fmt: skip
     verdict = dict(run.verdict)
     verdict.pop("cost")
     return [*(repr(t.to_pydict()) for t in tables), verdict]
@@ -236,7 +230,7 @@ def uninterrupted(tmp_path_factory):
 
 
 class Killed(BaseException):
-    pass
+    """Ends a run as a kill would, for nothing catches it."""
 
 
 @pytest.mark.parametrize("at", [3, 20, 41, 60])
@@ -245,7 +239,7 @@ def test_a_resumed_record_is_the_uninterrupted_one(tmp_path, uninterrupted, at):
 
     def killer(dynamics):
         if dynamics.nsteps == at:
-            raise Killed
+            raise Killed("at a step")
 
     dynamics = make_ethanol()
 
@@ -255,7 +249,7 @@ def test_a_resumed_record_is_the_uninterrupted_one(tmp_path, uninterrupted, at):
             dynamics.attach(killer, 1, dynamics)
             dynamics.run(60)
 
-    with pytest.raises(Killed):
+    with pytest.raises(Killed, match="at a step"):
         run()
     left = [read_checkpoint(p).step for p in list_checkpoints(path)]  # a slow disk leaves others
     assert bool(left) == (at >= 10)
@@ -273,7 +267,7 @@ def ended_early(path, **options):
     """A run that an error ends before its first checkpoint; its parts are written."""
 
     def fail():
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("at step 4")
 
     def run():
         dynamics = make_ethanol()
@@ -282,7 +276,7 @@ def ended_early(path, **options):
             dynamics.attach(fail, interval=-4)  # once, at step 4
             dynamics.run(20)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="at step 4"):
         run()
 
 
@@ -290,7 +284,7 @@ def names(path):
     return sorted(entry.name for entry in path.iterdir())
 
 
-def test_another_run_without_a_checkpoint_is_left_alone(tmp_path):
+def test_another_run_without_a_checkpoint_is_left_unchanged(tmp_path):
     path = tmp_path / "run"
     ended_early(path, attribute_every=0)
     before = names(path)
@@ -309,7 +303,7 @@ def test_another_run_without_a_checkpoint_is_left_alone(tmp_path):
     assert mdxai.open_run(path).frames_table().num_rows == 2
 
 
-def test_what_is_no_run_or_has_lost_its_header_is_left_alone(tmp_path):
+def test_a_directory_without_a_run_or_its_header_is_left_unchanged(tmp_path):
     path = tmp_path / "run"
     full_run(path, 12)
     (path / "run.toml").unlink()
@@ -349,7 +343,7 @@ def test_a_finished_sparse_run_goes_on_from_its_last_step(tmp_path):
             with Monitor.resume(dynamics, path, attribute_every=7) as monitor:
                 dynamics.attach(monitor, interval=7)
                 dynamics.run(stop - dynamics.nsteps)
-        return content(path), latest_checkpoint(path).state["blackbox"]
+        return content(path), read_checkpoint(list_checkpoints(path)[-1]).state["blackbox"]
 
     whole, box = run(tmp_path / "whole", 40)
     pieces, again = run(tmp_path / "pieces", 17, 40)
@@ -369,7 +363,7 @@ def test_a_finished_monitor_is_not_used_again(tmp_path):
         pass
 
 
-def test_what_has_changed_is_shown(tmp_path):
+def test_a_changed_setting_is_named(tmp_path):
     path = tmp_path / "run"
     full_run(path, 12)
     with pytest.raises(RecordError, match=r"parameters.gamma: recorded 0.1, now 0.25"):
@@ -453,7 +447,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(
     assert content(path) == uninterrupted
 
 
-def test_threads_leave_signals_alone(tmp_path):
+def test_other_threads_do_not_handle_signals(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     seen = []
 

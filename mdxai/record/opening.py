@@ -1,0 +1,21 @@
+"""Opening a run directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mdxai.record.reader import Run, read_run
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a run directory for reading, finished or not.
+
+    From then on MDAnalysis knows the format: `MDAnalysis.Universe(run)`.
+
+    Raises:
+        RecordError: when there is no run, or one of another schema, or run.toml is damaged.
+    """
+    import mdxai.record.mdanalysis  # noqa: F401 (registers the format with MDAnalysis)
+
+    return read_run(Path(path))
