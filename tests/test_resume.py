@@ -414,9 +414,8 @@ def test_signals_checkpoint_and_stop(tmp_path, uninterrupted, number):
     assert content(path) == uninterrupted
 
 
-def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(
-    tmp_path, uninterrupted, monkeypatch
-):
+def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(tmp_path, uninterrupted):
+    patched = pytest.MonkeyPatch()
     path = tmp_path / "run"
 
     def fill(dynamics):
@@ -425,7 +424,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(
             def full(self, descriptor, content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            monkeypatch.setattr(FileSystem, "write", full)
+            patched.setattr(FileSystem, "write", full)
 
     dynamics = make_ethanol()
 
@@ -437,7 +436,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_room(
 
     with pytest.raises(RecordError, match=r"No space left on device.*is intact.*resume the run"):
         run()
-    monkeypatch.undo()
+    patched.undo()
     last = read_checkpoint(list_checkpoints(path)[-1]).step  # which one depends on the disk
     assert mdxai.open_run(path).frames_table()["step"].to_pylist()[-1] >= last >= 10
     dynamics = make_ethanol()
