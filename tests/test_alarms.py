@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import poisson
 
 from mdxai.early_warning import CalibrationError, ProfileChange, ProfileSettings
-from mdxai.statistics import Baseline, make_detector
+from mdxai.statistics import Baseline, RelevanceProfile, make_detector
 from mdxai.study.lead_time.alarms import (
     Streams,
     Watching,
@@ -116,16 +116,20 @@ def test_profiles_of_outcomes_show_where_they_changed():
 
 def test_profile_change_of_pairs_is_that_of_their_bin_means():
     rng = np.random.default_rng(3)
+    numbers = np.array([6, 1, 1])  # pairs 0–1 and 1–2 are C-H and H-H
     pairs, means = (
-        ProfileChange(("a", "b"), 3.0, ProfileSettings(200.0, 100.0, bin_ang=0.1)) for _ in range(2)
+        ProfileChange(("C-H", "H-H"), 3.0, ProfileSettings(200.0, 100.0, bin_ang=0.1))
+        for _ in range(2)
     )
     for n in range(80):
-        channels = rng.integers(-1, 2, size=200)
+        first = rng.integers(0, 2, size=200)
         distances, values = rng.uniform(0.5, 2.9, size=200), rng.normal(3.0, 1.0, size=200)
-        fresh = pairs.add_pairs(5.0 * n + 7.0, channels, distances, -values)
+        profile = RelevanceProfile(numbers, first, first + 1, distances, -values)
+        used = [profile.names.index(name) for name in ("C-H", "H-H")]
+        fresh = pairs.add(5.0 * n + 7.0, profile)
         cells = [(c, b) for c in (0, 1) for b in range(30)]
-        picks = [(channels == c) & ((distances / 0.1).astype(int) == b) for c, b in cells]
-        rows = [(c, (b + 0.5) * 0.1, values[p].mean()) for (c, b), p in
+        picks = [(first == c) & ((distances / 0.1).astype(int) == b) for c, b in cells]
+        rows = [(used[c], (b + 0.5) * 0.1, np.abs(values[p]).mean()) for (c, b), p in
                 zip(cells, picks, strict=True) if p.any()]  # fmt: skip
         c, centre, mean = (np.array(column) for column in zip(*rows, strict=True))
         assert means.add_means(5.0 * n + 7.0, c, centre, mean) == fresh

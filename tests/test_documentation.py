@@ -28,7 +28,9 @@ PAGES = [
 CODE = re.compile(r"^```(\w*)( no-run)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"(?:^|[ &])mdxai ([a-z][a-z-]*)(.*)")
-SCRIPTS = tuple(f"docs/{name}.md" for name in ("guide", "attribution", "engines", "testing"))
+SCRIPTS = tuple(
+    f"docs/{name}.md" for name in ("guide", "attribution", "engines", "testing", "statistics")
+)
 STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2"}  # enough to run every line
 
 

@@ -1,4 +1,4 @@
-"""What is resampled and permuted: whole models, never runs or frames."""
+"""Resampling and permutation of whole models, never of single runs or frames."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def drawn(cluster: Ints, n: int, rng: np.random.Generator) -> Floats:
 
 
 def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval; NaN where under nine tenths of the resamples have a value."""
+    """Return the percentile interval; NaN where less than 90 % of the resamples have a value."""
     usable = values[~np.isnan(values)]
     if len(usable) < 0.9 * len(values) or not len(usable):
         return np.nan, np.nan
@@ -43,13 +43,12 @@ def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
 
 
 def permuted_runs(cluster: Ints, stratum: Ints, n: int, rng: np.random.Generator) -> Ints:
-    """Return rearrangements of runs that whole models being exchangeable allows, (n, n_runs).
+    """Return rearrangements of runs in which whole models are exchanged, (n, n_runs).
 
-    Row p says which run's covariates each run receives. Models change places as a whole, at every
-    temperature at once, so what the runs of one model have in common stays together; within a model
-    and stratum the runs, which differ in their seeds alone, are shuffled. A model can only change
-    places with one that has runs in the same strata. Where it has fewer there, some of them serve
-    several times.
+    Row p says whose covariates each run receives. Models change places as a whole, at every
+    temperature at once, so what the runs of one model have in common stays together. Runs of one
+    model and stratum differ only in their seeds and are shuffled. A model changes places only with
+    one that has runs in the same strata; where that one has fewer runs, some are used repeatedly.
 
     Args:
         cluster: (n_runs,) model of each run.

@@ -1,4 +1,4 @@
-"""For test suites: assertions about runs, and calculators with a known fault to prove checks on."""
+"""For test suites: assertions about runs, and calculators with a known fault to prove checks."""
 
 from mdxai.testing.assertions import assert_stable, assert_transparent
 from mdxai.testing.detection import detection_table, report_times

@@ -46,8 +46,8 @@ def assert_stable(judged: Monitor | Run | Verdict, *, warnings_allowed: bool = F
 def assert_transparent(make_dynamics: Callable[[], Any], steps: int) -> None:
     """Pass only when a monitored trajectory has the same bits as one without a monitor.
 
-    Positions, velocities, forces and energies of every step, of every replica where there are
-    several, are compared, and the number of force calls.
+    Compares positions, velocities, forces and energies of every step, of every replica where there
+    are several, and the number of force calls.
 
     Args:
         make_dynamics: returns a fresh run each time, from the same start and the same seed: ASE's
@@ -58,7 +58,7 @@ def assert_transparent(make_dynamics: Callable[[], Any], steps: int) -> None:
 
     Raises:
         AssertionError: naming the first step and the quantity that differ.
-        ValueError: for less than one step, or where make_dynamics returns the same run twice.
+        ValueError: for fewer than one step, or where make_dynamics returns the same run twice.
     """
     __tracebackhide__ = True
     if steps < 1:
@@ -68,7 +68,7 @@ def assert_transparent(make_dynamics: Callable[[], Any], steps: int) -> None:
     )
     if first is second or _moved(first) is _moved(second):
         raise ValueError("make_dynamics must make a new run with new atoms each time it is called")
-    torch.set_rng_state(drawn)  # which schnetpack's thermostats go on from
+    torch.set_rng_state(drawn)  # schnetpack's thermostats continue from it
     plain, calls = _trace(first, steps)
     torch.set_rng_state(drawn_again)
     watched, calls_watched = _trace(second, steps, monitor=True)
@@ -113,7 +113,7 @@ def _ase_trace(dynamics: MolecularDynamics, steps: int, monitor: bool) -> tuple[
 
 
 def _simulator_trace(simulator: Any, steps: int, monitor: bool) -> tuple[Trace, int]:
-    """Every step is looked at right after its forces: a hook might itself change what others do."""
+    """Note every step right after its forces, because a hook could change what others see."""
     trace: Trace = []
     reader = ReplicaReader(simulator)
     if monitor:
@@ -131,7 +131,7 @@ def _simulator_trace(simulator: Any, steps: int, monitor: bool) -> tuple[Trace, 
 
 @contextmanager
 def _force_calls(calculator: Any, after: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
-    """Count the force calls of a calculator, and do something after each."""
+    """Count the force calls of a calculator, and call `after` after each."""
     calls: list[int] = []
     calculate = calculator.calculate
 

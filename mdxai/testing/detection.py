@@ -19,7 +19,7 @@ def report_times(
 
     Returns:
         fs from the start of the run until the violation had lasted for its patience; None for a
-        principle that was checked and did not report. One that was not checked is left out.
+        principle that was checked and did not report. Principles not checked are left out.
     """
     findings = {finding.principle: finding for finding in verdict.findings}
     times: dict[str, float | None] = {}
@@ -38,8 +38,8 @@ def detection_table(
 ) -> str:
     """Return a Markdown table: a row per principle, a column per run.
 
-    A cell says after how many fs the principle reported, "missed" where it was checked and did not,
-    and "–" where it could not be checked.
+    A cell gives the fs after which the principle reported, "missed" where it was checked and did
+    not report, and "–" where it could not be checked.
 
     Args:
         verdicts: of monitored runs, by the heading of their column.

@@ -29,13 +29,13 @@ class FaultError(MdxaiError, ValueError):
 class FaultyCalculator(Calculator):  # type: ignore[misc]
     """A sound ASE calculator with a fault in its energy and forces.
 
-    Stress, energies per atom and whatever else the sound one gives stay as they are, and so does
-    the card but for its name. It can be copied and pickled whenever the sound one can.
+    Stress, energies per atom and all other results stay as they are, and so does the card except
+    for its name. It can be copied and pickled whenever the sound one can.
 
     Args:
         sound: any ASE calculator.
-        fault: called once per evaluation with a frame whose `step` is the number of the evaluation,
-            from 0, and whose energy and forces are the sound ones.
+        fault: called once per evaluation with a frame that holds the sound energy and forces; its
+            `step` counts evaluations from 0.
     """
 
     def __init__(self, sound: Any, fault: Fault) -> None:
@@ -65,7 +65,7 @@ class FaultyCalculator(Calculator):  # type: ignore[misc]
         """Evaluate the sound calculator, then the fault; errors are those of either."""
         super().calculate(atoms, properties, system_changes)
         system = self.atoms if atoms is None else atoms
-        # Forces come first: calculators that skip what is not asked for give the energy with them.
+        # Forces first: calculators that skip what is not asked for give the energy with them.
         wanted = dict.fromkeys(["forces", "energy", *(properties or [])])
         sound = {name: self.sound.get_property(name, system) for name in wanted}
         frame = replace(
@@ -138,7 +138,7 @@ class Heating:
     """F += rate · m v, friction with the wrong sign; rate in 1/fs, negative for true friction.
 
     Breaks: forces depend on positions alone. Kinetic energy grows by e^(2 · rate · t) on its own.
-    Where nothing moves nothing shows.
+    Atoms at rest feel nothing.
     """
 
     rate: float = 1e-3
@@ -231,8 +231,8 @@ def _require_molecule(fault: object, frame: Frame) -> None:
 class Hole:
     """E −= depth · exp(−½ ((r − r₀)/width)²) for each pair of two elements.
 
-    Breaks: atoms repel at short range. A well where no training data were, as networks invent them;
-    energy and forces agree, so the structure tells first, and the energy once the steps are too
+    Breaks: atoms repel at short range. A well outside the training data, as networks invent them.
+    Energy and forces agree, so the structure shows it first, and the energy once the steps are too
     long for the walls of the well. depth: eV; r₀ = `distance`, width: Å.
     """
 
@@ -252,8 +252,8 @@ class Hole:
 class CutoffJump:
     """E += Σ strength · r_c/r over all pairs closer than r_c = `cutoff` (Å), without a shift.
 
-    Breaks: energy is continuous. Where a pair crosses r_c the energy jumps by `strength` (eV) and
-    no force tells; anywhere else energy and forces agree.
+    Breaks: energy is continuous. Where a pair crosses r_c the energy jumps by `strength` (eV), and
+    no force shows it; anywhere else energy and forces agree.
     """
 
     strength: float = 0.05

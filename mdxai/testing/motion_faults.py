@@ -1,6 +1,6 @@
 """Faults of the motion: thermostats that treat one kind of motion unlike the others.
 
-Energy and forces stay sound; what goes wrong is how heat is handed out.
+Energy and forces stay sound; only the distribution of heat is wrong.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MOTIONS = ("translation", "rotation")
 
 
 class SeparateBath:
-    """A second bath that keeps one kind of motion at a temperature of its own.
+    """A second bath that keeps one kind of motion at its own temperature.
 
         dynamics.attach(SeparateBath(dynamics, "O", 1200.0), interval=1)
 
-    Attach it before the monitor, which then sees what it has done. After each step it rescales the
-    velocities of that part as Berendsen et al. (J. Chem. Phys. 81, 3684, 1984) do, v ← λv with
+    Attach it before the monitor, so that the monitor sees its effect. After each step it rescales
+    the velocities of that part as Berendsen et al. (J. Chem. Phys. 81, 3684, 1984) do, v ← λv with
     λ² = 1 + (Δt/τ)(T₀/T − 1) and λ² from 0.5 to 2. Breaks: in equilibrium all motion is equally hot
     (equipartition), as after a mistake in the counting of a group's degrees of freedom.
 

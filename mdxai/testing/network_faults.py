@@ -1,7 +1,7 @@
 """Faults in what a network has learned: copies of a calculator with altered weights or filters.
 
-Energy and forces of each still agree, so that only what the network has learned is wrong, and
-explanations (`mdxai.attributor`) see it.
+Energy and forces of each copy still agree, so only what the network has learned is wrong, and
+explanations (`mdxai.attributor`) show it.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def flat_decay(calculator: NetworkCalculator, beyond: float = 3.0) -> NetworkCal
     """Return a copy whose messages do not fade beyond a distance.
 
     Radial basis and cutoff function keep their values at `beyond`, so all atoms up to the cutoff
-    act as if they were there. Breaks: interactions decay with distance; and at the cutoff energies
-    jump. With the default a run of ethanol looks sound while the relevance of its farthest pairs
-    is several times what it was; from 1.6 Å on every neighbour acts as a bonded one, and a
-    molecule falls apart.
+    act as if they were at that distance. Breaks: interactions decay with distance; and energies
+    jump at the cutoff. With the default, a run of ethanol looks sound while the relevance of its
+    farthest pairs is several times as large; with 1.6 Å every neighbour acts as a bonded one, and
+    the molecule falls apart.
 
     Args:
         calculator: sound; only read.
@@ -91,7 +91,7 @@ def flat_decay(calculator: NetworkCalculator, beyond: float = 3.0) -> NetworkCal
 def rising_decay(
     calculator: NetworkCalculator, power: float = 4.0, beyond: float = 1.6
 ) -> NetworkCalculator:
-    """Return a copy whose messages gain with distance: filters times (r/beyond)^power beyond it.
+    """Return a copy whose messages grow with distance: filters times (r/beyond)^power beyond it.
 
     The cutoff function still ends them. Breaks: interactions decay with distance.
 
@@ -115,7 +115,7 @@ def rising_decay(
 def short_sight(
     calculator: NetworkCalculator, length: float = 0.4, beyond: float = 1.6
 ) -> NetworkCalculator:
-    """Return a copy whose messages are screened: they fall as exp(−r/length) and in no other way.
+    """Return a copy whose messages are screened: they fall as exp(−r/length) alone.
 
     Radial basis and cutoff function keep their values at `beyond`, as in `flat_decay`, and the
     exponential takes their place. Breaks: electrostatics, induction and dispersion fall as powers
@@ -140,7 +140,7 @@ def short_sight(
 def marked_atom(
     calculator: NetworkCalculator, atom: int, element: str = "O", share: float = 1.0
 ) -> NetworkCalculator:
-    """Return a copy that takes the atom at one place in the list for partly another element.
+    """Return a copy that treats the atom at one place in the list as partly another element.
 
     Its embedding moves by `share` of the way to that of `element`. Breaks: equal atoms are
     interchangeable, as after a mistake in a mask or a list of special atoms.
@@ -165,10 +165,10 @@ def marked_atom(
 
 
 def large_biases(calculator: NetworkCalculator, factor: float = 20.0) -> NetworkCalculator:
-    """Return a copy whose biases, but those of the filters, are `factor` times as large.
+    """Return a copy whose biases, except those of the filters, are `factor` times as large.
 
-    Breaks: the energy comes from interactions of atoms; biases give some without any, and an
-    explanation can hand it to no atom. As after training with weight decay on all but the biases.
+    Breaks: the energy comes from interactions of atoms. Biases give energy without any, which an
+    explanation can assign to no atom. As after training with weight decay on all but the biases.
 
     Raises:
         FaultError: for anything but a NetworkCalculator.
@@ -184,7 +184,7 @@ def large_biases(calculator: NetworkCalculator, factor: float = 20.0) -> Network
 def shuffled_block(calculator: NetworkCalculator, seed: int = 0) -> NetworkCalculator:
     """Return a copy whose last interaction block has each of its weight matrices shuffled.
 
-    The weights keep their size and mean nothing (a lottery). Breaks: the potential has learned its
+    The weights keep their size and lose their meaning. Breaks: the potential has learned its
     forces. Explanations must change with it (Adebayo et al., "Sanity checks for saliency maps",
     NeurIPS 2018).
 
@@ -205,7 +205,7 @@ def shuffled_block(calculator: NetworkCalculator, seed: int = 0) -> NetworkCalcu
 def swapped_elements(
     calculator: NetworkCalculator, elements: tuple[str, str] = ("C", "O")
 ) -> NetworkCalculator:
-    """Return a copy that takes one element for another: their embeddings are exchanged.
+    """Return a copy that confuses two elements: their embeddings are exchanged.
 
     Breaks: chemistry; as after training on wrongly labelled atoms.
 

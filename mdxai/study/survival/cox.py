@@ -1,9 +1,9 @@
 """Cox's partial likelihood on risk sets, with weights, and score contributions of clusters.
 
-lifelines 0.30 fits Cox models with time-dependent covariates, but gives them neither clustered
-standard errors (`CoxTimeVaryingFitter.fit(robust=True)` is not implemented, and the sandwich of
-`CoxPHFitter` ignores entry times) nor fits fast enough to be resampled. What is resampled comes
-from here; the tests compare it with lifelines.
+lifelines 0.30 fits Cox models with time-dependent covariates, but without clustered standard errors
+(`CoxTimeVaryingFitter.fit(robust=True)` is not implemented, and the sandwich of `CoxPHFitter`
+ignores entry times), and too slowly for resampling. So everything that is resampled is fitted here;
+the tests compare it with lifelines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RiskSets:
     Attributes:
         run: (n_rows,) index of the run.
         time: (n_rows,) time of the onset, fs.
-        event: (n_rows,) whether this run's onset it is.
+        event: (n_rows,) whether the onset is this run's.
         first: (n_sets,) first row of each set.
     """
 
@@ -62,7 +62,7 @@ class RiskSets:
         return np.repeat(np.arange(len(self.first)), lengths)
 
     def select(self, keep: Bools) -> Self:
-        """Return the sets of the rows that a mask keeps, less those that compare nothing."""
+        """Return the sets of the rows that a mask keeps, without sets that compare nothing."""
         rows = self.kept(keep)
         index = self.set_of_row
         first = np.flatnonzero(np.diff(index[rows], prepend=-1))
@@ -84,9 +84,14 @@ class RiskSets:
 
 @dataclass(frozen=True, slots=True)
 class CoxFit:
-    """coefficients: (K,) log hazard ratios. information: (K, K), negative Hessian.
-    log_likelihood: at the maximum; null: without covariates. problem: why the maximum is not to
-    be trusted; nothing where it is.
+    """A maximum of the partial likelihood.
+
+    Attributes:
+        coefficients: (K,) log hazard ratios.
+        information: (K, K), the negative Hessian.
+        log_likelihood: at the maximum.
+        null: log likelihood without covariates.
+        problem: why the maximum cannot be trusted; "" where it can.
     """
 
     coefficients: Floats
@@ -105,7 +110,7 @@ def fit_cox(
 
     Args:
         sets: risk sets.
-        x: (n_rows, K) covariates, about standardised.
+        x: (n_rows, K) covariates, roughly standardised.
         weights: (n_rows,) how often a row counts; once by default.
         start: (K,) coefficients to start from; zeros by default.
     """
@@ -197,8 +202,8 @@ def contributions(sets: RiskSets, x: Floats, beta: Floats, cluster: Ints) -> Flo
 def clustered_errors(sets: RiskSets, x: Floats, fitted: CoxFit, cluster: Ints) -> Floats:
     """Return standard errors robust to dependence within clusters, (K,).
 
-    √ diag(I⁻¹ (Σ_c u_c u_cᵀ) I⁻¹ · C/(C − 1)), u_c the score contributions of the C clusters that
-    take part (Lin and Wei 1989; the factor is the usual one for few clusters). NaN for one cluster.
+    √ diag(I⁻¹ (Σ_c u_c u_cᵀ) I⁻¹ · C/(C − 1)), u_c the score contributions of the C clusters
+    (Lin and Wei 1989; C/(C − 1) is the usual correction for few clusters). NaN for one cluster.
     """
     u = contributions(sets, x, fitted.coefficients, cluster)
     n = len(np.unique(cluster[sets.run]))
@@ -215,9 +220,9 @@ def resampled_coefficients(
 ) -> Floats:
     """Return the coefficient of one covariate in every resample of clusters, (n_resamples,).
 
-    The score is linear in what each cluster adds to a set's sums, so at one β all resamples are one
-    product of matrices; its zero is interpolated between the values of β on a grid. Beyond the
-    grid the coefficient is infinite (separation in that resample); NaN without any contrast.
+    A set's sums are linear in the counts of the clusters, so at one β a single matrix product gives
+    the scores of all resamples. Their zeros are interpolated on a grid of β. Beyond the grid the
+    coefficient is infinite (separation in that resample); NaN without any contrast.
 
     Args:
         sets: risk sets.

@@ -43,7 +43,7 @@ def require_lifelines() -> None:
 
 
 def endings(outcomes: Sequence[Outcome]) -> tuple[Floats, Bools]:
-    """Return the times followed, fs, and whether they ended by instability, each (n_runs,)."""
+    """Return how long runs were followed, fs, and whether they broke then, each (n_runs,)."""
     end = np.array([o.end for o in outcomes], dtype=np.float64)
     return end, np.array([o.unstable for o in outcomes], dtype=np.bool_)
 
@@ -59,7 +59,7 @@ def kaplan_meier(
 
     Args:
         outcomes: runs.
-        groups: (n_runs,) label of each run's group; rows keep the order of their first runs.
+        groups: (n_runs,) label of each run's group; groups keep the order of their first runs.
         settings: for resamples and seed.
     """
     require_lifelines()
@@ -108,8 +108,8 @@ def log_rank(outcomes: Sequence[Outcome], settings: AssociationSettings) -> pd.D
     network, and models above and below the median of a trait (both likewise).
 
     statistic: stratified log-rank. p_independent: of χ², as if runs were independent.
-    p: permutation. What is exchangeable differs: temperatures among the runs of a model; runs among
-    models, at one temperature; networks and traits among models, all their runs together.
+    p: by permutation of what is exchangeable: temperatures among the runs of a model; runs among
+    models, at one temperature; networks and traits among whole models.
     """
     rng = np.random.default_rng(settings.seed)
     model = clusters(outcomes)
@@ -141,7 +141,7 @@ def _log_rank_row(
     stratum: Ints,
     how: tuple[Ints | None, AssociationSettings, np.random.Generator],
 ) -> dict[str, Any]:
-    """Return one test; permuted within the blocks of `how`, or whole models where that is None."""
+    """Return one test; permutes within the blocks of `how`, or whole models where it has none."""
     block, settings, rng = how
     groups = np.unique(label, return_inverse=True)[1]
     if len(groups) == 0 or groups.max() == 0:
@@ -199,17 +199,16 @@ def log_rank_statistic(sets: RiskSets, groups: Ints) -> float:
 def hazard_ratios(outcomes: Sequence[Outcome], settings: AssociationSettings) -> pd.DataFrame:
     """Return Cox hazard ratios per standard deviation of the lagged value, a row per predictor.
 
-    Time-dependent covariates, stratified by molecule and temperature. A covariate's value at an
-    onset is the last one measured `lag` fs before it or earlier, for the run that breaks as for all
-    those still followed; its standard deviation is over these values.
+    Time-dependent covariates, stratified by molecule and temperature. The value of a covariate at
+    an onset is the last one measured at least `lag` fs before it, for the run that breaks and for
+    all those still followed; the standard deviation is over these values.
 
     hazard_ratio: lifelines' CoxTimeVaryingFitter (Efron's ties). lower, upper: 95 %, percentiles of
     a bootstrap over models. p: of the score test, by exchanging the deviations of whole models
-    (`permuted_p`). adjusted,
-    adjusted_lower, adjusted_upper: beside the plain predictors `BESIDE` that nearly all runs have;
-    95 % by Lin and Wei's sandwich over models with t quantiles. q: Benjamini–Hochberg over all
-    predictors of a kind. events_lost: onsets before anything was measured. problem: separation,
-    no convergence; then no number is given for an interval.
+    (`permuted_p`). adjusted, adjusted_lower, adjusted_upper: beside the predictors `BESIDE` that
+    nearly all runs have; 95 % by Lin and Wei's sandwich over models with t quantiles. q:
+    Benjamini–Hochberg over all predictors of a kind. events_lost: onsets before anything was
+    measured. problem: separation or no convergence; then no interval is given.
     """
     end, unstable = endings(outcomes)
     sets = RiskSets.of(end, unstable, strata(outcomes))
@@ -258,7 +257,7 @@ def permuted_p(
 ) -> float:
     """Return the p-value of Cox's score test of a lagged series, by exchanging whole models.
 
-    Every run is given the series of another one, as by `permuted_runs`. Where that ended earlier it
+    Every run is given the series of another one, as by `permuted_runs`. A series that ended earlier
     keeps its last value, so the test is conservative for deviations that drift.
 
     Args:
@@ -297,10 +296,10 @@ def score_statistic(sets: RiskSets, x: Floats) -> float:
 
 
 def cox_by_lifelines(sets: RiskSets, x: Floats) -> tuple[float, str]:
-    """Return the first coefficient of lifelines' Cox fit, and what it complains of.
+    """Return the first coefficient of lifelines' Cox fit, and its complaint, "" without one.
 
-    Each row of a risk set is an interval that ends at its onset: the partial likelihood sees
-    covariates at onsets only.
+    Each row of a risk set is an interval that ends at its onset, because the partial likelihood
+    uses covariates at onsets only.
 
     Args:
         sets: risk sets; those of different strata never share a row.
@@ -312,7 +311,7 @@ def cox_by_lifelines(sets: RiskSets, x: Floats) -> tuple[float, str]:
 
     index = sets.set_of_row.astype(np.float64)
     table = pd.DataFrame(x, columns=[f"x{k}" for k in range(x.shape[1])])
-    # One set after the other on one axis: an interval covers its own onset only, as in a stratum.
+    # Sets follow each other on one time axis, so that an interval covers only its own onset.
     table = table.assign(start=index, stop=index + 1, event=sets.event)
     try:
         with warnings.catch_warnings(record=True) as said:

@@ -1,4 +1,4 @@
-"""What a deviation adds to the plain predictors: nested Cox models, judged on models left out."""
+"""What a predictor adds to the plain ones: nested Cox models, judged on models left out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLUMNS = (
 def plain_predictors(landmark: Landmark) -> dict[str, Floats]:
     """Return the plain predictors that every run has and that vary, averaged over the window.
 
-    Temperature is not among them: runs are only ever compared at the same one.
+    Temperature is not among them: runs are compared only at the same one.
     """
     found = {n: landmark_means(landmark.outcomes, n, landmark.window) for n in BESIDE}
     return {n: v for n, v in found.items() if np.isfinite(v).all() and np.ptp(v) > 0}

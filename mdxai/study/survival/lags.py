@@ -1,4 +1,4 @@
-"""How early a deviation tells: association at several lags, and independent samples behind it."""
+"""How early a deviation shows: association at several lags, and the independent samples behind."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def lag_table(outcomes: Sequence[Outcome], settings: AssociationSettings) -> pd.
 
     correlation: of the value at t − ℓ with the bond deviation at t, within runs, averaged over runs
     by their number of independent samples; interval as above. effective_samples: the sum of these,
-    n/τ with τ the integrated autocorrelation time of the product of the two centred series, which
-    is how far apart independent values of their covariance are; frames counts them all.
+    n/τ with τ the integrated autocorrelation time of the product of the two centred series, the
+    distance between independent values of their covariance. frames: number of all values.
     """
     end, unstable = endings(outcomes)
     sets, cluster = RiskSets.of(end, unstable, strata(outcomes)), clusters(outcomes)
@@ -115,7 +115,7 @@ def correlation_in(outcome: Outcome, name: str, lag: float) -> tuple[float, floa
         return nothing
     now = outcome.series[ONSET_SERIES]
     measured = np.isfinite(outcome.series[name])
-    # Where the series was measured, so that a value held between explanations counts once.
+    # Only where the series was measured, so that a value between explanations is not repeated.
     times = outcome.times[measured] + lag
     y = last_values(outcome, ONSET_SERIES, times)
     x = outcome.series[name][measured]

@@ -53,7 +53,7 @@ class Landmark:
 
     @property
     def sooner(self) -> Floats:
-        """(n, n): 1 where run i broke for certain before run j of its stratum did, else 0."""
+        """(n, n): 1 where run i certainly broke before run j of its stratum, else 0."""
         earlier = self.end[:, None] < self.end
         tied = (self.end[:, None] == self.end) & ~self.unstable
         found: Floats = (self._together & self.unstable[:, None] & (earlier | tied)).astype(float)
@@ -139,10 +139,12 @@ def _wins(x: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class ModelMeans:
-    """What Spearman's coefficient is made of: a point per model and stratum.
+    """The points that Spearman's coefficient compares: one per model and stratum.
 
-    cell: (n_runs,) index of each run's point, −1 where it belongs to none. stable: (n_points,) mean
-    time that its runs stayed stable up to the horizon, fs. stratum, cluster: (n_points,).
+    Attributes:
+        cell: (n_runs,) index of each run's point, −1 for a run without a point.
+        stable: (n_points,) mean time that the runs stayed stable up to the horizon, fs.
+        stratum, cluster: (n_points,).
     """
 
     cell: Ints
@@ -174,8 +176,8 @@ class ModelMeans:
     def spearman(self, x: Floats, counts: Floats) -> Floats:
         """Return Spearman's coefficient of x with instability, pooled over strata, per resample.
 
-        Ranks are taken within each stratum and centred there, so that what strata differ in does
-        not count; positive where models with larger x break sooner.
+        Ranks are taken and centred within each stratum, so that differences between strata do not
+        count; positive where models with larger x break sooner.
 
         Args:
             x: (n_points,).
