@@ -108,7 +108,7 @@ def test_run_toml_says_settings_and_options(recorded):
         ({"allowed_reactions": ("O-H",)}, "allowed_reactions: recorded"),
         ({"attribute_every": 1}, "attribute_every: recorded 5, now 1"),
         ({"early_warning": None}, "early_warning"),
-        ({"early_warning": "shipped", "alarms_per_ns": 20.0}, "alarms_per_ns: recorded"),
+        ({"alarms_per_ns": 20.0}, "early_warning.alarms_per_ns: recorded"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_options(recorded, schnet, changes, line):

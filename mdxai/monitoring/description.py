@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from mdxai.calculators import card_of
 from mdxai.engines import Engine, Restartable, Seeded
 from mdxai.frame import Frame
 from mdxai.monitoring.options import MonitorOptions
@@ -22,9 +23,9 @@ UNITS = {
 
 def describe_run(engine: Engine, setup: MonitorSetup, options: MonitorOptions) -> dict[str, Any]:
     """Return what run.toml says of a run."""
-    first, calibration = setup.first, options.calibration
+    first = setup.first
     caveat = engine.restart_caveat() if isinstance(engine, Restartable) else None
-    card = getattr(engine.calculator, "card", None)
+    card = card_of(engine.calculator)
     seed = engine.seed() if isinstance(engine, Seeded) else None
     return {
         "units": UNITS,
@@ -33,18 +34,24 @@ def describe_run(engine: Engine, setup: MonitorSetup, options: MonitorOptions) -
         "seed": None if seed is None else str(seed),  # of up to 128 bits
         "engine": asdict(engine.describe()),
         "system": describe_system(first) | {"cell_ang": first.cell.tolist()},
-        "parameters": {
-            "attribute_every": options.attribute_every,
-            "gamma": options.gamma,
-            "probe_every": options.probe_every,
-            "allowed_reactions": list(options.allowed_reactions),
-            "max_overhead": options.max_overhead,
-            "early_warning": None if calibration is None else calibration.summary(),
-        },
+        "parameters": describe_options(options),
         "thresholds": {t.principle: asdict(t) for t in setup.thresholds},
         "unavailable": dict(setup.unavailable),
         "restart": caveat or "exact",
         "context": {"command": shlex.join(sys.argv), **options.context},
+    }
+
+
+def describe_options(options: MonitorOptions) -> dict[str, Any]:
+    """Return what run.toml says of the options that decide what is recorded."""
+    calibration = options.calibration
+    return {
+        "attribute_every": options.attribute_every,
+        "gamma": options.gamma,
+        "probe_every": options.probe_every,
+        "allowed_reactions": list(options.allowed_reactions),
+        "max_overhead": options.max_overhead,
+        "early_warning": None if calibration is None else calibration.summary(),
     }
 
 
@@ -60,7 +67,7 @@ def describe_system(frame: Frame) -> dict[str, Any]:
 
 def describe_calculator(calculator: Any) -> dict[str, Any]:
     """Return what run.toml says of a calculator: what must be the same when a run is resumed."""
-    card = getattr(calculator, "card", None)
+    card = card_of(calculator)
     if card is None:
         stated = getattr(calculator, "parameters", None)
         known = dict(stated) if isinstance(stated, Mapping) else {}  # a method in torch modules

@@ -143,7 +143,10 @@ class MonitorOptions:
                     "of their calibration"
                 )
             return
-        self._set("early_warning", load_calibration(self.early_warning, self.alarms_per_ns))
+        given = self.early_warning
+        whole = given if isinstance(given, Calibration) else Calibration.load(given)
+        load_calibration(whole, self.alarms_per_ns)  # an unsupported rate is an error now
+        self._set("early_warning", whole)
 
     @property
     def judged_by(self) -> tuple[Threshold, ...]:
@@ -156,8 +159,9 @@ class MonitorOptions:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration of early warnings, read from its file where one was given."""
-        return cast(Calibration | None, self.early_warning)
+        """The calibration of early warnings at their rate of false alarms."""
+        whole = cast(Calibration | None, self.early_warning)  # read when the options were made
+        return None if whole is None else load_calibration(whole, self.alarms_per_ns)
 
     @property
     def acts(self) -> bool:

@@ -22,7 +22,7 @@ from ase.md.verlet import VelocityVerlet
 from mdxai.calculators import card_of
 from mdxai.calculators.potential import check_structure
 from mdxai.errors import MdxaiError
-from mdxai.monitoring.description import describe_calculator
+from mdxai.monitoring.description import describe_calculator, describe_options
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions, PathLike
 from mdxai.record import RecordError, RecordWarning, differences
@@ -328,10 +328,13 @@ def refuse_other_settings(
     if header is None:
         return
     given = _identity(atoms, settings)
-    recorded = header.get("context", {})
+    context = header.get("context", {})
+    recorded = {key: context.get(key, {}) for key in given}
+    recorded["options"] = header.get("parameters", {}) | recorded["options"]
+    given["options"] = describe_options(settings.monitor) | given["options"]
     changed = differences(
-        {"parameters": {key: recorded.get(key, {}) for key in given},
-         "calculator": header.get("calculator", {}), "thresholds": header.get("thresholds", {})},
+        {"parameters": recorded, "calculator": header.get("calculator", {}),
+         "thresholds": header.get("thresholds", {})},
         {"parameters": given, "calculator": describe_calculator(calculator),
          "thresholds": {t.principle: asdict(t) for t in settings.monitor.judged_by}},
     )  # fmt: skip
@@ -357,20 +360,18 @@ def _with_identity(settings: RunSettings, atoms: Atoms) -> RunSettings:
 
 
 def _identity(atoms: Atoms, settings: RunSettings) -> dict[str, Any]:
-    """Return what tells a run from others, as plain data; thresholds stand in run.toml anyway."""
+    """Return what tells a run from others and no other part of run.toml says."""
     simulated = {f.name: getattr(settings, f.name) for f in fields(settings)}
     monitor = simulated.pop("monitor")
-    options = {name: getattr(monitor, name) for name in _PLAIN_OPTIONS}
-    early, reaction = monitor.early_warning, monitor.on_unstable
-    options["allowed_reactions"] = list(monitor.allowed_reactions)
-    options["early_warning"] = None if early is None else early.summary()
-    options["on_unstable"] = "a function" if callable(reaction) else reaction
+    reaction = monitor.on_unstable
     return {
         "settings": simulated,
-        "options": options,
+        "options": {
+            "blackbox": monitor.blackbox,
+            "on_unstable": "a function" if callable(reaction) else reaction,
+        },
         "structure_sha256": _fingerprint(atoms),
     }
 
 
-_PLAIN_OPTIONS = ("attribute_every", "probe_every", "gamma", "blackbox", "max_overhead")
 _MAY_CHANGE = ("parameters.settings.steps:",)

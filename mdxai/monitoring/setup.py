@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
-from mdxai.calculators import CalculatorError, twin_of
+from mdxai.calculators import CalculatorError, card_of, twin_of
 from mdxai.early_warning import EarlyWarnings
 from mdxai.engines import Engine
 from mdxai.frame import Frame
@@ -81,7 +81,7 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
         AllowedReactionError: for an allowed reaction that names no atoms of the system.
     """
     calculator = engine.calculator
-    card = getattr(calculator, "card", None)
+    card = card_of(calculator)
     principles, unavailable = principles_for(
         first, card, engine.describe(), allowed_reactions=options.allowed_reactions
     )
