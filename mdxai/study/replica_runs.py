@@ -77,14 +77,7 @@ def run_batch(batch: Batch, recipe: StudyRecipe, places: Places) -> str:
     system = _system(starts(molecule, places, rng, settings.replicas))
     torch.manual_seed(int(rng.integers(2**62)))  # velocities and thermostat draw from torch
     MaxwellBoltzmannInit(batch.temperature).initialize_system(system)
-    options = settings.monitor_options(_context(batch, recipe, calculator))
-    monitor = ReplicaMonitor(
-        folder,
-        attribute_every=options.attribute_every,
-        on_unstable="drop",
-        record=options.record,
-        context=options.context,
-    )
+    monitor = ReplicaMonitor(folder, settings.monitor_options(_context(batch, recipe, calculator)))
     _simulate(system, calculator, monitor, batch.temperature, settings)
     _note_cost(folder, time.perf_counter() - begin, time.process_time() - cpu)
     return batch.name
