@@ -161,24 +161,21 @@ def test_no_name_of_a_file_is_used_twice():
 TESTS = Path(__file__).parent
 FOREIGN = ("np", "os", "self", "subprocess", "sys", "torch")
 SILENT = ("KeyboardInterrupt", "Killed", "SystemExit")  # exceptions without a message
-# Files still to be mended; no other may join this list.
-TOUCH_PRIVATE = {
-    "test_principles_motion.py", "test_record_speed.py", "test_replica_restart.py",
-    "test_testing.py",
-}  # fmt: skip
+# ASE has no public way to change the temperature of a Nosé–Hoover chain during a run.
+PRIVATE_OF_ASE = {"dynamics._thermostat", "dynamics._thermostat._kT"}
 
 
 def nodes_of_tests(kind: type[ast.AST]):
     for path in sorted(TESTS.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, kind):
-                yield f"{path.relative_to(TESTS)}:{node.lineno}", path.name, node
+                yield f"{path.relative_to(TESTS)}:{node.lineno}", node
 
 
 def test_every_expected_error_is_matched_by_its_message():
     bare = [
         place
-        for place, _, node in nodes_of_tests(ast.Call)
+        for place, node in nodes_of_tests(ast.Call)
         if ast.unparse(node.func) == "pytest.raises"
         and not any(keyword.arg == "match" for keyword in node.keywords)
         and ast.unparse(node.args[0]) not in SILENT
@@ -189,10 +186,10 @@ def test_every_expected_error_is_matched_by_its_message():
 def test_tests_touch_nothing_private():
     private = [
         f"{place} {ast.unparse(node)}"
-        for place, name, node in nodes_of_tests(ast.Attribute)
+        for place, node in nodes_of_tests(ast.Attribute)
         if node.attr.startswith("_")
         and not node.attr.startswith("__")
         and not (isinstance(node.value, ast.Name) and node.value.id in FOREIGN)
-        and name not in TOUCH_PRIVATE
+        and ast.unparse(node) not in PRIVATE_OF_ASE
     ]
     assert private == []

@@ -144,7 +144,8 @@ def test_files_that_count_frames_do_not_claim_single_steps(live, tmp_path, suffi
     if suffix == "xtc":
         counted.atoms.write(str(tmp_path / "md.xtc"), frames="all")
     replayed = replay(
-        "schnet-ethanol", tmp_path / f"md.{suffix}", topology=tmp_path / "top.xyz", conditions=LANGEVIN,
+        "schnet-ethanol", tmp_path / f"md.{suffix}",
+        topology=tmp_path / "top.xyz", conditions=LANGEVIN,
         selection=Selection(timestep=timestep), attribute_every=0,
     )  # fmt: skip
     spacing = timestep or 0.5 * every

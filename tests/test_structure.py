@@ -6,15 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import molecule
 
 from mdxai.frame import Frame
 from mdxai.principles import (
     BondIntegrity,
+    ClosestContact,
     DistanceBeyondTraining,
     PrincipleUnavailable,
 )
 
 from .conftest import ethanol_with
+
+RANGES = {"H-H": (1.4, 4.5), "C-H": (0.95, 3.5), "H-O": (0.9, 3.6), "C-C": (1.4, 1.7),
+          "C-O": (1.3, 2.7)}  # fmt: skip
+
 
 O2, OH = 2, 3  # ethanol of the G2 set: its oxygen and the hydrogen there
 
@@ -61,3 +68,44 @@ def test_distances_beyond_training_are_measured_per_element_pair(frame):
         DistanceBeyondTraining({"C-C": (1.0, 1.2)}, frame)
     with pytest.raises(PrincipleUnavailable, match="one small molecule"):
         DistanceBeyondTraining(ranges, replace(frame, pbc=np.array([True] * 3)))
+
+
+def test_bond_integrity_names_the_bond(frame):
+    principle = BondIntegrity(frame)
+    assert principle.deviate(frame).value == 0
+    positions = frame.positions.copy()
+    bond = positions[3] - positions[2]  # O–H
+    positions[3] += 0.6 * bond / np.linalg.norm(bond)
+    deviation = principle.deviate(replace(frame, positions=positions))
+    assert deviation.value == pytest.approx(0.6)
+    assert deviation.atoms == (2, 3)
+    positions = positions.copy()
+    positions[0] = np.nan
+    assert np.isnan(principle.deviate(replace(frame, positions=positions)).value)
+
+
+def test_bonds_across_a_periodic_boundary():
+    atoms = molecule("H2O", cell=[6, 6, 6], pbc=True)
+    here = Frame.from_atoms(atoms)
+    principle = BondIntegrity(here)
+    atoms.positions[1] += (6, -6, 0)
+    assert principle.deviate(Frame.from_atoms(atoms)).value == pytest.approx(0, abs=1e-9)
+
+
+def test_no_bonds_no_check():
+    with pytest.raises(PrincipleUnavailable, match="no covalent bonds"):
+        BondIntegrity(Frame.from_atoms(Atoms("Ar2", [[0, 0, 0], [4, 0, 0]])))
+
+
+def test_closest_contact_compares_with_training(frame):
+    principle = ClosestContact(RANGES, frame)
+    assert principle.deviate(frame).value == 0
+    positions = frame.positions.copy()
+    positions[3] = positions[4] + (0, 0, 1.0)  # two hydrogens at 1.0 Å; 1.4 Å was the shortest
+    deviation = principle.deviate(replace(frame, positions=positions))
+    assert deviation.value == pytest.approx(0.4)
+    assert deviation.atoms == (3, 4)
+
+
+def test_hydrogen_has_a_bond():
+    assert BondIntegrity(Frame.from_atoms(molecule("H2"))).name == "bond"

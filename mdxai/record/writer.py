@@ -215,13 +215,18 @@ class RunWriter:
         self._last[kind] = step
         self._seen = max(self._seen, step)
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether the last commit is still being written."""
+        return self._future is not None and not self._future.done()
+
     def due(self, step: int) -> bool:
         """Whether a commit is due, by rows, memory, steps or wall time.
 
         While the last one is still being written, only twice the rows or memory make it due.
         """
         settings, gathered = self.settings, self._gathered
-        busy = self._future is not None and not self._future.done()
+        busy = self.is_writing
         limit = 2 if busy else 1
         if gathered.n_rows >= limit * settings.rows_per_part:
             return True

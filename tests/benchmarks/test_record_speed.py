@@ -43,7 +43,7 @@ def test_append_and_size(tmp_path):
     """Ethanol, 60 deviations, 36 pairs of every frame."""
     writer = RunWriter(tmp_path / "run", RecordSettings())
     writer.start(HEADER, PRINCIPLES)
-    prepared, times, busy = inputs(), [], []
+    prepared, times = inputs(), []
     for step in range(12_000):
         frame, deviations, attribution = prepared[step % 50]
         numbered(frame, step)
@@ -52,7 +52,6 @@ def test_append_and_size(tmp_path):
         writer.add_attribution(frame, attribution)
         due = writer.due(step)
         times.append(time.perf_counter() - begin)
-        busy.append(writer._future is not None)
         if due:
             writer.commit(step, {"step": step})
         time.sleep(0.0002)
@@ -79,7 +78,7 @@ def test_slowest_step_while_a_part_is_written(tmp_path):
             matrix @ matrix
         writer.add_frame(frame, deviations)
         writer.add_attribution(frame, attribution)
-        writing = writer._future is not None and not writer._future.done()
+        writing = writer.is_writing
         if writer.due(step):
             writer.commit(step, {"step": step})
             writing = True
