@@ -109,6 +109,15 @@ def langevin(
     )  # fmt: skip
 
 
+def ethanol_dynamics(
+    calculator: Any = "schnet-ethanol", temperature: float = 500.0, *, seed: int = 1, **options: Any
+) -> Langevin:
+    """Return Langevin dynamics of heated ethanol; one seed serves velocities and thermostat."""
+    rng = np.random.default_rng(seed)
+    atoms = heated(ethanol_with(calculator), temperature, rng)
+    return langevin(atoms, temperature, rng=rng, **options)
+
+
 def frames_of(dynamics: MolecularDynamics, n_steps: int) -> list[Frame]:
     """Run n_steps and return the frames of all steps, the first one included."""
     engine, frames = AseEngine(dynamics), []

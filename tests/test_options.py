@@ -6,12 +6,21 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from ase import units
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.md.verlet import VelocityVerlet
 
+import mdxai
 from mdxai.early_warning import Calibration
 from mdxai.errors import MdxaiError
+from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions, OptionError
 from mdxai.record import RecordSettings
-from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS
+from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, ThresholdError
+
+from .conftest import ethanol_dynamics
+from .hot_ethanol import hot
 
 
 def test_a_changed_option_is_checked_as_one_given_at_first():
@@ -71,3 +80,52 @@ def test_only_reactions_beyond_a_message_act():
     assert MonitorOptions(on_warning=print).acts
     assert MonitorOptions(allowed_reactions="O-H").allowed_reactions == ("O-H",)
     assert MonitorOptions().record == RecordSettings()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"attribute_every": -1}, "attribute_every must be 0 or a positive whole number, got -1"),
+        ({"on_unstable": "explode"}, "'raise', 'drop' or a function, got 'explode'"),
+        ({"attribute_every": "10"}, "attribute_every must be 0 or .* whole number, got '10'"),
+        ({"blackbox": None}, "blackbox must be 0 or a positive whole number, got None"),
+        ({"max_overhead": "5 %"}, "max_overhead must be between 0 and 1, or None, got '5 %'"),
+        ({"record": {"retain": 5}}, r"record must be RecordSettings\(...\), got {'retain'"),
+        (
+            {"context": {"seed": np.random.default_rng(0)}},
+            "context is a mapping for run.toml, of text, numbers",
+        ),
+        ({"context": 5}, "context is a mapping for run.toml, of text, numbers"),
+    ],
+)
+def test_unusable_arguments(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Monitor(ethanol_dynamics(), tmp_path / "run", **arguments)
+    assert type(caught.value).__module__.startswith("mdxai.")  # one line on the command line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [{"max_overhead": 0}, {"max_overhead": 2}, {"blackbox": -1}])
+def test_unusable_choices(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Monitor(hot(), None, **options)
+
+
+def test_thresholds_that_fit_nothing_are_refused_and_missing_ones_named():
+    dynamics = VelocityVerlet(bulk("Cu", cubic=True), 2 * units.fs)
+    dynamics.atoms.calc = EMT()
+    for thresholds, message in (
+        ([Threshold("enrgy", 1, 2, 0, "x")], "name enrgy, which is no principle"),
+        ("file.toml", "file.toml"),
+    ):
+        with pytest.raises(ThresholdError, match=message):
+            mdxai.Monitor(dynamics, thresholds=thresholds)
+    with pytest.raises(ThresholdError, match="got warn nan"):
+        Threshold("energy", np.nan, 1, 0, "x")
+    monitor = mdxai.Monitor(dynamics, thresholds=[])
+    dynamics.attach(monitor)
+    dynamics.run(2)
+    assert "no threshold was given" in monitor.verdict.unavailable["energy"]
+    for every in (np.nan, 2.5, -1):
+        with pytest.raises(ValueError, match="probe_every must be 0 or a positive whole number"):
+            mdxai.Monitor(dynamics, probe_every=every)
