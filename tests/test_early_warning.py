@@ -337,7 +337,7 @@ def test_the_command_line_takes_a_calibration(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 def test_each_replica_is_watched_by_itself(tmp_path):
-    from .test_replicas import simulation
+    from .replica_simulation import simulation
 
     network = mdxai.load_calculator("schnet-ethanol")
     monitor = mdxai.ReplicaMonitor(tmp_path, attribute_every=5, early_warning=SHORT)

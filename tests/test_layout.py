@@ -143,6 +143,16 @@ def test_every_error_that_users_can_mend_is_an_mdxai_error():
     assert all(e is mdxai.MdxaiError or issubclass(e, builtin) for e in found)
 
 
+def test_importing_mdxai_is_light():
+    code = (
+        "import sys, mdxai\n"
+        "assert 'ReplicaMonitor' in dir(mdxai)\n"
+        "heavy = {'torch', 'numba', 'matplotlib', 'schnetpack'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_importing_mdxai_sets_no_environment_variable():
     code = "import os; before = dict(os.environ); import mdxai; assert dict(os.environ) == before"
     subprocess.run([sys.executable, "-c", code], check=True)

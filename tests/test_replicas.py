@@ -1,68 +1,28 @@
-"""schnetpack's MD of many replicas: read rightly, left alone, judged one by one."""
+"""Monitored replicas: left alone, explained together, judged one by one."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from ase import units
 from ase.build import molecule
-from schnetpack.md import MaxwellBoltzmannInit, Simulator, System
-from schnetpack.md.calculators import SchNetPackCalculator
-from schnetpack.md.integrators import RingPolymer, VelocityVerlet
-from schnetpack.md.neighborlist_md import NeighborListMD
-from schnetpack.md.simulation_hooks import LangevinThermostat, SimulationHook
-from schnetpack.transform import ASENeighborList
+from schnetpack.md.integrators import RingPolymer
+from schnetpack.md.simulation_hooks import LangevinThermostat
 
 import mdxai
-from mdxai.calculators import CalculatorError, NetworkCalculator
-from mdxai.engines import Engine
-from mdxai.engines.schnetpack_engine import ReplicaReader, SchNetPackEngine
-from mdxai.frame import Frame
+from mdxai.calculators import CalculatorError
+from mdxai.engines.schnetpack_engine import ReplicaReader
 from mdxai.monitoring.monitor import InstabilityWarning
 
-from .conftest import random_positions, random_potential
+from .replica_simulation import BAD, N_REPLICAS, Tracer, simulation
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
-
-N_REPLICAS, BAD = 4, 2
 
 
 @pytest.fixture(scope="module")
 def network():
     return mdxai.load_calculator("schnet-ethanol")
-
-
-class Tracer(SimulationHook):
-    """Notes the state after every step."""
-
-    def __init__(self):
-        super().__init__()
-        self.trace = []
-
-    def on_step_finalize(self, simulator):
-        system = simulator.system
-        names = ("positions", "momenta", "forces", "energy")
-        self.trace.append({n: getattr(system, n).clone() for n in names})
-
-
-def simulation(network, *hooks, exploding=False, molecules=None, dtype=torch.float32, **how):
-    """Return a simulator of a Langevin run, always from the same start and seed."""
-    torch.manual_seed(7)
-    system = System()
-    molecules = molecules or [molecule("CH3CH2OH")]
-    system.load_molecules(molecules, n_replicas=how.pop("n_replicas", N_REPLICAS))
-    system.to(dtype)
-    MaxwellBoltzmannInit(300.0).initialize_system(system)
-    if exploding:
-        system.momenta[BAD] *= 30.0
-    return Simulator(
-        system, VelocityVerlet(0.5), mdxai.ReplicaCalculator(network),
-        simulator_hooks=[LangevinThermostat(300.0, 100.0), *hooks], progress=False, **how,
-    )  # fmt: skip
 
 
 def test_nothing_changes_and_every_verdict_is_that_of_its_record(network, tmp_path):
@@ -91,54 +51,6 @@ def test_nothing_changes_and_every_verdict_is_that_of_its_record(network, tmp_pa
         np.testing.assert_allclose(
             rows["potential_energy_eV"][1:], np.array(energies) * units.kJ / units.mol, rtol=1e-12
         )
-
-
-def test_frames_are_what_ase_sees():
-    potential = random_potential("PaiNN", seed=3)
-    network = NetworkCalculator(potential)
-    molecules = [molecule("CH3CH2OH"), molecule("H2O")]
-    simulator = simulation(network, molecules=molecules, n_replicas=2, dtype=torch.float64)
-    simulator.simulate(3)
-    system = simulator.system
-    frames = ReplicaReader(simulator).frames(3)
-    seen = system.get_ase_atoms()
-    assert len(frames) == len(seen) == 4
-    for k, (frame, atoms) in enumerate(zip(frames, seen, strict=True)):
-        replica, mine = k // 2, np.flatnonzero(system.index_m.numpy() == k % 2)
-        # schnetpack's own unit of velocity: nm/ps, as kJ/mol = Da·nm²/ps².
-        velocities = system.velocities[replica, mine].numpy()
-        atoms.set_velocities(velocities * units.nm / (1000.0 * units.fs))
-        atoms.set_masses(system.masses[0, mine, 0].numpy())
-        atoms.calc = network
-        atoms.get_forces()
-        expected = Frame.from_atoms(atoms)
-        for name in ("numbers", "masses", "positions", "velocities", "forces", "cell", "pbc"):
-            ours, theirs = getattr(frame, name), getattr(expected, name)
-            np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-10)
-        assert frame.energy == pytest.approx(expected.energy, rel=1e-10)
-        assert frame.temperature == pytest.approx(expected.temperature, rel=1e-7)
-        inner = system.temperature[replica, k % 2, 0].item()
-        assert frame.temperature == pytest.approx(inner, rel=1e-5)  # two sets of constants
-        assert frame.time == pytest.approx(1.5)
-
-
-@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
-def test_batched_evaluation_equals_single_ones(kind):
-    """Molecules of one size, of several sizes, stretched beyond the cutoff, and periodic."""
-    network = NetworkCalculator(random_potential(kind, seed=5))
-    methanol, water = molecule("CH3OH"), molecule("H2O")
-    wide = molecule("CH3OH")
-    wide.positions = random_positions(6, seed=2, spread=3.0)
-    box = molecule("H2O")
-    box.set_cell([3.1, 3.3, 3.0])
-    box.pbc = True
-    for molecules in ([methanol, wide], [methanol, water], [water, box]):
-        simulator = simulation(network, molecules=molecules, n_replicas=3, dtype=torch.float64)
-        simulator.simulate(1)
-        for frame in ReplicaReader(simulator).frames(1):
-            energy, forces = network.potential.evaluate(frame)
-            assert frame.energy == pytest.approx(energy, abs=1e-9)
-            np.testing.assert_allclose(frame.forces, forces, atol=1e-9)
 
 
 def test_batched_explanations_equal_single_ones(network, tmp_path):
@@ -183,29 +95,6 @@ def test_a_dropped_replica_is_held_and_the_others_do_not_notice(network, tmp_pat
     for k in others:
         assert monitor.verdicts[f"replica-0{k}"].n_frames == 21
         assert monitor.verdicts[f"replica-0{k}"].stability != "unstable"
-
-
-@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
-def test_nan_in_one_replica_stays_there(network):
-    """Even before anything is dropped: the batch is evaluated molecule by molecule."""
-    clean, spoiled = Tracer(), Tracer()
-    simulation(network, clean).simulate(4)
-    simulator = simulation(network, spoiled)
-    simulator.simulate(1)
-    simulator.system.positions[BAD, 3] = np.nan
-    simulator.simulate(3)
-    others = [k for k in range(N_REPLICAS) if k != BAD]
-    last, expected = spoiled.trace[-1], clean.trace[-1]
-    assert torch.equal(last["positions"][others], expected["positions"][others])
-    assert last["forces"][BAD].isnan().all()
-    monitor = mdxai.ReplicaMonitor(on_unstable="drop")
-    simulator = simulation(network, monitor)
-    with monitor:
-        simulator.simulate(1)
-        simulator.system.positions[BAD, 3] = np.nan
-        with pytest.warns(InstabilityWarning, match="non_finite"):
-            simulator.simulate(2)
-    assert simulator.system.positions.isfinite().all()  # the last finite ones
 
 
 @pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
@@ -260,25 +149,6 @@ def test_records_are_finished_without_a_with_block(network, tmp_path):
         simulation(network, mdxai.ReplicaMonitor(tmp_path), n_replicas=2).simulate(1)
 
 
-def test_engine_says_what_it_is(network):
-    monitor = mdxai.ReplicaMonitor(attribute_every=0)
-    simulator = simulation(network, monitor)
-    engine = SchNetPackEngine(ReplicaReader(simulator, (mdxai.ReplicaMonitor,)), 1, network)
-    assert isinstance(engine, Engine)
-    stated = engine.describe()
-    assert stated.timestep == pytest.approx(0.5)
-    assert stated.temperature == pytest.approx(300.0)
-    assert stated.random_bath
-    assert not stated.conserves_energy
-    assert stated.parameters["replica"] == 1
-    assert stated.parameters["time_constant_fs"] == pytest.approx(100.0)
-    thermostat = engine.frame().thermostat
-    assert (thermostat.temperature, thermostat.energy) == (pytest.approx(300.0), None)
-    simulator.simulator_hooks = torch.nn.ModuleList([monitor])
-    assert engine.describe().conserves_energy
-    assert engine.frame().thermostat is None
-
-
 def test_another_calculator_is_followed_without_explanations(network):
     class Silent(mdxai.ReplicaCalculator):
         """Gives no energy, and is not known to mdxai."""
@@ -294,28 +164,6 @@ def test_another_calculator_is_followed_without_explanations(network):
     simulator.simulate(2)
     assert all("attribution" in v.unavailable for v in monitor.verdicts.values())
     assert np.isnan(ReplicaReader(simulator).frames(2)[0].energy)
-
-
-def test_schnetpack_gives_the_same_forces(tmp_path):
-    """schnetpack's own MD calculator, with its own units and neighbour lists, in the same state."""
-    potential = random_potential("SchNet", seed=4)
-    torch.save(potential.network, tmp_path / "model")
-    theirs = SchNetPackCalculator(
-        str(tmp_path / "model"), "forces", "eV", "Angstrom",
-        NeighborListMD(potential.cutoff, 0.5, ASENeighborList), energy_key="energy",
-    )  # fmt: skip
-    network = NetworkCalculator(potential)
-    monitor = mdxai.ReplicaMonitor(calculator=network, attribute_every=1, on_unstable="ignore")
-    simulator = simulation(network, monitor, dtype=torch.float64)
-    simulator.calculator, ours = theirs, simulator.calculator
-    simulator.simulate(2)
-    assert all("attribution" not in v.unavailable for v in monitor.verdicts.values())
-    assert all(m.cost.n_attributions == 3 for m in monitor.monitors)
-    seen = ReplicaReader(simulator).frames(2)
-    ours.calculate(simulator.system)
-    for one, other in zip(seen, ReplicaReader(simulator).frames(2), strict=True):
-        np.testing.assert_allclose(one.forces, other.forces, atol=1e-9)
-        assert one.energy == pytest.approx(other.energy, abs=1e-9)
 
 
 def test_constant_energy_is_recognised(network):
@@ -349,9 +197,3 @@ def test_bad_input_is_refused(network):
         simulator.simulate(1)
     with pytest.raises(CalculatorError, match=r"system 1 of .* N"):
         simulation(network, molecules=[molecule("CH3OH"), molecule("NH3")]).simulate(1)
-
-
-def test_import_of_mdxai_stays_light():
-    lines = "import sys, mdxai; assert 'ReplicaMonitor' in dir(mdxai); "
-    lines += "assert not {'torch', 'schnetpack'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", lines], check=True)

@@ -1,4 +1,4 @@
-"""Rollback: back to the last good checkpoint, with another seed or a smaller timestep."""
+"""Going on from an earlier checkpoint, with another seed or a smaller timestep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase.build import molecule
 
 import mdxai
 from mdxai.monitoring.monitor import Monitor
@@ -16,6 +15,8 @@ from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.run import RunSettings, SettingsError, make_dynamics, simulate
 from mdxai.record import RecordError, RecordSettings, list_checkpoints, read_checkpoint, repair
 from mdxai.record.rollbacks import ROLLBACKS, is_pending, rollbacks_of
+
+from .conftest import ethanol_with
 
 # 5 fs tear ethanol apart within some ten steps, a tenth of that does not.
 OPTIONS = MonitorOptions(
@@ -29,7 +30,7 @@ WILD = RunSettings(
 
 def run(path, settings=WILD, **options):
     return simulate(
-        mdxai.load_calculator("schnet-ethanol"), molecule("CH3CH2OH"), settings, path, **options
+        mdxai.load_calculator("schnet-ethanol"), ethanol_with(None), settings, path, **options
     )
 
 
@@ -108,16 +109,10 @@ def test_a_kill_between_the_note_and_the_deed_is_made_good(tmp_path, rolled_back
             run(path)
     assert is_pending(path, rollbacks_of(path))
     with pytest.raises(RecordError, match="was being rolled back"):
-        Monitor.resume(make_dynamics(with_forces(), WILD), path, attribute_every=4)
+        Monitor.resume(make_dynamics(ethanol_with(), WILD), path, attribute_every=4)
     again = run(path, resume=True)
     assert again.rollbacks == monitor.rollbacks
     same_record(path, whole)
-
-
-def with_forces():
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = mdxai.load_calculator("schnet-ethanol")
-    return atoms
 
 
 def same_record(one, other):
@@ -143,7 +138,7 @@ def test_a_run_stopped_after_a_rollback_is_resumed_with_what_it_changed(rolled_b
 
 def test_refusals(rolled_back, tmp_path):
     path, _ = rolled_back
-    dynamics = make_dynamics(with_forces(), WILD)
+    dynamics = make_dynamics(ethanol_with(), WILD)
     with pytest.raises(RecordError, match="there is nothing to roll back"):
         Monitor.rollback(dynamics, path)
     with pytest.raises(RecordError, match="has no verdict"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase.build import bulk, molecule
+from ase.build import bulk
 from schnetpack.md import MaxwellBoltzmannInit, Simulator, System
 from schnetpack.md.integrators import VelocityVerlet
 from schnetpack.md.simulation_hooks import LangevinThermostat, NHCThermostat, SimulationHook
@@ -23,6 +23,8 @@ from mdxai.monitoring.monitor import InstabilityWarning
 from mdxai.record import RecordError, RecordSettings, RecordWarning, list_checkpoints
 from mdxai.record.checkpoint import read_checkpoint
 from mdxai.serialization import StateError
+
+from .conftest import ethanol_with
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
 
@@ -63,7 +65,7 @@ def watched(network, path, thermostat="langevin", *, exploding=False, n=N_REPLIC
     """Return a simulator with its monitor and killer, always from the same start and seed."""
     torch.manual_seed(5)
     system = System()
-    system.load_molecules([molecule("CH3CH2OH")], n_replicas=n)
+    system.load_molecules([ethanol_with(None)], n_replicas=n)
     system.to(torch.float32)
     MaxwellBoltzmannInit(300.0).initialize_system(system)
     if exploding:
@@ -232,7 +234,7 @@ def test_the_record_says_how_exact_a_resumed_run_is(network, tmp_path):
     said = mdxai.open_run(tmp_path / "a" / "replica-00").header["restart"]
     assert said == "what Killer keeps outside its buffers is not carried"
     torch.manual_seed(0)
-    for atoms, words in ((molecule("CH3CH2OH"), "exact"), (bulk("C", cubic=True), "neighbour")):
+    for atoms, words in ((ethanol_with(None), "exact"), (bulk("C", cubic=True), "neighbour")):
         system = System()
         system.load_molecules([atoms], n_replicas=2)
         monitor = mdxai.ReplicaMonitor(tmp_path / words, on_unstable="ignore")
@@ -275,7 +277,7 @@ def test_a_signal_ends_the_simulation_with_a_checkpoint(network, tmp_path, monke
 SCRIPT = """
 import sys, torch, mdxai
 sys.path.insert(0, {root!r})
-from tests.test_replica_restart import watched
+from tests.test_replica_group import watched
 torch.set_num_threads(1)
 network = mdxai.load_calculator("schnet-ethanol")
 simulator, monitor, _ = watched(network, sys.argv[1])
