@@ -279,6 +279,10 @@ def other_atoms(frames):
     return [frames[0], replace(frames[1], numbers=frames[1].numbers[::-1].copy())]
 
 
+def forces_said_absent(frames):
+    return [replace(frames[0].without("forces"), forces=frames[0].forces)]
+
+
 def no_velocities(frames):
     return [frames[0], frames[1].without("velocities")]
 
@@ -289,6 +293,7 @@ def no_velocities(frames):
         (jump_back, "time does not go on"),
         (other_atoms, "holds other atoms"),
         (no_velocities, "has no velocities"),
+        (forces_said_absent, "says that its forces are absent, yet holds some"),
         (lambda frames: [], "holds no frames"),
         (lambda frames: ["H2O"], "expected frames or ASE atoms"),
     ],
@@ -341,10 +346,8 @@ def test_real_ab_initio_frames(shared_data):
         frame = Frame.from_atoms(
             atoms, step=int(data["old_index"][row]), time=0.5 * float(data["old_index"][row])
         )
-        frames.append(replace(
-            frame, velocities=np.full((9, 3), np.nan),
-            forces=scale * data["F"][row].astype(float), energy=scale * float(data["E"][row]),
-        ))  # fmt: skip
+        energy, forces = scale * float(data["E"][row]), scale * data["F"][row].astype(float)
+        frames.append(frame.without("velocities").with_results(energy, forces))
     verdict = replay("painn-ethanol", frames).verdict
     assert verdict.stability == "stable", verdict
     assert verdict.unavailable["flying_ice_cube"] == "the trajectory holds no velocities"
@@ -356,12 +359,8 @@ def test_real_water(shared_data):
     frames = []
     for k in range(3):
         atoms = Atoms(data["z"], data["R"][k], cell=data["cell"][k], pbc=True)
-        frame = replace(
-            Frame.from_atoms(atoms, step=100 * k, time=50.0 * k),
-            velocities=np.full((192, 3), np.nan),
-            forces=data["F"][k].astype(float), energy=float(data["E"][k]),
-        )  # fmt: skip
-        frames.append(frame)
+        frame = Frame.from_atoms(atoms, step=100 * k, time=50.0 * k).without("velocities")
+        frames.append(frame.with_results(float(data["E"][k]), data["F"][k].astype(float)))
     monitor = replay("painn-ethanol", frames, attribute_every=2)
     assert monitor.verdict.n_frames == 3
     assert monitor.cost.n_attributions == 2

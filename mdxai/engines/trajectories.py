@@ -195,6 +195,7 @@ def from_atoms(images: Iterable[Atoms | Frame], selection: Selection) -> Traject
             if index < selection.start or (index - selection.start) % selection.step:
                 continue
             if isinstance(image, Frame):
+                _refuse_contradiction(image)
                 step, time = selection.instant(index, image.step, image.time)
                 yield replace(image, step=step, time=time)
             elif isinstance(image, Atoms):
@@ -211,6 +212,16 @@ def _frame(atoms: Atoms, step: int, time: float) -> Frame:
     """Return an image of a file, whose atoms without momenta are not at rest but unknown."""
     frame = Frame.from_atoms(atoms, step=step, time=time)
     return frame if atoms.has("momenta") else frame.without("velocities")
+
+
+def _refuse_contradiction(frame: Frame) -> None:
+    """Check that a frame made by hand holds nothing that it calls absent."""
+    for name in sorted(frame.absent):
+        if not np.isnan(getattr(frame, name)).all():
+            raise TrajectoryError(
+                f"the frame at {frame.time:g} fs says that its {name} are absent, yet holds some; "
+                "give a frame energy and forces with frame.with_results(energy, forces)"
+            )
 
 
 def held(frame: Frame) -> frozenset[str]:
