@@ -401,7 +401,7 @@ def test_signals_checkpoint_and_stop(tmp_path, uninterrupted, number):
             dynamics.attach(monitor)
             dynamics.run(60)
             assert came == []
-        assert came == [number]  # delivered to whoever handled it before
+        assert came == [number]  # delivered to the previous handler
         assert (dynamics.nsteps, monitor.stopped_by) == (23, signal.Signals(number).name)
     finally:
         signal.signal(number, before)

@@ -18,7 +18,7 @@ from mdxai.statistics import BinnedMoments
 class Persistence:
     """Hands what a monitor finds to the writer of a run directory.
 
-    Without a path every method does nothing, so that whoever watches a run need not ask.
+    Without a path every method does nothing, so callers need not distinguish the two cases.
 
     Args:
         path: run directory; None keeps no record.
@@ -120,7 +120,7 @@ class Persistence:
         return self._writer is not None and self._writer.due(step)
 
     def commits_by_itself(self, step: int) -> bool:
-        """Return whether a commit is due that nobody else sees to."""
+        """Return whether a commit is due and no other object is responsible for it."""
         return self._saves and self.is_due(step)
 
     def commit(self, step: int, state: Mapping[str, Any] | None) -> None:
