@@ -192,7 +192,7 @@ def test_a_run_on_the_way_can_be_taken_back(tmp_path):
 
 @pytest.mark.parametrize("kind", ROWS)
 def test_what_a_resumed_run_did_not_repeat_is_kept(tmp_path, kind):
-    """A run that goes on otherwise keeps what it was before; other leftovers go."""
+    """A resumed run that takes another course keeps its earlier rows; other superseded files go."""
     path = tmp_path / "run"
     write_run(path, 30, 10, finish=False)
     writer = RunWriter(path, RecordSettings())

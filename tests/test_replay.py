@@ -290,11 +290,11 @@ def no_velocities(frames):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (jump_back, "time does not go on"),
-        (other_atoms, "holds other atoms"),
+        (jump_back, "time does not increase"),
+        (other_atoms, "has other atoms"),
         (no_velocities, "has no velocities"),
         (forces_said_absent, "says that its forces are absent, yet holds some"),
-        (lambda frames: [], "holds no frames"),
+        (lambda frames: [], "has no frames"),
         (lambda frames: ["H2O"], "expected frames or ASE atoms"),
     ],
 )

@@ -176,7 +176,7 @@ def test_neighbour_list_makes_a_difference_that_the_state_removes():
 
 def test_a_state_of_other_dynamics_or_atoms_is_refused():
     state = AseEngine(ENGINES[Langevin](copper(), DT)).state()
-    with pytest.raises(StateError, match="is one of Langevin, these dynamics are VelocityVerlet"):
+    with pytest.raises(StateError, match="is of Langevin, but these dynamics are VelocityVerlet"):
         AseEngine(VelocityVerlet(copper(), DT)).restore(state)
     with pytest.raises(StateError, match="has other atoms"):
         AseEngine(ENGINES[Langevin](ethanol(), DT)).restore(state)
@@ -190,7 +190,7 @@ class Odd(VelocityVerlet):
 
 def test_other_dynamics_name_what_is_lost():
     engine = AseEngine(Odd(copper(), DT))
-    assert "none of ASE's own classes" in engine.restart_caveat()
+    assert "not one of ASE's own classes" in engine.restart_caveat()
     with pytest.warns(RestartWarning, match="Odd has socket, which a checkpoint cannot store"):
         engine.state()
     assert AseEngine(VelocityVerlet(copper(), DT)).restart_caveat() is None

@@ -43,7 +43,7 @@ def export(
         out: file to write; must not exist.
         start: first frame, as in a slice.
         stop: frame to stop before.
-        step: take every so-manieth frame.
+        step: keep every step-th frame.
 
     Raises:
         ExportError: when the file exists, no writer is known, or it cannot be written.

@@ -39,8 +39,14 @@ class DirectoryTakenOver(RecordError):
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who writes. host: machine, its boot and the name space of its processes. born: when process
-    `pid` was started, in ticks since the boot, where the system tells; numbers are used again.
+    """The process that writes to a run directory.
+
+    Attributes:
+        id: unique.
+        host: machine, its boot and its PID name space.
+        pid: process number.
+        born: when the process started, in clock ticks since the boot, where the system tells.
+            PIDs are recycled.
     """
 
     id: str
