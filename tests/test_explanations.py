@@ -174,7 +174,7 @@ def test_explanations_are_read_while_the_run_is_written(tmp_path):
     assert [step for step, _ in run.attributions()] == list(range(0, 120, 5))
 
 
-def test_a_step_that_was_not_explained_is_said(tmp_path):
+def test_asking_for_a_step_without_explanation_is_an_error(tmp_path):
     write_run(tmp_path / "run", 20)
     run = mdxai.open_run(tmp_path / "run")
     with pytest.raises(RecordError, match=r"step 7 of .* was not explained"):
@@ -183,12 +183,12 @@ def test_a_step_that_was_not_explained_is_said(tmp_path):
         run.attribution(999)
 
 
-def test_pairs_that_have_gone_are_noticed(tmp_path):
+def test_missing_pairs_are_an_error(tmp_path):
     write_run(tmp_path / "run", 20, finish=False)
     run = mdxai.open_run(tmp_path / "run")
     for part in list_parts(tmp_path / "run", "pairs"):
         part.path.unlink()
-    with pytest.raises(RecordError, match="step 5 was recorded with 36 pairs, and 0 are left"):
+    with pytest.raises(RecordError, match="step 5 was recorded with 36 pairs, of which 0 are left"):
         run.attribution(5)
 
 
@@ -196,6 +196,6 @@ def test_other_measures_of_pairs_are_refused(tmp_path):
     writer = RunWriter(tmp_path / "run", RecordSettings())
     writer.start(HEADER, PRINCIPLES)
     hessian = replace(attribution_of(frame_at(0)), method="hessian")
-    with pytest.raises(RecordError, match="by two_body or flow, got hessian_norm"):
+    with pytest.raises(RecordError, match="two_body or flow of pairs, got hessian_norm"):
         writer.add_attribution(frame_at(0), hessian)
     writer.close()

@@ -21,13 +21,13 @@ def survive(folder: Path, kills: int, seed: int, steps: int) -> dict[str, object
     return result
 
 
-def test_a_few_kills(tmp_path):
+def test_a_record_survives_a_few_kills(tmp_path):
     result = survive(tmp_path, 2, 1, 60)
     assert result["killed"] >= 2
 
 
 @pytest.mark.slow
-def test_a_hundred_kills(tmp_path):
+def test_a_record_survives_a_hundred_kills(tmp_path):
     result = survive(tmp_path, 100, 2, 400)
     assert result["killed"] >= 100
     assert min(result[stage] for stage in ("part", "merge", "checkpoint")) >= 10

@@ -30,12 +30,12 @@ def test_damaged_runs_get_a_clear_error(tmp_path):
         dynamics.run(3)
     run = mdxai.open_run(path)
     (path / "verdict.json").unlink()
-    with pytest.raises(RecordError, match="has no verdict yet"):
+    with pytest.raises(RecordError, match=r"has no verdict\.json yet"):
         _ = run.verdict
     (part,) = path.glob("frames-*.parquet")
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(RecordError, match="is damaged"):
         run.frames_table()
     part.unlink()
-    with pytest.raises(RecordError, match="contains no recorded frames"):
+    with pytest.raises(RecordError, match="holds no recorded frames"):
         mdxai.judge(run)

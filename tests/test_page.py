@@ -303,7 +303,7 @@ def test_no_trajectory_one_frame_and_no_atoms_to_name(tmp_path):
     assert "too little to judge" in page_of(tmp_path / "one").text
     for part in (tmp_path / "one").glob("trajectory-*"):
         part.unlink()
-    with pytest.raises(RecordError, match="is missing, which the finished run had"):
+    with pytest.raises(RecordError, match=r"is missing, which verdict\.json lists"):
         page_of(tmp_path / "one")
     (tmp_path / "one" / "verdict.json").unlink()  # as if it had just begun
     assert "No picture: no positions are recorded" in page_of(tmp_path / "one").text

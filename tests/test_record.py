@@ -26,7 +26,7 @@ from mdxai.record import (
     read_checkpoint,
     write_checkpoint,
 )
-from mdxai.record.durable_files import put_aside
+from mdxai.record.durable_files import supersede
 from mdxai.record.layout import BY_STEP, ROWS
 
 from .synthetic_run import (
@@ -95,7 +95,7 @@ def assert_explanations_complete(run, steps):
 
 @settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(steps=st.integers(1, 70), commit_every=st.integers(1, 40), finish=st.booleans())
-def test_what_goes_in_comes_out(tmp_path_factory, steps, commit_every, finish):
+def test_recorded_rows_are_read_back_unchanged(tmp_path_factory, steps, commit_every, finish):
     path = tmp_path_factory.mktemp("run") / "run"
     write_run(path, steps, commit_every, finish)
     assert_complete(path, steps)
@@ -104,7 +104,7 @@ def test_what_goes_in_comes_out(tmp_path_factory, steps, commit_every, finish):
         assert all(len(list_parts(path, kind)) <= 1 for kind in ROWS if kind != "trajectory")
 
 
-def test_merging_never_shows_a_row_twice(tmp_path):
+def test_readers_see_each_row_once_during_a_merge(tmp_path):
     """The small parts of a merge that was cut short are put back beside the merged one."""
     path = tmp_path / "run"
     write_run(path, 40, 3, finish=False)
@@ -117,7 +117,7 @@ def test_merging_never_shows_a_row_twice(tmp_path):
     assert_complete(path, 40)
 
 
-def test_reading_while_it_is_written(tmp_path):
+def test_a_run_is_readable_while_it_is_written(tmp_path):
     path, failures, readings = tmp_path / "run", [], []
     started, over = threading.Event(), threading.Event()
 
@@ -162,7 +162,7 @@ def test_resumed_record_equals_the_uninterrupted_one(tmp_path, commit_every):
         np.testing.assert_equal(dict(checkpoint.state), state_at(checkpoint.step))
         writer = RunWriter(path, RecordSettings())
         writer.resume(checkpoint)
-        with pytest.raises(RecordError, match="no verdict yet"):
+        with pytest.raises(RecordError, match=r"no verdict\.json yet"):
             _ = mdxai.open_run(path).verdict
         assert_complete(path, checkpoint.step + 1)
         for step in range(checkpoint.step + 1, 80):
@@ -173,7 +173,7 @@ def test_resumed_record_equals_the_uninterrupted_one(tmp_path, commit_every):
         assert_complete(path, 80)
 
 
-def test_a_run_on_the_way_can_be_taken_back(tmp_path):
+def test_an_open_writer_can_return_to_its_last_checkpoint(tmp_path):
     writer = RunWriter(tmp_path / "run")
     writer.start(HEADER, PRINCIPLES)
     for step in range(30):
@@ -191,8 +191,8 @@ def test_a_run_on_the_way_can_be_taken_back(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_what_a_resumed_run_did_not_repeat_is_kept(tmp_path, kind):
-    """A resumed run that takes another course keeps its earlier rows; other superseded files go."""
+def test_superseded_rows_that_a_resumed_run_did_not_repeat_are_kept(tmp_path, kind):
+    """Where the resumed run differs, the earlier rows stay; repeated ones are deleted."""
     path = tmp_path / "run"
     write_run(path, 30, 10, finish=False)
     writer = RunWriter(path, RecordSettings())
@@ -221,10 +221,10 @@ def test_what_a_resumed_run_did_not_repeat_is_kept(tmp_path, kind):
     assert left == {*changed.get(kind, {kind}), "checkpoint"}
 
 
-def test_what_is_put_aside_twice_under_one_name_is_kept_twice(tmp_path):
+def test_what_is_supersede_twice_under_one_name_is_kept_twice(tmp_path):
     for content in ("one", "two", "two"):
         (tmp_path / "blackbox-7.extxyz").write_text(content)
-        put_aside(tmp_path / "blackbox-7.extxyz")
+        supersede(tmp_path / "blackbox-7.extxyz")
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert found == {"blackbox-7.extxyz.orphan": "one", "blackbox-7.extxyz.2.orphan": "two"}
 
@@ -246,7 +246,7 @@ def test_retention_keeps_the_last_frames(tmp_path):
     assert_complete(path, 130)
 
 
-def test_down_sampling_top_pairs_and_precision(tmp_path):
+def test_settings_thin_frames_and_pairs_and_choose_the_precision(tmp_path):
     path = tmp_path / "run"
     write_run(path, 41, 10, frame_every=2, trajectory_every=4, top_pairs=3,
               trajectory_dtype="float16", relevance_dtype="float64")  # fmt: skip
@@ -261,7 +261,7 @@ def test_down_sampling_top_pairs_and_precision(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_others_read_the_parts(tmp_path, dtype):
+def test_duckdb_and_pandas_read_the_parts(tmp_path, dtype):
     path = tmp_path / "run"
     write_run(path, 25, 6, finish=False, trajectory_dtype=dtype, relevance_dtype=dtype)
     counts = {"frames": 25, "trajectory": 25, "explanations": 5, "pairs": 5 * 36, "triples": 5,
@@ -281,7 +281,7 @@ def test_others_read_the_parts(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("picked", [slice(3, 40, 7), slice(-5, None), slice(None, None, 11)])
-def test_frames_are_picked_as_from_a_list(tmp_path, picked):
+def test_frames_are_sliced_like_a_list(tmp_path, picked):
     write_run(tmp_path / "run", 60, 7, finish=False)
     run = mdxai.open_run(tmp_path / "run")
     steps = [f.step for f in run.frames(picked.start, picked.stop, picked.step)]
@@ -293,7 +293,7 @@ def test_frames_are_picked_as_from_a_list(tmp_path, picked):
         run.frames(step=-1)
 
 
-def test_dataset(tmp_path):
+def test_the_xarray_dataset_holds_what_was_recorded(tmp_path):
     write_run(tmp_path / "run", 60, 7, finish=False, trajectory_every=2)
     data = mdxai.open_run(tmp_path / "run").to_xarray()
     assert dict(data.sizes) == {
@@ -319,7 +319,7 @@ def test_dataset(tmp_path):
         np.testing.assert_array_equal(data[f"relevance_{name}"][[7, 2], 1], truth[[7, 2], 1])
 
 
-def test_the_cell_of_a_periodic_run(tmp_path):
+def test_the_cell_of_a_periodic_run_is_read_back(tmp_path):
     writer = RunWriter(tmp_path / "run")
     system = HEADER["system"] | {"pbc": [True] * 3}
     writer.start(HEADER | {"system": system}, PRINCIPLES)
@@ -332,7 +332,7 @@ def test_the_cell_of_a_periodic_run(tmp_path):
         np.testing.assert_array_equal(frame.numbers, NUMBERS)
 
 
-def test_states_with_large_integers_and_generators(tmp_path):
+def test_states_with_large_integers_and_generators_come_back(tmp_path):
     rng = np.random.default_rng(3)
     state = {"rng": rng.bit_generator.state, "huge": -(7**9000), "scalar": np.float32(1.5)}
     path = write_checkpoint(tmp_path, Checkpoint(12, state))
@@ -342,7 +342,7 @@ def test_states_with_large_integers_and_generators(tmp_path):
     assert type(read.state["scalar"]) is np.float32
 
 
-def test_a_state_is_taken_when_it_is_committed(tmp_path):
+def test_a_checkpoint_holds_the_state_at_the_time_of_its_commit(tmp_path):
     writer = RunWriter(tmp_path / "run")
     writer.start(HEADER, PRINCIPLES)
     add_step(writer, 0)
@@ -354,16 +354,16 @@ def test_a_state_is_taken_when_it_is_committed(tmp_path):
     np.testing.assert_array_equal(state["moving"], np.zeros(3))
 
 
-def test_a_damaged_checkpoint_is_skipped_and_said(tmp_path):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path):
     write_run(tmp_path / "run", 30, 5)
     *_, older, newest = list_checkpoints(tmp_path / "run")
     newest.write_bytes(newest.read_bytes()[:-1])
     with pytest.warns(RecordWarning, match=f"{newest.name} is damaged"):
-        assert latest_checkpoint(tmp_path / "run").path == older
+        assert latest_checkpoint(tmp_path / "run").step == read_checkpoint(older).step
     assert len(list_checkpoints(tmp_path / "run")) == 3
 
 
-def test_differences_between_headers():
+def test_differences_between_headers_are_listed():
     assert differences(HEADER, HEADER) == []
     changed = {
         **HEADER,
@@ -398,15 +398,15 @@ def test_other_settings_cannot_continue_a_record(tmp_path):
         ({"keep_atoms": 1}, "keep_atoms must be True or False, got 1"),
     ],
 )
-def test_unusable_settings(arguments, message):
+def test_settings_out_of_range_are_refused(arguments, message):
     with pytest.raises(RecordError, match=message):
         RecordSettings(**arguments)
 
 
 @pytest.mark.parametrize("kind", BY_STEP)
-def test_a_finished_run_notices_a_part_that_has_gone(tmp_path, kind):
+def test_a_missing_part_of_a_finished_run_is_an_error(tmp_path, kind):
     write_run(tmp_path / "run")
     part = next(tmp_path.glob(f"run/{kind}-*.parquet"))
     part.unlink()
-    with pytest.raises(RecordError, match=f"{part.name} is missing, which the finished run had"):
+    with pytest.raises(RecordError, match=f"{part.name} is missing, which verdict.json lists"):
         mdxai.open_run(tmp_path / "run").parts(kind)

@@ -105,7 +105,7 @@ def write_until_it_fails(path, monkeypatch, at, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
-def test_no_fault_of_the_disk_harms_what_is_written(tmp_path, monkeypatch, number):
+def test_disk_errors_leave_what_was_written_intact(tmp_path, monkeypatch, number):
     """The n-th call fails, and all after it: what is there is whole, and the run can go on."""
     at, failed = {errno.ENOSPC: 0, errno.EIO: 3, errno.EACCES: 7}[number], True
     while failed:
@@ -134,7 +134,7 @@ def assert_whole_and_resumable(path):
     assert_complete(path, 40)
 
 
-def test_once_there_is_room_finish_writes_what_waited(tmp_path, monkeypatch):
+def test_finish_writes_pending_rows_once_there_is_room(tmp_path, monkeypatch):
     writer, failed = write_until_it_fails(tmp_path / "run", monkeypatch, 60, errno.ENOSPC)
     assert failed
     assert writer.open
@@ -144,7 +144,7 @@ def test_once_there_is_room_finish_writes_what_waited(tmp_path, monkeypatch):
     assert repair(tmp_path / "run").whole
 
 
-def test_directories_that_cannot_be_written_to(tmp_path, monkeypatch):
+def test_unwritable_directories_are_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="is a file; expected a directory"):
         RunWriter(tmp_path / "file").start(HEADER, PRINCIPLES)
@@ -181,7 +181,7 @@ def altered(sound, tmp_path, name, content):
 
 @MANY
 @given(data=st.data())
-def test_any_flipped_bit_is_found(sound, tmp_path, data):
+def test_every_flipped_bit_is_detected(sound, tmp_path, data):
     name = data.draw(st.sampled_from(sorted(p.name for p in sound.iterdir())))
     content = bytearray((sound / name).read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -227,7 +227,7 @@ def read_all(path):
 
 @MANY
 @given(data=st.data())
-def test_rubbish_gets_one_clear_error(sound, tmp_path, data):
+def test_malformed_files_raise_a_record_error(sound, tmp_path, data):
     """Random bytes, cut, spliced or flipped files, some under the name that fits their hash."""
     name = data.draw(st.sampled_from(sorted(p.name for p in sound.iterdir())))
     content = (sound / name).read_bytes()
@@ -246,7 +246,7 @@ def test_rubbish_gets_one_clear_error(sound, tmp_path, data):
 
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("finish", [False, True])
-def test_a_missing_part_is_said(tmp_path, kind, finish):
+def test_repair_lists_a_missing_part(tmp_path, kind, finish):
     write_run(tmp_path / "run", 26, 4, finish)
     part = list_parts(tmp_path / "run", kind)[0]
     part.path.unlink()
@@ -258,7 +258,7 @@ def test_a_missing_part_is_said(tmp_path, kind, finish):
         latest_checkpoint(tmp_path / "run")
 
 
-def test_repair_from_the_shell(tmp_path):
+def test_the_repair_command_copies_what_is_undamaged(tmp_path):
     write_run(tmp_path / "run", 20, 4)
     result = CliRunner().invoke(app, ["repair", str(tmp_path / "run")])
     assert (result.exit_code, "damaged" in result.stdout) == (0, False)
@@ -277,9 +277,25 @@ def test_repair_from_the_shell(tmp_path):
     assert nothing.exit_code == 2
 
 
-def test_an_older_schema_says_who_reads_it(tmp_path):
-    (tmp_path / "run.toml").write_text('schema = 1\n[versions]\nmdxai = "0.0.9"\n')
-    with pytest.raises(
-        RecordError, match=r"has schema 1; mdxai .* reads schema 3\. .* install mdxai 0\.0\.9"
-    ):
+@pytest.mark.parametrize(
+    ("writer", "message"),
+    [
+        (
+            '"0.1.0"',
+            r"written by mdxai 0\.1\.0 and has .* To read the run, install mdxai==0\.1\.\*",
+        ),
+        (
+            '"0.2.0"',
+            r"written by another version of mdxai .* To read the run, install that version",
+        ),
+        ("3", r"written by another version of mdxai .* To read the run, install that version"),
+    ],
+)
+def test_an_older_schema_is_refused_with_the_version_to_install(
+    tmp_path, monkeypatch, writer, message
+):
+    monkeypatch.setattr("mdxai.record.header.version", lambda name: "0.2.0")
+    (tmp_path / "run.toml").write_text(f"schema = 2\n[versions]\nmdxai = {writer}\n")
+    with pytest.raises(RecordError, match=message) as refused:
         mdxai.open_run(tmp_path)
+    assert "has schema 2; mdxai 0.2.0 reads schema 3." in str(refused.value)

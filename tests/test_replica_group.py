@@ -210,7 +210,7 @@ def test_other_simulations_are_refused(network, tmp_path):
             monitor.resume(simulator)
         assert torch.equal(simulator.system.positions, before)
 
-    resumed("3 runs side by side, and these are 2", RecordError, watched(network, tmp_path, n=2))
+    resumed("3 replicas, now there are 2", RecordError, watched(network, tmp_path, n=2))
     resumed(
         r"simulator_hooks: recorded LangevinThermostat, .*, now NHCThermostat", StateError,
         watched(network, tmp_path, "chain"),
@@ -232,7 +232,7 @@ def test_the_record_says_how_exact_a_resumed_run_is(network, tmp_path):
     simulator, monitor, _ = watched(network, tmp_path / "a")
     simulate(simulator, monitor, steps=1)
     said = mdxai.open_run(tmp_path / "a" / "replica-00").header["restart"]
-    assert said == "what Killer keeps outside its buffers is not saved"
+    assert said == "what Killer keeps outside its buffers is not carried"
     torch.manual_seed(0)
     for atoms, words in ((ethanol_with(None), "exact"), (bulk("C", cubic=True), "neighbour")):
         system = System()

@@ -40,7 +40,7 @@ def rolled_back(tmp_path_factory):
     return path, run(path)
 
 
-def test_a_run_that_breaks_goes_on_from_before_and_reaches_its_end(rolled_back):
+def test_an_unstable_run_is_rolled_back_and_completed(rolled_back):
     path, monitor = rolled_back
     assert monitor.rollbacks, "the wild run was stable: the test shows nothing"
     assert monitor.verdict.onset_fs is None
@@ -55,7 +55,7 @@ def test_a_run_that_breaks_goes_on_from_before_and_reaches_its_end(rolled_back):
     np.testing.assert_allclose(steps[-1], 4.0 * 0.25 ** len(monitor.rollbacks))
 
 
-def test_the_way_to_the_checkpoint_is_that_of_the_run_that_broke(rolled_back, tmp_path):
+def test_up_to_the_checkpoint_the_record_is_that_of_the_unstable_run(rolled_back, tmp_path):
     path, monitor = rolled_back
     run(
         tmp_path / "broken", replace(WILD, rollback=0, monitor=replace(OPTIONS, on_unstable="halt"))
@@ -68,7 +68,7 @@ def test_the_way_to_the_checkpoint_is_that_of_the_run_that_broke(rolled_back, tm
         assert frame.positions.tobytes() == broken[frame.step].positions.tobytes()
 
 
-def test_a_rollback_is_on_record_and_nothing_is_deleted(rolled_back):
+def test_a_rollback_is_recorded_and_deletes_nothing(rolled_back):
     path, monitor = rolled_back
     events = mdxai.open_run(path).events_table().to_pylist()
     told = [json.loads(e["content"]) for e in events if e["kind"] == "rollback"]
@@ -88,7 +88,7 @@ def test_a_rollback_is_on_record_and_nothing_is_deleted(rolled_back):
     assert repair(path).whole
 
 
-def test_after_so_many_rollbacks_the_verdict_stands(tmp_path):
+def test_after_the_last_rollback_the_verdict_stands(tmp_path):
     hopeless = replace(WILD, rollback_timestep=1.0, rollback=1)
     monitor = run(tmp_path / "run", hopeless)
     assert len(monitor.rollbacks) == 1
@@ -96,7 +96,7 @@ def test_after_so_many_rollbacks_the_verdict_stands(tmp_path):
     assert monitor.verdict.stability == "unstable"
 
 
-def test_a_kill_between_the_note_and_the_deed_is_made_good(tmp_path, rolled_back, monkeypatch):
+def test_a_rollback_that_was_killed_is_completed(tmp_path, rolled_back, monkeypatch):
     whole, monitor = rolled_back
     path = tmp_path / "run"
 
@@ -136,10 +136,10 @@ def test_a_run_stopped_after_a_rollback_is_resumed_with_what_it_changed(rolled_b
     same_record(path, whole)
 
 
-def test_refusals(rolled_back, tmp_path):
+def test_impossible_rollbacks_are_refused(rolled_back, tmp_path):
     path, _ = rolled_back
     dynamics = make_dynamics(ethanol_with(), WILD)
-    with pytest.raises(RecordError, match="there is nothing to roll back"):
+    with pytest.raises(RecordError, match="only an unstable run can be rolled back"):
         Monitor.rollback(dynamics, path)
     with pytest.raises(RecordError, match="has no verdict"):
         Monitor.rollback(dynamics, tmp_path)

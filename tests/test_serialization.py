@@ -309,7 +309,7 @@ def test_states_come_back_bit_for_bit(state):
         ({"a": {1: 2}}, "state.a has keys that are not text"),
     ],
 )
-def test_states_that_cannot_be_stored(state, message):
+def test_states_that_cannot_be_stored_are_refused(state, message):
     with pytest.raises(StateError, match=message):
         encode(state)
 

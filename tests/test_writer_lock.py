@@ -86,11 +86,11 @@ def test_a_recycled_pid_is_another_process(tmp_path, holder):
     token = tmp_path / "run" / WRITER
     content = json.loads(token.read_text())
     assert content["pid"] == holder
-    token.write_text(json.dumps(content | {"born": content["born"] - 1}))
+    token.write_text(json.dumps(content | {"started": content["started"] - 1}))
     refuse_other_writer(tmp_path / "run")
 
 
-ELSEWHERE = ['{"id": "1", "host": "elsewhere", "pid": 1, "born": 1}', "{"]
+ELSEWHERE = ['{"id": "1", "host": "elsewhere", "pid": 1, "started": 1}', "{"]
 
 
 @pytest.mark.parametrize("content", ELSEWHERE)

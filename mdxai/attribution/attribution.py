@@ -21,7 +21,7 @@ _NONE = np.empty(0)
 
 
 class AttributionError(MdxaiError, ValueError):
-    """An explanation is requested with unusable arguments."""
+    """A request for an explanation that makes no sense."""
 
 
 class AttributionUnavailable(AttributionError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,18 +60,16 @@ def lead_times(
         written.append(out / f"by_{split}.png")
         lead_time_figure(table, f"held out by {split}").savefig(written[-1], dpi=120)
     if shown.as_json:
+        from mdxai.serialization import as_json
+
         headline = found.tables["model"].query("detector == 'as chosen'").to_dict("records")
         print_json({"files": list(map(str, written)), "left_out": found.left_out,
-                    "best": [_null(row) for row in headline]})  # fmt: skip
+                    "best": as_json(headline)})  # fmt: skip
     elif not shown.quiet:
         _print_lead_times(found.tables["model"])
         for split, why in found.left_out.items():
             complain(f"not held out by {split}: {why}")
         print(f"tables, figures and calibration in {out}")
-
-
-def _null(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and isnan(v) else v for k, v in row.items()}
 
 
 def _print_lead_times(table: Any) -> None:

@@ -1,4 +1,4 @@
-"""What mdxai requires of an engine: frames, a description, and a way to stop it."""
+"""What mdxai asks of an engine: frames, where they come from, and a way to stop it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdxai.frame import Frame
 
 
 class EngineError(MdxaiError, ValueError):
-    """A simulation that mdxai cannot follow."""
+    """A simulation that mdxai cannot follow, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class EngineDescription:
         name: class of the dynamics.
         timestep: fs.
         temperature: of the thermostat, K; None without one.
-        conserves_energy: whether only the forces change the velocities.
-        random_bath: whether the thermostat applies random kicks to each atom.
-        parameters: further parameters of the engine, in its own units.
-        missing: information that its frames lack, with the reason: "velocities", "forces",
-            "energy", "steps" (frames are more than one step apart) or "ensemble" (the thermostat is
-            not known).
+        conserves_energy: whether nothing but the forces changes the velocities.
+        random_bath: whether a thermostat pushes each atom at random.
+        parameters: what else the engine states about itself, in its own units.
+        missing: what its frames cannot tell, with the reason: "velocities", "forces", "energy",
+            "steps" (frames are more than one step apart) or "ensemble" (it is not known which
+            thermostat there was).
     """
 
     name: str
@@ -41,15 +41,15 @@ class EngineDescription:
 
 @runtime_checkable
 class Engine(Protocol):
-    """A source of frames. Reading it never starts an evaluation nor changes the run."""
+    """A source of frames. Reading it never starts an evaluation and never changes it."""
 
     @property
     def calculator(self) -> Any:
-        """The ASE calculator that gives the energies; a twin of it is explained."""
+        """The ASE calculator whose energies these are; explained on a twin of it."""
         ...
 
     def frame(self) -> Frame:
-        """Return the current frame, including the state of the thermostat."""
+        """Return the present instant, with the thermostat as it is now."""
         ...
 
     def describe(self) -> EngineDescription:
@@ -57,47 +57,47 @@ class Engine(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the run after this step."""
+        """Let the run end after this step."""
         ...
 
 
 @runtime_checkable
 class Restartable(Protocol):
-    """An engine that can continue from the state of an identically made one."""
+    """An engine that can go on where another one, made in the same way, was stopped."""
 
     def state(self) -> dict[str, Any]:
-        """Return what the engine needs to continue after this step, in a form that
-        `mdxai.serialization.encode` accepts.
+        """Return what it needs to go on after this step, in a form that `encode` of
+        `mdxai.serialization` can store.
         """
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state, without repeating frames that were already returned.
+        """Go on where the engine of this state was; a frame that was handed out is not repeated.
 
         Raises:
-            StateError: when the state is of another kind of engine or of other atoms.
+            StateError: when the state is that of another kind of engine or of other atoms.
         """
         ...
 
     def between_steps(self) -> bool:
-        """Return whether the engine is between two steps, with forces that match the positions, and
-        not in the middle of a step that failed.
+        """Return whether it is between two steps, with forces that belong to the positions, rather
+        than in the middle of a step that failed.
         """
         ...
 
     def restart_caveat(self) -> str | None:
-        """Return why a resumed run may differ from an uninterrupted one; None if it cannot."""
+        """Return why a resumed run may differ from an uninterrupted one; None if no bit does."""
         ...
 
 
 @runtime_checkable
 class Branchable(Restartable, Protocol):
-    """An engine that can start from the frame of another with its own timestep and random numbers,
-    as a rollback requires.
+    """An engine that can start anew, with its own timestep and random numbers, from where another
+    one was: what a rollback needs.
     """
 
     def restart_from(self, state: Mapping[str, Any]) -> None:
-        """Take only atoms, step and time from a state.
+        """Take atoms, step and time from a state, and nothing else.
 
         Raises:
             StateError: for other atoms.
@@ -119,5 +119,5 @@ class Seeded(Protocol):
     """An engine whose random numbers come from a seed."""
 
     def seed(self) -> int | None:
-        """Return the seed; None if it is not known."""
+        """Return the seed; None where it is not known."""
         ...

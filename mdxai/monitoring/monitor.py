@@ -50,7 +50,7 @@ class Monitor:
     trajectory is bit-identical to the unmonitored one. With a path, it writes checkpoints from
     which `Monitor.resume` goes on. Within the `with` block, in the main thread, SIGTERM and SIGUSR1
     end the run after the present step, with a checkpoint; once the record is finished, the signal
-    is passed on to its previous handler.
+    is passed on to whoever handled it before.
 
     Frames are judged and recorded ten at a time, with the same result as one by one; asking for the
     verdict judges all of them. Where `on_unstable` or `on_warning` calls for more than a message,
@@ -104,9 +104,8 @@ class Monitor:
                 dyn.attach(monitor, interval=1)
                 dyn.run(20_000 - dyn.nsteps)
 
-        Where there is no checkpoint yet, the run starts afresh, so the same script serves both
-        cases. What the same run recorded before without a checkpoint is put aside at the first
-        frame.
+        Without a checkpoint the run starts anew, so the same script serves both cases. Files that
+        an earlier start left without a checkpoint are renamed at the first frame.
 
         Args:
             dynamics: made as for the first start.
@@ -151,8 +150,8 @@ class Monitor:
 
         Positions, velocities, step count and time, the record and all that the monitor has learned
         are those of the last good checkpoint; timestep, thermostat and random numbers those of
-        `dynamics`. What was recorded after that checkpoint is put aside, not deleted. The rollback
-        is an event, and appears in rollbacks.json and verdict.json.
+        `dynamics`. What was recorded after that checkpoint is moved to `rolled-back-1`, not
+        deleted. The rollback is an event, and appears in rollbacks.json and verdict.json.
 
         Args:
             dynamics: made as for the first start, with a smaller timestep or another seed.

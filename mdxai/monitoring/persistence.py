@@ -1,4 +1,4 @@
-"""What a monitored run leaves on disk, or nothing where no record is kept."""
+"""Writing the record of a monitored run, where one is kept."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from mdxai.attribution import Attribution
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle
 from mdxai.record import Checkpoint, RecordError, RecordSettings, RunWriter, refuse_other_run
-from mdxai.record.resume import give_up_start
+from mdxai.record.resume import supersede_start
 from mdxai.statistics import BinnedMoments
 
 
 class Persistence:
-    """Hands what a monitor finds to the writer of a run directory.
+    """Passes what a monitor finds to the writer of a run directory.
 
-    Without a path every method does nothing, so callers need not distinguish the two cases.
+    Without a path every method does nothing, so that callers need not distinguish.
 
     Args:
         path: run directory; None keeps no record.
         settings: what is kept, in which precision, and how often it is written.
-        takes_over: at the start of a new run, put aside what an earlier start of the same run left
-            without a checkpoint; otherwise a directory that holds a run is refused.
-        saves: commit when it is due; otherwise only when told to.
+        takes_over: when a new run starts, rename the files of an earlier start of the same run that
+            ended before its first checkpoint; otherwise refuse a directory that holds a run.
+        saves: commit when it is due; otherwise only by a call of `commit`.
 
     Attributes:
         is_finished: whether the run has come to its end.
 
     Raises:
-        RecordError: when `path` already holds a run that is not to be taken over.
+        RecordError: when `path` already holds a run, unless `takes_over`.
     """
 
     def __init__(
@@ -72,24 +72,24 @@ class Persistence:
         if self._writer is None:
             return
         if self._takes_over:
-            give_up_start(self._writer.path, header)
+            supersede_start(self._writer.path, header)
         self._writer.start(header, principles)
 
-    def resume(self, checkpoint: Checkpoint, aside: str | None = None) -> None:
+    def resume(self, checkpoint: Checkpoint, into: str | None = None) -> None:
         """Reopen the run directory at a checkpoint.
 
         Args:
             checkpoint: of this run.
-            aside: name of a folder for what was recorded after it.
+            into: name of a folder to which later files are moved.
 
         Raises:
             RecordError: as `RunWriter.resume`.
         """
         if self._writer is not None:
-            self._writer.resume(checkpoint, aside)
+            self._writer.resume(checkpoint, into)
 
     def check(self) -> None:
-        """Raise what the writer met in the background, as RecordError."""
+        """Raise, as RecordError, an error of writing in the background."""
         if self._writer is not None:
             self._writer.check()
 
@@ -99,7 +99,7 @@ class Persistence:
         deviations: Mapping[str, Deviation | None],
         attribution: Attribution | None,
     ) -> None:
-        """Record a frame, how far it deviates, and its explanation."""
+        """Record a frame, its deviations and its explanation."""
         if self._writer is None:
             return
         self._writer.add_frame(frame, deviations)
@@ -107,11 +107,11 @@ class Persistence:
             self._writer.add_attribution(frame, attribution)
 
     def add_event(self, frame: Frame, kind: str, content: Mapping[str, Any]) -> None:
-        """Record something that happened at a frame."""
+        """Record an event at a frame."""
         self.add_event_at(frame.step, frame.time, kind, content)
 
     def add_event_at(self, step: int, time: float, kind: str, content: Mapping[str, Any]) -> None:
-        """Record something that happened at an MD step and a time (fs)."""
+        """Record an event at an MD step and a time (fs)."""
         if self._writer is not None:
             self._writer.add_event(step, time, kind, content)
 
@@ -120,11 +120,11 @@ class Persistence:
         return self._writer is not None and self._writer.due(step)
 
     def commits_by_itself(self, step: int) -> bool:
-        """Return whether a commit is due and no other object is responsible for it."""
+        """Return whether a commit is due and this record commits when it is."""
         return self._saves and self.is_due(step)
 
     def commit(self, step: int, state: Mapping[str, Any] | None) -> None:
-        """Write what has gathered, and a checkpoint with this state.
+        """Write pending rows, and a checkpoint with this state.
 
         Raises:
             RecordError: without a record, and when the file system refuses.
@@ -140,6 +140,6 @@ class Persistence:
         state: Mapping[str, Any] | None,
         step: int | None,
     ) -> None:
-        """Write what is left, verdict.json and the profile; see `RunWriter.finish`."""
+        """Write pending rows, the profile and verdict.json; see `RunWriter.finish`."""
         if self._writer is not None:
             self._writer.finish(content, profile, state, step)

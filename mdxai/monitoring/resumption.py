@@ -16,7 +16,7 @@ from mdxai.monitoring.persistence import Persistence
 from mdxai.monitoring.setup import set_up
 from mdxai.monitoring.signals import StopSignal
 from mdxai.record import Checkpoint, RecordError, differences
-from mdxai.record.rollbacks import aside_folder, is_pending, n_rollbacks, rollbacks_of
+from mdxai.record.rollbacks import is_pending, n_rollbacks, rollbacks_of, rolled_back_folder
 from mdxai.serialization import restore
 
 
@@ -83,7 +83,7 @@ class Resumption:
         self._refuse_differences({**checkpoint.header, "engine": new}, header)
         run.restore(checkpoint.state)
         engine.restart_from(checkpoint.state["engine"])
-        self.record.resume(checkpoint, aside_folder(len(rollbacks)))
+        self.record.resume(checkpoint, rolled_back_folder(len(rollbacks)))
         self._begun(run, checkpoint, rollbacks)
         for number, rollback in enumerate(rollbacks, start=1):
             if number > n_rollbacks(checkpoint):  # the record, taken back, does not know of these

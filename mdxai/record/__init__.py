@@ -1,4 +1,4 @@
-"""The run directory: what a monitored run leaves behind, and how it is read.
+"""The run directory: what a monitored run writes, and how it is read.
 
     run.toml                what was run: schema, versions, calculator, engine, parameters
     frames-*.parquet        a row per recorded frame: energies, temperature, every deviation
@@ -8,11 +8,12 @@
     pairs-*.parquet         a row per pair and explained frame: distance, vector, relevance
     triples-*.parquet       a row per triple and explained frame: relevance
     events-*.parquet        a row per event
-    checkpoint-*.npz        the last states that the run can be resumed from
+    checkpoint-*.npz        the last states from which the run can be resumed
     profile-*.parquet       relevance against distance, per element pair
     verdict.json            the verdict
 
-`layout` names all files. Each appears complete or not at all, and carries its own SHA-256.
+`layout` names all files. Each appears complete or not at all. Parts, checkpoints, run.toml and
+verdict.json carry their SHA-256.
 """
 
 from mdxai.record.checkpoint import (

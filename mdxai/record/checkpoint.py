@@ -1,7 +1,7 @@
 """Checkpoints: the state of a run at one step, stored exactly, without pickle.
 
-A checkpoint is what `mdxai.serialization.encode` makes of its state, of run.toml and of the names
-of the parts it builds on.
+A checkpoint holds, encoded by `mdxai.serialization.encode`, the state, the content of run.toml and
+the names of the parts recorded so far.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ class Checkpoint:
 
     Attributes:
         step: MD step.
-        state: what the monitor and its engine need to go on.
+        state: what the monitor and its engine need to continue.
         header: content of run.toml.
         parts: names of the parts that hold the record up to this step, by kind.
-        last: last recorded step by kind, for kinds that have one.
+        last: last recorded step by kind.
         n_events: number of events so far.
-        path: the file, where it was read from one.
     """
 
     step: int
@@ -38,14 +37,13 @@ class Checkpoint:
     parts: Mapping[str, list[str]] = field(default_factory=dict)
     last: Mapping[str, int] = field(default_factory=dict)
     n_events: int = 0
-    path: Path | None = None
 
 
 def pack_state(state: Mapping[str, Any]) -> Packed:
-    """Return a copy of a state, taken now: later changes do not reach the checkpoint.
+    """Return a copy of a state, so that later changes do not reach the checkpoint.
 
     Raises:
-        RecordError: naming what cannot be stored exactly.
+        RecordError: when something cannot be stored exactly; the message names it.
     """
     try:
         return pack(state)
@@ -58,8 +56,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, state: Packed | None 
 
     Args:
         folder: run directory.
-        checkpoint: what to write; all parts it names must exist already.
-        state: its state, where it was packed before.
+        checkpoint: what to write; all parts it names must exist.
+        state: the state, when it is packed already; `checkpoint.state` is ignored then.
 
     Raises:
         RecordError: when the state cannot be stored, or the file system refuses.
@@ -81,7 +79,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read one checkpoint.
 
     Raises:
-        RecordError: where there is none, or it is damaged.
+        RecordError: when it does not exist or is damaged.
     """
     path = Path(path)
     try:
@@ -90,22 +88,22 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
             int(content["step"]), content["state"], content["header"],
             {kind: list(names) for kind, names in content["parts"].items()},
             {kind: int(step) for kind, step in content["last"].items()},
-            int(content["n_events"]), path,
+            int(content["n_events"]),
         )  # fmt: skip
     except FileNotFoundError as error:
         raise RecordError(f"there is no checkpoint {path}") from error
     except (StateError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RecordError(f"{path} is damaged: {error}") from error
     if path.name != checkpoint_path(path.parent, checkpoint.step).name:
-        raise RecordError(f"{path} is damaged: it holds step {checkpoint.step}")
+        raise RecordError(f"{path} is damaged: it holds the state of step {checkpoint.step}")
     return checkpoint
 
 
 def latest_checkpoint(folder: Path | str) -> Checkpoint:
-    """Return the newest checkpoint that is whole and whose parts are all there.
+    """Return the newest checkpoint that is undamaged and whose parts all exist.
 
     Warns:
-        RecordWarning: for each newer one that cannot be used, with the reason.
+        RecordWarning: for each newer checkpoint that cannot be used, with the reason.
 
     Raises:
         RecordError: when there is none.
@@ -119,17 +117,20 @@ def latest_checkpoint(folder: Path | str) -> Checkpoint:
             warnings.warn(f"checkpoint skipped: {reason}", RecordWarning, stacklevel=2)
         else:
             return checkpoint
-    raise RecordError(f"{folder} has no checkpoint that a run could be resumed from")
+    raise RecordError(
+        f"{folder} has no checkpoint that can be used, so the run cannot be resumed; start it "
+        "anew in another directory"
+    )
 
 
 def refuse_missing_parts(folder: Path, checkpoint: Checkpoint) -> None:
-    """Check that every part which a checkpoint names is there, merged or not.
+    """Check that every part that a checkpoint names exists, merged or not.
 
-    Trajectory parts before the first that is left may have been dropped, where only the last
-    frames are retained.
+    Where only the last frames are retained, trajectory parts before the first one left may have
+    been deleted.
 
     Raises:
-        RecordError: naming a part that is missing.
+        RecordError: when a part is missing; the message names it.
     """
     for kind, names in checkpoint.parts.items():
         present = list_parts(folder, kind)
@@ -137,10 +138,11 @@ def refuse_missing_parts(folder: Path, checkpoint: Checkpoint) -> None:
         for name in names:
             part = Part.parse(folder / name)
             if part is None:
-                raise RecordError(f"{checkpoint.path} is damaged: it names {name!r} as a part")
+                path = checkpoint_path(folder, checkpoint.step)
+                raise RecordError(f"{path} is damaged: it names {name!r} as a part")
             dropped = retained and (not present or part.last <= present[0].last)
             if not dropped and not any(part == p or part.inside(p) for p in present):
                 raise RecordError(
-                    f"{folder / name} is missing, which checkpoint {checkpoint.step} builds on; "
-                    f"`mdxai repair {folder}` keeps what is whole"
+                    f"{folder / name} is missing, which the checkpoint of step {checkpoint.step} "
+                    f"needs; `mdxai repair {folder}` copies what is undamaged"
                 )

@@ -1,7 +1,7 @@
-"""Rows that gather in memory, column by column, until they are written.
+"""Rows that wait in memory, column by column, until they are written.
 
-Every MD step waits for what is appended, so appending fills preallocated arrays. The writer thread
-turns them into tables, in the precision asked for.
+Appending delays the MD step, so it only fills preallocated arrays. The writer thread turns them
+into tables, in the precision asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAN = float("nan")
 
 
 def _grown(array: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
-    """Return the array with room for at least `rows` rows; what it holds stays."""
+    """Return an array with room for at least `rows` rows and the same content."""
     if rows <= len(array):
         return array
     larger = np.empty((max(rows, 2 * len(array)), *array.shape[1:]), dtype=array.dtype)
@@ -40,16 +40,17 @@ def _grown(array: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
 
 
 class FrameColumns:
-    """Scalars and deviations, a row per frame."""
+    """Energies, temperature and deviations, a row per frame."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
         self.clear()
 
     def clear(self) -> None:
-        # A few dozen numbers a row: Python's own arrays take them faster than NumPy's.
+        """Forget all rows."""
+        # For a few dozen numbers per row, Python's arrays append faster than NumPy's.
         self._steps, self._counts, self._atoms = array("q"), array("i"), array("i")
-        self._numbers = array("d")  # of each row scalars, then deviations
+        self._numbers = array("d")  # per row: scalars, then deviations
 
     @property
     def n_rows(self) -> int:
@@ -60,8 +61,8 @@ class FrameColumns:
         return 8 * (self.n_rows + len(self._numbers)) + 4 * (len(self._counts) + len(self._atoms))
 
     def append(self, frame: Frame, deviations: Mapping[str, Deviation | None]) -> None:
-        """Add one frame; a deviation that is missing becomes null, NaN stays NaN."""
-        seen = frame_quantities(frame)  # at hand: the principles have just asked for it
+        """Add one frame; a missing deviation becomes null, NaN stays NaN."""
+        seen = frame_quantities(frame)  # cached: the principles have just computed it
         found = list(map(deviations.get, self.names))
         self._steps.append(frame.step)
         self._numbers.extend((frame.time, frame.energy, seen.kinetic, seen.temperature))
@@ -92,7 +93,7 @@ class FrameColumns:
 
 
 class TrajectoryColumns:
-    """Positions, velocities and forces, a row per frame; the cell too where there is one."""
+    """Positions, velocities, forces and, in periodic systems, the cell, a row per frame."""
 
     def __init__(self, first: Frame, dtype: str, rows: int) -> None:
         self.n_rows = 0
@@ -129,6 +130,7 @@ class TrajectoryColumns:
             self._cells = _grown(self._cells, rows)
 
     def clear(self) -> None:
+        """Forget all rows."""
         self.n_rows = 0
 
     def table(self) -> pa.Table:
@@ -165,7 +167,7 @@ EVENTS = pa.schema(
 
 
 class EventColumns:
-    """What happened, a row per event, numbered from the start of the run."""
+    """Events, a row each, numbered from the start of the run."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
@@ -179,13 +181,14 @@ class EventColumns:
         return 200 * len(self._rows)
 
     def append(self, number: int, step: int, time: float, event: tuple[str, str]) -> None:
-        """Add one event, given as its kind and its JSON text."""
+        """Add one event: its kind and its content as JSON text."""
         kind, content = event
         self._rows.append(
             {"number": number, "step": step, "time_fs": time, "kind": kind, "content": content}
         )
 
     def clear(self) -> None:
+        """Forget all rows."""
         self._rows = []
 
     def table(self) -> pa.Table:
@@ -194,12 +197,12 @@ class EventColumns:
 
 
 def event_text(content: Mapping[str, Any]) -> str:
-    """Return the content as JSON text, by `as_json`."""
+    """Return the content as JSON text; see `mdxai.serialization.as_json`."""
     return json.dumps(as_json(content), allow_nan=False, ensure_ascii=False)
 
 
 def profile_table(profile: BinnedMoments, step: int) -> pa.Table:
-    """Return relevance against distance as `Run.profile_table` gives it, up to a step."""
+    """Return relevance against distance up to a step, as `Run.profile_table` does."""
     channel, column = np.nonzero(profile.count)
     return pa.table(
         {
@@ -217,7 +220,7 @@ def profile_table(profile: BinnedMoments, step: int) -> pa.Table:
 
 
 class Columns(Protocol):
-    """Rows of one kind that gather until they are written."""
+    """Rows of one kind that wait to be written."""
 
     @property
     def n_rows(self) -> int: ...
@@ -230,7 +233,7 @@ class Columns(Protocol):
     def clear(self) -> None: ...
 
 
-class Gathered:
+class PendingRows:
     """All rows since the last commit."""
 
     def __init__(self, names: Sequence[str], settings: RecordSettings) -> None:
@@ -255,7 +258,7 @@ class Gathered:
             columns.append(row)
 
     def columns(self) -> dict[str, Columns]:
-        """Return the columns that hold rows, by kind, in the order in which they are written."""
+        """Return the columns that hold rows, by kind, in the order of writing."""
         trajectory = {} if self.trajectory is None else {"trajectory": self.trajectory}
         kinds: dict[str, Columns] = {
             "frames": self.frames, **trajectory, **self._explained, "events": self.events
@@ -264,14 +267,14 @@ class Gathered:
 
     @property
     def n_bytes(self) -> int:
-        """Memory that the rows take."""
+        """Memory of the rows, bytes."""
         explained = self._explained["explanations"].n_bytes
         snapshots = 0 if self.trajectory is None else self.trajectory.n_bytes
         return self.frames.n_bytes + snapshots + explained + self.events.n_bytes
 
     @property
     def n_rows(self) -> int:
-        """Number of frames that wait, of whatever kind has most of them."""
+        """Largest number of waiting frames, snapshots, explanations or events."""
         explained = self._explained["explanations"].n_rows
         snapshots = 0 if self.trajectory is None else self.trajectory.n_rows
         return max(self.frames.n_rows, snapshots, explained, self.events.n_rows)

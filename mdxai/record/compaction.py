@@ -1,7 +1,7 @@
-"""What keeps a run directory small: merging parts, dropping old frames and checkpoints.
+"""Keeping a run directory small: merging parts, deleting old frames and checkpoints.
 
-A merge writes the large part first and then deletes the small ones; whoever reads in between
-ignores these, because their steps lie inside the large one.
+A merge writes the large part first and then deletes the small ones. Readers in between ignore the
+small ones, because their steps lie inside the large one.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from mdxai.record.parts import (
     write_part,
 )
 
-FEW = 8  # parts of about one size that are merged
-# Of one part after a merge; half of it is left as it is. Frames have many columns, whose footer is
-# held in memory several times over while a part is written.
+FEW = 8  # parts of similar size that are merged
+# Largest size of a merged part; parts above half of it are not merged again. Frames have many
+# columns, whose footer is in memory several times while a part is written.
 MERGED_BYTES = {"frames": 1_000_000}
-MOST_BYTES = 8_000_000  # of the other kinds
+MOST_BYTES = 8_000_000  # likewise, for other kinds
 
 
 def merge_tail(folder: Path, parts: list[Part]) -> list[Part]:
-    """Merge the newest small parts when enough of about one size have gathered.
+    """Merge the newest small parts once there are `FEW` of similar size.
 
-    Sizes are compared by powers of eight, and parts smaller than those that made enough go along,
-    so a row is rewritten as often as log₈ of the final size over that of the first part.
+    Sizes are compared by powers of eight, and smaller parts among them are merged too. So a row is
+    rewritten log₈(final size / size of its first part) times.
 
     Args:
         folder: run directory.
         parts: all parts of one kind, in order.
 
     Returns:
-        The parts of that kind that are there afterwards.
+        The parts of that kind after the merge.
 
     Raises:
         RecordError: when the file system refuses; every row is still there.
@@ -57,7 +57,7 @@ def merge_tail(folder: Path, parts: list[Part]) -> list[Part]:
 
 
 def merge_all(folder: Path, parts: list[Part]) -> list[Part]:
-    """Merge all small parts that are neighbours, up to `MERGED_BYTES` each.
+    """Merge all neighbouring small parts, up to `MERGED_BYTES` or `MOST_BYTES` each.
 
     Raises:
         RecordError: when the file system refuses; every row is still there.
@@ -68,7 +68,7 @@ def merge_all(folder: Path, parts: list[Part]) -> list[Part]:
 
 
 def _groups(sized: Iterable[tuple[Part, int]]) -> Iterator[list[Part]]:
-    """Yield runs of neighbours of which none is large, and which make one part."""
+    """Yield groups of neighbouring small parts, each of which fits into one part."""
     group: list[Part] = []
     total = 0
     for part, size in sized:
@@ -124,15 +124,15 @@ def _merged(folder: Path, parts: list[Part], group: list[Part]) -> list[Part]:
         for part in group:
             verify(part)
     except (RecordError, FileNotFoundError):
-        return parts  # what is damaged stays as it is, for repair to find
+        return parts  # leave damaged parts to `repair`
     whole = rewrite(folder, group, grouped)
-    _give_back_memory()
+    _return_freed_memory()
     at = parts.index(group[0])
     return [*parts[:at], whole, *parts[at + len(group) :]]
 
 
-def _give_back_memory() -> None:
-    """Have malloc return what a merge freed, which it would keep for the next; glibc alone can."""
+def _return_freed_memory() -> None:
+    """Return the memory of a merge to the system, where the allocator is that of glibc."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
@@ -144,7 +144,7 @@ def rewrite(
     group: Sequence[Part],
     change: Callable[[Iterator[pa.Table]], Iterator[pa.Table]],
 ) -> Part:
-    """Write the rows of some parts, changed, as one part, and delete those.
+    """Pass the rows of some parts through `change`, write them as one part, delete the old parts.
 
     Raises:
         RecordError: when the file system refuses; every row is still there.
@@ -162,14 +162,14 @@ def rewrite(
 def retain_last(
     folder: Path, parts: list[Part], n_frames: int, until: int | None = None
 ) -> list[Part]:
-    """Drop trajectory parts before the last `n_frames` frames; return those that stay.
+    """Delete trajectory parts before the last `n_frames` frames; return those that stay.
 
     Args:
         folder: run directory.
         parts: of the trajectory, in order.
         n_frames: frames to keep.
-        until: step up to which frames count, that of the oldest checkpoint: parts of which all
-            but the last frames are old are kept too. None cuts to exactly `n_frames`.
+        until: step of the oldest checkpoint. Frames are counted back from there, and only whole
+            parts are deleted. None keeps exactly the last `n_frames`.
 
     Raises:
         RecordError: when the file system refuses.

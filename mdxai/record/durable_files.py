@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and stay when the power goes."""
+"""Files that appear complete or not at all, and survive a loss of power."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class RecordError(MdxaiError, ValueError):
 
 
 class RecordWarning(UserWarning):
-    """A run directory that can be used, though not everything in it is whole."""
+    """A run directory that can be used although something in it is damaged or missing."""
 
 
 class FileSystem:
-    """What the record asks of the operating system. Tests put faults in its place."""
+    """The record's calls to the operating system. Tests replace it to inject faults."""
 
     def create(self, path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -43,7 +43,10 @@ class FileSystem:
         old.replace(new)
 
     def link(self, old: Path, new: Path) -> None:
-        """Give a file a name that no other has yet; where there are no links, nearly at once."""
+        """Rename a file to a name that must be free.
+
+        File systems without hard links get a check followed by a rename: nearly atomic.
+        """
         try:
             os.link(old, new)
         except FileExistsError:
@@ -77,22 +80,26 @@ system = FileSystem()
 
 
 class DurableFile:
-    """A new file of a folder. It has a temporary name until `settle`; leaving discards it.
+    """A new file in a folder, under a temporary name until `finalize`.
 
-    It counts and hashes what is written, so that the name can carry the hash.
+    Leaving the `with` block without `finalize` deletes it. What is written is counted and hashed,
+    so that the final name can carry the hash.
+
+    Attributes:
+        size: bytes written so far.
+        closed: whether the file is finalized or deleted. pyarrow asks for it.
 
     Raises:
         OSError: from every method; no half-written file is left.
     """
 
-    closed = False  # asked for by pyarrow, which writes to anything that looks like a file
-
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._hash = hashlib.sha256()
-        self._temporary: Path | None = folder / f".{uuid4().hex}{TEMPORARY}"
-        self._descriptor: int | None = system.create(self._temporary)
+        self._temporary = folder / f".{uuid4().hex}{TEMPORARY}"
+        self._descriptor = system.create(self._temporary)
         self.size = 0
+        self.closed = False
 
     @property
     def digest(self) -> str:
@@ -100,8 +107,13 @@ class DurableFile:
         return self._hash.hexdigest()
 
     def write(self, content: Any) -> int:
-        """Write all of `content`, however many calls that takes."""
-        assert self._descriptor is not None
+        """Write all of `content`, in as many calls as that takes.
+
+        Raises:
+            ValueError: when the file is closed.
+        """
+        if self.closed:
+            raise ValueError(f"{self._temporary} is closed already")
         left = memoryview(content).cast("B")
         total = left.nbytes
         self._hash.update(left)
@@ -111,25 +123,30 @@ class DurableFile:
         return total
 
     def tell(self) -> int:
+        """Return how many bytes were written. pyarrow asks for it."""
         return self.size
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: `write` buffers nothing."""
 
-    def settle(self, name: str, *, new: bool = False) -> Path:
-        """Give the file its name, durably; with `new`, a FileExistsError where it is taken."""
-        assert self._descriptor is not None
-        assert self._temporary is not None
+    def finalize(self, name: str, *, new: bool = False) -> Path:
+        """Give the file its final name, durably, and return its path.
+
+        Raises:
+            FileExistsError: with `new`, when a file has that name.
+            ValueError: when the file is closed.
+        """
+        if self.closed:
+            raise ValueError(f"{self._temporary} is closed already")
         path = self._folder / name
         system.sync(self._descriptor)
-        descriptor, self._descriptor = self._descriptor, None
-        system.close(descriptor)
+        self.closed = True
+        system.close(self._descriptor)
         if new:
             system.link(self._temporary, path)
             self._temporary.unlink(missing_ok=True)
         else:
             system.rename(self._temporary, path)
-        self._temporary = None
         system.sync_folder(self._folder)
         return path
 
@@ -137,29 +154,28 @@ class DurableFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._descriptor is not None:
+        if not self.closed:
+            self.closed = True
             os.close(self._descriptor)
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
-        self._descriptor = self._temporary = None
+        self._temporary.unlink(missing_ok=True)  # gone already where it got its final name
 
 
 def write_file(path: Path, content: bytes, *, new: bool = False) -> None:
-    """Make `path` appear with `content`, complete and durable, or leave what was there.
+    """Write a file completely and durably, or leave the one that was there unchanged.
 
     Args:
         path: of the file.
         content: all of it.
-        new: whether a file that is there is an error.
+        new: refuse to replace a file.
 
     Raises:
-        FileExistsError: with `new`, where there is one.
+        FileExistsError: with `new`, when the file exists.
         RecordError: when the file system refuses.
     """
     try:
         with DurableFile(path.parent) as file:
             file.write(content)
-            file.settle(path.name, new=new)
+            file.finalize(path.name, new=new)
     except FileExistsError:
         raise
     except OSError as error:
@@ -167,7 +183,7 @@ def write_file(path: Path, content: bytes, *, new: bool = False) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> RecordError:
-    """Return the error that says what failed, what is safe and how to go on."""
+    """Return the error that says what failed, what is intact, and how to continue."""
     return RecordError(
         f"cannot write {path}: {error.strerror or error}. What was written before is intact: "
         "make room or restore access, then resume the run from its last checkpoint"
@@ -175,8 +191,8 @@ def cannot_write(path: Path, error: OSError) -> RecordError:
 
 
 @contextmanager
-def refusing_as_unwritable(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a RecordError that names `path`."""
+def as_record_error(path: Path) -> Iterator[None]:
+    """Turn an OSError into a RecordError that says that `path` cannot be written."""
     try:
         yield
     except OSError as error:
@@ -184,7 +200,7 @@ def refusing_as_unwritable(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a directory, and those above it; one that is there is fine.
+    """Create a directory and its parents; an existing one is fine.
 
     Raises:
         OSError: when the file system refuses.
@@ -193,7 +209,7 @@ def make_folder(path: Path) -> None:
 
 
 def copy_file(source: Path, folder: Path) -> None:
-    """Copy a file into a folder, durably and in pieces.
+    """Copy a file into a folder, durably, a piece at a time.
 
     Raises:
         OSError: when it cannot be read or written.
@@ -201,14 +217,14 @@ def copy_file(source: Path, folder: Path) -> None:
     with source.open("rb") as origin, DurableFile(folder) as copy:
         while chunk := origin.read(CHUNK):
             copy.write(chunk)
-        copy.settle(source.name)
+        copy.finalize(source.name)
 
 
 def read_file(path: Path) -> bytes:
     """Return the content of a file.
 
     Raises:
-        FileNotFoundError: where there is none.
+        FileNotFoundError: when it does not exist.
         RecordError: when it cannot be read.
     """
     try:
@@ -220,7 +236,7 @@ def read_file(path: Path) -> bytes:
 
 
 def remove(path: Path) -> None:
-    """Remove a file; one that is gone already is fine.
+    """Delete a file; one that does not exist is fine.
 
     Raises:
         RecordError: when the file system refuses.
@@ -233,39 +249,37 @@ def remove(path: Path) -> None:
         raise cannot_write(path, error) from error
 
 
-def put_aside(path: Path, into: Path | None = None) -> Path:
-    """Move a file to where no reader takes it for a part of the record; return its new path.
+def supersede(path: Path, into: Path | None = None) -> Path:
+    """Rename a file, so that readers ignore it; return its new path.
 
-    It gets the ending `ORPHAN`, with a number where another file has that name already; what has
-    the same content is the same file, and of verdicts the last one is kept.
+    The new name ends in `ORPHAN`. Where another file has that name, a number is added; a file of
+    the same content is replaced, and of verdicts only the last is kept.
 
     Args:
-        path: the file.
-        into: a folder that it goes to under its own name instead.
+        path: the file, or a folder with `into`.
+        into: move it, under its own name, to this folder instead.
 
     Raises:
         RecordError: when the file system refuses.
     """
-    aside = _free_name(path) if into is None else into / path.name
-    try:
-        system.rename(path, aside)
-        for folder in {path.parent, aside.parent}:
+    superseded = _free_name(path) if into is None else into / path.name
+    with as_record_error(superseded):
+        system.rename(path, superseded)
+        for folder in {path.parent, superseded.parent}:
             system.sync_folder(folder)
-    except OSError as error:
-        raise cannot_write(aside, error) from error
-    return aside
+    return superseded
 
 
 def _free_name(path: Path) -> Path:
-    aside, number = path.with_name(path.name + ORPHAN), 1
-    while aside.exists() and path.suffix != ".json" and hash_of(aside) != hash_of(path):
+    name, number = path.with_name(path.name + ORPHAN), 1
+    while name.exists() and path.suffix != ".json" and hash_of(name) != hash_of(path):
         number += 1
-        aside = path.with_name(f"{path.name}.{number}{ORPHAN}")
-    return aside
+        name = path.with_name(f"{path.name}.{number}{ORPHAN}")
+    return name
 
 
 def touch(path: Path) -> None:
-    """Set the time of a file to now; one that is gone is fine.
+    """Set the modification time of a file to now; one that does not exist is fine.
 
     Raises:
         RecordError: when the file system refuses.
@@ -279,7 +293,7 @@ def touch(path: Path) -> None:
 
 
 def hash_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal, read in pieces.
+    """Return the SHA-256 of a file, hexadecimal; it is read a piece at a time.
 
     Raises:
         OSError: when it cannot be read.

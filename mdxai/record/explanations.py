@@ -1,11 +1,10 @@
-"""Explanations as rows of three kinds of parts, and back.
+"""Explanations ↔ rows of three kinds of parts.
 
     explanations   a row per explained frame: output, residual, relevance by body order and by atom
     pairs          a row per pair and explained frame: distance, vector and relevance
     triples        a row per triple and explained frame: relevance
 
-Appending is on the way of every MD step, so it keeps references; tables are made in the writer
-thread.
+Appending delays the MD step, so it only keeps references; the writer thread makes the tables.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ class Explained(NamedTuple):
     step: int
     time: float  # fs
     attribution: Attribution
-    kept: Ints | None  # pairs that are kept, ascending; None keeps all
+    kept: Ints | None  # indices of the pairs that are kept, ascending; None keeps all
 
     @classmethod
     def of(cls, frame: Frame, attribution: Attribution, top_pairs: int | None) -> Explained:
-        """Return the row of a frame; top_pairs: keep so many of the strongest pairs."""
+        """Return the row of a frame. top_pairs: number of strongest pairs to keep."""
         strengths, kept = attribution.strengths, None
         if top_pairs is not None and len(strengths) > top_pairs:
             kept = np.sort(np.argsort(-np.abs(strengths), kind="stable")[:top_pairs])
@@ -43,14 +42,14 @@ class Explained(NamedTuple):
 
     @property
     def n_bytes(self) -> int:
-        """Memory that the attribution takes, roughly."""
+        """Approximate memory of the attribution, bytes."""
         it = self.attribution
         layers = 0 if it.by_layer is None else it.by_layer.nbytes
         return 2000 + 56 * len(it.pairs) + 16 * len(it.atoms) + 32 * len(it.triples) + layers
 
 
 class ExplanationColumns:
-    """Rows of one of the kinds that explanations consist of.
+    """Rows of one kind of `EXPLAINED`.
 
     Args:
         kind: one of `EXPLAINED`.
@@ -72,7 +71,7 @@ class ExplanationColumns:
         return len(self._rows)
 
     def append(self, row: Explained) -> None:
-        """Add one explained frame. Its arrays are read later and must not change until then."""
+        """Add one explained frame. Its arrays are read later and must not change."""
         if self._has_rows(row.attribution):
             self._rows.append(row)
         if self._kind == "explanations":  # the other kinds refer to the same attribution
@@ -89,7 +88,7 @@ class ExplanationColumns:
 
 
 def stored(values: Floats, dtype: str) -> np.ndarray[Any, Any]:
-    """Return values as they are stored; what exceeds the dtype becomes infinite."""
+    """Return values in the stored precision; those that exceed its range become infinite."""
     with np.errstate(over="ignore"):
         return values.astype(dtype, copy=False)
 
@@ -165,7 +164,7 @@ def _n_pairs(rows: Sequence[Explained]) -> np.ndarray[Any, Any]:
 
 
 def _instants(rows: Sequence[Explained], counts: np.ndarray[Any, Any]) -> dict[str, pa.Array]:
-    """Return step and time of each row, given how many rows each explained frame has."""
+    """Return step and time of each row; counts: number of rows of each explained frame."""
     steps = np.array([row.step for row in rows], dtype=np.int64)
     times = np.array([row.time for row in rows])
     return {
@@ -191,7 +190,7 @@ def _fixed_lists(values: np.ndarray[Any, Any], size: int) -> pa.FixedSizeListArr
 
 
 class ExplanationReader:
-    """Puts the rows of explained frames together again; memory holds a row group of each kind.
+    """Makes explanations from their rows, with one row group of each kind in memory.
 
     Args:
         source: the run.
@@ -229,7 +228,7 @@ class ExplanationReader:
                 yield step, self.attribution(table, row)
 
     def attribution(self, table: pa.Table, row: int) -> Attribution:
-        """Return the explanation that a row of the kind "explanations" begins."""
+        """Return the explanation whose row of the kind "explanations" is given."""
         try:
             one = table.slice(row, 1).to_pylist()[0]
             pairs = self._rows_of(self._pairs, one["step"], one["n_pairs"])
@@ -258,17 +257,17 @@ class ExplanationReader:
         if number and (found is None or found.num_rows != number):
             there = 0 if found is None else found.num_rows
             raise RecordError(
-                f"step {step} was recorded with {number} {rows.kind}, and {there} are left; "
-                "`mdxai repair` says which file is missing"
+                f"step {step} was recorded with {number} {rows.kind}, of which {there} are left; "
+                "`mdxai repair` lists the missing file"
             )
         return found
 
 
 def measure_of(names: Sequence[str]) -> str:
-    """Return what a table of pairs holds, by its columns: "two_body" or "flow".
+    """Return the measure, "two_body" or "flow", of a table of pairs with these columns.
 
     Raises:
-        RecordError: for neither.
+        RecordError: when there is a column of neither.
     """
     for measure in MEASURES:
         if f"{measure}_eV" in names:

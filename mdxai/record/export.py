@@ -1,4 +1,4 @@
-"""Writing a run in formats that other programs read."""
+"""Writing the frames of a run in formats that other programs read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THROUGH_ASE = (".xyz", ".extxyz", ".traj")
 
 
 class ExportError(MdxaiError, ValueError):
-    """A run that cannot be written as asked."""
+    """A run that cannot be exported as asked."""
 
 
 def export(
@@ -34,9 +34,9 @@ def export(
 ) -> int:
     """Write recorded frames in the format that the extension of `out` names; return how many.
 
-    Extended XYZ (.extxyz, .xyz) and .traj through ASE, with energies, forces, velocities and, in
-    `info`, step, time_fs and every deviation ("deviation_bond"); any other through the writer that
-    MDAnalysis has for it. The file appears whole or not at all.
+    ASE writes extended XYZ (.extxyz, .xyz) and .traj, with energies, forces, velocities and, in
+    `info`, step, time_fs and every deviation ("deviation_bond"). MDAnalysis writes all other
+    formats. The file appears complete or not at all.
 
     Args:
         run: a run or its directory.
@@ -46,20 +46,22 @@ def export(
         step: keep every step-th frame.
 
     Raises:
-        ExportError: when the file exists, no writer is known, or it cannot be written.
+        ExportError: when the file exists, the format is unknown, or the file cannot be written.
         RecordError: when the run cannot be read.
     """
     run = run if isinstance(run, Run) else open_run(run)
     path, chosen = Path(out), slice(start, stop, step)
     if path.exists():
-        raise ExportError(f"{path} exists already; choose another name, or remove it first")
+        raise ExportError(f"{path} exists already; choose another name, or delete it first")
     if step is not None and step < 1:
         raise ExportError(f"step must be positive, got {step}")
     n_frames = len(range(run.n_frames)[chosen])
     if not n_frames:
-        raise ExportError(f"no frame was selected: {run.path} holds {run.n_frames}")
+        raise ExportError(
+            f"start, stop and step select none of the {run.n_frames} frames of {run.path}"
+        )
     if not path.parent.is_dir():
-        raise ExportError(f"{path} cannot be written: there is no directory {path.parent}")
+        raise ExportError(f"{path} cannot be written: the directory {path.parent} does not exist")
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         if path.suffix.lower() in THROUGH_ASE:
@@ -67,18 +69,18 @@ def export(
         else:
             _through_mdanalysis(run, temporary, chosen, n_frames)
         temporary.replace(path)
-    except Exception as error:  # MDAnalysis' writers raise whatever their formats do
+    except Exception as error:  # MDAnalysis' writers raise errors of any kind
         if type(error).__module__.startswith("mdxai."):
             raise
         raise ExportError(f"{path} cannot be written: {error}") from error
     finally:
-        with suppress(OSError):  # a read-only directory, which the error above is about
+        with suppress(OSError):  # in a read-only directory, which the error above reports
             temporary.unlink(missing_ok=True)
     return n_frames
 
 
 def atoms_of(run: Run, chosen: slice) -> Iterator[Atoms]:
-    """Yield frames of a run as ASE atoms that hold energy, forces, velocities and deviations."""
+    """Yield frames of a run as ASE atoms with energy, forces, velocities and deviations."""
     found, names = run.to_dataframe(), list(run.deviations)
     values = found[names].to_numpy(dtype=np.float64)
     rows = {int(step): row for row, step in enumerate(found["step"])}
@@ -97,7 +99,7 @@ def _with_deviations(frame: Frame, deviations: dict[str, float]) -> Atoms:
 
 
 def _through_ase(run: Run, out: Path, chosen: slice) -> None:
-    """Write frame by frame, so that memory does not grow with the run."""
+    """Write a frame at a time, so that memory does not grow with the run."""
     if out.suffix.lower() == ".traj":
         with TrajectoryWriter(str(out)) as file:
             for atoms in atoms_of(run, chosen):
@@ -114,10 +116,10 @@ def _through_mdanalysis(run: Run, out: Path, chosen: slice, n_frames: int) -> No
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"MDAnalysis\..*")
         spacing = universe.trajectory.dt * (chosen.step or 1)
-        extra = {"dt": spacing} if out.suffix.lower() == ".dcd" else {}  # it holds no times
-        if out.suffix.lower() in (".nc", ".ncdf"):  # which leaves them out unless told
+        extra = {"dt": spacing} if out.suffix.lower() == ".dcd" else {}  # the format holds no times
+        if out.suffix.lower() in (".nc", ".ncdf"):  # leaves them out by default
             extra = {"velocities": True, "forces": True}
-        if n_frames > 1:  # else a format that holds one frame keeps the last and says nothing
+        if n_frames > 1:  # so that formats of one frame are refused
             extra["multiframe"] = True
         with MDAnalysis.Writer(str(out), n_atoms=len(universe.atoms), **extra) as writer:
             for _ in universe.trajectory[chosen]:

@@ -1,4 +1,4 @@
-"""run.toml and verdict.json: sealed text, and what differs between two runs."""
+"""run.toml and verdict.json, each ending with its SHA-256; and what differs between two runs."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _JSON_SEAL = b',\n  "sha256_of_all_above": "'
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide the numbers."""
+    """Return the versions of Python and of the packages on which results depend."""
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
 
 
 def without_none(content: Any) -> Any:
-    """Return the content without entries that are None: TOML has none."""
+    """Return the content without entries that are None, which TOML cannot express."""
     if isinstance(content, Mapping):
         return {key: without_none(value) for key, value in content.items() if value is not None}
     return content
 
 
 def refuse_unstorable(context: Any) -> None:
-    """Check what somebody wants to be noted in run.toml.
+    """Check that a user's `context` can be written to run.toml.
 
     Raises:
-        RecordError: for what is no mapping, or holds what TOML does not.
+        RecordError: when it is not a mapping, or holds what TOML cannot express.
     """
     try:
         tomli_w.dumps(without_none(dict(context)))
     except (TypeError, ValueError) as error:
         raise RecordError(
-            "context is a mapping for run.toml, of text, numbers, and lists and mappings of these: "
-            f"{error}"
+            "context must be a mapping of text, numbers, and lists and mappings of these, so that "
+            f"run.toml can hold it: {error}"
         ) from error
 
 
@@ -66,13 +66,13 @@ def read_header(folder: Path) -> dict[str, Any]:
     """Return the content of run.toml.
 
     Raises:
-        RecordError: where there is none, or it is damaged, or of another schema.
+        RecordError: when it is missing, damaged or of another schema.
     """
     path = folder / HEADER
     try:
         raw = read_file(path)
     except FileNotFoundError as error:
-        raise RecordError(f"{folder} holds no run: there is no {HEADER}") from error
+        raise RecordError(f"{folder} holds no run: it has no {HEADER}") from error
     try:
         header = tomllib.loads(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -82,21 +82,23 @@ def read_header(folder: Path) -> dict[str, Any]:
     text, seal, digest = raw.rpartition(_TOML_SEAL)
     if not seal or digest != hashlib.sha256(text).hexdigest().encode() + b"\n":
         raise RecordError(
-            f"{path} is damaged or was changed: its last line does not hold the SHA-256 of what "
-            f"is above it; `mdxai repair {folder}` restores it from a checkpoint"
+            f"{path} is damaged or was edited: its last line is not the SHA-256 of the text above; "
+            f"`mdxai repair {folder}` restores it from a checkpoint"
         )
     if not isinstance(header.get("deviations"), dict):
-        raise RecordError(f"{path} is damaged: it names no deviations")
+        raise RecordError(f"{path} is damaged: it lists no deviations")
     return header
 
 
 def _other_schema(folder: Path, header: Mapping[str, Any]) -> str:
-    wrote = header.get("versions")
-    by = wrote.get("mdxai") if isinstance(wrote, dict) else None
-    known = f"mdxai {by}, which" if by and by != version("mdxai") else "the mdxai that"
+    recorded, here = header.get("versions"), version("mdxai")
+    writer = recorded.get("mdxai") if isinstance(recorded, dict) else None
+    known = isinstance(writer, str) and writer != here
+    by = f"mdxai {writer}" if known else "another version of mdxai"
+    wanted = f"mdxai=={'.'.join(str(writer).split('.')[:2])}.*" if known else "that version"
     return (
-        f"{folder} has schema {header.get('schema')!r}; mdxai {version('mdxai')} reads schema "
-        f"{SCHEMA}. To read the run, install {known} wrote it"
+        f"{folder} was written by {by} and has schema {header.get('schema')!r}; mdxai {here} reads "
+        f"schema {SCHEMA}. To read the run, install {wanted}"
     )
 
 
@@ -116,18 +118,20 @@ def read_verdict(folder: Path) -> dict[str, Any]:
     """Return the content of verdict.json.
 
     Raises:
-        RecordError: when the run has not been finished, or the file is damaged.
+        RecordError: when the run is not finished, or the file is damaged.
     """
     path = folder / VERDICT
     try:
         raw = read_file(path)
     except FileNotFoundError as error:
-        raise RecordError(f"{folder} has no verdict yet; mdxai.judge reads the frames") from error
+        raise RecordError(
+            f"{folder} has no {VERDICT} yet; mdxai.judge judges the recorded frames"
+        ) from error
     text, seal, digest = raw.rpartition(_JSON_SEAL)
     if not seal or digest != hashlib.sha256(text).hexdigest().encode() + b'"\n}\n':
         raise RecordError(
-            f"{path} is damaged or was changed: its last entry is not the SHA-256 of what is above "
-            "it; mdxai.judge finds the verdict again from the frames"
+            f"{path} is damaged or was edited: its last entry is not the SHA-256 of the text "
+            "above; mdxai.judge judges the recorded frames again"
         )
     try:
         content = json.loads(raw)
@@ -140,14 +144,14 @@ def read_verdict(folder: Path) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return what keeps a run from being continued, one line each; nothing when it can be.
+    """Return the differences that prevent continuing a run, one line each; empty without any.
 
-    Calculator, engine, system, parameters, thresholds and what is recorded are compared; versions,
-    context and how often parts are written are not.
+    Calculator, engine, system, parameters, thresholds and what is recorded are compared. Versions,
+    context and the frequency of writing are not.
 
     Args:
         old: header of the recorded run.
-        new: that of the run which is to continue it, as given to `RunWriter.start`.
+        new: header of the run that would continue it, as for `RunWriter.start`.
     """
     old, new = (_comparable(header) for header in (old, new))
     sections = [name for name in COMPARED if name in new or name != "record"]
@@ -157,7 +161,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _comparable(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the header as TOML keeps it, so that tuples equal lists."""
+    """Return the compared entries as TOML returns them, so that tuples equal lists."""
     kept = {name: header[name] for name in COMPARED if name in header}
     return tomllib.loads(tomli_w.dumps(without_none(kept)))
 

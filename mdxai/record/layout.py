@@ -1,4 +1,4 @@
-"""What is in a run directory, and what each file is called."""
+"""The files of a run directory and their names."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ VERDICT = "verdict.json"
 ROLLBACKS = "rollbacks.json"
 WRITER = "writer"
 BLACK_BOX = "blackbox-"
-TEMPORARY = ".tmp"  # of a file that is being written
-ORPHAN = ".orphan"  # of a file that a resumed run does not build on
+TEMPORARY = ".tmp"  # ending of a file that is being written
+ORPHAN = ".orphan"  # ending of a superseded file: recorded, then replaced by a resumed run
 
-EXPLAINED = ("pairs", "triples", "explanations")  # written in this order; the last counts the rest
-BY_STEP = ("frames", "trajectory", *EXPLAINED)  # rows in order of their steps
-ROWS = (*BY_STEP, "events")  # rows that gather while a run goes on
-KINDS = (*ROWS, "profile")  # of all parts
+# In order of writing: rows of "explanations" state how many rows of the others they have.
+EXPLAINED = ("pairs", "triples", "explanations")
+BY_STEP = ("frames", "trajectory", *EXPLAINED)  # kinds whose rows are in order of their steps
+ROWS = (*BY_STEP, "events")  # kinds that grow during a run
+KINDS = (*ROWS, "profile")
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d{12})\.npz")
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Return where the checkpoint of an MD step lies."""
+    """Return the path of the checkpoint of an MD step."""
     return folder / f"checkpoint-{step:012d}.npz"
 
 
 def checkpoint_step(path: Path) -> int | None:
-    """Return the MD step of a checkpoint by its name; None for any other file."""
+    """Return the MD step in the name of a checkpoint; None for any other file."""
     match = _CHECKPOINT.fullmatch(path.name)
     return None if match is None else int(match[1])
 
@@ -38,10 +39,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def is_checkpoint(name: str) -> bool:
-    """Whether a name is meant as that of a checkpoint, though it may be misspelt."""
+    """Return whether a name looks like that of a checkpoint, however misspelt."""
     return name.startswith("checkpoint-") and name.endswith(".npz")
 
 
 def is_part(name: str, kinds: tuple[str, ...] = KINDS) -> bool:
-    """Whether a name is meant as that of a part; a black box and other tables are none."""
+    """Return whether a name looks like that of a part; that of a black box does not."""
     return name.endswith(".parquet") and name.startswith(tuple(f"{kind}-" for kind in kinds))

@@ -1,9 +1,9 @@
-"""A run as an MDAnalysis trajectory; importing this module registers the format "MDXAI".
+"""A run as an MDAnalysis trajectory. Importing this module registers the format "MDXAI".
 
     universe = MDAnalysis.Universe(mdxai.open_run("runs/ethanol"))
 
-Units are those of MDAnalysis: Å, ps, Å/ps, kJ/(mol·Å). `ts.data` holds the results of mdxai in its
-own units, under the same keys in every frame, NaN where a frame has none: "step",
+Units are those of MDAnalysis: Å, ps, Å/ps, kJ/(mol·Å). `ts.data` holds what mdxai recorded, in its
+own units, under the same keys in every frame, NaN where it was not recorded: "step",
 "potential_energy_eV", "kinetic_energy_eV", "temperature_K", each deviation by the name of its
 principle, "cell_ang" in a cell, and, in eV, "relevance_per_atom" and "relevance_one_body"
 (n_atoms,), "relevance_by_body_order" (n_orders,), whose last entry is all higher orders,
@@ -37,7 +37,7 @@ from mdxai.record.step_rows import StepRows
 
 FS_PER_PS = 1000.0
 KJ_PER_MOL = units.kJ / units.mol  # eV
-MATRIX_LIMIT = 200  # atoms up to which relevance is given as a matrix
+MATRIX_LIMIT = 200  # atoms; no matrix of relevance for larger systems
 SCALARS = ("potential_energy_eV", "kinetic_energy_eV", "temperature_K")
 
 
@@ -53,9 +53,9 @@ def _run(thing: Any) -> Run:
 
 
 class RunParser(TopologyReaderBase):  # type: ignore[misc]
-    """Reads the system of a run: elements, names such as "C1", masses, and bonds by distance.
+    """Reads the system of a run: elements, names such as "C1", masses and bonds.
 
-    Bonds are those of the first recorded frame, by covalent radii.
+    Bonds follow from covalent radii and the distances in the first recorded frame.
     """
 
     format = "MDXAI"
@@ -68,7 +68,7 @@ class RunParser(TopologyReaderBase):  # type: ignore[misc]
         """Return the topology.
 
         Raises:
-            RecordError: when the record is damaged.
+            RecordError: when no positions were recorded, or the record is damaged.
         """
         run = _run(self.filename)
         if not run.n_frames:
@@ -93,13 +93,13 @@ class RunParser(TopologyReaderBase):  # type: ignore[misc]
 
 
 class RunReader(ReaderBase):  # type: ignore[misc]
-    """Reads the frames of a run in any order; copies and pickles open the directory anew.
+    """Reads the frames of a run in any order. Copies and pickles open the directory again.
 
     Args:
         filename: a run, or the path of its directory.
 
     Raises:
-        RecordError: when there is no run or no frame, or the record is damaged.
+        RecordError: when there is no run, no positions were recorded, or the record is damaged.
     """
 
     format = ["MDXAI"]  # noqa: RUF012 (MDAnalysis' own convention)
@@ -171,7 +171,7 @@ class RunReader(ReaderBase):  # type: ignore[misc]
         return ts
 
     def _get_dt(self) -> float:
-        """Return the time between the first two frames, ps; that of the MD where there is one."""
+        """Return the time between the first two frames, ps; of a single frame the timestep."""
         if "_dt" not in self.__dict__:
             first = self._run.frame(0).time
             step = float(self._run.header["engine"]["timestep"])

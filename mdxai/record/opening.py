@@ -11,10 +11,10 @@ from mdxai.record.reader import Run, read_run
 def open_run(path: str | os.PathLike[str]) -> Run:
     """Open a run directory for reading, finished or not.
 
-    From then on MDAnalysis knows the format: `MDAnalysis.Universe(run)`.
+    This also registers the format with MDAnalysis, so that `MDAnalysis.Universe(run)` works.
 
     Raises:
-        RecordError: when there is no run, or one of another schema, or run.toml is damaged.
+        RecordError: when there is no run, it has another schema, or run.toml is damaged.
     """
     import mdxai.record.mdanalysis  # noqa: F401 (registers the format with MDAnalysis)
 

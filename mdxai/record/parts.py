@@ -1,11 +1,11 @@
-"""Parts: Parquet files whose names say what they hold, and by which they can be checked.
+"""Parts: Parquet files named by what they hold and by their hash.
 
     frames-000000000000-000000001999-3f2a9c0d17b64e55.parquet
     kind   first step   last step    first 16 hex digits of the file's SHA-256
 
-Steps of one kind never overlap between parts, but for a moment: a merge first writes the large part
-and then deletes the small ones. So a part whose steps lie inside those of another is ignored.
-Events may share a step between parts; they are told apart by their number.
+The steps of two parts of one kind overlap only during a merge, which writes the large part and then
+deletes the small ones. So a part whose steps lie inside those of another is ignored. Events of one
+step may be in two parts; they are told apart by their number.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from mdxai.record.durable_files import DurableFile, RecordError, cannot_write, h
 from mdxai.record.layout import KINDS, ORPHAN
 
 _NAME = re.compile(rf"({'|'.join(KINDS)})-(\d{{12}})-(\d{{12}})-([0-9a-f]{{16}})\.parquet")
-GROUP_BYTES = 1_000_000  # of one row group: what a reader holds at a time
-CHUNK_BYTES = 16_000  # of one column of a row group on average, so that footers stay short
+GROUP_BYTES = 1_000_000  # of one row group, the unit in which readers load a part
+CHUNK_BYTES = 16_000  # of a column in a row group, on average; keeps footers short
 PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError)
 
 
@@ -42,29 +42,37 @@ class Part:
 
     @classmethod
     def parse(cls, path: Path) -> Part | None:
-        """Return the part that a path names, or None where it names none."""
+        """Return the part with this path; None when the name is not that of a part."""
         match = _NAME.fullmatch(path.name.removesuffix(ORPHAN))
         if match is None or int(match[2]) > int(match[3]):
             return None
         return cls(path, match[1], int(match[2]), int(match[3]), match[4])
 
+    @classmethod
+    def of(cls, folder: Path, kind: str, steps: tuple[int, int], digest: str) -> Part:
+        """Return the part of a kind that holds these first and last steps, named accordingly."""
+        first, last = steps
+        name = f"{kind}-{first:012d}-{last:012d}-{digest[:16]}.parquet"
+        return cls(folder / name, kind, first, last, digest[:16])
+
     @property
     def name(self) -> str:
+        """Name of the file."""
         return self.path.name
 
     def inside(self, other: Part) -> bool:
-        """Whether the steps of this part lie within those of another."""
+        """Return whether the steps of this part lie within those of another."""
         return self is not other and other.first <= self.first and self.last <= other.last
 
 
 def list_parts(folder: Path, kind: str) -> list[Part]:
-    """Return the parts of one kind that count, in order of their steps.
+    """Return the parts of one kind in order of their steps, without those inside another.
 
     Raises:
         RecordError: when the folder cannot be listed.
     """
     seen = _names(folder, kind)
-    while (again := _names(folder, kind)) != seen:  # a merge went on while the folder was listed
+    while (again := _names(folder, kind)) != seen:  # a merge changed the folder meanwhile
         seen = again
     parts = [part for name in seen if (part := Part.parse(folder / name)) is not None]
     return sorted(parts, key=_order) if kind == "events" else without_covered(parts)
@@ -82,9 +90,9 @@ def _order(part: Part) -> tuple[int, int, str]:
 
 
 def without_covered(parts: Iterable[Part]) -> list[Part]:
-    """Return the parts in order, less those that lie inside another."""
+    """Return the parts in order, without those that lie inside another."""
     kept: list[Part] = []
-    for part in sorted(parts, key=_order):  # the longer of two that begin alike comes first
+    for part in sorted(parts, key=_order):  # at equal first steps, the longer first
         if not kept or part.last > kept[-1].last:
             kept.append(part)
     return kept
@@ -94,7 +102,7 @@ def verify(part: Part) -> None:
     """Compare a part with the hash in its name.
 
     Raises:
-        FileNotFoundError: when it is gone, as after a merge.
+        FileNotFoundError: when a merge has deleted it.
         RecordError: when it is damaged.
     """
     try:
@@ -111,10 +119,14 @@ def verify(part: Part) -> None:
 
 
 def read_groups(part: Part, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield a part row group by row group; one that `verify` has seen.
+    """Yield the row groups of a part that was verified.
+
+    Args:
+        part: to read.
+        columns: to read; all by default.
 
     Raises:
-        FileNotFoundError: when it is gone, as after a merge.
+        FileNotFoundError: when a merge has deleted it.
         RecordError: when it cannot be read or lacks a column.
     """
     with _opened(part) as file:
@@ -128,8 +140,21 @@ def read_groups(part: Part, columns: Sequence[str] | None = None) -> Iterator[pa
             )
 
 
-def read_groups_back(part: Part, time: float) -> Iterator[pa.Table]:
-    """Yield row groups from the last to the first, less those that begin after a time (fs).
+def read_column_names(part: Part) -> list[str]:
+    """Return the names of a part's columns.
+
+    Raises:
+        FileNotFoundError, RecordError: as for `read_groups`.
+    """
+    with _opened(part) as file:
+        names: list[str] = file.schema_arrow.names
+        return names
+
+
+def read_groups_back(
+    part: Part, time: float, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Yield row groups from the last to the first, without those that begin after a time (fs).
 
     Raises:
         FileNotFoundError, RecordError: as for `read_groups`.
@@ -138,12 +163,12 @@ def read_groups_back(part: Part, time: float) -> Iterator[pa.Table]:
         for group in reversed(range(file.num_row_groups)):
             begin = file.read_row_group(group, ["time_fs"], use_threads=False)["time_fs"][0]
             if begin.as_py() <= time:
-                yield file.read_row_group(group, use_threads=False)
+                yield file.read_row_group(group, columns, use_threads=False)
 
 
 @contextmanager
 def _opened(part: Part) -> Iterator[pq.ParquetFile]:
-    """Open a part; what it cannot be read for becomes a RecordError, but not that it is gone."""
+    """Open a part. Every error but FileNotFoundError becomes a RecordError."""
     try:
         with pq.ParquetFile(part.path) as file:
             yield file
@@ -168,39 +193,40 @@ def count_rows(part: Part) -> int:
 
 
 def write_part(folder: Path, kind: str, groups: Iterable[pa.Table]) -> tuple[Part, int]:
-    """Write tables as one part, a row group each; return it and its size in bytes.
+    """Write tables as one part, each as a row group; return the part and its size, bytes.
 
     Args:
         folder: run directory.
         kind: one of `KINDS`.
-        groups: tables of one schema, steps ascending; each step within one table.
+        groups: one or more tables of one schema, steps ascending; each step within one table.
 
     Raises:
         RecordError: when the file system refuses; nothing half-written is left.
     """
-    steps: list[tuple[int, int]] = []
+    tables = iter(groups)
+    table = next(tables)
+    first, last = _step_range(table)
     try:
         with DurableFile(folder) as file:
-            writer = None
-            for table in groups:
-                writer = writer or _writer(file, table.schema)
+            with _writer(file, table.schema) as writer:
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
-                step = table["step"]
-                steps.append((pc.min(step).as_py(), pc.max(step).as_py()))
-            assert writer is not None
-            writer.close()
-            first, last = min(s[0] for s in steps), max(s[1] for s in steps)
-            name = f"{kind}-{first:012d}-{last:012d}-{file.digest[:16]}.parquet"
-            file.settle(name)
+                for table in tables:
+                    writer.write_table(table, row_group_size=max(1, table.num_rows))
+                    least, most = _step_range(table)
+                    first, last = min(first, least), max(last, most)
+            part = Part.of(folder, kind, (first, last), file.digest)
+            file.finalize(part.name)
     except OSError as error:
         raise cannot_write(folder / f"{kind}-*.parquet", error) from error
-    part = Part.parse(folder / name)
-    assert part is not None
     return part, file.size
 
 
+def _step_range(table: pa.Table) -> tuple[int, int]:
+    return pc.min(table["step"]).as_py(), pc.max(table["step"]).as_py()
+
+
 def _writer(file: DurableFile, schema: pa.Schema) -> pq.ParquetWriter:
-    """Floats are split by byte, which zstd packs better; repeated integers go to a dictionary."""
+    """Return a writer that splits floats by byte, for zstd, and indexes repeated integers."""
     floats: list[str] = []
     repeated: list[str] = []
     for field in schema:
@@ -208,9 +234,9 @@ def _writer(file: DurableFile, schema: pa.Schema) -> pq.ParquetWriter:
         name = f"{field.name}.list.element" if nested else field.name
         kind = field.type.value_type if nested else field.type
         if pa.types.is_float16(kind):
-            continue  # DuckDB reads no split halves
+            continue  # DuckDB cannot read float16 split by byte
         (floats if pa.types.is_floating(kind) else repeated).append(name)
-    if "i" in schema.names:  # pairs: one time for all of a frame
+    if "i" in schema.names:  # pairs and triples repeat the time of their frame
         floats.remove("time_fs")
         repeated.append("time_fs")
     return pq.ParquetWriter(
@@ -219,12 +245,12 @@ def _writer(file: DurableFile, schema: pa.Schema) -> pq.ParquetWriter:
         compression="zstd",
         use_dictionary=repeated,
         use_byte_stream_split=floats,
-        write_statistics=["step"],  # of every column they would take a quarter of a long footer
+        write_statistics=["step"],  # of all columns: a quarter of a long footer
     )
 
 
 def grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Join small tables until they make row groups of a fair size."""
+    """Join small tables into row groups of at least `GROUP_BYTES`."""
     waiting: list[pa.Table] = []
     size = 0
     for table in tables:
@@ -238,7 +264,7 @@ def grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def select_rows(tables: Iterable[pa.Table], first: int, last: int) -> Iterator[pa.Table]:
-    """Leave out rows whose step is not in first … last, both included."""
+    """Yield the rows whose step is in first … last, both included."""
     for table in tables:
         steps = table["step"].to_numpy()
         kept = table.filter((steps >= first) & (steps <= last))
@@ -247,7 +273,7 @@ def select_rows(tables: Iterable[pa.Table], first: int, last: int) -> Iterator[p
 
 
 def unique_events(tables: Sequence[pa.Table], below: int | None = None) -> pa.Table:
-    """Return each event once, in order; with `below`, only those of a smaller number."""
+    """Return each event once, in order; with `below`, only those with a smaller number."""
     table = pa.concat_tables(tables)
     numbers, index = np.unique(table["number"].to_numpy(), return_index=True)
     return table.take(index if below is None else index[numbers < below])

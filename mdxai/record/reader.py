@@ -22,6 +22,7 @@ from mdxai.record.parts import (
     Part,
     count_rows,
     list_parts,
+    read_column_names,
     read_groups,
     read_groups_back,
     unique_events,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-TRIES = 100  # listings until a directory whose parts keep vanishing is given up
+TRIES = 100  # times a directory is listed again because a merge deleted parts meanwhile
 Place = tuple[int, Part, int]  # first row, part, number of rows
 Held = tuple[int, int, dict[str, Any]]  # first row, number of rows, columns
 System = tuple[Ints, Floats, Floats, Bools, int]
@@ -42,10 +43,10 @@ INSTANT = ("time_fs", "potential_energy_eV")
 class Run:
     """A run directory, read lazily. Made by `open_run`.
 
-    Nothing is locked or mapped, so the run may still be going on: every call sees what is written
-    by then. Each part is compared with the hash in its name before it is first read.
+    The run may still be going on: nothing is locked, and every call sees what is written by then.
+    Each part is compared with the hash in its name before it is first read.
 
-    It has no `len`, for MDAnalysis takes what has one for a list of files.
+    There is no `len`: MDAnalysis would take the run for a list of files.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], system: System) -> None:
@@ -60,7 +61,7 @@ class Run:
 
     @property
     def deviations(self) -> dict[str, str]:
-        """Unit of each deviation that was recorded, by principle."""
+        """Unit of each recorded deviation, by principle."""
         return dict(self.header["deviations"])
 
     @property
@@ -68,7 +69,7 @@ class Run:
         """Content of verdict.json.
 
         Raises:
-            RecordError: when the run has not been finished, or the file is damaged.
+            RecordError: when the run is not finished, or the file is damaged.
         """
         return read_verdict(self.path)
 
@@ -76,7 +77,7 @@ class Run:
         """Return energies, temperature and deviations, a row per recorded frame.
 
         Raises:
-            RecordError: when there is none, or a part is damaged.
+            RecordError: when no frame was recorded, or a part is damaged.
         """
         table = self._table("frames", columns)
         if table is None:
@@ -84,7 +85,7 @@ class Run:
         return table
 
     def trajectory_table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return positions, velocities and forces, a row per recorded frame; all in memory."""
+        """Return positions, velocities and forces, a row per recorded frame, all in memory."""
         table = self._table("trajectory", columns)
         return pa.table({}) if table is None else table
 
@@ -94,38 +95,35 @@ class Run:
         return pa.table({}) if table is None else table
 
     def explanations_table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return output, residual, relevance by body order and by atom, a row per explained frame;
-        empty without any.
-        """
+        """Return output, residual, relevance by body order and atom, a row per explained frame."""
         table = self._table("explanations", columns)
         return pa.table({}) if table is None else table
 
     def triples_table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the relevance of triples, a row per triple and explained frame; empty without."""
+        """Return the relevance of triples, a row per triple and frame; empty without any."""
         table = self._table("triples", columns)
         return pa.table({}) if table is None else table
 
     def attribution(self, step: int) -> Attribution:
         """Return the explanation of one MD step, in the precision that was recorded.
 
-        What the record does not keep (`RecordSettings`) is NaN: vectors of pairs, relevance of
-        atoms.
+        Vectors of pairs and relevance of atoms are NaN where `RecordSettings` left them out.
 
         Raises:
-            RecordError: for a step that was not explained, and when a part is damaged.
+            RecordError: when the step was not explained, or a part is damaged.
         """
         found = ExplanationReader(self, self._system[0]).at(step)
         if found is None:
             raise RecordError(
                 f"step {step} of {self.path} was not explained; explanations_table() lists the "
-                "steps that were"
+                "explained steps"
             )
         return found
 
     def attributions(self) -> Iterator[tuple[int, Attribution]]:
-        """Yield MD step and explanation of each explained frame in order, as `attribution`.
+        """Yield MD step and explanation of each explained frame in order; see `attribution`.
 
-        A row group of each kind is in memory at a time.
+        One row group of each kind is in memory at a time.
 
         Raises:
             RecordError: when a part is damaged.
@@ -154,7 +152,7 @@ class Run:
         """Return the parts of one kind, in order of their steps.
 
         Raises:
-            RecordError: when the run is finished and lacks a part that it had then.
+            RecordError: when the run is finished and a part of it is missing.
         """
         if kind not in self._complete:
             self._refuse_missing(kind)
@@ -164,13 +162,13 @@ class Run:
     def _refuse_missing(self, kind: str) -> None:
         try:
             named = self.verdict.get("parts", {}).get(kind, [])
-        except (RecordError, AttributeError):  # still going on; or damaged, as `repair` says
+        except (RecordError, AttributeError):  # not finished, or damaged
             return
         lost = [name for name in named if not (self.path / name).exists()]
-        if lost and (self.path / VERDICT).exists():  # else it is being resumed
+        if lost and (self.path / VERDICT).exists():  # otherwise the run is just being resumed
             raise RecordError(
-                f"{self.path / lost[0]} is missing, which the finished run had; `mdxai repair "
-                f"{self.path}` says what else is, and keeps what is whole"
+                f"{self.path / lost[0]} is missing, which {VERDICT} lists; `mdxai repair "
+                f"{self.path}` lists all missing files and copies what is undamaged"
             )
 
     def tables(
@@ -178,11 +176,11 @@ class Run:
     ) -> Iterator[pa.Table]:
         """Yield the rows of one kind in order, a row group at a time.
 
-        A row group takes some megabytes; it never divides the rows of a step.
+        A row group is some megabytes large and never divides the rows of a step.
 
         Args:
             kind: one of `mdxai.record.layout.BY_STEP`.
-            columns: to be read; all by default.
+            columns: to read; all by default.
             after: leave out rows up to this step.
 
         Raises:
@@ -201,9 +199,23 @@ class Run:
                             last = int(table["step"][-1].as_py())
                             yield table if columns is None else table.select(list(columns))
                 return
-            except FileNotFoundError as error:  # merged since the folder was listed
+            except FileNotFoundError as error:  # a merge deleted a part after the folder was listed
                 tries += 1
                 self._pause(tries, error)
+
+    def column_names(self, kind: str) -> list[str]:
+        """Return the names of the columns of one kind; empty without rows.
+
+        Raises:
+            RecordError: when a part is damaged.
+        """
+
+        def read() -> list[str]:
+            for part in self.parts(kind):
+                return read_column_names(part)
+            return []
+
+        return self._steadily(read)
 
     def _table(self, kind: str, columns: Sequence[str] | None) -> pa.Table | None:
         tables = list(self.tables(kind, columns))
@@ -219,7 +231,7 @@ class Run:
             self._verified.add(part.name)
 
     def _steadily[T](self, read: Callable[[], T]) -> T:
-        """Read; list and read again where a merge has removed a part."""
+        """Call `read`, again when a merge has deleted a part in between."""
         tries = 0
         while True:
             try:
@@ -231,7 +243,7 @@ class Run:
     def _pause(self, tries: int, error: FileNotFoundError) -> None:
         if tries >= TRIES:
             raise RecordError(
-                f"{self.path} changed {TRIES} times while it was read: {error}"
+                f"parts of {self.path} kept being deleted while it was read: {error}"
             ) from error
         time.sleep(0.001 * tries)
 
@@ -246,8 +258,7 @@ class Run:
     def to_xarray(self) -> xr.Dataset:
         """Return a dataset over frame × atom × xyz, and explained × pair, atom and body order.
 
-        Scalars and body orders are read now, vectors and other relevance part by part when their
-        values are used.
+        Scalars and body orders are read now; vectors and other relevance when they are used.
 
         Raises:
             RecordError: when no frame was recorded, or a part is damaged.
@@ -258,12 +269,12 @@ class Run:
 
     @property
     def n_frames(self) -> int:
-        """Number of frames that `frames` yields at this moment."""
+        """Number of frames recorded in the trajectory by now."""
         self._places = self._index()
         return _total(self._places)
 
     def _index(self) -> list[Place]:
-        """Return the parts of the trajectory with the rows they hold."""
+        """Return the parts of the trajectory with their first rows and numbers of rows."""
 
         def read() -> list[Place]:
             index, first = [], 0
@@ -280,16 +291,16 @@ class Run:
     def frames(
         self, start: int | None = None, stop: int | None = None, step: int | None = None
     ) -> Iterator[Frame]:
-        """Yield recorded frames lazily by their place in the record, as a slice would.
+        """Yield recorded frames by index, as a slice does, with one row group in memory at a time.
 
-        Positions, velocities and forces have the precision that was recorded. One row group is in
-        memory at a time. Frames added meanwhile are not seen.
+        Positions, velocities and forces have the recorded precision. Frames that are recorded
+        during the iteration are left out.
 
         Raises:
-            RecordError: for a step that is not positive, and when a part is damaged.
+            RecordError: when `step` is not positive, or a part is damaged.
         """
         if step is not None and step <= 0:
-            raise RecordError(f"frames are read forwards: step must be positive, got {step}")
+            raise RecordError(f"step must be positive, got {step}: frames are read forwards")
         rows = range(*slice(start, stop, step).indices(self.n_frames))
         return self._frames(rows, self._places)
 
@@ -311,10 +322,10 @@ class Run:
                 return
 
     def frame(self, row: int) -> Frame:
-        """Return one recorded frame by its place; the row group around it stays in memory.
+        """Return one recorded frame by index; its row group stays in memory.
 
         Raises:
-            IndexError: when there is no such frame.
+            IndexError: when there are fewer frames.
             RecordError: when its part is damaged.
         """
         held = self._held
@@ -323,7 +334,7 @@ class Run:
         return self._frame_of(held[2], row - held[0])
 
     def first_frame(self) -> Frame | None:
-        """Return the first frame of the trajectory; None where there is none.
+        """Return the first frame of the trajectory; None without frames.
 
         Raises:
             RecordError: when its part is damaged.
@@ -333,9 +344,9 @@ class Run:
         return None
 
     def last_frame(self, time: float = np.inf) -> Frame | None:
-        """Return the last frame up to a time (fs) whose positions are finite; None without any.
+        """Return the last frame with finite positions up to a time (fs); None without any.
 
-        A row group is in memory at a time.
+        One row group is in memory at a time.
 
         Raises:
             RecordError: when a part is damaged.
@@ -352,42 +363,50 @@ class Run:
 
         return self._steadily(read)
 
-    def last_pairs(self, time: float = np.inf) -> pa.Table:
-        """Return the rows of the last explained frame up to a time (fs); empty without any.
+    def last_pairs(self, time: float = np.inf, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the pairs of the last explained frame up to a time (fs); empty without any.
+
+        Args:
+            time: fs.
+            columns: to read; all by default.
 
         Raises:
             RecordError: when a part is damaged.
         """
+        wanted = None if columns is None else list(dict.fromkeys(["step", "time_fs", *columns]))
 
         def read() -> pa.Table:
-            for table in self._backwards("pairs", time):
+            for table in self._backwards("pairs", time, wanted):
                 steps, times = table["step"].to_numpy(), table["time_fs"].to_numpy()
-                return table.filter(steps == steps[times <= time][-1])
+                found = table.filter(steps == steps[times <= time][-1])
+                return found if columns is None else found.select(list(columns))
             return pa.table({})
 
         return self._steadily(read)
 
-    def _backwards(self, kind: str, time: float) -> Iterator[pa.Table]:
+    def _backwards(
+        self, kind: str, time: float, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
         for part in reversed(self.parts(kind)):
             self._verify(part)
-            yield from read_groups_back(part, time)
+            yield from read_groups_back(part, time, columns)
 
     def _group_of(self, row: int) -> Held:
-        """Return the row group that holds a frame: its first row, their number, its columns."""
+        """Return the row group of a frame: first row, number of rows, columns."""
         if not (row < _total(self._places) and all(p.path.exists() for _, p, _ in self._places)):
             self._places = self._index()
         if not 0 <= row < _total(self._places):
-            raise IndexError(f"there is no frame {row} in a record of {_total(self._places)}")
+            raise IndexError(f"there is no frame {row}: {_total(self._places)} are recorded")
         at = bisect_right(self._places, row, key=lambda place: place[0]) - 1
         first, part, _ = self._places[at]
         for table in self._groups(part):
             if row < first + table.num_rows:
                 return first, table.num_rows, self._columns(table)
             first += table.num_rows
-        raise RecordError(f"{part.path} is damaged: it holds fewer rows than it states")
+        raise RecordError(f"{part.path} is damaged: it holds fewer rows than its footer states")
 
     def _columns(self, table: pa.Table) -> dict[str, Any]:
-        """Return one row group of the trajectory as arrays, vectors as (rows, n_atoms, 3)."""
+        """Return a row group of the trajectory as arrays; vectors are (rows, n_atoms, 3)."""
         try:
             columns = {name: table[name].to_numpy() for name in ("step", *INSTANT)}
             for name in (*VECTORS, *({"cell"} & set(table.column_names))):
@@ -403,10 +422,10 @@ class Run:
         return columns
 
     def _absent(self, columns: dict[str, Any], row: int) -> frozenset[str]:
-        """Return what a frame lacked: NaN stands for it in the record.
+        """Return what a frame did not have; the record holds NaN for it.
 
-        An engine says what it never has; an energy may be missing besides finite forces, where the
-        calculator computes only what MD asks for.
+        The header lists what the engine never has. An energy may also be missing beside finite
+        forces, when the calculator computes only what the dynamics asks for.
         """
         missing = set(QUANTITIES) & set(self.header.get("engine", {}).get("missing", {}))
         if (
@@ -439,13 +458,13 @@ def _total(places: list[Place]) -> int:
 
 
 def _after(table: pa.Table, step: int) -> pa.Table:
-    """Leave out rows up to a step; without a copy where there are none."""
+    """Return the rows after a step; the table itself when these are all."""
     steps = table["step"].to_numpy()
     return table if not len(steps) or steps[0] > step else table.filter(steps > step)
 
 
 def read_run(folder: Path) -> Run:
-    """Open a run as `open_run` does, without importing MDAnalysis, which takes long.
+    """Open a run as `open_run` does, without importing MDAnalysis, which is slow.
 
     Raises:
         RecordError: as `open_run`.
@@ -467,4 +486,4 @@ def _system(folder: Path, header: dict[str, Any]) -> System:
             int(system.get("n_constrained", 0)),
         )
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise RecordError(f"{folder / HEADER} describes no system: {error}") from error
+        raise RecordError(f"{folder / HEADER} does not describe a system: {error}") from error

@@ -18,27 +18,28 @@ SHAPING = (
 
 @dataclass(frozen=True, slots=True)
 class RecordSettings:
-    """What a record keeps, how large it may grow, and what a killed run loses.
+    """What a record keeps, how much memory it takes, and how much a killed run loses.
 
-    Of each explained frame output, residual, relevance by body order and the pairs are always kept.
+    Output, residual, relevance by body order and pairs of each explained frame are always kept.
 
     Attributes:
         frame_every: record energies and deviations of frames whose MD step is a multiple of this.
-        trajectory_every: likewise for positions, velocities and forces.
-        top_pairs: keep only this many pairs of an explained frame, the strongest; None keeps all.
-        keep_vectors: keep the vector of each pair, which tells its periodic image.
+        trajectory_every: likewise, positions, velocities and forces.
+        top_pairs: keep only this many of the strongest pairs of an explained frame; None keeps all.
+        keep_vectors: keep the vector of each pair, which identifies its periodic image.
         keep_atoms: keep the relevance and the one-body relevance of each atom.
         keep_triples: keep the relevance of triples, where it was computed (body_order=3).
         trajectory_dtype: "float16", "float32" or "float64", of positions, velocities and forces.
         relevance_dtype: likewise, of relevance, and of distances and vectors of pairs.
         rows_per_part: write a part after this many recorded frames.
-        bytes_per_part: write a part once its rows take this much memory; twice that may be held.
-        seconds_per_part: write a part after this much wall time.
-        retain: keep only the last this many trajectory frames; None keeps all. During the run a
-            few more parts are kept, so that it can be resumed from each of its checkpoints.
-        checkpoint_steps: write a checkpoint after this many MD steps, at the latest; None sets no
-            such limit.
-        checkpoint_seconds: likewise, after this much wall time.
+        bytes_per_part: write a part once its rows take this much memory, bytes; up to twice as much
+            may wait.
+        seconds_per_part: write a part after this wall time, s.
+        retain: keep only the last this many trajectory frames; None keeps all. A few more parts are
+            kept during the run, so that it can be resumed from each of its checkpoints.
+        checkpoint_steps: write a checkpoint at the latest after this many MD steps; None sets no
+            limit.
+        checkpoint_seconds: likewise, after this wall time, s.
         keep_checkpoints: number of checkpoints to keep.
 
     Raises:
@@ -77,7 +78,7 @@ class RecordSettings:
                 _check_positive(field.name, value, whole)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all settings but those that are None, for run.toml."""
+        """Return the settings for run.toml, without those that are None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 

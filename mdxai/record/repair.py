@@ -1,4 +1,4 @@
-"""Checking every file of a run directory, and keeping what is whole."""
+"""Checking every file of a run directory, and copying what is undamaged."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from mdxai.record.checkpoint import (
 )
 from mdxai.record.durable_files import (
     RecordError,
+    RecordWarning,
+    as_record_error,
     copy_file,
     hash_of,
     make_folder,
-    refusing_as_unwritable,
 )
 from mdxai.record.header import read_header, read_verdict, write_header
 from mdxai.record.layout import (
@@ -51,7 +52,7 @@ ORPHANED, COVERED, UNFINISHED = "orphaned", "covered", "unfinished"
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What one file of a run is. rows: where it has any. detail: why it is not whole."""
+    """State of one file. rows: their number, in a part. detail: what is wrong with the file."""
 
     name: str
     state: str
@@ -61,7 +62,7 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What `repair` found. repaired: the new directory, where there was something to repair."""
+    """What `repair` found. repaired: the new directory; None when nothing was wrong."""
 
     path: Path
     files: tuple[FileState, ...]
@@ -73,7 +74,7 @@ class Repair:
         return not any(file.state in (DAMAGED, MISSING) for file in self.files)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain data for JSON."""
         return {
             "run": str(self.path),
             "whole": self.whole,
@@ -83,13 +84,13 @@ class Repair:
 
 
 def repair(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Repair:
-    """Check every file of a run; where something is not whole, write what is to a new directory.
+    """Check every file of a run; if one is damaged or missing, copy the others to a new directory.
 
-    The original is never changed. Whole parts are copied, checkpoints of which all parts are whole
-    too; run.toml is restored from a checkpoint where it is damaged.
+    The original is never changed. Undamaged parts are copied, and checkpoints whose parts are all
+    undamaged. A damaged run.toml is restored from a checkpoint.
 
     Args:
-        path: run directory; nobody may be writing to it.
+        path: run directory; no process may be writing to it.
         out: directory to write; `path` with "-repaired" by default.
 
     Raises:
@@ -99,7 +100,7 @@ def repair(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
     names = _names(folder)
     found = [_state_of(folder, name) for name in names]
     if not any(name == HEADER or _is_record(name) for name in names):
-        raise RecordError(f"{folder} holds no run: there is neither {HEADER} nor any part")
+        raise RecordError(f"{folder} holds no run: it has neither {HEADER} nor any part")
     if HEADER not in names:
         found.append(FileState(HEADER, MISSING))
     files = (*found, *_missing(folder, found))
@@ -127,7 +128,7 @@ def _state_of(folder: Path, name: str) -> FileState:
     try:
         return _checked(folder, name)
     except FileNotFoundError:
-        return FileState(name, MISSING, detail="it went while it was being checked")
+        return FileState(name, MISSING, detail="it was deleted during the check")
     except (RecordError, OSError) as error:
         state = ORPHANED if name.endswith(ORPHAN) else DAMAGED
         return FileState(name, state, detail=str(error))
@@ -136,9 +137,9 @@ def _state_of(folder: Path, name: str) -> FileState:
 def _checked(folder: Path, name: str) -> FileState:
     path = folder / name
     if name == WRITER:
-        return FileState(name, UNFINISHED, detail="a process is writing, or was killed")
+        return FileState(name, UNFINISHED, detail="a process is writing to the run, or was killed")
     if name.endswith(TEMPORARY):
-        return FileState(name, UNFINISHED, detail="what a killed run was writing")
+        return FileState(name, UNFINISHED, detail="a killed process was writing it")
     if name == HEADER:
         read_header(folder)
     elif name == VERDICT:
@@ -146,7 +147,7 @@ def _checked(folder: Path, name: str) -> FileState:
     elif not _is_record(name):
         _check_other(path)
     elif name.endswith(ORPHAN):
-        return FileState(name, ORPHANED, detail="put aside when the run was resumed")
+        return FileState(name, ORPHANED, detail="superseded when the run was resumed")
     elif name.endswith(".npz"):
         read_checkpoint(path)
     else:
@@ -155,7 +156,7 @@ def _checked(folder: Path, name: str) -> FileState:
 
 
 def _check_other(path: Path) -> None:
-    """Read a file of which nobody knows what it should hold: a figure, a black box."""
+    """Read a file that carries no hash, such as a figure or a black box."""
     hash_of(path)
     if path.suffix == ".parquet":
         try:
@@ -180,14 +181,14 @@ def _checked_part(folder: Path, path: Path) -> FileState:
             last = int(steps[-1])
         rows += table.num_rows
     if last > part.last:
-        raise RecordError(f"{path} is damaged: it holds step {last}")
+        raise RecordError(f"{path} is damaged: it holds step {last}, its name ends at {part.last}")
     if part not in list_parts(folder, part.kind):
         return FileState(path.name, COVERED, rows, "a larger part holds its rows")
     return FileState(path.name, WHOLE, rows)
 
 
 def _missing(folder: Path, found: list[FileState]) -> Iterator[FileState]:
-    """Yield the parts that the verdict or the newest whole checkpoint names and that are gone."""
+    """Yield missing parts that the verdict, else the newest readable checkpoint, names."""
     for source, parts in _named(folder):
         for kind, names in parts.items():
             present = [p for f in found if (p := Part.parse(folder / f.name)) is not None]
@@ -202,7 +203,7 @@ def _missing(folder: Path, found: list[FileState]) -> Iterator[FileState]:
 
 
 def _dropped(folder: Path, part: Part | None, present: list[Part]) -> bool:
-    """Whether a part lies before those that a run which retains few frames has kept."""
+    """Return whether a run that retains few frames has deleted a part on purpose."""
     try:
         retained = "retain" in read_header(folder).get("record", {})
     except RecordError:
@@ -218,39 +219,29 @@ def _named(folder: Path) -> Iterator[tuple[str, Mapping[str, list[str]]]]:
             yield VERDICT, verdict
     except RecordError:
         pass
-    for checkpoint in _whole_checkpoints(folder):
-        assert checkpoint.path is not None
-        yield checkpoint.path.name, checkpoint.parts
+    for path, checkpoint in _readable_checkpoints(folder):
+        yield path.name, checkpoint.parts
 
 
-def _whole_checkpoints(folder: Path) -> Iterator[Checkpoint]:
-    """Yield the checkpoints that can be read, newest first."""
+def _readable_checkpoints(folder: Path) -> Iterator[tuple[Path, Checkpoint]]:
+    """Yield path and content of the readable checkpoints, newest first."""
     for path in reversed(list_checkpoints(folder)):
         try:
-            yield read_checkpoint(path)
+            yield path, read_checkpoint(path)
         except RecordError:
             continue
 
 
 def _write(folder: Path, target: Path, report: Repair) -> None:
     if target.exists():
-        raise RecordError(
-            f"{target} exists already; move it away, or name another directory for what is whole"
-        )
-    with refusing_as_unwritable(target):
+        raise RecordError(f"{target} exists already; move it, or name another directory")
+    with as_record_error(target):
         make_folder(target)
         states = {file.name: file.state for file in report.files}
         kept = [name for name, state in states.items() if state in (WHOLE, COVERED)]
         for name in filter(is_part, kept):
             copy_file(folder / name, target)
-        for checkpoint in _whole_checkpoints(folder):
-            assert checkpoint.path is not None
-            try:
-                refuse_missing_parts(target, checkpoint)
-            except RecordError as reason:
-                warnings.warn(f"checkpoint left out: {reason}", stacklevel=3)
-            else:
-                copy_file(checkpoint.path, target)
+        _copy_checkpoints(folder, target)
         parts_whole = not any(
             state in (DAMAGED, MISSING) and is_part(name, ROWS) for name, state in states.items()
         )
@@ -259,6 +250,17 @@ def _write(folder: Path, target: Path, report: Repair) -> None:
             if others or (name == VERDICT and parts_whole):
                 copy_file(folder / name, target)
     if states.get(HEADER) != WHOLE:
-        header = next((c.header for c in _whole_checkpoints(folder) if c.header), None)
+        header = next((c.header for _, c in _readable_checkpoints(folder) if c.header), None)
         if header is not None:
             write_header(target, header)
+
+
+def _copy_checkpoints(folder: Path, target: Path) -> None:
+    """Copy the checkpoints whose parts have all been copied."""
+    for path, checkpoint in _readable_checkpoints(folder):
+        try:
+            refuse_missing_parts(target, checkpoint)
+        except RecordError as reason:
+            warnings.warn(f"checkpoint left out: {reason}", RecordWarning, stacklevel=4)
+        else:
+            copy_file(path, target)

@@ -1,4 +1,4 @@
-"""What a run directory offers somebody who wants to go on."""
+"""Which checkpoint a run continues from, and whether a run may start anew in its directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mdxai.record.checkpoint import (
     latest_checkpoint,
     read_checkpoint,
 )
-from mdxai.record.durable_files import RecordError, RecordWarning, make_folder, put_aside
+from mdxai.record.durable_files import RecordError, RecordWarning, make_folder, supersede
 from mdxai.record.header import differences, read_header, read_verdict
 from mdxai.record.layout import (
     BLACK_BOX,
@@ -26,11 +26,11 @@ from mdxai.record.parts import Part
 
 
 def checkpoint_of(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint that can be used; None where the run has none yet.
+    """Return the newest usable checkpoint; None when the run has none yet.
 
     Raises:
-        RecordError: when `folder` is a file, or the run has checkpoints but none is whole, or no
-            run.toml.
+        RecordError: when `folder` is a file, or when there are checkpoints but none is usable, or
+            run.toml is missing.
     """
     if folder.exists() and not folder.is_dir():
         raise RecordError(f"{folder} is a file; expected the directory of a run")
@@ -44,43 +44,45 @@ def checkpoint_of(folder: Path) -> Checkpoint | None:
 
 
 def refuse_start(folder: Path) -> None:
-    """Check that a run may be started anew in a directory that has no checkpoint.
+    """Check that a run may start anew in a directory without a checkpoint.
 
     Raises:
-        RecordError: when it holds a finished run, parts without a run.toml, or tables of somebody
-            else.
+        RecordError: when it holds a finished run, parts without a run.toml, or other Parquet files.
     """
     parts, others = _tables(folder)
     if others:
         raise RecordError(
-            f"{folder} holds {others[0].name}, which is no part of a run; choose another directory"
+            f"{folder} holds {others[0].name}, which mdxai did not write; choose another directory"
         )
     if (folder / HEADER).exists():
         read_header(folder)
         if is_finished(folder):
             raise RecordError(
-                f"{folder} holds a finished run without a checkpoint: it cannot be continued"
+                f"{folder} holds a finished run without a checkpoint, which cannot be continued; "
+                "choose another directory"
             )
     elif parts:
         raise RecordError(
-            f"{folder} holds {parts[0].name}, but neither {HEADER} nor a checkpoint: it cannot be "
-            "continued; choose another directory"
+            f"{folder} holds {parts[0].name}, but neither {HEADER} nor a checkpoint, so the run "
+            "cannot be continued; choose another directory"
         )
 
 
-def give_up_start(folder: Path, header: Mapping[str, Any]) -> None:
-    """Put aside what a run left that was ended before its first checkpoint.
+def supersede_start(folder: Path, header: Mapping[str, Any]) -> None:
+    """Make room for a new start of a run that ended before its first checkpoint.
+
+    Its files are renamed, so that readers ignore them.
 
     Args:
         folder: run directory.
-        header: of the run that is to start in its place, as for `RunWriter.start`.
+        header: of the run that starts in its place, as for `RunWriter.start`.
 
     Warns:
-        RecordWarning: where something had been recorded.
+        RecordWarning: when something had been recorded.
 
     Raises:
-        RecordError: as `refuse_start`, when it was another run, with what is different, or when the
-            file system refuses.
+        RecordError: as `refuse_start`; for another run, listing the differences; and when the file
+            system refuses.
     """
     refuse_start(folder)
     if not (folder / HEADER).exists():
@@ -94,19 +96,19 @@ def give_up_start(folder: Path, header: Mapping[str, Any]) -> None:
     parts, _ = _tables(folder)
     if parts:
         warnings.warn(
-            f"{folder} has no checkpoint, so the run starts anew; what it had recorded is kept "
-            f"with the ending {ORPHAN}",
+            f"{folder} has no checkpoint, so the run starts anew; files of the first start are "
+            f"kept, renamed to end in {ORPHAN}",
             RecordWarning,
             stacklevel=2,
         )
     verdict = [folder / VERDICT] if (folder / VERDICT).exists() else []
     boxes = sorted(path for path in folder.glob(f"{BLACK_BOX}*") if path.suffix != ORPHAN)
-    for path in (*parts, *boxes, *verdict, folder / HEADER):  # the header last: it says whose
-        put_aside(path)
+    for path in (*parts, *boxes, *verdict, folder / HEADER):  # the header last: it names the run
+        supersede(path)
 
 
 def _tables(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the parts of a run, and tables that are none of its own."""
+    """Return the parts of the run, and the Parquet files that mdxai did not write."""
     tables = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
     parts = [path for path in tables if Part.parse(path) is not None]
     boxes = [path for path in tables if path.name.startswith(BLACK_BOX)]
@@ -114,14 +116,14 @@ def _tables(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def common_checkpoint(folder: Path, names: Sequence[str]) -> Checkpoint | None:
-    """Return the newest checkpoint of several runs side by side that each of them has too.
+    """Return the newest checkpoint of a group of replicas for which each replica has its own.
 
     Args:
-        folder: holds the checkpoints of what the runs have in common, and their directories.
-        names: of the directories. Those that the checkpoint calls dropped had ended before.
+        folder: of the group: its checkpoints and the run directory of each replica.
+        names: of these directories. Replicas that had ended before the checkpoint need none.
 
     Raises:
-        RecordError: where it was made for other runs.
+        RecordError: when the checkpoint is that of other replicas.
     """
     for path in reversed(list_checkpoints(folder)):
         try:
@@ -131,8 +133,8 @@ def common_checkpoint(folder: Path, names: Sequence[str]) -> Checkpoint | None:
             continue
         if found.state["names"] != list(names):
             raise RecordError(
-                f"{folder} holds {len(found.state['names'])} runs side by side, and these are "
-                f"{len(names)}; load the same molecules in as many replicas"
+                f"{folder} holds {len(found.state['names'])} replicas, now there are {len(names)}; "
+                "load the same molecules in as many replicas"
             )
         live = [name for k, name in enumerate(names) if str(k) not in found.state["dropped"]]
         if all(checkpoint_path(folder / name, found.step).exists() for name in live):
@@ -140,11 +142,13 @@ def common_checkpoint(folder: Path, names: Sequence[str]) -> Checkpoint | None:
     return None
 
 
-def put_starts_aside(folder: Path, names: Sequence[str]) -> None:
-    """Put aside what runs side by side left that were ended before a checkpoint of all of them.
+def abandon_starts(folder: Path, names: Sequence[str]) -> None:
+    """Make room for a new start of replicas that ended before their first common checkpoint.
+
+    Their directories move to a new folder, `abandoned-1` and so on.
 
     Warns:
-        RecordWarning: where something had been recorded.
+        RecordWarning: when something had been recorded.
 
     Raises:
         RecordError: when a directory holds a finished run, or the file system refuses.
@@ -153,8 +157,8 @@ def put_starts_aside(folder: Path, names: Sequence[str]) -> None:
     finished = [path for path in there if is_finished(path)]
     if finished:
         raise RecordError(
-            f"{finished[0]} holds a finished run, and {folder} no checkpoint to continue all from; "
-            "choose another directory"
+            f"{finished[0]} holds a finished run, but {folder} has no checkpoint from which all "
+            "replicas could continue; choose another directory"
         )
     if not there:
         return
@@ -163,17 +167,17 @@ def put_starts_aside(folder: Path, names: Sequence[str]) -> None:
         number += 1
     make_folder(into)
     for path in (*there, *list_checkpoints(folder)):
-        put_aside(path, into)
+        supersede(path, into)
     warnings.warn(
-        f"{folder} has no checkpoint of all runs in it, so they start anew; what they had recorded "
-        f"is kept in {into}",
+        f"{folder} has no checkpoint of all replicas, so they start anew; their records so far are "
+        f"kept in {into}",
         RecordWarning,
         stacklevel=3,
     )
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the directory holds a run that reached its end."""
+    """Return whether the directory holds a run that reached its end."""
     try:
         return read_verdict(folder).get("interrupted_by") is None
     except RecordError:
@@ -181,7 +185,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def recorded_header(folder: Path) -> Mapping[str, Any] | None:
-    """Return what run.toml says, or the newest checkpoint; None where there is no run.
+    """Return the header in the newest checkpoint, else in run.toml; None without a run.
 
     Raises:
         RecordError: as `checkpoint_of`, and for a damaged run.toml.
@@ -193,7 +197,7 @@ def recorded_header(folder: Path) -> Mapping[str, Any] | None:
 
 
 def steps_done(folder: Path) -> int | None:
-    """Return the MD step of the newest checkpoint; None where there is none.
+    """Return the MD step of the newest checkpoint; None without one.
 
     Raises:
         RecordError: as `checkpoint_of`.

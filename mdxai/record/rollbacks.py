@@ -1,4 +1,4 @@
-"""Which rollbacks a run has been through, and which of its checkpoints one can go back to."""
+"""The rollbacks of a run, and the choice of the checkpoint to return to."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Rollback:
     """One return to an earlier checkpoint.
 
     Attributes:
-        reason: what the run was unstable by.
-        onset_fs: when that was.
-        from_step: last step of the run that was given up.
-        to_step, to_time_fs: the checkpoint.
-        changes: what is different from then on, such as timestep and seed.
+        reason: why the run was unstable.
+        onset_fs: when the instability began.
+        from_step: step of the newest checkpoint of the run before it was rolled back.
+        to_step, to_time_fs: step and time of the checkpoint.
+        changes: what changed then, such as timestep and seed.
     """
 
     reason: str
@@ -35,12 +35,12 @@ class Rollback:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
+        """Return plain data for JSON."""
         return asdict(self)
 
 
 def rollbacks_of(folder: Path) -> list[Rollback]:
-    """Return the rollbacks of a run, in their order.
+    """Return the rollbacks of a run in order.
 
     Raises:
         RecordError: when the file that lists them is damaged.
@@ -56,13 +56,19 @@ def rollbacks_of(folder: Path) -> list[Rollback]:
 
 
 def plan_rollback(folder: Path, margin: float, changes: Mapping[str, Any]) -> Rollback:
-    """Note, before anything is put aside, that an unstable run goes back, and return how.
+    """Plan the rollback of an unstable run, note it in the run directory, and return it.
 
-    It goes back to the newest checkpoint that lies `margin` fs before the onset, else to the oldest
-    before the onset. A rollback that was noted and then killed is returned again.
+    The run returns to the newest checkpoint at least `margin` fs before the onset, else to the
+    oldest before the onset. A rollback that was planned but killed before it was done is returned
+    again.
+
+    Args:
+        folder: run directory.
+        margin: fs.
+        changes: what changes from then on.
 
     Raises:
-        RecordError: for a run that is not unstable, or has no such checkpoint.
+        RecordError: when the run is not unstable or has no checkpoint from before the onset.
     """
     done = rollbacks_of(folder)
     if done and is_pending(folder, done):
@@ -70,13 +76,15 @@ def plan_rollback(folder: Path, margin: float, changes: Mapping[str, Any]) -> Ro
     verdict = read_verdict(folder)
     onset = verdict.get("onset_fs")
     if onset is None:
-        raise RecordError(f"{folder} is {verdict.get('stability')}: there is nothing to roll back")
+        raise RecordError(
+            f"{folder} is {verdict.get('stability')}; only an unstable run can be rolled back"
+        )
     checkpoints = [read_checkpoint(path) for path in list_checkpoints(folder)]
     before = [c for c in checkpoints if _time(c) < onset]
     if not before:
         raise RecordError(
             f"{folder} has no checkpoint from before the onset at {onset:g} fs, so it cannot be "
-            "rolled back; write checkpoints more often, and keep more of them"
+            "rolled back; write checkpoints more often and keep more of them"
         )
     good = [c for c in before if _time(c) <= onset - margin]
     chosen = good[-1] if good else before[0]
@@ -88,13 +96,13 @@ def plan_rollback(folder: Path, margin: float, changes: Mapping[str, Any]) -> Ro
     return rollback
 
 
-def aside_folder(number: int) -> str:
-    """Return the name of the folder that holds what rollback `number` (from 1) gave up."""
+def rolled_back_folder(number: int) -> str:
+    """Return the name of the folder for what was recorded before rollback `number` (from 1)."""
     return f"rolled-back-{number}"
 
 
 def is_pending(folder: Path, rollbacks: list[Rollback]) -> bool:
-    """Whether the last rollback was noted and no checkpoint has been written since."""
+    """Return whether the last rollback was planned but not done: no checkpoint counts it yet."""
     if not rollbacks:
         return False
     counts = [n_rollbacks(read_checkpoint(path)) for path in list_checkpoints(folder)]
@@ -102,13 +110,13 @@ def is_pending(folder: Path, rollbacks: list[Rollback]) -> bool:
 
 
 def may_roll_back(folder: Path, most: int) -> bool:
-    """Whether a run was halted as unstable, and has been rolled back less often than `most`."""
+    """Return whether a run was halted as unstable and rolled back fewer than `most` times."""
     halted = read_verdict(folder).get("halted_by") is not None
     return halted and len(rollbacks_of(folder)) < most
 
 
 def n_rollbacks(checkpoint: Checkpoint) -> int:
-    """Return how many rollbacks led to a checkpoint."""
+    """Return how many rollbacks came before a checkpoint."""
     return int(checkpoint.state.get("n_rollbacks", 0))
 
 

@@ -1,4 +1,4 @@
-"""Rows of a run by MD step, read part by part."""
+"""Rows of a run by MD step, read a part at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 
 class TableSource(Protocol):
-    """Yields the rows of one kind in order of their steps, as a run does."""
+    """Anything that yields the rows of one kind in order of their steps, such as a run."""
 
     def tables(
         self, kind: str, columns: Sequence[str] | None = None, after: int = -1
@@ -18,8 +18,9 @@ class TableSource(Protocol):
 
 
 class StepRows:
-    """Rows of one kind by step. Steps in ascending order are found in one pass; one row group is
-    in memory.
+    """Rows of one kind by step, with one row group in memory.
+
+    Asking for steps in ascending order takes one pass over the parts.
     """
 
     def __init__(
@@ -27,12 +28,12 @@ class StepRows:
     ) -> None:
         self.kind = kind
         self._source, self._columns = source, columns
-        self._first, self._last = 0, -1  # steps that the group answers for
+        self._first, self._last = 0, -1  # steps that the loaded row group covers
         self._group: pa.Table | None = None
         self._following: Iterator[pa.Table] = iter(())
 
     def at(self, step: int) -> pa.Table | None:
-        """Return the rows of a step; None without any.
+        """Return the rows of a step; None when it has none.
 
         Raises:
             RecordError: when a part is damaged.
@@ -52,7 +53,7 @@ class StepRows:
                 self._hold(table, self._last + 1)
                 if step <= self._last:
                     return
-        # The step lies before the group, or was recorded after this pass had begun.
+        # The step lies before the group, or was recorded after this pass began.
         self._following = self._source.tables(self.kind, self._columns, after=step - 1)
         self._group, self._first, self._last = None, 0, -1
         for table in self._following:

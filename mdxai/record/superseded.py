@@ -1,8 +1,8 @@
-"""What was put aside when a run was resumed, and goes once the run has repeated it.
+"""Deleting superseded files once the resumed run has recorded the same again.
 
-A run that was killed has recorded more than its last checkpoint covers. Resumed, it records the
-same again, bit for bit where the engine allows. What was put aside is deleted when, and only when,
-every row of it stands in the finished record.
+A killed run has recorded more than its last checkpoint covers. When it is resumed, these files are
+renamed and the same frames are recorded again, bit for bit where the engine allows. A superseded
+file is deleted only if every row of it is in the finished record.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mdxai.record.parts import Part, list_parts, read_groups, select_rows, verif
 
 
 def drop_repeated(folder: Path, *, retained: bool) -> None:
-    """Delete what was put aside and is in the record of a finished run, row by row.
+    """Delete superseded parts whose every row is in the finished record.
 
-    A verdict, a profile, a checkpoint and a run.toml go with the last of the rows they belong to.
-    A file that cannot be read stays.
+    Superseded verdicts, profiles, checkpoints and headers are deleted once no superseded part is
+    left. Files that cannot be read stay.
 
     Args:
         folder: run directory.
-        retained: whether only the last trajectory frames are kept.
+        retained: whether the run keeps only its last trajectory frames.
 
     Raises:
         RecordError: when the file system refuses.
@@ -64,7 +64,7 @@ def _is_repeated(folder: Path, part: Part, *, retained: bool) -> bool:
 
 
 def _rows_of(parts: list[Part], group: pa.Table) -> Iterator[pa.Table]:
-    """Yield the rows that should be those of a group: of the same steps, or the same events."""
+    """Yield the rows of the same steps or events as a group, which should equal it."""
     first, last = (pc.min(group["step"]).as_py(), pc.max(group["step"]).as_py())
     for part in parts:
         for table in select_rows(read_groups(part), first, last):
@@ -75,7 +75,7 @@ def _rows_of(parts: list[Part], group: pa.Table) -> Iterator[pa.Table]:
 
 
 def same_rows(one: pa.Table, other: pa.Table) -> bool:
-    """Whether two tables hold the same values; NaN equals NaN, null only null."""
+    """Return whether two tables hold the same values; NaN equals NaN, null only null."""
     if one.column_names != other.column_names or one.num_rows != other.num_rows:
         return False
     return all(

@@ -1,12 +1,11 @@
-"""Writing a run directory without holding up the simulation."""
+"""Writing a run directory in the background, without delaying the simulation."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import pyarrow as pa
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle
+from mdxai.record.background_thread import BackgroundThread
 from mdxai.record.checkpoint import Checkpoint, pack_state, write_checkpoint
-from mdxai.record.columns import Gathered, event_text, profile_table
+from mdxai.record.columns import PendingRows, event_text, profile_table
 from mdxai.record.compaction import drop_checkpoints, merge_all, merge_tail, retain_last
 from mdxai.record.durable_files import RecordError, make_folder
 from mdxai.record.explanations import MEASURES
@@ -32,35 +32,38 @@ from mdxai.record.writer_lock import DirectoryTakenOver, WriterLock
 from mdxai.serialization import Packed
 from mdxai.statistics import BinnedMoments
 
+THREAD = "mdxai-record"
+
 
 @dataclass(slots=True)
 class _Batch:
-    """What one commit hands to the writer thread."""
+    """What one commit hands to the background thread."""
 
     step: int
-    rows: Gathered
+    rows: PendingRows
     state: Packed | None
     last: dict[str, int]
     n_events: int
 
 
 class RunWriter:
-    """Writes one run directory; the only code in mdxai that does.
+    """Writes one run directory; nothing else in mdxai does.
 
-    Rows gather in memory. `commit` hands them to one background thread, which writes the parts,
-    then the checkpoint that names them, then tidies up. What goes wrong there is raised as
-    RecordError by the next `check` or `commit`; the rows wait, and the next commit or `finish`
-    tries again.
+    Rows wait in memory until `commit` hands them to one background thread. It writes the parts,
+    then the checkpoint that names them, then merges parts and deletes old checkpoints. An error
+    there is raised as RecordError by the next `check` or `commit`; the rows are kept, and the next
+    commit or `finish` tries again.
 
     Attributes:
-        commits_at: MD step from which on a commit is due for its steps alone, if any.
+        open: whether rows can be added: after `start` or `resume`, until `finish` or `close`.
+        commits_at: MD step from which on a commit is due because of `checkpoint_steps`, if any.
 
     Args:
-        path: directory; created by `start`, so that a run which fails to start leaves nothing.
+        path: directory. `start` creates it, so a run that fails before leaves nothing behind.
         settings: what is kept, and how often it is written.
 
     Raises:
-        RecordError: for settings of another kind.
+        RecordError: when the settings are not `RecordSettings`.
     """
 
     def __init__(
@@ -73,16 +76,16 @@ class RunWriter:
         self.open = False
         self.commits_at: int | None = None
         self._lock = WriterLock(self.path)
-        self._lost: DirectoryTakenOver | None = None
-        self._thread: ThreadPoolExecutor | None = None
-        self._future: Future[None] | None = None
+        self._taken_over: DirectoryTakenOver | None = None
+        self._thread = BackgroundThread(THREAD)
+        self._begin({"deviations": {}})
 
     def start(self, header: Mapping[str, Any], principles: Sequence[Principle]) -> None:
         """Create the directory with its run.toml.
 
         Raises:
-            RecordError: when the directory holds a run or cannot be created, or another process
-                writes to it.
+            RecordError: when the directory holds a run or cannot be created, or another process may
+                be writing to it.
         """
         refuse_other_run(self.path)
         try:
@@ -102,26 +105,27 @@ class RunWriter:
         }
         self._begin(without_none(content))
         write_header(self.path, self._header)
-        self.open = True
+        self._open()
 
     def resume(self, checkpoint: Checkpoint, into: str | None = None) -> None:
-        """Reopen the directory at a checkpoint; what was recorded after it is put aside.
+        """Reopen the directory at a checkpoint. What was recorded later is renamed, not deleted.
 
-        A writer that is open forgets what it has gathered.
+        An open writer drops its pending rows.
 
         Args:
-            checkpoint: what to go back to.
-            into: name of a folder in the directory for what is put aside.
+            checkpoint: to return to.
+            into: name of a folder in the directory to which superseded files are moved instead.
 
         Raises:
-            RecordError: when the record lacks what the checkpoint builds on, when it was kept with
-                other settings, or when the file system refuses.
+            RecordError: when a part that the checkpoint names is missing, when the record was kept
+                with other settings, when another process may be writing to the directory, or when
+                the file system refuses.
         """
-        self._forget()
+        self._thread.wait_silently()
         self._lock.take()
         try:
-            aside = None if into is None else self.path / into
-            header, parts = truncate(self.path, checkpoint, self.settings, aside)
+            folder = None if into is None else self.path / into
+            header, parts = truncate(self.path, checkpoint, self.settings, folder)
         except RecordError:
             self._lock.release()
             raise
@@ -129,82 +133,81 @@ class RunWriter:
         self._parts |= parts
         self._last |= checkpoint.last
         self._n_events = checkpoint.n_events
-        self._seen = checkpoint.step
+        self._last_step = checkpoint.step
         self._commit_from(checkpoint.step)
-        self.open = True
-
-    def _forget(self) -> None:
-        if self._future is not None:
-            self._future.exception()
-            self._future = None
+        self._open()
 
     def _begin(self, header: Mapping[str, Any]) -> None:
+        """Forget all rows and parts of a run before."""
         self._header = header
-        self._names = list(header["deviations"])
-        self._gathered = Gathered(self._names, self.settings)
-        self._spare: Gathered | None = None
+        self._deviations = list(header["deviations"])
+        self._pending = PendingRows(self._deviations, self.settings)
+        self._spare: PendingRows | None = None
         self._queue: deque[_Batch] = deque()
         self._parts: dict[str, list[Part]] = {kind: [] for kind in ROWS}
         self._last = dict.fromkeys(BY_STEP, -1)
         self._n_events = 0
-        self._seen = 0
+        self._last_step = 0
         self._commit_from(0)
-        if self._thread is None:
-            # Arrow's own allocator would keep tens of MB that a run's parts once took.
-            pa.set_memory_pool(pa.system_memory_pool())
-            # The first array makes pyarrow import pandas, which holds the interpreter's lock for
-            # half a second: better here than during an MD step.
-            pa.array(np.empty(0))
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="mdxai-record")
+
+    def _open(self) -> None:
+        if self.open:
+            return
+        # Arrow's own allocator would keep tens of MB once used for a run's parts.
+        pa.set_memory_pool(pa.system_memory_pool())
+        # The first array makes pyarrow import pandas, which blocks the interpreter for half a
+        # second: better here than during an MD step.
+        pa.array(np.empty(0))
+        self._thread = BackgroundThread(THREAD)
+        self.open = True
 
     def add_frame(self, frame: Frame, deviations: Mapping[str, Deviation | None]) -> None:
-        """Record one frame with its deviations; missing ones are null, NaN stays NaN.
+        """Record one frame with its deviations; missing ones become null, NaN stays NaN.
 
         Raises:
-            RecordError: for a step that is recorded already.
+            RecordError: when this step or a later one is recorded already.
         """
         step, settings = frame.step, self.settings
         if step % settings.frame_every == 0:
             self._advance("frames", step)
-            self._gathered.frames.append(frame, deviations)
+            self._pending.frames.append(frame, deviations)
         if step % settings.trajectory_every == 0:
             self._advance("trajectory", step)
-            self._gathered.add_trajectory(frame)
+            self._pending.add_trajectory(frame)
 
     def add_attribution(self, frame: Frame, attribution: Attribution) -> None:
-        """Record the explanation of one frame, whose arrays must not change from now on.
+        """Record the explanation of one frame. Its arrays must not change afterwards.
 
         Raises:
-            RecordError: as `add_frame`, and for an explanation whose measure of pairs the record
-                has no column for.
+            RecordError: as `add_frame`, and for another measure of pairs than `MEASURES`.
         """
         if attribution.measure not in MEASURES:
             raise RecordError(
-                f"a record holds explanations by {' or '.join(MEASURES)}, got "
-                f'{attribution.measure}; explain the run with method "walks" or "flow"'
+                f"a record can hold {' or '.join(MEASURES)} of pairs, got {attribution.measure}; "
+                'explain the run with method "walks" or "flow"'
             )
         for kind in EXPLAINED:
             self._advance(kind, frame.step)
-        self._gathered.add_attribution(frame, attribution)
+        self._pending.add_attribution(frame, attribution)
 
     def add_event(self, step: int, time: float, kind: str, content: Mapping[str, Any]) -> None:
-        """Record something that happened.
+        """Record an event.
 
         Args:
             step: MD step.
             time: fs.
-            kind: a short name by which events are found.
+            kind: short name of this kind of event.
             content: stored as JSON; NumPy numbers become plain ones, NaN and infinity null.
 
         Raises:
-            RecordError: for content that JSON cannot express.
+            RecordError: when JSON cannot express the content.
         """
         try:
             text = event_text(content)
         except (TypeError, ValueError) as error:
             raise RecordError(f"event {kind!r} cannot be stored as JSON: {error}") from error
-        self._seen = max(self._seen, step)
-        self._gathered.events.append(self._n_events, step, time, (kind, text))
+        self._last_step = max(self._last_step, step)
+        self._pending.events.append(self._n_events, step, time, (kind, text))
         self._n_events += 1
 
     def _advance(self, kind: str, step: int) -> None:
@@ -213,24 +216,19 @@ class RunWriter:
                 f"{kind} of step {step} cannot be recorded after those of step {self._last[kind]}"
             )
         self._last[kind] = step
-        self._seen = max(self._seen, step)
-
-    @property
-    def is_writing(self) -> bool:
-        """Whether the last commit is still being written."""
-        return self._future is not None and not self._future.done()
+        self._last_step = max(self._last_step, step)
 
     def due(self, step: int) -> bool:
-        """Whether a commit is due, by rows, memory, steps or wall time.
+        """Return whether a commit is due, by rows, memory, steps or wall time.
 
-        While the last one is still being written, only twice the rows or memory make it due.
+        While the last commit is still being written, only twice the rows or memory make one due.
         """
-        settings, gathered = self.settings, self._gathered
+        settings, pending = self.settings, self._pending
         busy = self.is_writing
         limit = 2 if busy else 1
-        if gathered.n_rows >= limit * settings.rows_per_part:
+        if pending.n_rows >= limit * settings.rows_per_part:
             return True
-        if gathered.n_bytes >= limit * settings.bytes_per_part:
+        if pending.n_bytes >= limit * settings.bytes_per_part:
             return True
         if busy:
             return False
@@ -242,70 +240,65 @@ class RunWriter:
         )
 
     def commit(self, step: int, state: Mapping[str, Any] | None = None) -> None:
-        """Hand what has gathered to the writer thread; wait only for the commit before.
+        """Hand pending rows to the background thread; wait only for the commit before.
 
         Args:
-            step: MD step that the state belongs to; all its rows must have been added.
-            state: what a checkpoint is to hold, copied here; None writes parts alone.
+            step: MD step of the state; all its rows must have been added.
+            state: content of the checkpoint, copied here; None writes no checkpoint.
 
         Raises:
-            RecordError: for a state that cannot be stored, or what the writer thread met.
+            RecordError: when the state cannot be stored, or when the commit before failed.
         """
         packed = None if state is None else pack_state(state)
         self._wait()
         self._hand_over(step, packed)
 
     def _hand_over(self, step: int, state: Packed | None) -> None:
-        self._queue.append(_Batch(step, self._gathered, state, dict(self._last), self._n_events))
-        self._gathered = self._spare or Gathered(self._names, self.settings)
+        self._queue.append(_Batch(step, self._pending, state, dict(self._last), self._n_events))
+        self._pending = self._spare or PendingRows(self._deviations, self.settings)
         self._spare = None
         self._commit_from(step)
-        self._submit(self._work)
+        self._thread.run(self._write_queue)
 
     def _commit_from(self, step: int) -> None:
-        """Count what makes the next commit due from here on."""
+        """Count steps and wall time to the next commit from here."""
         steps = self.settings.checkpoint_steps
         self.commits_at = None if steps is None else step + steps
         self._waiting_since = time.monotonic()
 
-    def _submit(self, work: Callable[[], None]) -> None:
-        """Have the writer thread do it: what one thread frees, malloc keeps for that thread."""
-        assert self._thread is not None
-        try:
-            self._future = self._thread.submit(work)
-        except RuntimeError:  # the interpreter is on its way out and starts no thread any more
-            work()
+    @property
+    def is_writing(self) -> bool:
+        """Whether the last commit is still being written."""
+        return self._thread.is_busy
 
     def check(self) -> None:
-        """Raise what the writer thread has met.
+        """Raise the error of the last commit, if it is done and failed.
 
         Raises:
-            RecordError: that; once, but for a directory that another process has taken over.
+            RecordError: once; but every time when another process has taken over the directory.
         """
-        if self._lost is not None:
-            raise self._lost
-        if self._future is not None and self._future.done():
+        if self._taken_over is not None:
+            raise self._taken_over
+        if not self._thread.is_busy:
             self._wait()
 
     def _wait(self) -> None:
-        """Wait for the commit in flight; raise what it met, once. A lost directory stays lost."""
-        future, self._future = self._future, None
+        """Wait for the last commit and raise its error, once; DirectoryTakenOver closes this."""
         try:
-            if future is not None:
-                future.result()
-        except DirectoryTakenOver as lost:
-            self._lost = lost
+            self._thread.wait()
+        except DirectoryTakenOver as error:
+            self._taken_over = error
             self.close()
             raise
 
-    def _work(self) -> None:
-        """Write what is queued; on an error it stays queued. Runs in the writer thread."""
+    def _write_queue(self) -> None:
+        """Write queued batches; a batch that fails stays queued. Runs in the background thread."""
         while self._queue:
             batch = self._queue[0]
             self._write(batch)
             self._queue.popleft()
             self._spare = batch.rows
-            self._tidy()
+            self._compact()
 
     def _write(self, batch: _Batch) -> None:
         self._lock.confirm()
@@ -322,7 +315,7 @@ class RunWriter:
     def _names_of_parts(self) -> dict[str, list[str]]:
         return {kind: [part.name for part in parts] for kind, parts in self._parts.items()}
 
-    def _tidy(self) -> None:
+    def _compact(self) -> None:
         for kind, parts in self._parts.items():
             self._parts[kind] = merge_tail(self.path, parts)
         oldest = drop_checkpoints(self.path, self.settings.keep_checkpoints)
@@ -339,27 +332,26 @@ class RunWriter:
         state: Mapping[str, Any] | None = None,
         step: int | None = None,
     ) -> None:
-        """Write what is left, merge the parts, then write the profile and, last, the verdict.
+        """Write pending rows, merge the parts, then write the profile and, last, the verdict.
 
         Args:
             verdict: content of verdict.json.
-            profile: relevance against distance, where there is any.
-            state: of a last checkpoint, from which the run could be continued.
-            step: MD step of that; the last that was recorded by default.
+            profile: relevance against distance, if any.
+            state: content of a last checkpoint, from which the run can be continued.
+            step: MD step of the state; by default the last one recorded.
 
         Raises:
-            RecordError: when the file system refuses. The writer stays open: once there is room,
-                `finish` can be called again.
+            RecordError: when the file system refuses. The writer stays open, so that `finish` can
+                be called again once there is room.
         """
         packed = None if state is None else pack_state(state)
-        if self._future is not None:
-            self._future.exception()  # what failed is queued still, and tried again
-        self._hand_over(self._seen if step is None else step, packed)
+        self._thread.wait_silently()  # a batch that failed is still queued, and is tried again
+        self._hand_over(self._last_step if step is None else step, packed)
         self._wait()
-        self._submit(self._merge_all)
+        self._thread.run(self._merge_all)
         self._wait()
         if profile is not None and profile.count.any():
-            write_part(self.path, "profile", [profile_table(profile, self._seen)])
+            write_part(self.path, "profile", [profile_table(profile, self._last_step)])
         write_verdict(self.path, {**verdict, "parts": self._names_of_parts()})
         drop_repeated(self.path, retained=self.settings.retain is not None)
         self.close()
@@ -374,21 +366,19 @@ class RunWriter:
             )
 
     def close(self) -> None:
-        """Wait for the commit in flight and let the thread go; what gathered since is not written.
+        """Wait for the last commit and end the thread. Pending rows are not written.
 
         Raises:
-            RecordError: what the writer thread met.
+            RecordError: when the last commit failed.
         """
         self.open = False
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = None
+        self._thread.close()
         self._lock.release()
         self._wait()
 
 
 def refuse_other_run(path: Path) -> None:
-    """Raise RecordError where `path` holds a run already or is no directory."""
+    """Raise RecordError when `path` holds a run already or is not a directory."""
     try:
         if path.exists() and not path.is_dir():
             raise RecordError(f"{path} is a file; expected a directory to write the run to")
@@ -397,5 +387,5 @@ def refuse_other_run(path: Path) -> None:
         raise RecordError(f"{path} cannot be used: {error.strerror or error}") from error
     if any(name == "run.toml" or name.endswith(".parquet") for name in names):
         raise RecordError(
-            f"{path} already holds a run; choose another directory, or remove that one first"
+            f"{path} already holds a run; choose another directory, or delete that one first"
         )

@@ -1,9 +1,9 @@
-"""One writer per run directory, without locks: a file `writer` says who it is.
+"""One writer per run directory, without file locks: a file `writer` names the process that writes.
 
-File locks are not to be relied on where several machines share a file system. So whoever writes
-looks before each commit whether the file is still its own; who has lost the directory stops there.
-A writer that ended without saying so (SIGKILL, power) leaves its file behind: on its own machine
-one can see that it is gone, on another one only that it has been silent for long.
+File locks are unreliable on shared file systems. So a process checks before each commit that the
+file still names it, and stops writing when it does not. A process that was killed leaves its file
+behind. On the same machine the process table shows that it has ended; on another machine only a
+long silence does.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from mdxai.record.durable_files import (
 )
 from mdxai.record.layout import TEMPORARY, WRITER
 
-_POLL = 5.0  # s between looks at whether a writer elsewhere shows life
-SILENT_SECONDS = 120.0  # after which a writer elsewhere counts as dead; it commits every 30 s
+_POLL = 5.0  # s between checks of the file of a writer on another machine
+SILENT_SECONDS = 120.0  # after which a writer on another machine, due every 30 s, counts as ended
 
 
 class DirectoryTakenOver(RecordError):
-    """Another process writes to the run directory now."""
+    """Another process has become the writer of the run directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +45,37 @@ class Writer:
         id: unique.
         host: machine, its boot and its PID name space.
         pid: process number.
-        born: when the process started, in clock ticks since the boot, where the system tells.
+        started: when the process started, in clock ticks since the boot, where the system tells.
             PIDs are recycled.
     """
 
     id: str
     host: str
     pid: int
-    born: int | None
+    started: int | None
 
     @classmethod
     def here(cls) -> Self:
-        """Return a new writer of this process."""
-        return cls(uuid4().hex, _host(), os.getpid(), _born(os.getpid()))
+        """Return a new writer in this process."""
+        return cls(uuid4().hex, _host(), os.getpid(), _start_of(os.getpid()))
 
     @property
     def is_this_process(self) -> bool:
-        return (self.host, self.pid, self.born) == (_host(), os.getpid(), _born(os.getpid()))
+        """Whether this process is the writer."""
+        here = (_host(), os.getpid(), _start_of(os.getpid()))
+        return (self.host, self.pid, self.started) == here
 
-    def is_gone(self) -> bool | None:
-        """Whether its process has ended; None for one of another machine, where nobody can see."""
+    def has_ended(self) -> bool | None:
+        """Return whether the process has ended; None on another machine, where that is unknown."""
         if self.host != _host():
             return None
-        if self.born is not None:
-            return _born(self.pid) != self.born
+        if self.started is not None:
+            return _start_of(self.pid) != self.started
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except OSError:  # it is somebody else's, and alive
+        except OSError:  # alive, and of another user
             return False
         return False
 
@@ -86,21 +88,23 @@ class WriterLock:
         self._writer = Writer.here()
 
     def take(self) -> None:
-        """Take the directory: a free one, one whose writer has ended, or one of this process.
+        """Become the writer of the directory.
+
+        The directory must be free, its writer must have ended, or it must be this process.
 
         Raises:
-            RecordError: when another process seems to be writing to it, or the file system refuses.
+            RecordError: when another process may be writing to it, or the file system refuses.
         """
         content = json.dumps(asdict(self._writer)).encode()
         refuse_other_writer(self._path.parent)
         with suppress(FileExistsError):
             write_file(self._path, content, new=True)
             return
-        refuse_other_writer(self._path.parent)  # of two that came at once, one was first
+        refuse_other_writer(self._path.parent)  # another process was first
         write_file(self._path, content)
 
     def confirm(self) -> None:
-        """Check, before something is written, that the directory is still ours, and show life.
+        """Check before writing that this is still the writer, and renew the file's time.
 
         Raises:
             DirectoryTakenOver: when it is not.
@@ -108,15 +112,16 @@ class WriterLock:
         """
         holder = _read(self._path)
         if holder is None or holder.id != self._writer.id:
-            by = f"somebody who is done with it: {WRITER} is gone" if holder is None else ""
+            finished = f"a process that has finished with it ({WRITER} is gone)"
+            by = finished if holder is None else _named(holder)
             raise DirectoryTakenOver(
-                f"{self._path.parent} was taken over by {by or _named(holder)}; this process stops "
-                "writing to it, and what it had written by then is intact"
+                f"{self._path.parent} was taken over by {by}; "
+                "this process writes no more to it. What it wrote before is intact"
             )
         touch(self._path)
 
     def release(self) -> None:
-        """Leave the directory to others."""
+        """Stop being the writer, so that another process can be."""
         with suppress(RecordError):
             holder = _read(self._path)
             if holder is not None and holder.id == self._writer.id:
@@ -124,44 +129,45 @@ class WriterLock:
 
 
 def refuse_other_writer(folder: Path) -> None:
-    """Raise RecordError where another process seems to be writing to a run directory.
+    """Raise RecordError when another process may be writing to a run directory.
 
-    One of this process does not count: it finds out at its next commit. Where nobody can see
-    whether the process lives, since it is on another machine, this waits for what it does: a job
-    that was killed and is started anew on another node goes on by itself.
+    An earlier writer in this process is no reason: it stops at its next commit. A writer on another
+    machine is given `SILENT_SECONDS` since its last commit: when it commits again in that time this
+    raises, else it counts as ended. So a killed job that restarts on another node continues by
+    itself.
     """
     path = folder / WRITER
     before = None
-    while (gone := _has_ended(path)) is None:
+    while (free := _is_free(path)) is None:
         silent = _silent_seconds(path)
         if silent >= SILENT_SECONDS:
             return
         if before is not None and silent < before:
-            break  # it has shown life
+            break  # it has committed
         if before is None:
             warnings.warn(
-                f"{folder} was written to {silent:.0f} s ago by {_named(_holder(path))}; waiting "
+                f"{_named(_holder(path))} wrote to {folder} {silent:.0f} s ago; waiting "
                 f"{SILENT_SECONDS - silent:.0f} s to see whether that has ended",
                 RecordWarning, stacklevel=2,
             )  # fmt: skip
         before = silent
         time.sleep(_POLL)
-    if not gone:
+    if not free:
         raise RecordError(
-            f"{folder} is being written by {_named(_holder(path))}: end that first, or choose "
-            "another directory"
+            f"{folder} is being written by {_named(_holder(path))}; end that process first, or "
+            "choose another directory"
         )
 
 
-def _has_ended(path: Path) -> bool | None:
-    """Return whether the directory is free; None where nobody can tell."""
+def _is_free(path: Path) -> bool | None:
+    """Return whether nobody writes to the directory; None where that is unknown."""
     if not path.exists():
         return True
     try:
         holder = _read(path)
     except RecordError:  # damaged
         return None
-    return holder is None or holder.is_this_process or holder.is_gone()
+    return holder is None or holder.is_this_process or holder.has_ended()
 
 
 def _holder(path: Path) -> Writer | None:
@@ -177,11 +183,11 @@ def _read(path: Path) -> Writer | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise RecordError(f"{path} does not say who writes to the run: {error}") from error
+        raise RecordError(f"{path} does not name the process that writes: {error}") from error
 
 
 def _silent_seconds(path: Path) -> float:
-    """Return how long ago a file was touched, by the clock of the file system that it is on."""
+    """Return how long ago a file was touched, s, by the clock of its file system."""
     probe = path.with_name(f".{uuid4().hex}{TEMPORARY}")
     try:
         then = path.stat().st_mtime
@@ -190,7 +196,7 @@ def _silent_seconds(path: Path) -> float:
             return max(0.0, probe.stat().st_mtime - then)
         finally:
             probe.unlink()
-    except FileNotFoundError:  # it has been released in the meantime
+    except FileNotFoundError:  # released in the meantime
         return SILENT_SECONDS
     except OSError as error:
         raise RecordError(f"{path.parent} cannot be used: {error.strerror or error}") from error
@@ -198,7 +204,7 @@ def _silent_seconds(path: Path) -> float:
 
 def _named(writer: Writer | None) -> str:
     if writer is None:
-        return "a process that does not say who it is"
+        return "an unknown process"
     return f"process {writer.pid} on {writer.host.partition(' ')[0]}"
 
 
@@ -210,8 +216,8 @@ def _host() -> str:
     return " ".join(parts)
 
 
-def _born(pid: int) -> int | None:
-    """Return when a process was started, in ticks since the boot; None where none runs, or the
+def _start_of(pid: int) -> int | None:
+    """Return when a process started, clock ticks since the boot; None when there is none, or the
     system does not tell.
     """
     try:

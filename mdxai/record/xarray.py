@@ -1,4 +1,4 @@
-"""A run as an xarray dataset, whose vectors and relevance are read when they are used."""
+"""A run as an xarray dataset. Vectors and relevance are read when they are used."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ Read = Callable[[Ints], NDArray[Any]]
 
 
 class RecordedRun(TableSource, Protocol):
-    """What a dataset reads of a run."""
+    """The parts of a run that a dataset reads."""
 
     header: dict[str, Any]
 
     @property
     def deviations(self) -> dict[str, str]: ...
 
+    def column_names(self, kind: str) -> list[str]: ...
+
     def frames_table(self, columns: Sequence[str]) -> pa.Table: ...
 
 
 class _OnDemand(BackendArray):  # type: ignore[misc]
-    """An array of which `read` fetches whole rows, given their ascending numbers."""
+    """An array that fetches whole rows with `read`, given their ascending indices."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], read: Read) -> None:
         self.shape, self.dtype, self._read = shape, dtype, read
@@ -54,7 +56,7 @@ class _OnDemand(BackendArray):  # type: ignore[misc]
         wanted = np.arange(self.shape[0])[key[0]]
         rows, place = np.unique(wanted, return_inverse=True)
         found = self._read(rows)
-        for axis in range(len(self.shape) - 1, 0, -1):  # from the last, so that axes may vanish
+        for axis in range(len(self.shape) - 1, 0, -1):  # backwards: an integer removes its axis
             found = found[(slice(None),) * axis + (key[axis],)]
         return found[place.reshape(np.shape(wanted))]
 
@@ -63,9 +65,9 @@ def dataset(run: RecordedRun) -> xr.Dataset:
     """Return a dataset over frame × atom × xyz, and explained × pair, atom and body order.
 
     Scalars, deviations and relevance by body order are read now. Positions, velocities, forces and
-    the relevance of atoms and pairs are read part by part when their values are used, only the rows
-    that are asked for. Frames whose vectors were not recorded, and pairs that a frame does not
-    hold, are NaN. Relevance of several images of a pair is summed; its distance is the shortest.
+    the relevance of atoms and pairs are read when they are used, and only the rows asked for. NaN
+    stands for vectors that were not recorded and for pairs that a frame does not have. Relevance
+    of several images of a pair is summed; the distance is the shortest.
 
     Raises:
         RecordError: when no frame was recorded, or a part is damaged.
@@ -96,7 +98,7 @@ def _steps_of(run: RecordedRun, kind: str) -> Ints:
 def _per_atom(
     run: RecordedRun, kind: str, column: str, rows: tuple[str, Ints, str | None], name: str
 ) -> xr.Variable:
-    """Return a column of lists as an array over a dimension of steps, atoms and maybe xyz."""
+    """Return a column of lists as an array over steps, atoms and, for vectors, xyz."""
     dimension, steps, last = rows
     more = (3,) if last else ()
     shape = (len(steps), len(run.header["system"]["numbers"]), *more)
@@ -139,7 +141,7 @@ def _explained(run: RecordedRun) -> dict[str, Any]:
         orders.reshape(len(steps), -1).astype(np.float64),
         {"unit": "eV", "last": "all higher orders"},
     )
-    if "per_atom_eV" in next(run.tables("explanations")).column_names:
+    if "per_atom_eV" in run.column_names("explanations"):
         for name, column in PER_ATOM.items():
             found[name] = _per_atom(run, "explanations", column, ("explained", steps, None), name)
     return found | {"explained_step": ("explained", steps)} | _pairs(run, steps)
@@ -152,7 +154,7 @@ def _pairs(run: RecordedRun, steps: Ints) -> dict[str, Any]:
         pairs = np.unique(np.concatenate([pairs, np.unique(here, axis=0)]), axis=0)
     if not len(pairs):
         return {}
-    measure = f"{measure_of(next(run.tables('pairs')).column_names)}_eV"
+    measure = f"{measure_of(run.column_names('pairs'))}_eV"
     shape = (len(steps), len(pairs))
     size = int(pairs.max()) + 1
     codes = pairs[:, 0] * size + pairs[:, 1]

@@ -12,10 +12,10 @@ import pyarrow as pa
 from mdxai.frame import Floats, Ints
 from mdxai.record import Run
 from mdxai.record.columns import profile_table
+from mdxai.record.explanations import measure_of
 from mdxai.statistics import BinnedMoments, RelevanceProfile, profile_moments
 
 MOST_ATOMS = 300  # for which means per pair are taken; memory grows with their square
-MEASURES = ("two_body", "flow")
 COLUMNS = ("step", "time_fs", "i", "j", "distance_ang")  # and the measure
 
 
@@ -100,14 +100,14 @@ def read_interactions(run: Run, window: Window) -> Interactions | None:
     """
     numbers = np.array(run.header["system"]["numbers"], dtype=np.int64)
     parts, profile = run.parts("pairs"), run.profile_table()
-    first = next(run.tables("pairs"), None)
-    if first is None:
+    names = run.column_names("pairs")
+    if not names:
         return None
-    measure = next(name for name in MEASURES if f"{name}_eV" in first.column_names)
+    measure = measure_of(names)
     columns = [*COLUMNS, f"{measure}_eV"]
     sums = _Sums(len(numbers), window) if len(numbers) <= MOST_ATOMS else None
     moments = None if profile.num_rows else _moments(run, numbers)
-    shown = run.last_pairs(window.shown)
+    shown = run.last_pairs(window.shown, columns)
     wanted = sums is not None or moments is not None
     for rows in map(_Rows.of, run.tables("pairs", columns)) if wanted else ():
         if sums is not None:
@@ -139,7 +139,6 @@ class _Rows:
 
     @classmethod
     def of(cls, table: pa.Table) -> _Rows:
-        measure = next(name for name in MEASURES if f"{name}_eV" in table.column_names)
 
         def column(name: str, kind: Any) -> Any:
             return table[name].to_numpy().astype(kind)
@@ -147,7 +146,7 @@ class _Rows:
         return cls(
             column("step", np.int64), column("time_fs", np.float64), column("i", np.int64),
             column("j", np.int64), column("distance_ang", np.float64),
-            column(f"{measure}_eV", np.float64),
+            column(f"{measure_of(table.column_names)}_eV", np.float64),
         )  # fmt: skip
 
     def profile(self, numbers: Ints) -> RelevanceProfile:

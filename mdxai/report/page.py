@@ -61,7 +61,7 @@ def write_report(
     try:
         with DurableFile(path.parent) as file:
             file.write(content)
-            file.settle(path.name)
+            file.finalize(path.name)
     except OSError as error:
         raise RecordError(f"{path} cannot be written: {error.strerror or error}") from error
     return path

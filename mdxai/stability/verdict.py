@@ -1,4 +1,4 @@
-"""The verdict: whether, when and why a trajectory became unstable."""
+"""Whether, when and why a trajectory became unstable: thresholds and a pure function."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, Self
 
 from mdxai.principles import Deviation
 from mdxai.record import RecordError, Run
+from mdxai.serialization import as_json
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
 
 
 class Stability(StrEnum):
-    """stable: no finding. suspect: only warnings. inconclusive: fewer than two frames."""
+    """stable: nothing broken. suspect: only warnings. inconclusive: fewer than two frames."""
 
     STABLE = "stable"
     SUSPECT = "suspect"
@@ -24,7 +25,7 @@ class Stability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One broken principle: since when, the first and worst deviation, and what to do."""
+    """One broken principle: since when, how badly at first and at worst, and what to do."""
 
     principle: str
     severity: str  # "warn" or "unstable"
@@ -44,7 +45,7 @@ class Finding:
         )
 
     def label(self, symbols: Sequence[str]) -> str:
-        """Return its atoms with their element symbols, such as "C1–H5"."""
+        """Return its atoms as a chemist reads them, such as "C1–H5", from the system's symbols."""
         return "–".join(f"{symbols[a]}{a}" for a in self.atoms)
 
 
@@ -52,7 +53,7 @@ class Finding:
 class Verdict:
     """The judgement of a run. `onset_fs` is the start of the first instability, if any.
 
-    Findings and onset carry the time of their frame; `start_fs` is the time of the first frame.
+    Times of findings and the onset are those of the frames; `start_fs` is that of the first one.
     """
 
     stability: Stability
@@ -65,31 +66,28 @@ class Verdict:
 
     @property
     def cause(self) -> Finding | None:
-        """The first of the most severe findings."""
+        """The finding that came first among the gravest."""
         grave = [f for f in self.findings if f.severity == "unstable"] or list(self.findings)
         return min(grave, key=lambda f: f.time_fs, default=None)
 
     @property
     def reason(self) -> str:
-        """The cause in a few words; empty if there is none."""
+        """The cause in few words; empty without one."""
         cause = self.cause
         return "" if cause is None else str(cause)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON, as in verdict.json; values that are not finite become null."""
-        plain = asdict(self)
-        for finding in plain["findings"]:
-            for key in ("value", "worst", "threshold"):
-                if not math.isfinite(finding[key]):
-                    finding[key] = None
+        """Return what verdict.json holds: plain JSON, so values that are not finite are null."""
+        plain: dict[str, Any] = as_json(asdict(self))
         return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Return the verdict that `as_dict` wrote; null becomes NaN, or inf for a threshold.
+        """Return the verdict that `as_dict` gave; values that were not finite are NaN, or inf for a
+        threshold.
 
         Raises:
-            RecordError: for anything but the output of `as_dict`.
+            RecordError: for anything but what `as_dict` gave.
         """
         try:
             findings = tuple(
@@ -126,7 +124,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Exceedance:
-    """One limit over time; remembers the first violation that outlasted the patience."""
+    """One threshold watched over time; remembers the first violation that lasted."""
 
     limit: float
     patience: float
@@ -135,7 +133,7 @@ class _Exceedance:
     worst: float = 0.0
 
     def update(self, time: float, deviation: Deviation) -> None:
-        if deviation.value <= self.limit:  # false for NaN
+        if deviation.value <= self.limit:  # false for NaN, which never passes
             self.since = None
             return
         self.since = self.since or (time, deviation)
@@ -147,10 +145,10 @@ class _Exceedance:
 
 @dataclass(slots=True)
 class _Attendance:
-    """When a principle was measured, and the longest gap between two measurements, fs.
+    """When a principle could be measured, and how long it is usually silent in between, fs.
 
-    last: time of the last measurement or, before any, of the first frame. calm: deviations up to
-    this value change nothing and need no update.
+    last: when it was measured last; before that, when it was first asked. calm: the value up to
+    which there is nothing more to do.
     """
 
     last: float
@@ -170,7 +168,7 @@ class VerdictBuilder:
 
     Args:
         thresholds: one per principle; deviations without a threshold are not judged.
-        unavailable: principles that could not be checked, with reasons; part of the verdict.
+        unavailable: principles that could not be checked, with reasons; passed on.
     """
 
     def __init__(
@@ -192,8 +190,8 @@ class VerdictBuilder:
     def add(self, time: float, deviations: Mapping[str, Deviation | None]) -> None:
         """Take in the deviations of the frame at `time` (fs), by principle; None: not measured.
 
-        Many principles have no value in most frames, which are not explained. A principle whose
-        last gap is more than twice its longest earlier one is reported as no longer measured.
+        A principle may be silent in most frames, for want of an explanation. One that stays silent
+        for more than twice as long as ever before is reported as not measured any more.
         """
         self._n_frames += 1
         self._span = (self._span[0] if self._span else time, time)
@@ -209,7 +207,7 @@ class VerdictBuilder:
             silent = time - attendance.last
             attendance.usual = max(attendance.usual, silent)
             attendance.last, attendance.measured = time, True
-            if deviation.value <= attendance.calm:  # the usual case
+            if deviation.value <= attendance.calm:  # as nearly always
                 continue
             watches = self._watches.get(name)
             if watches is None:
@@ -222,7 +220,7 @@ class VerdictBuilder:
             attendance.calm = mild.limit if mild.since is None else -math.inf
 
     def verdict(self) -> Verdict:
-        """Return the verdict so far."""
+        """Return the judgement so far."""
         findings = tuple(sorted(self._findings(), key=lambda f: f.time_fs))
         grave = [f.time_fs for f in findings if f.severity == "unstable"]
         if grave:
@@ -246,7 +244,7 @@ class VerdictBuilder:
         for principle, threshold in self._thresholds.items():
             mild, grave = self._watches[principle]
             watch, severity = (grave, "unstable") if grave.broken else (mild, "warn")
-            # A violation whose patience was cut short by the end of the run is a warning.
+            # A violation that the end of the run cut short of its patience is worth a warning.
             broken = watch.broken or mild.since
             if broken is None:
                 continue
@@ -258,21 +256,21 @@ class VerdictBuilder:
 
 
 def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
-    """Judge a recorded run; the result is the verdict that its monitor reached live.
+    """Judge a recorded run; the same verdict that its monitor reached live.
 
     Args:
         run: a run directory, opened.
-        thresholds: default: those that the run was recorded with.
+        thresholds: those that the run was recorded with by default.
 
     Raises:
-        RecordError: when no frame was recorded, or a file is damaged.
+        RecordError: when no frame was recorded, or a part is damaged.
     """
     units = run.deviations
     thresholds = thresholds or recorded_thresholds(run)
     builder = VerdictBuilder(thresholds, run.header.get("unavailable"))
     columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
     if not run.parts("frames"):
-        raise RecordError(f"{run.path} contains no recorded frames")
+        raise RecordError(f"{run.path} holds no recorded frames")
     for row in (row for table in run.tables("frames", columns) for row in table.to_pylist()):
         builder.add(
             row["time_fs"],
@@ -287,5 +285,5 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
 
 
 def recorded_thresholds(run: Run) -> tuple[Threshold, ...]:
-    """Return the thresholds that a run was recorded with."""
+    """Return the thresholds that a run was judged by while it ran."""
     return tuple(Threshold(**entry) for entry in run.header["thresholds"].values())

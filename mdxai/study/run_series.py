@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 from mdxai.frame import Floats, Ints
 from mdxai.principles import Kind, kind_of
 from mdxai.record import Run
+from mdxai.record.explanations import measure_of
 from mdxai.statistics import RelevanceProfile
 
 SPREAD = "committee.parquet"  # beside the run: step, committee_spread (eV/Å)
 PLAIN = ("kinetic_temperature", "force_norm", "committee_spread")  # need no principle
 PROFILES = ("profile_rms", "profile_peak")  # change of the relevance profile; see lead_time.alarms
 BIN_NAME = re.compile(r"^([A-Z][a-z]?-[A-Z][a-z]?) (\d+(?:\.\d+)?) Å$")
-PAIR_COLUMNS = ("step", "i", "j", "distance_ang")
-
+PAIR_COLUMNS = ("step", "i", "j", "distance_ang")  # and the measure
 
 SeriesKind = Kind | Literal["plain", "relevance", "other"]
 
@@ -113,16 +113,16 @@ def _relevance(run: Run, steps: Ints, width: float) -> dict[str, Floats]:
     numbers = np.asarray(run.header["system"]["numbers"], dtype=np.int64)
     sums: dict[str, Floats] = {}
     counts: dict[str, Floats] = {}
-    for table in run.tables("pairs"):
-        measure = next(name for name in table.column_names if name.endswith("_eV"))
-        step, i, j, distance = (table[name].to_numpy() for name in PAIR_COLUMNS)
-        strength = table[measure].to_numpy().astype(np.float64)
+    names = run.column_names("pairs")
+    columns = [*PAIR_COLUMNS, f"{measure_of(names)}_eV"] if names else PAIR_COLUMNS
+    for table in run.tables("pairs", columns):
+        step, i, j, distance, strength = (table[name].to_numpy() for name in columns)
         frame = np.searchsorted(steps, step).clip(max=len(steps) - 1)
         known = steps[frame] == step
         if not known.any():
             continue
         first, last = int(frame[known].min()), int(frame[known].max())
-        profile = RelevanceProfile(numbers, i, j, distance, strength)
+        profile = RelevanceProfile(numbers, i, j, distance, strength.astype(np.float64))
         rows = np.where(known, frame - first, -1)
         bins = profile.bins_by_frame(rows, last - first + 1, width)
         for c, b in zip(*np.nonzero(bins.count.any(axis=0)), strict=True):
