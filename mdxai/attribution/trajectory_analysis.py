@@ -12,7 +12,7 @@ from MDAnalysis.analysis.results import ResultsGroup
 
 from mdxai.attribution import Attribution, attributor
 from mdxai.calculators import load_calculator
-from mdxai.engines.universe import FrameMaker
+from mdxai.engines.mdanalysis_frames import FrameMaker
 from mdxai.errors import MdxaiError
 from mdxai.frame import Floats
 from mdxai.statistics import BinnedMoments, profile_moments

@@ -20,8 +20,8 @@ import numpy as np
 from mdxai.attribution import Attribution, AttributionUnavailable, attributor
 from mdxai.calculators import CalculatorError, load_calculator, twin_of
 from mdxai.engines import Conditions, Selection, Trajectory, TrajectoryEngine
+from mdxai.engines.mdanalysis_frames import STREAM, from_universe, read_universe
 from mdxai.engines.trajectories import from_atoms, read_ase
-from mdxai.engines.universe import STREAM, from_universe, read_universe
 from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor

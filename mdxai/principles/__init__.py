@@ -19,7 +19,7 @@ from mdxai.principles.explanation.ranking import (
     SpeciesRanking,
 )
 from mdxai.principles.motion.connectivity import BrokenBonds, FormedBonds, Fragments, LoneHydrogen
-from mdxai.principles.motion.distances import DistanceDrift
+from mdxai.principles.motion.distances import ClosestContact, DistanceBeyondTraining, DistanceDrift
 from mdxai.principles.motion.energy import (
     ConservedEnergy,
     EnergyConservation,
@@ -36,12 +36,7 @@ from mdxai.principles.motion.equipartition import (
 )
 from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
-from mdxai.principles.motion.structure import (
-    BondIntegrity,
-    ClosestContact,
-    DistanceBeyondTraining,
-    bonds_of,
-)
+from mdxai.principles.motion.structure import BondIntegrity, bonds_of
 from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
 from mdxai.principles.probes.configurations import Curve
 from mdxai.principles.probes.probe_registry import probe_principles

@@ -27,7 +27,7 @@ from mdxai.principles.explanation.ranking import (
     SpeciesRanking,
 )
 from mdxai.principles.motion.connectivity import BrokenBonds, FormedBonds, Fragments, LoneHydrogen
-from mdxai.principles.motion.distances import DistanceDrift
+from mdxai.principles.motion.distances import ClosestContact, DistanceBeyondTraining, DistanceDrift
 from mdxai.principles.motion.energy import (
     ConservedEnergy,
     EnergyConservation,
@@ -45,7 +45,7 @@ from mdxai.principles.motion.equipartition import (
 )
 from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
-from mdxai.principles.motion.structure import BondIntegrity, ClosestContact, DistanceBeyondTraining
+from mdxai.principles.motion.structure import BondIntegrity
 from mdxai.principles.principle import Principle, PrincipleUnavailable
 from mdxai.principles.probes.probe_registry import PROBES
 

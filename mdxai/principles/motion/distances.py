@@ -1,16 +1,18 @@
-"""The principle that the distribution of interatomic distances does not change."""
+"""Principles of distances: as in training, neither too close nor too far, and spread as before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase.geometry import complete_cell
 
 from mdxai.attribution import Attribution
-from mdxai.frame import DENSE_LIMIT, Floats, Frame
-from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.frame import DENSE_LIMIT, Floats, Frame, Ints
+from mdxai.principles.frame_quantities import Contacts, frame_quantities
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.statistics import ElementPairChannels
+from mdxai.statistics import _kernels as kernels
 
 WIDTH = 0.05  # Å, of a bin, as in Fu et al.
 REACH = 6.0  # Å, in cells and large systems
@@ -96,3 +98,113 @@ def _reach(first: Frame) -> float:
         return REACH if first.n_atoms > DENSE_LIMIT else 2 * REACH
     heights = 1 / np.linalg.norm(np.linalg.inv(complete_cell(first.cell)), axis=0)[first.pbc]
     return float(WIDTH * np.floor(min(REACH, heights.min() / 2) / WIDTH))
+
+
+class _Limits:
+    """A distance limit for every pair of a frame, from one per element pair."""
+
+    _not_state = ("_of", "_limits")  # found again from the pairs of any frame
+
+    def __init__(self, per_channel: Floats, channels: ElementPairChannels) -> None:
+        self._per_channel = per_channel
+        self._channels = channels
+        self._of: Ints | None = None
+
+    def of(self, pairs: Contacts) -> Floats:
+        if self._of is not pairs.i:  # the pairs of a small system never change
+            self._of = pairs.i
+            self._limits: Floats = self._per_channel[self._channels.of(pairs.i, pairs.j)]
+        return self._limits
+
+
+class ClosestContact:
+    """By how much two atoms are closer than any pair of their elements in training, Å.
+
+    Below the shortest distance in the training data the network extrapolates, and need not be
+    repulsive. A hole in the energy there pulls atoms together.
+
+    Args:
+        ranges: shortest and longest distance (Å) per element pair ("C-H"), from the card.
+        first: a frame of the system.
+
+    Attributes:
+        unseen: element pairs of the system without a range in the card; they are not checked.
+
+    Raises:
+        PrincipleUnavailable: when the card states no ranges.
+    """
+
+    name = "contact"
+    unit = "Å"
+    cost: Cost = "free"
+
+    def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
+        if not ranges:
+            raise PrincipleUnavailable(
+                "the calculator does not state which distances its training data covers"
+            )
+        channels = ElementPairChannels(first.numbers)
+        self.unseen = tuple(name for name in channels.names if name not in ranges)
+        shortest = [ranges[name][0] if name in ranges else -np.inf for name in channels.names]
+        self._shortest = _Limits(np.array(shortest), channels)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        seen = frame_quantities(frame)
+        if not seen.placed:
+            return Deviation(self.name, self.unit, np.nan)
+        worst = _worst(seen.contacts, self._shortest.of(seen.contacts), sign=-1.0)
+        return Deviation(self.name, self.unit, *worst)
+
+
+class DistanceBeyondTraining:
+    """By how much two atoms are farther apart than any pair of their elements in training, Å.
+
+    The upper end of the range that `ClosestContact` checks: a bond breaks, a molecule unfolds. It
+    is meaningful only for the molecule of the training data, so neither in a periodic cell nor
+    where the first frame already exceeds the ranges.
+
+    Args:
+        ranges: shortest and longest distance (Å) per element pair ("C-H"), from the card.
+        first: a frame of the system.
+
+    Raises:
+        PrincipleUnavailable: when the card states no ranges, for periodic systems, for more than 64
+            atoms, and when the first frame already exceeds the ranges.
+    """
+
+    name = "beyond_training"
+    unit = "Å"
+    cost: Cost = "free"
+
+    def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
+        if not ranges:
+            raise PrincipleUnavailable(
+                "the calculator does not state which distances its training data covers"
+            )
+        if not frame_quantities(first).small:
+            raise PrincipleUnavailable(
+                "only distances within one small molecule have an upper limit"
+            )
+        channels = ElementPairChannels(first.numbers)
+        longest = [ranges.get(name, (0.0, np.inf))[1] for name in channels.names]
+        self._longest = _Limits(np.array(longest), channels)
+        if self.deviate(first).value > 0:
+            raise PrincipleUnavailable(
+                "the first frame has distances longer than any in the training data, so the "
+                "calculator was trained on another molecule"
+            )
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        seen = frame_quantities(frame)
+        if not seen.placed:
+            return Deviation(self.name, self.unit, np.nan)
+        worst = _worst(seen.contacts, self._longest.of(seen.contacts), sign=1.0)
+        return Deviation(self.name, self.unit, *worst)
+
+
+def _worst(pairs: Contacts, limits: Floats, *, sign: float) -> tuple[float, tuple[int, ...]]:
+    """Return the largest positive sign · (distance − limit) and its atoms; (0, ()) if none is."""
+    excess, worst = kernels.largest_excess(pairs.distances, limits, sign)
+    if not excess > 0:
+        return 0.0, ()
+    return excess, (int(pairs.i[worst]), int(pairs.j[worst]))
