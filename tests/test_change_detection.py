@@ -189,7 +189,7 @@ def test_baseline_that_is_given_or_flat():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(StatisticsError, match="there is no 'magic'"):
+    with pytest.raises(StatisticsError, match="got 'magic'"):
         make_detector("magic", 1)
     with pytest.raises(StatisticsError, match="cusum does not take"):
         make_detector("cusum", 1, {"weight": 1})

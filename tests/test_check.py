@@ -106,8 +106,8 @@ def test_same_seed_same_numbers():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["emt"], "nothing says which structure"),
-        (["painn-aspirin"], "nothing says which structure"),
+        (["emt"], "does not say which structure"),
+        (["painn-aspirin"], "does not say which structure"),
         (["no-such", "CH4"], "there is no calculator 'no-such'"),
         (["emt", "CH3SH"], "EMT fails on CH4S"),
         (["emt", "nothing.xyz"], "there is no structure file"),
@@ -135,7 +135,7 @@ def test_arguments_are_python_literals_or_text():
 
 def test_structures_by_the_name_of_the_calculator():
     assert default_structure(load_calculator("painn-ethanol-weak").card) == "CH3CH2OH"
-    with pytest.raises(CheckError, match="give a file that ASE reads"):
+    with pytest.raises(CheckError, match="give a file that ASE can read"):
         default_structure(None)
 
 

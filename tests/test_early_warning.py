@@ -194,7 +194,7 @@ def test_values_that_come_too_rarely_are_told_of_once():
         for step in range(0, 200, 10):  # every 5 fs
             early.see(frame_at(step), {"principle": principle, "other": principle}, None)
     (message,) = told
-    assert "principle: a value every 5 fs, the calibration is made for one every 2" in str(
+    assert "principle: a value every 5 fs, but the calibration is made for one every 2" in str(
         message.message
     )
 
@@ -299,10 +299,10 @@ def test_a_resumed_run_gives_the_same_warnings(whole, tmp_path):
 
 
 def test_listeners_get_warnings_and_the_higher_rate_gives_them_sooner(whole, tmp_path):
-    heard = []
-    monitored(tmp_path / "run", 40, early_warning=SHORT.at(20.0), on_warning=heard.append)
-    assert {w.alarms_per_ns for w in heard} == {20.0}
-    assert heard[0].time_fs <= whole[2].warnings[0].time_fs
+    received = []
+    monitored(tmp_path / "run", 40, early_warning=SHORT.at(20.0), on_warning=received.append)
+    assert {w.alarms_per_ns for w in received} == {20.0}
+    assert received[0].time_fs <= whole[2].warnings[0].time_fs
     with pytest.raises(ValueError, match="on_warning must be"):
         Monitor(dynamics_of(), on_warning="shout")
 
@@ -356,9 +356,9 @@ def test_files_that_are_no_calibration_are_refused(tmp_path):
     path = tmp_path / "c.toml"
     text = SHORT.text()
     for changed, why in (
-        ("nonsense", "is no calibration"),
+        ("nonsense", "is not a calibration"),
         ("", "expected schema 1, got None"),
-        (text.replace('detector = "cusum"', 'detector = "magic"'), "there is no 'magic'"),
+        (text.replace('detector = "cusum"', 'detector = "magic"'), "got 'magic'"),
         (text.replace("every_fs = 0.5", "every_fs = 0"), "must be > 0"),
         (text.replace("threshold = 0.8", "threshold = nan"), "must be > 0"),
         (text.replace("baseline_fs = 6.0", "baseline_fs = -1"), "baseline_fs > 0"),

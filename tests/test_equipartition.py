@@ -155,7 +155,7 @@ def test_annealing_is_never_compared_with_one_temperature(frame):
     [
         (KineticSpread, "no thermostat"),
         (FlyingIceCube, "momentum is conserved"),
-        (lambda f: ModeTemperature(f, random_bath=False), "keeps what it started with"),
+        (lambda f: ModeTemperature(f, random_bath=False), "keeps its initial energy"),
         (lambda f: ElementTemperature(f, random_bath=False), "keep their energy"),
         (lambda f: ModeTemperature(replace(f, n_constrained=3), random_bath=True), "constraints"),
         (lambda f: ElementTemperature(replace(f, numbers=0 * f.numbers + 6), random_bath=True),

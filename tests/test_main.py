@@ -140,7 +140,7 @@ ERRORS = {
         lambda t: ["replay", "schnet-ethanol", t, "--ensemble", "npt"],
         "ensemble must be one of",
     ),
-    "CheckError": (lambda t: ["check", "emt"], "nothing says which structure"),
+    "CheckError": (lambda t: ["check", "emt"], "does not say which structure"),
     "AttributionError": (
         lambda t: ["attribute", "schnet-ethanol", "H2O", "--method", "guess"],
         "method must be one of",

@@ -212,7 +212,7 @@ def test_samples_of_another_kind_are_refused(channels, distances, values):
 
 
 def test_channels_and_bins_that_make_no_sense():
-    with pytest.raises(StatisticsError, match="different names"):
+    with pytest.raises(StatisticsError, match="channel names must differ"):
         BinnedMoments(["a", "a"], 5.0)
     with pytest.raises(StatisticsError, match=r"whole number, got 2\.7"):
         BinnedMoments(["a"], 5.0, 2.7)

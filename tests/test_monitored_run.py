@@ -66,7 +66,7 @@ def test_frames_judged_together_and_one_by_one_leave_the_same_record(bath, tmp_p
     assert [b.read_bytes() for b in boxes[0]] == [b.read_bytes() for b in boxes[1]]
 
 
-def test_whoever_asks_gets_the_verdict_of_every_frame_so_far():
+def test_the_verdict_covers_every_frame_so_far():
     dynamics = ethanol_dynamics()
     monitor = Monitor(dynamics, None, attribute_every=0)
     dynamics.attach(monitor, interval=1)

@@ -37,5 +37,5 @@ def test_damaged_runs_get_a_clear_error(tmp_path):
     with pytest.raises(RecordError, match="is damaged"):
         run.frames_table()
     part.unlink()
-    with pytest.raises(RecordError, match="holds no recorded frames"):
+    with pytest.raises(RecordError, match="contains no recorded frames"):
         mdxai.judge(run)

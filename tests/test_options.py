@@ -115,7 +115,7 @@ def test_thresholds_that_fit_nothing_are_refused_and_missing_ones_named():
     dynamics = VelocityVerlet(bulk("Cu", cubic=True), 2 * units.fs)
     dynamics.atoms.calc = EMT()
     for thresholds, message in (
-        ([Threshold("enrgy", 1, 2, 0, "x")], "name enrgy, which is no principle"),
+        ([Threshold("enrgy", 1, 2, 0, "x")], "unknown or repeated: enrgy"),
         ("file.toml", "file.toml"),
     ):
         with pytest.raises(ThresholdError, match=message):

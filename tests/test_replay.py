@@ -184,7 +184,7 @@ def test_what_a_file_lacks_is_said_and_the_rest_is_checked(live, tmp_path):
         selection=Selection(timestep=0.5), conditions=LANGEVIN,
     )  # fmt: skip
     verdict = replayed.verdict
-    assert verdict.unavailable["temperature"] == "the trajectory holds no velocities"
+    assert verdict.unavailable["temperature"] == "the trajectory has no velocities"
     assert verdict.onset_fs == pytest.approx(monitor.verdict.onset_fs)
     assert "non_finite" not in {f.principle for f in verdict.findings}
     engine = mdxai.open_run(tmp_path / "out").header["engine"]
@@ -290,11 +290,11 @@ def no_velocities(frames):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (jump_back, "time does not go on"),
-        (other_atoms, "holds other atoms"),
+        (jump_back, "time does not increase"),
+        (other_atoms, "has other atoms"),
         (no_velocities, "has no velocities"),
         (forces_said_absent, "says that its forces are absent, yet holds some"),
-        (lambda frames: [], "holds no frames"),
+        (lambda frames: [], "has no frames"),
         (lambda frames: ["H2O"], "expected frames or ASE atoms"),
     ],
 )
@@ -311,8 +311,8 @@ def test_unusable_frames(live, change, message):
         (lambda: Selection(start=-1), "start must be 0 or positive"),
         (lambda: Selection(timestep=0.0), "timestep must be positive"),
         (lambda: Selection(without=("mass",)), "without takes"),
-        (lambda: conditions("nve", 300.0), "goes without a temperature"),
-        (lambda: conditions("langevin", None), "goes with a temperature"),
+        (lambda: conditions("nve", 300.0), "is given without a temperature"),
+        (lambda: conditions("langevin", None), "is given with a temperature"),
         (lambda: conditions("npt", 300.0), "must be one of nve"),
         (lambda: conditions("nvt", float("nan")), "temperature must be positive"),
         (lambda: replay("schnet-ethanol", [], workers=0), "workers must be positive"),
@@ -350,7 +350,7 @@ def test_real_ab_initio_frames(shared_data):
         frames.append(frame.without("velocities").with_results(energy, forces))
     verdict = replay("painn-ethanol", frames).verdict
     assert verdict.stability == "stable", verdict
-    assert verdict.unavailable["flying_ice_cube"] == "the trajectory holds no velocities"
+    assert verdict.unavailable["flying_ice_cube"] == "the trajectory has no velocities"
     assert "apart" in verdict.unavailable["energy"]
 
 

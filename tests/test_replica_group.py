@@ -232,7 +232,7 @@ def test_the_record_says_how_exact_a_resumed_run_is(network, tmp_path):
     simulator, monitor, _ = watched(network, tmp_path / "a")
     simulate(simulator, monitor, steps=1)
     said = mdxai.open_run(tmp_path / "a" / "replica-00").header["restart"]
-    assert said == "what Killer keeps outside its buffers is not carried"
+    assert said == "what Killer keeps outside its buffers is not saved"
     torch.manual_seed(0)
     for atoms, words in ((ethanol_with(None), "exact"), (bulk("C", cubic=True), "neighbour")):
         system = System()

@@ -176,9 +176,9 @@ def test_neighbour_list_makes_a_difference_that_the_state_removes():
 
 def test_a_state_of_other_dynamics_or_atoms_is_refused():
     state = AseEngine(ENGINES[Langevin](copper(), DT)).state()
-    with pytest.raises(StateError, match="is one of Langevin, these dynamics are VelocityVerlet"):
+    with pytest.raises(StateError, match="is of Langevin, but these dynamics are VelocityVerlet"):
         AseEngine(VelocityVerlet(copper(), DT)).restore(state)
-    with pytest.raises(StateError, match="holds other atoms"):
+    with pytest.raises(StateError, match="has other atoms"):
         AseEngine(ENGINES[Langevin](ethanol(), DT)).restore(state)
 
 
@@ -190,8 +190,8 @@ class Odd(VelocityVerlet):
 
 def test_other_dynamics_warn_of_what_a_checkpoint_cannot_hold():
     engine = AseEngine(Odd(copper(), DT))
-    assert "none of ASE's own classes" in engine.restart_caveat()
-    with pytest.warns(RestartWarning, match="Odd holds socket, which no checkpoint can"):
+    assert "not one of ASE's own classes" in engine.restart_caveat()
+    with pytest.warns(RestartWarning, match="Odd has socket, which a checkpoint cannot store"):
         engine.state()
     assert AseEngine(VelocityVerlet(copper(), DT)).restart_caveat() is None
 
@@ -401,7 +401,7 @@ def test_signals_checkpoint_and_stop(tmp_path, uninterrupted, number):
             dynamics.attach(monitor)
             dynamics.run(60)
             assert came == []
-        assert came == [number]  # delivered to whoever handled it before
+        assert came == [number]  # delivered to the previous handler
         assert (dynamics.nsteps, monitor.stopped_by) == (23, signal.Signals(number).name)
     finally:
         signal.signal(number, before)

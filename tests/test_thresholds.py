@@ -26,7 +26,7 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[bonds]\nwarn = 1\n", "names bonds, which is no principle; known are"),
+        ("[bonds]\nwarn = 1\n", "names unknown principles: bonds; known are"),
         ("[bond]\nlimit = 1\n", "expected any of warn, unstable, patience, advice"),
         ("[bond]\nwarn = 'much'\n", "warn must be a number or text, got 'much'"),
         ("[bond]\nwarn = 2.0\n", "expected 0 ≤ warn ≤ unstable and patience ≥ 0, got warn 2"),

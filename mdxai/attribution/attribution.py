@@ -21,7 +21,7 @@ _NONE = np.empty(0)
 
 
 class AttributionError(MdxaiError, ValueError):
-    """A request for an explanation that makes no sense."""
+    """An explanation is requested with unusable arguments."""
 
 
 class AttributionUnavailable(AttributionError):

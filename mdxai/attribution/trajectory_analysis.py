@@ -1,4 +1,4 @@
-"""Which interactions the energy of a trajectory comes from, with MDAnalysis' own machinery."""
+"""Explains the frames of a trajectory as an MDAnalysis analysis, serial or in parallel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mdxai.statistics import BinnedMoments, profile_moments
 
 
 class AnalysisError(MdxaiError, ValueError):
-    """An analysis that cannot be made as asked."""
+    """An analysis that has no frames to work on."""
 
 
 class AttributionAnalysis(AnalysisBase):  # type: ignore[misc]
@@ -30,8 +30,8 @@ class AttributionAnalysis(AnalysisBase):  # type: ignore[misc]
 
     Args:
         atoms: an MDAnalysis universe, or the group of its atoms that the calculator is for.
-        calculator: name or path for `load_calculator`, which each worker then loads itself, or an
-            object that can be pickled.
+        calculator: name or path for `load_calculator`, loaded by each worker, or an object that can
+            be pickled.
         gamma: γ of the rule.
         body_order: highest order resolved, 1 to 3.
         method: "auto", "walks" or "flow".
@@ -39,23 +39,24 @@ class AttributionAnalysis(AnalysisBase):  # type: ignore[misc]
         verbose: show MDAnalysis' progress bar.
 
     Attributes:
-        results: after `run`. pairs: (n_pairs, 2), every pair of atoms that was explained in any
-            frame, i < j. two_body: (n_frames, n_pairs), eV, exactly-two-body relevance, or flow
-            beyond 200 atoms; 0 where a pair was out of reach. distances: (n_frames, n_pairs), Å,
-            NaN there. by_body_order: (n_frames, n_orders + 1), eV. residual: (n_frames,), eV.
-            times: (n_frames,), ps. profile: `BinnedMoments` of |two_body| per element pair.
-            method: "walks" or "flow".
+        results: after `run`. pairs: (n_pairs, 2), every pair of atoms that was explained in at
+            least one frame, i < j. two_body: (n_frames, n_pairs), eV, exactly-two-body relevance,
+            or flow beyond 200 atoms; 0 if a pair was beyond the cutoff. distances: (n_frames,
+            n_pairs), Å, NaN if so. by_body_order: (n_frames, n_orders + 1), eV. residual:
+            (n_frames,), eV. times: (n_frames,), ps. profile: `BinnedMoments` of |two_body| per
+            element pair. method: "walks" or "flow".
 
     Raises:
         CalculatorError, AttributionError: for a calculator that cannot be loaded or explained.
-        TrajectoryError: when elements cannot be told.
+        TrajectoryError: when the elements of the atoms are not known.
+        AnalysisError: by `run`, when no frame is selected.
     """
 
     _analysis_algorithm_is_parallelizable = True
 
     @classmethod
     def get_supported_backends(cls) -> tuple[str, ...]:
-        """Return the names of the backends: all that MDAnalysis has."""
+        """Return the names of the backends, all of which are supported."""
         return ("serial", "multiprocessing", "dask")
 
     def __init__(  # noqa: PLR0913 (one argument per choice)
@@ -76,7 +77,7 @@ class AttributionAnalysis(AnalysisBase):  # type: ignore[misc]
         self._calculator = os.fspath(calculator) if by_name else calculator
         self._load = tuple(sorted((load or {}).items()))
         self._options = (("gamma", gamma), ("body_order", body_order), ("method", method))
-        self._explainer()  # what cannot be explained is refused now, not in a worker
+        self._explainer()  # an unsuitable calculator raises here rather than in a worker
 
     def _explainer(self) -> Any:
         choices = dict(self._options)
@@ -105,7 +106,7 @@ class AttributionAnalysis(AnalysisBase):  # type: ignore[misc]
     def _conclude(self) -> None:
         found: list[Attribution] = self.results.explained
         if not found:
-            raise AnalysisError("no frame was selected, so nothing is explained")
+            raise AnalysisError("no frame was selected, so there is nothing to explain")
         pairs, two_body, distances = _aligned(found, len(self._maker.numbers))
         self.results.times = np.array(self.results.when)
         del self.results.explained, self.results.when
@@ -144,7 +145,7 @@ def _cutoff(name: str, load: tuple[tuple[str, Any], ...]) -> float:
 
 
 def _aligned(found: list[Attribution], n_atoms: int) -> tuple[Any, Floats, Floats]:
-    """Return pairs (n_pairs, 2), and per frame their relevance and shortest distance."""
+    """Return pairs (n_pairs, 2) and, per frame, their relevance and shortest distance."""
     keys = [a.pairs.i * n_atoms + a.pairs.j for a in found]
     every = np.unique(np.concatenate(keys))
     strengths = np.zeros((len(found), len(every)))

@@ -161,7 +161,7 @@ class Simulation:
     ] = 1.0
 
     def settings(self, monitor: MonitorOptions) -> RunSettings:
-        """Return the settings of the run; SettingsError where they make no sense."""
+        """Return the settings of the run; SettingsError for unusable ones."""
         from mdxai.monitoring.run import RunSettings
 
         return RunSettings(**asdict(self) | {"ensemble": self.ensemble.value, "monitor": monitor})
@@ -206,7 +206,7 @@ class Monitored:
             more: further options.
 
         Raises:
-            MdxaiError: for options that make no sense and files that cannot be read.
+            MdxaiError: for unusable options and files that cannot be read.
         """
         from mdxai.monitoring.options import MonitorOptions
 

@@ -1,4 +1,4 @@
-"""Thresholds of early warnings, the runs they rest on, and what became of those: a TOML file."""
+"""Thresholds of early warnings and what happened to the reference runs behind them, as TOML."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _SHIPPED_FILE = Path(__file__).with_name("calibration.toml")
 
 
 class CalibrationError(MdxaiError, ValueError):
-    """A calibration that cannot be read, made, or used as asked."""
+    """A calibration cannot be read, made, or used in the requested way."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What happened to the reference runs in which an alarm came.
+    """What happened to the reference runs in which an alarm was raised.
 
     Attributes:
-        n_runs: runs in which it came.
-        n_unstable: those of them that became unstable afterwards.
-        lower_fs, median_fs, upper_fs: quartiles of the time from the alarm to the onset in these;
-            NaN without any.
+        n_runs: runs in which it was raised.
+        n_unstable: how many of these became unstable afterwards.
+        lower_fs, median_fs, upper_fs: quartiles of the time from the alarm to the onset in the
+            unstable ones; NaN if there are none.
     """
 
     n_runs: int
@@ -57,7 +57,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The threshold of a watch at one rate of false alarms of all watches together."""
+    """The threshold of a watch at one rate of false alarms (of all watches together)."""
 
     alarms_per_ns: float
     threshold: float
@@ -66,15 +66,15 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """One series under one detector.
+    """One series watched by one detector.
 
     Attributes:
         series: a principle, "profile_rms", "profile_peak", or a plain predictor.
         detector: name, as for `statistics.make_detector`.
-        every_fs: time between the values that are looked at.
+        every_fs: time between the values that the detector sees.
         parameters: of the detector.
-        location, scale: usual level and spread; NaN where each run teaches its own.
-        levels: thresholds, by rate.
+        location, scale: usual level and spread; NaN if they are learnt from each run.
+        levels: one threshold per rate.
     """
 
     series: str
@@ -87,18 +87,18 @@ class Watch:
 
     @property
     def level(self) -> Level:
-        """The first level: that of the lowest rate, or the one chosen by `Calibration.at`."""
+        """The first level: the one of the lowest rate, or the one chosen by `Calibration.at`."""
         return self.levels[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A rate of false alarms and what the reference runs say of it.
+    """A rate of false alarms and what the reference runs say about it.
 
     Attributes:
-        alarms_per_ns: as asked for.
-        n_alarms: alarms in stable reference runs, of all watches together.
-        watched_ns: time for which these were watched, until their alarm.
+        alarms_per_ns: the requested rate.
+        n_alarms: alarms of all watches together in stable reference runs.
+        watched_ns: total time watched in these runs, each up to its first alarm.
         upper_per_ns: 95 % upper bound of the rate, for a Poisson process.
     """
 
@@ -114,13 +114,13 @@ class Calibration:
 
     Attributes:
         watches: what is watched.
-        rates: rates that have thresholds, ascending.
-        baseline_fs: beginning of a run that teaches level and spread.
+        rates: the rates that have thresholds, ascending.
+        baseline_fs: length of the beginning of a run from which level and spread are learnt.
         profile: how profiles are compared.
-        made_from: the reference runs, in words.
+        made_from: a description of the reference runs.
 
     Raises:
-        CalibrationError: where levels and rates do not belong together, or numbers make no sense.
+        CalibrationError: when levels do not match the rates, or a number is out of range.
     """
 
     watches: tuple[Watch, ...]
@@ -140,10 +140,10 @@ class Calibration:
             _require_sound(watch, rates)
 
     def at(self, alarms_per_ns: float) -> Calibration:
-        """Return the calibration for the highest rate in it that is not above the one asked for.
+        """Return the calibration for its highest rate that does not exceed the requested one.
 
         Raises:
-            CalibrationError: for a rate below those that the reference runs support.
+            CalibrationError: for a rate below all that the reference runs support.
         """
         below = [k for k, r in enumerate(self.rates) if r.alarms_per_ns <= alarms_per_ns]
         if not below:
@@ -157,7 +157,7 @@ class Calibration:
         return replace(self, watches=watches, rates=(self.rates[k],))
 
     def summary(self) -> dict[str, Any]:
-        """Return what run.toml says of it."""
+        """Return what run.toml says about it."""
         return {
             "alarms_per_ns": self.rates[0].alarms_per_ns,
             "watched": [f"{watch.series}, {watch.detector}" for watch in self.watches],
@@ -166,7 +166,7 @@ class Calibration:
         }
 
     def text(self) -> str:
-        """Return the content of its file."""
+        """Return its content as TOML."""
         content: dict[str, Any] = {
             "schema": SCHEMA, "baseline_fs": self.baseline_fs, "made_from": self.made_from,
             "profile": asdict(self.profile), "rate": [asdict(rate) for rate in self.rates],
@@ -200,7 +200,7 @@ class Calibration:
                 `runs/stability`.
 
         Raises:
-            CalibrationError: when it cannot be read or is none.
+            CalibrationError: when the file cannot be read or does not contain a calibration.
         """
         try:
             file = _SHIPPED_FILE if str(path) == SHIPPED else Path(path)
@@ -216,7 +216,7 @@ class Calibration:
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise CalibrationError(
-                f"{path} is no calibration of early warnings: {error}"
+                f"{path} is not a calibration of early warnings: {error}"
             ) from error
 
 
@@ -254,14 +254,14 @@ def _require_sound(watch: Watch, rates: list[float]) -> None:
 def load_calibration(
     given: Calibration | str | os.PathLike[str], alarms_per_ns: float | None = None
 ) -> Calibration:
-    """Return a calibration, read from a file where it is none already.
+    """Return a calibration, reading it from a file if necessary.
 
     Args:
         given: calibration, TOML file or "shipped".
-        alarms_per_ns: rate of false alarms; by default the lowest that it has.
+        alarms_per_ns: rate of false alarms; by default the lowest in the calibration.
 
     Raises:
-        CalibrationError: for a file that is none, or a rate that it does not support.
+        CalibrationError: for a file that is not a calibration, or a rate that it does not support.
     """
     found = given if isinstance(given, Calibration) else Calibration.load(given)
     return found.at(found.rates[0].alarms_per_ns if alarms_per_ns is None else alarms_per_ns)

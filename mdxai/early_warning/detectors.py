@@ -1,4 +1,4 @@
-"""Detectors at work in a run that is going on."""
+"""Detectors watch a run while it goes on and issue early warnings."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ from mdxai.serialization import as_json
 from mdxai.statistics import Baseline, BinChange, Detector, element_pair_channels, make_detector
 
 PROFILES = ("profile_rms", "profile_peak")
-KEPT = 100  # last warnings held in memory; the record holds all
-BINS = 3  # that a warning names
+KEPT = 100  # most recent warnings kept in memory; the record has all of them
+BINS = 3  # named in a warning
 LABELS = {
     "shewhart": "value", "cusum": "CUSUM", "ewma": "EWMA", "page_hinkley": "Page–Hinkley statistic"
 }  # fmt: skip
 
 
 class EarlyWarningIssued(UserWarning):
-    """A detector says that a monitored run behaves as it did not before."""
+    """A detector finds that the behaviour of a monitored run has changed."""
 
 
 class CalibrationMismatch(UserWarning):
-    """Values come more rarely than in the runs that the thresholds come from."""
+    """Values come less often than in the reference runs behind the thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
 class EarlyWarning:
-    """A change that came more often before a break than by chance.
+    """A change that preceded instabilities more often than chance would explain.
 
     Attributes:
         step, time_fs: when.
-        principle: the series: a principle, "profile_rms", "profile_peak" or a plain predictor.
+        principle: the series that changed: a principle, "profile_rms", "profile_peak" or a plain
+            predictor.
         detector: its name.
         statistic, threshold: of the detector, in standard deviations.
         value: of the series at this moment, in its unit.
-        usual, spread: what the value usually is.
-        atoms: those that break the principle most, or the pairs in the first of the bins.
-        bins: of the profile, those that carry most of the change.
-        alarms_per_ns: false alarms that all watches together give.
-        history: what happened to reference runs in which this came.
+        usual, spread: level and spread that the value usually has.
+        atoms: those that break the principle most, or those of the pairs in the first bin.
+        bins: the bins of the profile that carry most of the change.
+        alarms_per_ns: rate of false alarms of all watches together.
+        history: what happened to the reference runs in which this alarm was raised.
     """
 
     step: int
@@ -67,7 +68,7 @@ class EarlyWarning:
     history: History
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON; what is not finite is null."""
+        """Return plain JSON; numbers that are not finite become null."""
         plain: dict[str, Any] = as_json(asdict(self) | {"text": str(self)})
         return plain
 
@@ -101,11 +102,11 @@ PLAIN: Mapping[str, Callable[[Frame], float]] = {
 
 
 class _Group:
-    """Watches whose values are looked at in the same rhythm.
+    """Watches whose values are read at the same times.
 
     Args:
-        calibration: of the watches.
-        watches: that come at the same times.
+        calibration: that the watches belong to.
+        watches: with the same `every_fs`.
     """
 
     _not_state = ("watches", "_threshold", "_every", "_hold")
@@ -125,13 +126,13 @@ class _Group:
         self._detectors = _detectors(watches)
 
     def due(self, time: float) -> bool:
-        """Whether values at this time (fs) are looked at."""
+        """Whether values are read at this time (fs)."""
         return time >= self._due - 1e-6
 
     def update(self, time: float, given: list[float]) -> list[tuple[int, float]]:
-        """Take in a value per watch, NaN where there is none; return alarms with their statistic.
+        """Take in one value per watch (NaN if missing); return the alarms with their statistics.
 
-        A watch that has given alarm starts afresh, as at the beginning of a run.
+        A watch starts afresh after an alarm, as at the beginning of a run.
         """
         if all(map(math.isnan, given)):
             return []
@@ -149,7 +150,7 @@ class _Group:
         return [(int(k), float(statistic[k])) for k in np.flatnonzero(alarm)]
 
     def _compare(self, time: float) -> None:
-        """Warn, once, where values come more rarely than the thresholds are made for."""
+        """Warn once if values come less often than the thresholds were made for."""
         gap, self._last = time - self._last, time
         if math.isinf(gap) or self._compared:
             return
@@ -157,15 +158,15 @@ class _Group:
         if not (gap <= 1.5 * self._every):
             names = ", ".join(watch.series for watch in self.watches)
             warnings.warn(
-                f"{names}: a value every {gap:g} fs, the calibration is made for one every "
+                f"{names}: a value every {gap:g} fs, but the calibration is made for one every "
                 f"{self._every:g} fs; early warnings will come later, at another rate of false "
-                "alarms. Look, and explain, as often as in the reference runs",
+                "alarms. Monitor and explain frames as often as in the reference runs",
                 CalibrationMismatch,
                 stacklevel=8,
             )
 
     def restart(self, time: float, watches: list[int]) -> None:
-        """Start some watches afresh: with a new baseline, or, where given, silent for as long."""
+        """Start some watches afresh: learn the baseline anew or, if it is given, wait as long."""
         chosen: Bools = np.zeros(len(self.watches), dtype=np.bool_)
         chosen[watches] = True
         self.baseline.restart(chosen)
@@ -175,17 +176,17 @@ class _Group:
 
 
 class EarlyWarnings:
-    """Watches one run; its memory does not grow.
+    """Watches one run, in memory that does not grow.
 
-    A watch that has warned starts afresh, as at the beginning of the run: it learns its baseline
-    anew, or, where that was given, is silent for as long. So the rate of false alarms stays that of
-    the calibration, in runs of any length.
+    After a warning a watch starts afresh, as at the beginning of the run: it learns its baseline
+    anew or, if the calibration gives the baseline, stays silent for as long. So the rate of false
+    alarms remains that of the calibration in runs of any length.
 
     Args:
-        calibration: what is watched; of several rates the lowest counts.
+        calibration: what is watched; the lowest of its rates applies.
         first: first frame.
         measured: what each principle of the run costs, by name.
-        cutoff: of the calculator, Å; None where frames are not explained.
+        cutoff: of the calculator, Å; None if frames are not explained.
 
     Attributes:
         unavailable: series that are not watched, with the reason.
@@ -214,7 +215,7 @@ class EarlyWarnings:
         self, frame: Frame, deviations: Mapping[str, Deviation | None],
         attribution: Attribution | None,
     ) -> list[EarlyWarning]:  # fmt: skip
-        """Take in one frame; return the warnings that it gives rise to."""
+        """Take in one frame; return the warnings that it causes."""
         profile = {} if attribution is None else self._profiles(frame, attribution)
         found: list[EarlyWarning] = []
         for kind, groups in self._groups.items():
@@ -244,7 +245,7 @@ class EarlyWarnings:
         return profile.get(series, math.nan)
 
     def _profiles(self, frame: Frame, attribution: Attribution) -> dict[str, float]:
-        """Return how far the profile has moved, where that is new."""
+        """Return how far the profile has moved; empty if there is no new value."""
         if self._profile is None:
             return {}
         if not self._profile.add(frame.time, attribution.profile):
@@ -271,7 +272,7 @@ class EarlyWarnings:
     def _atoms_in(
         self, bins: tuple[BinChange, ...], attribution: Attribution | None
     ) -> tuple[int, ...]:
-        """Return the atoms whose pairs lie in the first bin now."""
+        """Return the atoms of the pairs that now lie in the first bin."""
         if not bins or attribution is None:
             return ()
         pairs, profile = attribution.pairs, attribution.profile
@@ -301,7 +302,7 @@ def _missing(
 def _rhythms(
     watches: list[Watch], measured: Mapping[str, str]
 ) -> dict[tuple[str, float], list[Watch]]:
-    """Return watches that come together: every so many fs, with explanations or without."""
+    """Group watches by `every_fs` and by whether they need explanations."""
     found: dict[tuple[str, float], list[Watch]] = {}
     for watch in watches:
         explained = watch.series in PROFILES or measured.get(watch.series) == "attribution"
@@ -311,7 +312,7 @@ def _rhythms(
 
 
 def _detectors(watches: list[Watch]) -> list[tuple[Any, Detector]]:
-    """Return detectors with the places of the watches that each serves."""
+    """Return the detectors, each with the indices of the watches that it serves."""
     groups: dict[str, list[int]] = {}
     for k, watch in enumerate(watches):
         groups.setdefault(f"{watch.detector} {sorted(watch.parameters.items())}", []).append(k)

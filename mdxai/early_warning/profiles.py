@@ -1,4 +1,4 @@
-"""Has the relevance profile of the last few hundred fs left that of the run's beginning?"""
+"""Compares the relevance profile of the last few hundred fs with that of the run's beginning."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ class ProfileSettings:
     """How profiles are compared.
 
     Attributes:
-        reference_fs: beginning of the run whose profile is the reference.
-        window_fs: stretch that is compared with it.
+        reference_fs: length of the beginning of the run, whose profile is the reference.
+        window_fs: length of the window that is compared with it.
         n_blocks: of the window; errors come from the scatter of blocks of window_fs/n_blocks.
         bin_ang: width of the distance bins, Å.
 
     Raises:
-        StatisticsError: for stretches that are none, or a reference shorter than a window.
+        StatisticsError: for lengths or a width that are not > 0, or a reference shorter than the
+            window.
     """
 
     reference_fs: float = 500.0
@@ -48,11 +49,11 @@ class ProfileSettings:
 
 
 class ProfileChange:
-    """Watches how far the profile of strengths against distance has moved from its beginning.
+    """Watches how far the profile of strength against distance has moved since the beginning.
 
     The sample of a bin is the mean |strength| of its pairs in one frame. `rms` is √⟨z²⟩ over the
-    bins, `peak` the largest |z|; z as in `statistics.Change`. Bins that half of the window's
-    blocks have not seen, in either profile, are left out. Memory does not grow with the run.
+    bins, `peak` the largest |z|; z is that of `statistics.Change`. Bins that are empty in half of
+    the window's blocks, in either profile, are left out. Memory does not grow with the run.
 
     Args:
         channels: names, such as those of element pairs.
@@ -109,5 +110,5 @@ class ProfileChange:
         return z[~np.isnan(z)]
 
     def largest(self, n: int = 3) -> tuple[BinChange, ...]:
-        """Return the n bins that carry most of the present change."""
+        """Return the n bins that carry most of the current change."""
         return tuple(Change.between(self._window.profile, self._reference).largest(n))

@@ -1,4 +1,4 @@
-"""How each engine yields frames, is stopped, and goes on after a restart."""
+"""Engines: sources of frames that can be stopped and, if possible, restarted."""
 
 from mdxai.engines.ase_engine import AseEngine
 from mdxai.engines.ase_state import RestartWarning

@@ -1,4 +1,4 @@
-"""ASE's molecular dynamics as a source of frames that can be stopped and resumed."""
+"""ASE's molecular dynamics as an engine."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mdxai.engines.ase_state import put_atoms, put_state, restart_caveat_of, sta
 from mdxai.engines.engine import EngineDescription
 from mdxai.frame import Frame, Thermostat
 
-LONGEST_TEXT = 200  # characters of what is said of a constraint
+LONGEST_TEXT = 200  # characters in the description of a constraint
 
 
 class AseEngine:
-    """Reads an ASE dynamics object and never starts an evaluation.
+    """Reads an ASE dynamics object without starting an evaluation.
 
     Raises:
         TypeError: for anything that is not an ASE MolecularDynamics.
@@ -41,14 +41,14 @@ class AseEngine:
         self._dynamics = dynamics
         self._thermometer = _thermometer(dynamics)
         self._temperature_at_start = self._thermometer()
-        self._origin: tuple[int, float] | None = None  # step and time (fs) to count time from
+        self._origin: tuple[int, float] | None = None  # step and time (fs) of the start
 
     @property
     def calculator(self) -> Any:
         return self._dynamics.atoms.calc
 
     def frame(self) -> Frame:
-        """Return the present instant."""
+        """Return the current frame."""
         dynamics = self._dynamics
         return Frame.from_atoms(
             dynamics.atoms, step=dynamics.nsteps, time=self._time(), thermostat=self._thermostat()
@@ -64,8 +64,8 @@ class AseEngine:
     def _thermostat(self) -> Thermostat | None:
         """Return the thermostat as it is now.
 
-        Its energy is None for one that does not count the heat it gives, and for a Nosé–Hoover
-        chain whose temperature was changed: the sum that it conserves holds at one temperature.
+        Its energy is None if it does not count the heat it supplies, and for a Nosé–Hoover chain
+        whose temperature was changed, because its conserved sum is defined for one temperature.
         """
         temperature = self._thermometer()
         if temperature is None:
@@ -78,7 +78,7 @@ class AseEngine:
         return Thermostat(temperature)
 
     def seed(self) -> int | None:
-        """Return what the thermostat's random generator was made from, where it is its own."""
+        """Return the seed of the thermostat's random generator, if it has its own."""
         bits = getattr(getattr(self._dynamics, "rng", None), "bit_generator", None)
         entropy = getattr(getattr(bits, "seed_seq", None), "entropy", None)
         return entropy if isinstance(entropy, int) else None
@@ -92,10 +92,10 @@ class AseEngine:
         self._dynamics.attach(look, interval=1)
 
     def state(self) -> dict[str, Any]:
-        """Return what the dynamics, its atoms and calculator need to go on after this step.
+        """Return what the dynamics, atoms and calculator need to continue after this step.
 
         Raises:
-            StateError: when something in them cannot be stored.
+            StateError: when a part of them cannot be stored.
         """
         origin = None if self._origin is None else list(self._origin)
         return state_of(self._dynamics) | {
@@ -105,10 +105,10 @@ class AseEngine:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where the dynamics of this state were. Forces are recomputed by the next step.
+        """Continue from a state. The next step recomputes the forces.
 
         Raises:
-            StateError: when the state is that of another kind of dynamics or of other atoms.
+            StateError: when the state is of another kind of dynamics or of other atoms.
         """
         put_state(self._dynamics, state)
         self._temperature_at_start = state["temperature_at_start"]
@@ -116,8 +116,9 @@ class AseEngine:
         self._origin = None if origin is None else (origin[0], origin[1])
 
     def restart_from(self, state: Mapping[str, Any]) -> None:
-        """Take atoms, step and time from a state, and nothing else: timestep, thermostat and random
-        numbers stay those that these dynamics were made with.
+        """Take only atoms, step and time from a state.
+
+        Timestep, thermostat and random numbers remain those of these dynamics.
 
         Raises:
             StateError: for other atoms.
@@ -126,12 +127,12 @@ class AseEngine:
         self._origin = int(state["step"]), float(state["time"])
 
     def between_steps(self) -> bool:
-        """Return whether the calculator holds the forces of the present positions."""
+        """Return whether the calculator's forces belong to the current positions."""
         atoms = self._dynamics.atoms
         return atoms.calc is not None and not atoms.calc.calculation_required(atoms, ["forces"])
 
     def restart_caveat(self) -> str | None:
-        """Return why a resumed run may differ from an uninterrupted one; None if no bit does."""
+        """Return why a resumed run may differ from an uninterrupted one; None if it cannot."""
         return restart_caveat_of(self._dynamics)
 
     def describe(self) -> EngineDescription:
@@ -147,7 +148,7 @@ class AseEngine:
             name=name,
             timestep=timestep,
             temperature=self._thermometer(),
-            # Thermostats are subclasses of VelocityVerlet, so its own type is what counts.
+            # Thermostats are subclasses of VelocityVerlet, hence no isinstance.
             conserves_energy=type(self._dynamics) is VelocityVerlet,
             random_bath=isinstance(self._dynamics, Andersen | Langevin | LangevinBAOAB)
             and self._thermometer() is not None,
@@ -156,7 +157,7 @@ class AseEngine:
 
 
 def _constraint(constraint: Any) -> str:
-    """Return what a constraint is, as text; of a long one, such as a thousand atoms, its hash."""
+    """Return a constraint as text; a hash if the text is long (e.g. a thousand atoms)."""
     stated = constraint.todict() if hasattr(constraint, "todict") else {}
     text = json.dumps(stated.get("kwargs", {}), default=_plain, sort_keys=True)
     if len(text) > LONGEST_TEXT:
@@ -169,9 +170,10 @@ def _plain(value: Any) -> Any:
 
 
 def _thermometer(dynamics: Any) -> Callable[[], float | None]:
-    """Return what reads the thermostat's temperature, K; ASE's classes keep it in different places.
+    """Return a function that reads the thermostat's temperature, K.
 
-    It is read at every step, so where to look is settled once.
+    ASE's classes store it in different places; it is read at every step, so the place is looked up
+    only once.
     """
     if isinstance(dynamics, NVTBerendsen):  # and its subclasses
         return lambda: float(dynamics.temperature)

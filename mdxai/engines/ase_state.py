@@ -1,8 +1,8 @@
-"""What ASE's molecular dynamics has to remember to go on as if it had never stopped.
+"""The state of ASE's molecular dynamics, from which a run continues as if never interrupted.
 
-Everything that the dynamics object holds is carried: thermostat, barostat, random generator (also
-NumPy's global one, where it draws from that), step count. Of the atoms everything that may change
-is carried, and of the calculator what the rounding of its sums depends on. Forces are recomputed.
+It contains everything in the dynamics object (thermostat, barostat, step count, random generator,
+including NumPy's global one if that is used), everything in the atoms that may change, and what the
+rounding of the calculator's sums depends on. Forces are recomputed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ase.neighborlist import NeighborList, PrimitiveNeighborList
 
 from mdxai.serialization import StateError, restore, snapshot
 
-# Each was continued from a checkpoint and compared with the run that was not interrupted.
+# Each was tested: continued from a checkpoint and compared with an uninterrupted run.
 EXACT = (
     VelocityVerlet, Langevin, Bussi, NoseHooverChainNVT, Andersen, LangevinBAOAB, NVTBerendsen,
     NPTBerendsen, Inhomogeneous_NPTBerendsen, IsotropicMTKNPT, MTKNPT, MaskedMTKNPT, MelchionnaNPT,
@@ -43,7 +43,7 @@ EXACT = (
 )  # fmt: skip
 EXACT_CONSTRAINTS = (FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedPlane, Hookean)
 PACKAGES = ("mdxai", "ase.md")
-# The run's own affairs, and what is not the dynamics' own state.
+# Attributes that belong to the current run or to other objects, not to the state of the dynamics.
 _NOT_STATE = frozenset(
     ["atoms", "optimizable", "_actual_atoms", "observers", "trajectory", "logfile", "comm",
      "max_steps", "nsteps", "_orig_trajectory", "_master", "_exitstack", "_IOContext__exitstack"]
@@ -51,20 +51,20 @@ _NOT_STATE = frozenset(
 
 
 class RestartWarning(UserWarning):
-    """A run that may go on a little differently than if it had not been interrupted."""
+    """A resumed run may differ slightly from an uninterrupted one."""
 
 
 def restart_caveat_of(dynamics: MolecularDynamics) -> str | None:
-    """Return why a resumed run may differ from one that was not interrupted; None: it does not."""
+    """Return why a resumed run may differ from an uninterrupted one; None if it cannot."""
     if type(dynamics) not in EXACT:
         return (
-            f"{type(dynamics).__name__} is none of ASE's own classes: whether it goes on with the "
-            "same bits was not tested"
+            f"{type(dynamics).__name__} is not one of ASE's own classes: whether a resumed run is "
+            "bit-identical was not tested"
         )
     for constraint in dynamics.atoms.constraints:
         if type(constraint) not in EXACT_CONSTRAINTS:
             name = type(constraint).__name__
-            return f"whether a run with {name} goes on with the same bits was not tested"
+            return f"whether a resumed run with {name} is bit-identical was not tested"
     return None
 
 
@@ -72,8 +72,8 @@ def state_of(dynamics: MolecularDynamics) -> dict[str, Any]:
     """Return the state of dynamics, its atoms and calculator, between two steps.
 
     Raises:
-        StateError: for one of ASE's own classes, when it holds something unknown. What a class of
-            somebody else holds and no checkpoint can is left out, with a RestartWarning.
+        StateError: when one of ASE's own classes has an attribute that cannot be stored. Such
+            attributes of other classes are left out, with a RestartWarning.
     """
     atoms = dynamics.atoms
     return {
@@ -89,7 +89,7 @@ def state_of(dynamics: MolecularDynamics) -> dict[str, Any]:
 
 
 def _lengths(constraint: Any) -> Any:
-    """Return what a constraint on bond lengths has taken from the start structure."""
+    """Return the bond lengths that a constraint took from the initial structure."""
     if not isinstance(constraint, FixBondLengths) or constraint.bondlengths is None:
         return None
     return np.array(constraint.bondlengths, dtype=np.float64)
@@ -113,8 +113,8 @@ def _dynamics_state(dynamics: MolecularDynamics) -> Any:
         except StateError:
             lost.append(name)
     warnings.warn(
-        f"{type(dynamics).__name__} holds {', '.join(lost)}, which no checkpoint can: a resumed "
-        "run starts with those anew",
+        f"{type(dynamics).__name__} has {', '.join(lost)}, which a checkpoint cannot store: a "
+        "resumed run starts with new ones",
         RestartWarning,
         stacklevel=2,
     )
@@ -122,14 +122,14 @@ def _dynamics_state(dynamics: MolecularDynamics) -> Any:
 
 
 def put_state(dynamics: MolecularDynamics, state: Mapping[str, Any]) -> None:
-    """Put dynamics, made as those of the state were made, where these were.
+    """Set dynamics, made like those of the state, to that state.
 
     Raises:
-        StateError: when they are of another kind or drive other atoms.
+        StateError: when they are of another kind or move other atoms.
     """
     if type(dynamics).__name__ != state["class"]:
         raise StateError(
-            f"the checkpoint is one of {state['class']}, these dynamics are "
+            f"the checkpoint is of {state['class']}, but these dynamics are "
             f"{type(dynamics).__name__}"
         )
     _refuse_other_atoms(dynamics, state)
@@ -141,11 +141,11 @@ def put_state(dynamics: MolecularDynamics, state: Mapping[str, Any]) -> None:
 
 def _refuse_other_atoms(dynamics: MolecularDynamics, state: Mapping[str, Any]) -> None:
     if not np.array_equal(dynamics.atoms.numbers, state["arrays"]["numbers"]):
-        raise StateError("the checkpoint holds other atoms than these dynamics drive")
+        raise StateError("the checkpoint has other atoms than these dynamics; use the same ones")
 
 
 def put_atoms(dynamics: MolecularDynamics, state: Mapping[str, Any]) -> None:
-    """Put atoms, calculator and step count of dynamics where those of the state were.
+    """Set atoms, calculator and step count of dynamics to those of a state.
 
     Raises:
         StateError: for other atoms.
@@ -193,8 +193,8 @@ def _put_calculator(atoms: Any, state: Mapping[str, Any]) -> None:
     if "own" in state:
         calculator.restore(state["own"])
     elif state["lists"]:
-        # The order of a list's neighbours is that of its last search; a calculator makes its list
-        # when it is first asked.
+        # Neighbours are ordered as in the last search; a calculator makes its list when first
+        # evaluated.
         atoms.get_forces()
         there = _lists(calculator)
         for name, place in state["lists"].items():

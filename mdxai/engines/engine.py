@@ -1,4 +1,4 @@
-"""What mdxai asks of an engine: frames, where they come from, and a way to stop it."""
+"""What mdxai requires of an engine: frames, a description, and a way to stop it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdxai.frame import Frame
 
 
 class EngineError(MdxaiError, ValueError):
-    """A simulation that mdxai cannot follow, with the reason."""
+    """A simulation that mdxai cannot follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class EngineDescription:
         name: class of the dynamics.
         timestep: fs.
         temperature: of the thermostat, K; None without one.
-        conserves_energy: whether nothing but the forces changes the velocities.
-        random_bath: whether a thermostat pushes each atom at random.
-        parameters: what else the engine states about itself, in its own units.
-        missing: what its frames cannot tell, with the reason: "velocities", "forces", "energy",
-            "steps" (frames are more than one step apart) or "ensemble" (it is not known which
-            thermostat there was).
+        conserves_energy: whether only the forces change the velocities.
+        random_bath: whether the thermostat applies random kicks to each atom.
+        parameters: further parameters of the engine, in its own units.
+        missing: information that its frames lack, with the reason: "velocities", "forces",
+            "energy", "steps" (frames are more than one step apart) or "ensemble" (the thermostat is
+            not known).
     """
 
     name: str
@@ -41,15 +41,15 @@ class EngineDescription:
 
 @runtime_checkable
 class Engine(Protocol):
-    """A source of frames. Reading it never starts an evaluation and never changes it."""
+    """A source of frames. Reading it never starts an evaluation nor changes the run."""
 
     @property
     def calculator(self) -> Any:
-        """The ASE calculator whose energies these are; explained on a twin of it."""
+        """The ASE calculator that gives the energies; a twin of it is explained."""
         ...
 
     def frame(self) -> Frame:
-        """Return the present instant, with the thermostat as it is now."""
+        """Return the current frame, including the state of the thermostat."""
         ...
 
     def describe(self) -> EngineDescription:
@@ -57,47 +57,47 @@ class Engine(Protocol):
         ...
 
     def stop(self) -> None:
-        """Let the run end after this step."""
+        """End the run after this step."""
         ...
 
 
 @runtime_checkable
 class Restartable(Protocol):
-    """An engine that can go on where another one, made in the same way, was stopped."""
+    """An engine that can continue from the state of an identically made one."""
 
     def state(self) -> dict[str, Any]:
-        """Return what it needs to go on after this step, in a form that `encode` of
-        `mdxai.serialization` can store.
+        """Return what the engine needs to continue after this step, in a form that
+        `mdxai.serialization.encode` accepts.
         """
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where the engine of this state was; a frame that was handed out is not repeated.
+        """Continue from a state, without repeating frames that were already returned.
 
         Raises:
-            StateError: when the state is that of another kind of engine or of other atoms.
+            StateError: when the state is of another kind of engine or of other atoms.
         """
         ...
 
     def between_steps(self) -> bool:
-        """Return whether it is between two steps, with forces that belong to the positions, rather
-        than in the middle of a step that failed.
+        """Return whether the engine is between two steps, with forces that match the positions, and
+        not in the middle of a step that failed.
         """
         ...
 
     def restart_caveat(self) -> str | None:
-        """Return why a resumed run may differ from an uninterrupted one; None if no bit does."""
+        """Return why a resumed run may differ from an uninterrupted one; None if it cannot."""
         ...
 
 
 @runtime_checkable
 class Branchable(Restartable, Protocol):
-    """An engine that can start anew, with its own timestep and random numbers, from where another
-    one was: what a rollback needs.
+    """An engine that can start from the frame of another with its own timestep and random numbers,
+    as a rollback requires.
     """
 
     def restart_from(self, state: Mapping[str, Any]) -> None:
-        """Take atoms, step and time from a state, and nothing else.
+        """Take only atoms, step and time from a state.
 
         Raises:
             StateError: for other atoms.
@@ -119,5 +119,5 @@ class Seeded(Protocol):
     """An engine whose random numbers come from a seed."""
 
     def seed(self) -> int | None:
-        """Return the seed; None where it is not known."""
+        """Return the seed; None if it is not known."""
         ...

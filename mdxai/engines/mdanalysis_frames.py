@@ -1,4 +1,4 @@
-"""MDAnalysis trajectories as frames: files with a topology, universes, live streams (IMD)."""
+"""Frames from MDAnalysis: files with a topology, universes, live streams (IMD)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ MASS_TOLERANCE = 0.1  # amu; hydrogen and deuterium differ by 1
 
 
 def read_universe(source: str, topology: str | None, selection: Selection) -> Trajectory:
-    """Open a trajectory that MDAnalysis reads, or a live stream "imd://host:port".
+    """Open a trajectory that MDAnalysis can read, or a live stream "imd://host:port".
 
     Raises:
-        TrajectoryError: when MDAnalysis cannot read it, or no topology tells the elements.
+        TrajectoryError: when MDAnalysis cannot read it, or no topology gives the elements.
     """
     import MDAnalysis
 
     live = source.startswith(STREAM)
     if live and topology is None:
         raise TrajectoryError(
-            f"{source} sends no elements; give a topology that MDAnalysis reads (--topology)"
+            f"{source} sends no elements; give a topology that MDAnalysis can read (--topology)"
         )
     if live:
         _need_imd()
@@ -44,7 +44,7 @@ def read_universe(source: str, topology: str | None, selection: Selection) -> Tr
     with _quiet(), _own_signals():
         try:
             universe = MDAnalysis.Universe(*files)
-        except Exception as error:  # MDAnalysis' readers raise whatever their formats do
+        except Exception as error:  # MDAnalysis' readers raise errors of any type
             words = " ".join(str(error).split())
             raise TrajectoryError(f"MDAnalysis cannot open {source}: {words}") from error
     return from_universe(universe, selection, source)
@@ -58,12 +58,13 @@ def _need_imd() -> None:
 
 
 def from_universe(universe: Any, selection: Selection, source: str = "") -> Trajectory:
-    """Follow the trajectory of an MDAnalysis universe.
+    """Return the trajectory of an MDAnalysis universe.
 
-    Time is taken where its reader knows it; where it only guesses 1 ps, it counts as not stated.
+    Times come from its reader. If the reader only assumes 1 ps between frames, the time counts as
+    not stated.
 
     Raises:
-        TrajectoryError: when elements cannot be told.
+        TrajectoryError: when the elements are not known.
     """
     reader = universe.trajectory
     live = not _seekable(reader)
@@ -82,10 +83,10 @@ def from_universe(universe: Any, selection: Selection, source: str = "") -> Traj
 
 
 def _counts_steps(reader: Any, selection: Selection) -> bool:
-    """Whether what a file calls steps can be those of the MD.
+    """Return whether the steps in a file can be MD steps.
 
-    Some writers number all frames 0, others count the frames: steps one after the other that are
-    further apart than steps of MD ever are.
+    Some writers give every frame step 0. Others count frames: then consecutive steps are further
+    apart in time than MD steps ever are.
     """
     if len(reader) < 2 or str(reader.format) == "MDXAI":
         return True
@@ -97,14 +98,14 @@ def _counts_steps(reader: Any, selection: Selection) -> bool:
 
 @contextmanager
 def _reading(reader: Any) -> Iterator[None]:
-    """Say of a damaged file that it cannot be read, whatever its bytes make a reader raise."""
+    """Raise TrajectoryError for whatever a reader raises on a damaged file."""
     try:
         yield
     except TrajectoryError:
         raise
     except Exception as error:
         words = " ".join(str(error).split()) or type(error).__name__
-        raise TrajectoryError(f"{reader.filename} cannot be read on: {words}") from error
+        raise TrajectoryError(f"{reader.filename} cannot be read further: {words}") from error
 
 
 def _seekable(reader: Any) -> bool:
@@ -126,18 +127,18 @@ def _frames(universe: Any, maker: FrameMaker, selection: Selection) -> Iterator[
                 yield maker.frame(ts, selection)
     finally:
         if not _seekable(reader):
-            reader.close()  # tells the engine that nobody listens any more
+            reader.close()  # tells the engine that the client is gone
 
 
 class FrameMaker:
-    """Turns timesteps of MDAnalysis into frames, in units of mdxai.
+    """Converts timesteps of MDAnalysis to frames in mdxai's units.
 
     Args:
         atoms: a universe or a group of its atoms.
-        counts_steps: whether the steps that the file states are those of the MD.
+        counts_steps: whether the steps in the file are MD steps.
 
     Raises:
-        TrajectoryError: when elements cannot be told.
+        TrajectoryError: when the elements are not known.
     """
 
     def __init__(self, atoms: Any, *, counts_steps: bool = True) -> None:
@@ -152,10 +153,10 @@ class FrameMaker:
         self._energies = _ENERGIES.get(str(reader.format))
 
     def frame(self, ts: Any, selection: Selection | None = None) -> Frame:
-        """Return a timestep as a frame; what it lacks is absent.
+        """Return a timestep as a frame; quantities that it lacks are marked as absent.
 
         Raises:
-            TrajectoryError: when nothing tells the time.
+            TrajectoryError: when the time is not known.
         """
         step = ts.data.get("step") if self._counts_steps else None
         time = FS_PER_PS * float(ts.time) if self._knows_time else None
@@ -192,24 +193,24 @@ class FrameMaker:
         return None if found is None else float(found) * unit
 
 
-# Which readers give the potential energy, under which name, in units of eV.
+# Readers that give the potential energy: its name, and its unit in eV.
 _ENERGIES = {"IMD": ("potential_energy", KJ_PER_MOL), "MDXAI": ("potential_energy_eV", 1.0)}
 
 
 def _cell(ts: Any) -> Floats:
-    exact = ts.data.get("cell_ang")  # lengths and angles round, and turn the cell
+    exact = ts.data.get("cell_ang")  # lengths and angles are rounded and lose its orientation
     cell = ts.triclinic_dimensions if exact is None else exact
     return np.array(cell, dtype=np.float64)
 
 
 def elements_of(group: Any) -> Ints:
-    """Return atomic numbers: from the elements that a topology names, else from its masses.
+    """Return atomic numbers from the elements of a topology or, if it has none, from its masses.
 
-    Not from types or names: "CA" is calcium to one and carbon to another force field. Masses that
-    MDAnalysis guessed from these follow its own rules for them.
+    Types and names are not used: "CA" is calcium in one force field and carbon in another. Masses
+    may still be MDAnalysis' own guesses from them.
 
     Raises:
-        TrajectoryError: when neither tells.
+        TrajectoryError: when neither gives an element.
     """
     labels = [str(label).strip().capitalize() for label in getattr(group, "elements", ())]
     numbers = np.array([atomic_numbers.get(label, 0) for label in labels], dtype=np.int64)
@@ -222,7 +223,7 @@ def _from_masses(group: Any) -> Ints:
     if not (off.min(axis=1) <= MASS_TOLERANCE).all():
         worst = int(np.flatnonzero(~(off.min(axis=1) <= MASS_TOLERANCE))[0])
         raise TrajectoryError(
-            f"nothing tells which element atom {worst} is; give a topology with elements, such as "
+            f"the element of atom {worst} is not known; give a topology with elements, such as "
             "a PDB file, or set them: universe.add_TopologyAttr('elements', [...])"
         )
     nearest: Ints = (off.argmin(axis=1) + 1).astype(np.int64)
@@ -237,7 +238,7 @@ def _masses(group: Any, numbers: Ints) -> Floats:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what MDAnalysis says about files that lack what we do not need."""
+    """Silence MDAnalysis' warnings about missing data that mdxai does not need."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"MDAnalysis\..*")
         yield
@@ -245,7 +246,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Give back the signal handlers that the IMD client takes over."""
+    """Restore the signal handlers that the IMD client replaces."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

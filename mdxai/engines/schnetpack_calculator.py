@@ -1,4 +1,4 @@
-"""Our networks as a calculator of schnetpack's MD: all replicas in one evaluation."""
+"""Networks of mdxai as a calculator for schnetpack's MD: one evaluation for all replicas."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mdxai.calculators.batch import BatchPotential, Systems
 
 
 class ReplicaCalculator(MDCalculator):  # type: ignore[misc]
-    """Calculator of `schnetpack.md.Simulator` around a network that `mdxai.load_calculator` gives.
+    """Wraps a network from `mdxai.load_calculator` as a calculator for `schnetpack.md.Simulator`.
 
         calculator = mdxai.ReplicaCalculator(mdxai.load_calculator("schnet-ethanol"))
         simulator = Simulator(system, VelocityVerlet(0.5), calculator)
 
-    All replicas and molecules are evaluated in one batch, with the dtype and on the device that the
-    network was loaded for; positions and forces are moved between it and the system. Forces have
-    the system's dtype. Energies include the offset of the atoms and stay in float64: they are too
-    large for float32. There is no stress.
+    All replicas and molecules are evaluated in one batch, with the dtype and on the device of the
+    network; positions and forces are copied between it and the system. Forces have the system's
+    dtype. Energies include the atomic offsets and are float64, because float32 is too coarse for
+    them. Stress is not computed.
 
     Args:
-        calculator: made by `mdxai.load_calculator`; it is only read.
+        calculator: made by `mdxai.load_calculator`; it is not changed.
 
     Raises:
-        CalculatorError: for another calculator.
+        CalculatorError: for any other calculator.
     """
 
     def __init__(self, calculator: NetworkCalculator) -> None:
@@ -48,10 +48,10 @@ class ReplicaCalculator(MDCalculator):  # type: ignore[misc]
         self.n_calls = 0
 
     def calculate(self, system: Any) -> None:
-        """Evaluate every replica of every molecule; a replica that is not finite gets NaN.
+        """Evaluate every molecule of every replica; NaN if its positions are not finite.
 
         Raises:
-            CalculatorError: at the first call, for a system that the network cannot take.
+            CalculatorError: at the first call, for a system that the network does not support.
         """
         energies, forces = self._batch.predict(self._systems(system))
         self.n_calls += 1
@@ -62,7 +62,7 @@ class ReplicaCalculator(MDCalculator):  # type: ignore[misc]
         self._update_system(system)
 
     def _systems(self, system: Any) -> Systems:
-        """Return replica after replica, and in each molecule after molecule, in Å."""
+        """Return the molecules of the first replica, then those of the next, and so on, in Å."""
         inner = float(self.position_conversion)
         sizes = np.tile(system.n_atoms.cpu().numpy(), system.n_replicas)
         return Systems(

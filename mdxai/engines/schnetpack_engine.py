@@ -1,7 +1,7 @@
 """SchNetPack's molecular dynamics of many replicas as a source of frames, one engine per replica.
 
-schnetpack counts in kJ/mol, nm and Da, and time in nm·√(Da·mol/kJ), which is 1 ps; its factors to
-ASE's units are read from `schnetpack.units` each time, so a changed unit system works too.
+schnetpack uses kJ/mol, nm and Da, and nm·√(Da·mol/kJ) = 1 ps for time. Conversion factors to ASE's
+units are read from `schnetpack.units` at each use, so changed unit systems work too.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ ONLY_WATCH = (BasicTensorboardLogger, Checkpoint, FileLogger, WrapPositions)
 
 
 class ReplicaReader:
-    """Reads the systems of a simulator, all in one copy; never starts an evaluation.
+    """Reads all systems of a simulator in one copy, without starting an evaluation.
 
-    A system is one molecule of one replica. They are numbered replica by replica, and within a
+    A system is one molecule of one replica. Systems are numbered replica by replica, and within a
     replica molecule by molecule.
 
     Args:
         simulator: a schnetpack.md.Simulator whose system is loaded.
-        watching: hooks that are known to change nothing, besides those of schnetpack.
+        watching: classes of hooks that change nothing, besides those of schnetpack.
 
     Raises:
         EngineError: for a ring polymer, whose replicas are beads of one system.
@@ -49,7 +49,7 @@ class ReplicaReader:
         if simulator.integrator.ring_polymer:
             raise EngineError(
                 f"{type(simulator.integrator).__name__} couples the replicas by springs: they are "
-                "beads of one ring polymer, and the principles that mdxai checks hold for "
+                "beads of one ring polymer, but the principles that mdxai checks apply to "
                 "independent replicas; use schnetpack's VelocityVerlet"
             )
         self.simulator = simulator
@@ -61,35 +61,35 @@ class ReplicaReader:
         self._numbers = system.atom_types.cpu().numpy().astype(np.int64)
         self._masses = _float64(system.masses)[0, :, 0] * spk_units.mass
         self.stop_requested = False
-        self.step = int(simulator.step)  # of the frames read last
+        self.step = int(simulator.step)  # of the last frames read
         self.in_step = False
 
     def __len__(self) -> int:
         return int(self.simulator.system.n_replicas) * self.n_molecules
 
     def atoms_of(self, k: int) -> tuple[int, slice]:
-        """Return the replica of system k and its atoms within it."""
+        """Return the replica of system k and the slice of its atoms there."""
         replica, m = divmod(k, self.n_molecules)
         return replica, self._atoms[m]
 
     @property
     def timestep(self) -> float:
-        """Of the integrator, fs."""
+        """Timestep of the integrator, fs."""
         return float(self.simulator.integrator.time_step * spk_units.time / ase_units.fs)
 
     @property
     def thermostats(self) -> list[Any]:
-        """The hooks that hold a temperature."""
+        """The hooks that control the temperature."""
         return [h for h in self.simulator.simulator_hooks if hasattr(h, "temperature_bath")]
 
     @property
     def thermostat(self) -> Thermostat | None:
-        """The thermostat as it is now; schnetpack's do not count the heat that they give."""
+        """The current thermostat; schnetpack's do not count the heat that they supply."""
         hooks = self.thermostats
         return Thermostat(float(hooks[0].temperature_bath)) if hooks else None
 
     def conserves_energy(self) -> bool:
-        """Return whether nothing but the forces changes the velocities, as far as is known."""
+        """Return whether only the forces change the velocities, as far as is known."""
         others = [
             hook
             for hook in self.simulator.simulator_hooks
@@ -98,20 +98,20 @@ class ReplicaReader:
         return type(self.simulator.integrator) is VelocityVerlet and not others
 
     def restart_caveat(self) -> str | None:
-        """Return why a resumed simulation may differ from an uninterrupted one, if it may."""
+        """Return why a resumed run may differ from an uninterrupted one; None if it cannot."""
         hooks = [h for h in self.simulator.simulator_hooks if not isinstance(h, self._watching)]
         foreign = [h for h in hooks if not type(h).__module__.startswith("schnetpack.")]
         if foreign:
-            return f"what {type(foreign[0]).__name__} keeps outside its buffers is not carried"
+            return f"what {type(foreign[0]).__name__} keeps outside its buffers is not saved"
         if not isinstance(self.simulator.calculator, ReplicaCalculator):
-            return "neighbour lists of calculators that are not mdxai's are not carried"
+            return "neighbour lists of calculators other than mdxai's are not saved"
         system = self.simulator.system
         if bool(system.pbc.any()) or int(system.n_atoms.max()) > DENSE_LIMIT:
-            return "neighbour lists of the replicas are not carried: forces agree to rounding"
+            return "neighbour lists of the replicas are not saved: forces agree to rounding"
         return None
 
     def frames(self, step: int) -> list[Frame]:
-        """Return the present instant of every system, as MD step `step`."""
+        """Return the current frame of every system, as MD step `step`."""
         self.step = step
         simulator, system = self.simulator, self.simulator.system
         length, energy_unit = spk_units.length, spk_units.energy
@@ -154,8 +154,8 @@ class SchNetPackEngine:
 
     Args:
         reader: of the simulation.
-        index: which system.
-        calculator: the ASE calculator of the same network, for explanations; None: no explanation.
+        index: number of the system.
+        calculator: the ASE calculator of the same network, to be explained; None for none.
     """
 
     def __init__(self, reader: ReplicaReader, index: int, calculator: Any = None) -> None:
@@ -167,27 +167,27 @@ class SchNetPackEngine:
         return self._calculator
 
     def frame(self) -> Frame:
-        """Return the present instant; between steps, as the simulator counts them."""
+        """Return the current frame, between two steps of the simulator."""
         return self._reader.frames(int(self._reader.simulator.step))[self._index]
 
     def stop(self) -> None:
-        """Ask for the end of the simulation of all replicas; a ReplicaMonitor sees to it."""
+        """Ask the ReplicaMonitor to end the simulation of all replicas."""
         self._reader.stop_requested = True
 
     def state(self) -> dict[str, Any]:
-        """Return the step: the replicas move together, and a ReplicaMonitor keeps their state."""
+        """Return the step only: a ReplicaMonitor saves the state of all replicas together."""
         return {"step": self._reader.step}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Check that the simulation has been put where this replica was, or dropped, before.
+        """Check that the simulation is at the step of this state, or past it if dropped.
 
         Raises:
-            StateError: where it has not.
+            StateError: if it is not.
         """
         if not int(state["step"]) <= self._reader.step:
             raise StateError(
-                f"the state is that of step {state['step']}, the simulation is at step "
-                f"{self._reader.step}; ReplicaMonitor.resume puts all replicas there"
+                f"the state is of step {state['step']}, but the simulation is at step "
+                f"{self._reader.step}; use ReplicaMonitor.resume to set all replicas to it"
             )
 
     def between_steps(self) -> bool:
@@ -195,7 +195,7 @@ class SchNetPackEngine:
         return not self._reader.in_step
 
     def restart_caveat(self) -> str | None:
-        """Return why a resumed run may differ from an uninterrupted one, if it may."""
+        """Return why a resumed run may differ from an uninterrupted one; None if it cannot."""
         return self._reader.restart_caveat()
 
     def describe(self) -> EngineDescription:
@@ -223,5 +223,5 @@ class SchNetPackEngine:
 
 
 def _float64(tensor: Any) -> Floats:
-    """Return a copy, so that what a frame holds does not move with the system."""
+    """Return a copy, so that frames do not change with the system."""
     return np.array(tensor.detach().cpu().numpy(), dtype=np.float64)

@@ -1,5 +1,5 @@
-"""What a schnetpack simulation needs to go on after a step: what its own `restart_simulation` takes
-back, the state of all hooks and the random numbers besides.
+"""The state of a schnetpack simulation: what `restart_simulation` restores, and also the state of
+all hooks and of the random generators.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch.nn.parameter import is_lazy
 
 from mdxai.serialization import StateError
 
-CHOSEN = ("temperature_bath", "time_constant", "target_pressure")  # by whoever made the hook
-SAME = ("atom_types", "masses", "n_atoms")  # of the system
+CHOSEN = ("temperature_bath", "time_constant", "target_pressure")  # by the user
+SAME = ("atom_types", "masses", "n_atoms")  # must not differ
 
 
 def state_of(simulator: Any, step: int) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def state_of(simulator: Any, step: int) -> dict[str, Any]:
 
     Args:
         simulator: a schnetpack.md.Simulator.
-        step: number of steps that are done.
+        step: number of completed steps.
     """
     random = {"cpu": torch.get_rng_state().numpy()}
     if simulator.device.type == "cuda":
@@ -39,10 +39,10 @@ def state_of(simulator: Any, step: int) -> dict[str, Any]:
 
 
 def put_state(simulator: Any, state: Mapping[str, Any]) -> None:
-    """Put a simulation of the same making where another one was; its next step is the same.
+    """Set an identically made simulation to a state; its next step is the same.
 
     Raises:
-        StateError: for another system or other hooks, with what is different; nothing is changed.
+        StateError: for another system or other hooks; says what differs and changes nothing.
     """
     _refuse_other_system(_arrays(simulator.system), state["system"])
     _refuse_other_hooks(list(simulator.simulator_hooks), state["hooks"])
@@ -57,13 +57,13 @@ def put_state(simulator: Any, state: Mapping[str, Any]) -> None:
 
 
 def put_forces(simulator: Any, state: Mapping[str, Any]) -> None:
-    """Put back energies and forces of a state: another evaluation may round them differently."""
+    """Restore the energies and forces of a state; computing them anew could change the rounding."""
     for name in ("forces", "energy"):
         getattr(simulator.system, name).copy_(torch.from_numpy(state["system"][name].copy()))
 
 
 def _arrays(module: Any) -> dict[str, Any]:
-    """Return the buffers of a module that have a value yet."""
+    """Return the buffers of a module that have been set."""
     buffers = module.state_dict().items()
     return {name: b.detach().cpu().numpy() for name, b in buffers if not is_lazy(b)}
 
@@ -78,18 +78,18 @@ def _refuse_other_system(present: Mapping[str, Any], stored: Mapping[str, Any]) 
         if (there.shape, there.dtype) != (here.shape, here.dtype):
             raise StateError(
                 f"system.{name}: recorded {there.dtype} of shape {there.shape}, now {here.dtype} "
-                f"of shape {here.shape}; make the system as for the first start"
+                f"of shape {here.shape}; build the system as for the first start"
             )
         if name in SAME and not np.array_equal(there, here):
-            raise StateError(f"system.{name} is not what was recorded; load the same molecules")
+            raise StateError(f"system.{name} differs from the record; load the same molecules")
 
 
 def _refuse_other_hooks(present: list[Any], stored: list[Mapping[str, Any]]) -> None:
     there, here = [s["kind"] for s in stored], [type(hook).__name__ for hook in present]
     if there != here:
         raise StateError(
-            f"simulator_hooks: recorded {', '.join(there)}, now {', '.join(here)}; give the same "
-            "ones in the same order"
+            f"simulator_hooks: recorded {', '.join(there)}, now {', '.join(here)}; use the same "
+            "hooks in the same order"
         )
     for hook, was in zip(present, stored, strict=True):
         now = _arrays(hook)

@@ -1,4 +1,4 @@
-"""Finished trajectories as frames, from whatever ASE or MDAnalysis reads."""
+"""Frames of finished trajectories that ASE or MDAnalysis can read."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LONGEST_STEP = 2.0  # fs; no integrator of molecules with free hydrogen takes lo
 
 
 class TrajectoryError(MdxaiError, ValueError):
-    """A trajectory that cannot be read as asked."""
+    """A trajectory that cannot be read as requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Under which a trajectory was made.
+    """The conditions under which a trajectory was made.
 
-    temperature: of the thermostat, K. conserves_energy: whether nothing but the forces changed the
-    velocities. random_bath: whether a thermostat pushed each atom at random.
+    temperature: of the thermostat, K. conserves_energy: whether only the forces changed the
+    velocities. random_bath: whether the thermostat applied random kicks to each atom.
     """
 
     temperature: float | None = None
@@ -39,14 +39,15 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which frames to take, and how far apart they are.
+    """Which frames to read, and the time between them.
 
-    start, stop, step: numbers of frames in the file, as in a slice. timestep: time between frames
-    of the file, fs, in place of what the file says; None leaves it to the file. without: quantities
-    to leave out though the file has them.
+    start, stop, step: frame numbers in the file, as in a slice. timestep: time between frames of
+    the file, fs, which overrides the file; None uses that of the file. without: quantities to
+    ignore even if the file has them.
 
     Raises:
-        TrajectoryError: for numbers that make no sense.
+        TrajectoryError: for a negative start or stop, a step or timestep that is not > 0, or an
+            unknown quantity.
     """
 
     start: int = 0
@@ -70,28 +71,28 @@ class Selection:
             )
 
     def instant(self, index: int, step: int | None, time: float | None) -> tuple[int, float]:
-        """Return step and time (fs) of frame `index`, from what the file says of both.
+        """Return step and time (fs) of frame `index`, given those in the file (None if absent).
 
         Raises:
-            TrajectoryError: when nothing tells the time.
+            TrajectoryError: when neither the file nor `timestep` gives the time.
         """
         if self.timestep is not None:
             time = index * self.timestep
         if time is None:
             raise TrajectoryError(
-                "the trajectory does not say how far apart its frames are; state the time between "
-                "two of them in fs (timestep=, --timestep)"
+                "the trajectory does not say how far apart its frames are; give the time between "
+                "two frames in fs (timestep=, --timestep)"
             )
         return (index if step is None else step), time
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """Frames to follow, once through.
+    """Frames to read once, in order.
 
-    source: what was opened. frames: an iterator. n_frames: how many, where that is known.
-    counts_steps: whether a frame's step is that of the MD rather than its number in the file.
-    conditions: under which it was made, where that is stated.
+    source: what was opened. frames: an iterator. n_frames: how many, if known. counts_steps:
+    whether a frame's step is the MD step rather than its number in the file. conditions: under
+    which it was made, if stated.
     """
 
     source: str
@@ -103,10 +104,10 @@ class Trajectory:
 
 
 def read_ase(path: str | os.PathLike[str], selection: Selection) -> Trajectory:
-    """Open a trajectory that ASE reads.
+    """Open a trajectory that ASE can read.
 
-    Time and step are those that `info` of its atoms states as "time_fs" and "step" (as `mdxai
-    export` writes them), or those that ASE's own MD notes in a .traj file.
+    Time and step are `info["time_fs"]` and `info["step"]` of its atoms (as `mdxai export` writes
+    them), or those that ASE's own MD writes into a .traj file.
 
     Raises:
         TrajectoryError: when ASE cannot read it.
@@ -114,8 +115,8 @@ def read_ase(path: str | os.PathLike[str], selection: Selection) -> Trajectory:
     path = Path(path)
     try:
         kind = filetype(str(path))
-        if kind not in ioformats:  # it then only names the extension
-            raise UnknownFileTypeError(f"{kind!r} is none of its formats")
+        if kind not in ioformats:  # ASE then returns only the extension
+            raise UnknownFileTypeError(f"{kind!r} is not one of its formats")
     except FileNotFoundError as error:
         raise TrajectoryError(f"there is no file {path}") from error
     except (UnknownFileTypeError, OSError, ValueError) as error:
@@ -155,16 +156,16 @@ def _images(path: Path, selection: Selection) -> Iterator[tuple[int, Atoms]]:
         for atoms in iread(str(path), index=wanted, do_not_split_by_at_sign=True):
             yield index, atoms
             index += selection.step
-    except Exception as error:  # ASE's readers raise whatever their formats make them raise
+    except Exception as error:  # ASE's readers raise errors of any type
         raise TrajectoryError(f"{path} cannot be read beyond frame {index}: {error}") from error
 
 
 def _made_by_md(path: Path) -> dict[str, Any]:
-    """Return what ASE's MD noted in the header of a .traj file."""
+    """Return what ASE's MD wrote into the header of a .traj file."""
     try:
         with AseTrajectory(str(path)) as file:
             noted = dict(file.description or {})
-    except Exception as error:  # a damaged file raises whatever its bytes lead to
+    except Exception as error:  # a damaged file can raise any error
         raise TrajectoryError(f"{path} is damaged: {error}") from error
     return noted if noted.get("type") == "molecular-dynamics" else {}
 
@@ -186,7 +187,7 @@ def _conditions(made: Mapping[str, Any]) -> Conditions | None:
 
 
 def from_atoms(images: Iterable[Atoms | Frame], selection: Selection) -> Trajectory:
-    """Follow ASE atoms or frames one by one."""
+    """Return frames or ASE atoms in memory as a trajectory."""
 
     def frames() -> Iterator[Frame]:
         for index, image in enumerate(images):
@@ -202,14 +203,14 @@ def from_atoms(images: Iterable[Atoms | Frame], selection: Selection) -> Traject
                 yield _frame(image, *selection.instant(index, *_stated(image, index, 1, None)))
             else:
                 raise TrajectoryError(
-                    f"expected frames or ASE atoms, got {type(image).__name__} as number {index}"
+                    f"expected frames or ASE atoms, got {type(image).__name__} at index {index}"
                 )
 
     return Trajectory("frames in memory", checked(frames(), selection))
 
 
 def _frame(atoms: Atoms, step: int, time: float) -> Frame:
-    """Return an image of a file, whose atoms without momenta are not at rest but unknown."""
+    """Return an image of a file as a frame; atoms without momenta have unknown velocities."""
     frame = Frame.from_atoms(atoms, step=step, time=time)
     return frame if atoms.has("momenta") else frame.without("velocities")
 
@@ -225,16 +226,16 @@ def _refuse_contradiction(frame: Frame) -> None:
 
 
 def held(frame: Frame) -> frozenset[str]:
-    """Return which of velocities, forces and energy a frame holds."""
+    """Return which of velocities, forces and energy a frame has."""
     return frozenset(QUANTITIES) - frame.absent
 
 
 def checked(frames: Iterable[Frame], selection: Selection) -> Iterator[Frame]:
-    """Yield the frames of one system in the order of time; an exact repetition is left out.
+    """Yield the frames of one system in order of time, without exact repetitions.
 
     Raises:
-        TrajectoryError: for another number or order of atoms, time that does not go on, and frames
-            that lack what the first one has.
+        TrajectoryError: for another number or order of atoms, a time or step that does not
+            increase, and frames that lack what the first one has.
     """
     first = last = None
     for found in frames:
@@ -257,19 +258,19 @@ def _repeats(last: Frame, frame: Frame) -> bool:
 def _check_follows(first: Frame, last: Frame, frame: Frame) -> None:
     if not np.array_equal(frame.numbers, first.numbers):
         raise TrajectoryError(
-            f"the frame at {frame.time:g} fs holds other atoms than the first ({frame.n_atoms}, "
+            f"the frame at {frame.time:g} fs has other atoms than the first ({frame.n_atoms}, "
             f"first {first.n_atoms}); a replay follows one system"
         )
     if not (frame.time > last.time and frame.step > last.step):
         raise TrajectoryError(
-            f"time does not go on: after step {last.step} at {last.time:g} fs comes step "
-            f"{frame.step} at {frame.time:g} fs; state the time between frames (timestep=, "
-            "--timestep) where the file's own is wrong"
+            f"time does not increase: step {last.step} at {last.time:g} fs is followed by step "
+            f"{frame.step} at {frame.time:g} fs; if the file's times are wrong, give the time "
+            "between frames (timestep=, --timestep)"
         )
     lacking = held(first) - held(frame)
     if lacking and np.isfinite(frame.positions).all():
         names = ", ".join(sorted(lacking))
         raise TrajectoryError(
-            f"the frame at {frame.time:g} fs has no {names}, which the first one has; take every "
-            "n-th frame that has them (step=, --step), or none (without=, --without)"
+            f"the frame at {frame.time:g} fs has no {names}, unlike the first one; select frames "
+            "that have them (step=, --step), or ignore them in all frames (without=, --without)"
         )

@@ -1,4 +1,4 @@
-"""A finished trajectory, or a live stream, as a source of frames for the monitor."""
+"""A finished trajectory or a live stream as an engine."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from mdxai.frame import Frame, Thermostat
 
 
 class TrajectoryEngine:
-    """Hands out the frames of a trajectory one after the other.
+    """Returns the frames of a trajectory one after the other.
 
-    It says what the trajectory cannot tell: principles that need velocities, single steps or the
-    kind of thermostat are then not checked, with that as the reason.
+    `describe` lists what the trajectory lacks. Principles that need velocities, single steps or the
+    kind of thermostat are then not checked, and the verdict gives the reason.
 
     Args:
-        trajectory: what to follow; two frames are read ahead.
-        calculator: whose energies are explained.
-        conditions: under which it was made; default: what the trajectory itself says.
-        recompute: compute energies and forces with the calculator even where frames hold them.
+        trajectory: the frames; two are read in advance.
+        calculator: to be explained.
+        conditions: under which the trajectory was made; default: what it says itself.
+        recompute: compute energies and forces with the calculator even if frames have them.
 
     Attributes:
-        evaluates: whether they are to be computed, because asked for or because frames lack one of
-            them: an energy of one model and forces of another would not fit.
+        evaluates: whether energies and forces are to be computed, on request or because frames
+            lack one of them; energy and forces must come from the same model.
 
     Raises:
-        TrajectoryError: when there is no frame.
+        TrajectoryError: when there are no frames.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TrajectoryEngine:
     ) -> None:
         head = list(islice(trajectory.frames, 2))
         if not head:
-            raise TrajectoryError(f"{trajectory.source} holds no frames, or none was selected")
+            raise TrajectoryError(f"{trajectory.source} has no frames, or none was selected")
         self._trajectory = trajectory
         self._calculator = calculator
         stated = conditions or trajectory.conditions
@@ -53,7 +53,7 @@ class TrajectoryEngine:
         self.missing = _missing(trajectory, head, present)
         if stated is None:
             self.missing["ensemble"] = (
-                "the trajectory does not say which thermostat it was made with; state it "
+                "the trajectory does not say which thermostat it was made with; give it "
                 "(temperature= and ensemble=, --temperature and --ensemble)"
             )
         self.frames: Iterator[Frame] = map(self._with_thermostat, chain(head, trajectory.frames))
@@ -65,15 +65,15 @@ class TrajectoryEngine:
         return self._calculator
 
     def show(self, frame: Frame) -> None:
-        """Make `frame` the present instant."""
+        """Make `frame` the current frame."""
         self._now = frame
 
     def frame(self) -> Frame:
-        """Return the present instant."""
+        """Return the current frame."""
         return self._now
 
     def _with_thermostat(self, frame: Frame) -> Frame:
-        """Return a frame with the thermostat that is stated; how much heat it gave, nobody says."""
+        """Return a frame with the stated thermostat, whose supplied heat is not known."""
         temperature = self._conditions.temperature
         thermostat = None if temperature is None else Thermostat(temperature)
         return frame if thermostat == frame.thermostat else replace(frame, thermostat=thermostat)
@@ -83,7 +83,7 @@ class TrajectoryEngine:
         self.stopped = True
 
     def describe(self) -> EngineDescription:
-        """Return where the frames come from. The timestep is the time between two of them."""
+        """Return the source of the frames; its timestep is the time between two frames."""
         return EngineDescription(
             name="trajectory",
             timestep=self._interval,
@@ -101,7 +101,7 @@ class TrajectoryEngine:
 
 def _missing(trajectory: Trajectory, head: list[Frame], present: frozenset[str]) -> dict[str, str]:
     missing = {
-        name: f"the trajectory holds no {name}"
+        name: f"the trajectory has no {name}"
         for name in ("velocities", "forces", "energy")
         if name not in present
     }

@@ -1,1 +1,1 @@
-"""Mending a potential: which frames to label, so that training closes what it does not know."""
+"""Mending a potential: choose the frames whose labels improve it most."""

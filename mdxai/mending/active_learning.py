@@ -1,4 +1,4 @@
-"""Frames worth labelling: those before an instability where deviations rose, and diverse ones."""
+"""Choose diverse frames to label, with large deviations but before any instability."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from mdxai.frame import Floats, Frame, find_pairs
 from mdxai.record import RecordError, Run, open_run
 from mdxai.stability.verdict import Verdict, judge, recorded_thresholds
 
-POOL = 10  # times as many frames as wanted are compared for diversity
-BINS = 64  # of the distribution of distances that stands for a larger system
+POOL = 10  # frames compared for diversity, per frame wanted
+BINS = 64  # of the distance distribution that describes a large system
 
 
 class LabelError(MdxaiError, ValueError):
-    """A choice of frames that cannot be made as asked."""
+    """Frames to label cannot be chosen as requested."""
 
 
 def frames_to_label(run: Run, n: int = 20) -> list[Atoms]:
-    """Return frames of a run for which reference energies and forces would teach the most.
+    """Return the frames of a run whose reference energies and forces would improve a model most.
 
-    Only frames before the onset count, within every limit of instability, so none has exploded.
-    Of these the ones with the largest deviations relative to their limits form a pool, ten times
-    as large as wanted; from it frames are picked farthest first (Gonzalez 1985), beginning with the
-    one that deviates most, by the root mean square difference of their pair distances.
+    Only frames before the onset and within every limit of instability qualify, so none has
+    exploded. The 10 n frames with the largest deviations relative to their limits form a pool.
+    From it frames are picked farthest first (Gonzalez 1985), starting with the one that deviates
+    most; distance is the root mean square difference of pair distances.
 
     Args:
         run: a recorded run.
-        n: number of frames wanted; fewer where there are fewer.
+        n: number of frames wanted; fewer are returned if fewer qualify.
 
     Returns:
         Frames in order of time, without energies and forces. `info` holds step, time_fs, the
-        largest deviation relative to its limit ("deviation") and whose it is ("principle").
+        largest deviation relative to its limit ("deviation") and its principle ("principle").
 
     Raises:
         RecordError: when no recorded frame qualifies.
@@ -46,7 +46,7 @@ def frames_to_label(run: Run, n: int = 20) -> list[Atoms]:
         raise LabelError(f"n must be at least 1, got {n}")
     steps, scores, names = _rated(run, judge(run))
     if not len(steps):
-        raise RecordError(f"{run.path} holds no frame before the instability that is worth a label")
+        raise RecordError(f"{run.path} has no frame before the instability that is worth a label")
     best = np.argsort(-scores, kind="stable")[: POOL * n]
     rated = {int(steps[k]): (float(scores[k]), names[k]) for k in best}
     frames = [f for f in run.frames() if f.step in rated and np.isfinite(f.positions).all()]
@@ -83,8 +83,8 @@ def label(run: str | os.PathLike[str], out: str | os.PathLike[str], n: int = 20)
 
 
 def _rated(run: Run, verdict: Verdict) -> tuple[Floats, Floats, list[str]]:
-    """Return steps of the frames before the onset, their largest deviation relative to its limit
-    and whose that is.
+    """Return steps of the frames before the onset, with the largest deviation of each frame
+    relative to its limit, and its principle.
     """
     limits = {t.principle: t for t in recorded_thresholds(run) if t.principle in run.deviations}
     table = run.to_dataframe()
@@ -92,7 +92,7 @@ def _rated(run: Run, verdict: Verdict) -> tuple[Floats, Floats, list[str]]:
     ratios = np.stack(
         [table[name].to_numpy(dtype=float) / _scale(t.warn) for name, t in limits.items()], axis=1
     )
-    # A deviation that was not measured is null, which reads as NaN here: it says nothing.
+    # A deviation that was not measured is null, read as NaN here, and is ignored.
     largest = np.where(np.isnan(ratios), 0.0, ratios)
     beyond = np.stack(
         [table[name].to_numpy(dtype=float) > t.unstable for name, t in limits.items()], axis=1
@@ -110,7 +110,7 @@ def _scale(limit: float) -> float:
 
 
 def _descriptor(frame: Frame) -> Floats:
-    """Return what two frames are compared by: pair distances, or how they are distributed."""
+    """Return what frames are compared by: pair distances or, in large systems, a histogram."""
     reach = np.inf if not frame.pbc.any() and frame.n_atoms <= BINS else 6.0
     distances = find_pairs(frame.positions, frame.cell, frame.pbc, reach).distances
     if np.isinf(reach):
@@ -120,11 +120,11 @@ def _descriptor(frame: Frame) -> Floats:
 
 
 def farthest_first(points: Floats, n: int) -> list[int]:
-    """Return n different rows of `points`, each the farthest from those before; the first is 0.
+    """Return n different rows of `points`, each farthest from those before it, from row 0 on.
 
     Args:
         points: (n_points, n_dimensions).
-        n: at most n_points are returned, and no point twice.
+        n: number wanted; at most n_points.
     """
     chosen = [0]
     gaps = np.linalg.norm(points - points[0], axis=1)
@@ -136,6 +136,6 @@ def farthest_first(points: Floats, n: int) -> list[int]:
 
 def _unlabelled(frame: Frame, score: float, name: str) -> Atoms:
     atoms = frame.to_atoms()
-    atoms.calc = None  # the model's own energies and forces are no labels
+    atoms.calc = None  # the model's own energies and forces are not labels
     atoms.info |= {"deviation": score, "principle": name}
     return atoms

@@ -1,4 +1,4 @@
-"""The last frames before a violation, every step, explained: what an investigation needs."""
+"""Keeps the last frames before a violation, every step, and explains them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mdxai.principles import Deviation
 from mdxai.record import durable_files
 from mdxai.serialization import restore, snapshot
 
-MAX_BYTES = 64_000_000  # of frames held; larger systems get fewer of them
+MAX_BYTES = 64_000_000  # of frames in memory; for larger systems fewer frames are kept
 _VARYING = ("positions", "velocities", "forces", "cell")
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A frame, and what is known of it: None for one between monitored frames."""
+    """A frame with its deviations and explanation; both None between monitored frames."""
 
     frame: Frame
     deviations: Mapping[str, Deviation | None] | None = None
@@ -36,19 +36,19 @@ class _Held:
 
     @property
     def values(self) -> dict[str, float]:
-        """The deviations measured, by principle."""
+        """The measured deviations, by principle."""
         known = self.deviations or {}
         return {name: d.value for name, d in known.items() if d is not None}
 
 
 class BlackBox:
-    """Holds the last `n_frames` frames in full, with deviations and explanations where known.
+    """Keeps the last `n_frames` complete frames, with deviations and explanations if known.
 
-    Written as `blackbox-<step>.extxyz` (positions, momenta, forces, energy, relevance of each atom,
-    deviations) and `blackbox-<step>-pairs.parquet` (relevance of each pair).
+    They are written to `blackbox-<step>.extxyz` (positions, momenta, forces, energy, relevance of
+    each atom, deviations) and `blackbox-<step>-pairs.parquet` (relevance of each pair).
 
     Args:
-        n_frames: how many; fewer where these would take more than 64 MB. 0: none.
+        n_frames: how many; fewer if these would take more than 64 MB; 0 keeps none.
 
     Raises:
         OptionError: for a negative number.
@@ -69,7 +69,7 @@ class BlackBox:
         deviations: Mapping[str, Deviation | None] | None = None,
         attribution: Attribution | None = None,
     ) -> None:
-        """Hold a frame; for one that is held already, only what is now known of it."""
+        """Add a frame; if it is already there, add only its deviations and explanation."""
         if not self.n_frames:
             return
         last = self._held[-1].frame if self._held else None
@@ -94,26 +94,26 @@ class BlackBox:
                 )
 
     def _make_room(self, frame: Frame) -> None:
-        """Hold as many frames of this size as memory allows."""
+        """Limit the number of frames to what the memory allows for this size."""
         size = sum(getattr(frame, name).nbytes for name in _VARYING)
         fit = max(min(self.n_frames, MAX_BYTES // max(size, 1)), 1)
         if self._held.maxlen != fit:
             self._held = deque(self._held, maxlen=fit)
 
     def _fitting(self, attribution: Attribution | None) -> Attribution | None:
-        """Return an explanation if one per frame fits into memory; else it is made again later."""
+        """Return an explanation if one per frame fits into memory; else it is recomputed later."""
         if attribution is None:
             return None
         size = attribution.pairs.vectors.nbytes * 2
         return attribution if size * (self._held.maxlen or 0) <= MAX_BYTES else None
 
     def write(self, folder: Path, explainer: Attributor | None) -> Path:
-        """Write what is held into a run directory; return the path of the frames.
+        """Write the frames to a run directory; return their path.
 
         Args:
             folder: run directory.
-            explainer: explains the frames that came without an explanation; None leaves these
-                without relevance.
+            explainer: explains the frames that have no explanation yet; None leaves these without
+                relevance.
 
         Raises:
             RecordError: when the file system refuses.
@@ -129,7 +129,7 @@ class BlackBox:
         return path
 
     def state(self) -> dict[str, Any]:
-        """Return what is held, in few arrays."""
+        """Return the content as a few arrays."""
         if not self._held:
             return {}
         frames = [held.frame for held in self._held]
@@ -149,7 +149,7 @@ class BlackBox:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Hold what a box of this state held."""
+        """Restore the content from a state."""
         self._held.clear()
         if not state:
             return
@@ -173,14 +173,14 @@ def _judged(state: Mapping[str, Any], k: int) -> dict[str, Deviation | None] | N
 
 
 def _with_explanation(held: _Held, explainer: Attributor | None) -> _Held:
-    """Explain a frame that is not explained yet, where that is possible."""
+    """Explain a frame that is not explained yet, if possible."""
     if held.attribution is not None or explainer is None:
         return held
     if not np.isfinite(held.frame.positions).all():
         return held
     try:
         return replace(held, attribution=explainer.attribute(held.frame))
-    except ValueError:  # such as atoms on top of each other: the frame itself is the finding
+    except ValueError:  # e.g. coinciding atoms: the frame itself is the finding
         return held
 
 

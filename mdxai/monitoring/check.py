@@ -1,4 +1,4 @@
-"""Probe a calculator for what physics demands of it, before any simulation."""
+"""Check before any simulation whether a calculator obeys physical principles."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from mdxai.principles.probes.repulsion import Dimers
 from mdxai.serialization import as_json
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, Threshold
 
-RATTLE = 0.03  # Å, so that symmetry hides nothing
+RATTLE = 0.03  # Å, so that symmetry does not hide a fault
 BUILT_IN = {"emt": "ase.calculators.emt:EMT", "lj": "ase.calculators.lj:LennardJones"}
-# Molecules of ASE's G2 set by the words in names and cards of calculators.
+# Molecules of ASE's G2 set by the words that calculator names and cards use.
 MOLECULES = {
     "ethanol": "CH3CH2OH", "methanol": "CH3OH", "benzene": "C6H6", "water": "H2O",
     "methane": "CH4", "ethane": "C2H6", "ammonia": "NH3", "acetaldehyde": "CH3CHO",
 }  # fmt: skip
-Progress = Callable[[str, int, int], None]  # name of the principle, how many done, of how many
+Progress = Callable[[str, int, int], None]  # name of the principle, number done, total
 
 
 class CheckError(MdxaiError, ValueError):
-    """A check that cannot be made as asked."""
+    """A check that cannot be done as requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One principle, probed.
+    """The result of one probe.
 
     Attributes:
         name: of the principle.
-        value: its deviation, in `unit`; NaN where there is none.
-        allowed: the deviation from which on it counts, in `unit`; NaN where there is none.
+        value: its deviation, in `unit`; NaN if there is none.
+        allowed: the limit of a warning, in `unit`; NaN if there is none.
         unit: of both.
-        verdict: "pass", "warn" (above `allowed`), "fail" (far above it, or NaN), "error" (the
-            calculator fails when probed) or "not checked".
+        verdict: "pass", "warn" (above `allowed`), "fail" (above the limit `unstable`, or NaN),
+            "error" (the calculator failed during the probe) or "not checked".
         atoms: those that break the principle.
         remedy: what to do, or why the principle was not checked.
     """
@@ -59,7 +59,7 @@ class CheckResult:
     remedy: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON; numbers that are not finite are None."""
+        """Return plain data for JSON; numbers that are not finite become None."""
         plain: dict[str, Any] = as_json(asdict(self))
         return plain
 
@@ -73,33 +73,33 @@ def check(
     thresholds: Sequence[Threshold] = PROBE_THRESHOLDS,
     progress: Progress | None = None,
 ) -> list[CheckResult]:
-    """Probe a twin of a calculator around a structure, slightly rattled, and judge each principle.
+    """Probe a twin of a calculator near a structure, slightly rattled, and judge each principle.
 
     Args:
-        calculator: any ASE calculator, which is copied and never evaluated, or a function that
+        calculator: any ASE calculator, which is copied and not evaluated itself, or a function that
             makes one.
-        atoms: a relaxed or otherwise sensible structure; it is only read.
+        atoms: a relaxed or otherwise reasonable structure; it is not changed.
         seed: of the rattling.
-        cutoff: of a calculator other than mdxai's, Å, where known.
+        cutoff: of a calculator other than mdxai's, Å, if known.
         thresholds: one per principle.
-        progress: called before each principle is probed: its name, how many are done, of how many.
+        progress: called before each probe with the principle, the number done and the total.
 
     Raises:
         CalculatorError: for a calculator that cannot be copied, or that fails on the structure.
         CheckError: for a structure without atoms.
     """
     if not len(atoms):
-        raise CheckError("the structure holds no atoms")
+        raise CheckError("the structure has no atoms")
     twin = twin_of(calculator, cutoff=cutoff)
     shaken = atoms.copy()
     shaken.rattle(RATTLE, seed=seed)
     frame = Frame.from_atoms(shaken)
-    twin.evaluate(frame)  # an error here is about the structure, not about a principle
+    twin.evaluate(frame)  # an error here concerns the structure, not a principle
     return list(_results(twin, frame, {t.principle: t for t in thresholds}, progress))
 
 
 def worst_verdict(results: Sequence[CheckResult]) -> str:
-    """Return "fail", "error", "warn" or "pass", the worst of all that were checked."""
+    """Return the worst verdict of all principles checked: "fail", "error", "warn" or "pass"."""
     found = {result.verdict for result in results}
     return next((verdict for verdict in ("fail", "error", "warn") if verdict in found), "pass")
 
@@ -155,7 +155,7 @@ def verdict_of(deviation: Deviation, threshold: Threshold) -> str:
 def calculator_factory(
     source: str, arguments: Sequence[str] = (), options: Mapping[str, Any] | None = None
 ) -> Callable[[], Any]:
-    """Return a function that makes the calculator that a user named.
+    """Return a function that makes a calculator from its name.
 
     Args:
         source: name, folder or file of a network; "emt" or "lj" of ASE; or "package.module:name"
@@ -164,7 +164,7 @@ def calculator_factory(
         options: keyword arguments of `load_calculator`, for a network.
 
     Raises:
-        CheckError: for something that cannot be imported or called like this, or a bad argument.
+        CheckError: for a name that cannot be imported or called like this, or a bad argument.
         CalculatorError: for a network that cannot be loaded.
     """
     target = BUILT_IN.get(source, source)
@@ -178,7 +178,7 @@ def calculator_factory(
     def factory() -> Any:
         try:
             return make(**keywords)
-        except Exception as error:  # constructors raise whatever they like
+        except Exception as error:  # constructors raise errors of any type
             raise CheckError(
                 f"{target} cannot be called: {type(error).__name__}: {error}"
             ) from error
@@ -190,7 +190,7 @@ def _imported(target: str) -> Callable[..., Any]:
     module, _, name = target.partition(":")
     try:
         made = getattr(import_module(module), name)
-    except Exception as error:  # importing runs any code
+    except Exception as error:  # importing runs arbitrary code
         raise CheckError(
             f"{target!r} cannot be imported ({type(error).__name__}: {error}); expected "
             "package.module:name of a class or function that makes an ASE calculator"
@@ -211,10 +211,10 @@ def _keyword(argument: str) -> tuple[str, Any]:
 
 
 def default_structure(card: Card | None) -> str:
-    """Return the G2 molecule that a calculator was trained on, by the words of its card.
+    """Return the G2 molecule that a calculator was trained on, from the words of its card.
 
     Raises:
-        CheckError: when the card names none of MOLECULES, or there is no card.
+        CheckError: when there is no card, or it names none of the known molecules.
     """
     if card is not None:
         words = f"{card.name} {card.provenance.get('data', '')}".lower()
@@ -222,6 +222,6 @@ def default_structure(card: Card | None) -> str:
             if word in words:
                 return molecule
     raise CheckError(
-        "nothing says which structure this calculator is for; give a file that ASE reads, or a "
-        "molecule of ASE's G2 set such as CH3CH2OH"
+        "the calculator does not say which structure it is for; give a file that ASE can read, or "
+        "a molecule of ASE's G2 set such as CH3CH2OH"
     )

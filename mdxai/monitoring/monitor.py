@@ -50,7 +50,7 @@ class Monitor:
     trajectory is bit-identical to the unmonitored one. With a path, it writes checkpoints from
     which `Monitor.resume` goes on. Within the `with` block, in the main thread, SIGTERM and SIGUSR1
     end the run after the present step, with a checkpoint; once the record is finished, the signal
-    is passed on to whoever handled it before.
+    is passed on to its previous handler.
 
     Frames are judged and recorded ten at a time, with the same result as one by one; asking for the
     verdict judges all of them. Where `on_unstable` or `on_warning` calls for more than a message,

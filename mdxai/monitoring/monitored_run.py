@@ -286,7 +286,7 @@ class MonitoredRun:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Know what a run of this state knew; the engine is restored by whoever calls this."""
+        """Restore a state, except that of the engine, which the caller restores."""
         parts = restore(self._parts(), state["monitor"])
         self.profile, self.last_step = parts["profile"], parts["last_step"]
         self.reactions.has_reacted = parts["has_reacted"]

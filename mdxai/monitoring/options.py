@@ -32,7 +32,7 @@ PathLike = str | os.PathLike[str]
 
 
 class OptionError(MdxaiError, ValueError):
-    """Options of a monitor that make no sense."""
+    """Options of a monitor that are out of range or contradict each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

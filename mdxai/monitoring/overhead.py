@@ -1,4 +1,4 @@
-"""What the monitor costs, and how it keeps to a share of the wall time."""
+"""The cost of monitoring, and how it is kept below a share of the wall time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(slots=True)
 class Cost:
-    """Wall time since the first frame, s: all of it, the monitor's own, and of that attribution.
+    """Wall time since the first frame, s: in total, of the monitor, and of attribution within it.
 
     Attributes:
-        start: s, of total and of monitor: setting up at the first frame, once.
+        start: s, part of total and of monitor: the setup at the first frame.
         n_attributions: explained frames.
-        resumed_at: MD steps at which the run went on after an interruption.
-        stretch: by how much the intervals of explanations and probes are stretched at present.
+        resumed_at: MD steps at which the run was resumed after an interruption.
+        stretch: current factor by which the intervals of explanations and probes are lengthened.
     """
 
     start: float = 0.0
@@ -28,39 +28,39 @@ class Cost:
 
     @property
     def share(self) -> float:
-        """The monitor's share of the wall time, once it is set up."""
+        """The monitor's share of the wall time after the setup."""
         total = self.total - self.start
         return (self.monitor - self.start) / total if total > 0 else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what verdict.json holds of it."""
+        """Return it as verdict.json contains it."""
         return asdict(self) | {"share": self.share}
 
 
 class OverheadWarning(UserWarning):
-    """The monitor takes more of the wall time than it was allowed, however little it explains."""
+    """The monitor takes more than its share of the wall time even with few explanations."""
 
 
 class Overhead:
-    """Stretches intervals by powers of two until the monitor takes no more than its share.
+    """Lengthens intervals by powers of two until the monitor keeps to its share of the wall time.
 
-    The share of the last stretch of the run counts, not that since the start, so it follows a
-    machine that gets busier. When it falls below a third of what is allowed, intervals shrink
-    again. Where what is done in every frame takes more than the share by itself, an OverheadWarning
-    says so, once. What is explained then depends on the clock: records of equal runs differ.
+    The share is that since the last review, not since the start, so it adapts to a machine that
+    gets busier. Below a third of the allowed share, intervals are shortened again. If the work in
+    every frame exceeds the share by itself, an OverheadWarning is issued once. With a limit, the
+    choice of explained frames depends on the clock, so the records of identical runs differ.
 
     Args:
-        most: share of the wall time allowed, between 0 and 1; None never stretches.
-        cost: what is measured, and where the stretch is kept.
+        most: allowed share of the wall time, between 0 and 1; None for no limit.
+        cost: the measured cost, which also stores the stretch.
 
     Raises:
-        ValueError: for a share that is none.
+        ValueError: for a share outside 0 to 1.
     """
 
     LARGEST = 1024
     SECONDS = 2.0  # between reviews
     FRAMES = 20
-    RARE = 16  # stretch from which on explanations no longer count
+    RARE = 16  # stretch from which the cost of explanations is negligible
 
     def __init__(self, most: float | None, cost: Cost) -> None:
         if most is not None and not 0 < most < 1:
@@ -70,16 +70,16 @@ class Overhead:
         self.begin()
 
     def begin(self) -> None:
-        """Count from now on: what it took to set up is spent."""
+        """Start counting now, after the setup."""
         self._n = 0
         self._before = (self._cost.total, self._cost.monitor, self._cost.attribution)
 
     def due(self, step: int, every: int) -> bool:
-        """Whether something done every so many steps is to be done at this step; 0: never."""
+        """Whether something done every `every` steps is due at this step; 0 means never."""
         return every > 0 and step % (every * self._cost.stretch) == 0
 
     def review(self) -> None:
-        """Look at the cost so far; called once per frame."""
+        """Adapt the stretch to the cost so far; called once per frame."""
         if self._most is None:
             return
         self._n += 1
@@ -100,7 +100,7 @@ class Overhead:
     def _tell(self, always: float) -> None:
         self._told = True
         warnings.warn(
-            f"checking and recording alone take {always:.1%} of the wall time, and max_overhead "
+            f"checking and recording alone take {always:.1%} of the wall time, but max_overhead "
             f"allows {self._most:.1%}; attach the monitor at a larger interval",
             OverheadWarning,
             stacklevel=4,

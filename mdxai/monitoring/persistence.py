@@ -18,7 +18,7 @@ from mdxai.statistics import BinnedMoments
 class Persistence:
     """Passes what a monitor finds to the writer of a run directory.
 
-    Without a path every method does nothing, so that callers need not distinguish.
+    Without a path every method does nothing, so callers need not distinguish the two cases.
 
     Args:
         path: run directory; None keeps no record.

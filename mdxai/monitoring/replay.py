@@ -1,4 +1,4 @@
-"""Checking a trajectory that exists, or that another engine is producing, as if it ran live."""
+"""Check a finished trajectory, or a stream from another engine, as if it ran live."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ Explained = tuple[Frame, Attribution | None]
 
 
 class ReplayError(MdxaiError, ValueError):
-    """A replay that cannot be made as asked."""
+    """A replay that cannot be done as requested."""
 
 
 def conditions(ensemble: str | None, temperature: float | None) -> Conditions | None:
-    """Return under which conditions a trajectory was made, as a user states them.
+    """Return the conditions of a trajectory from an ensemble and a temperature.
 
     Args:
-        ensemble: "nve", "nvt", or "langevin" for a thermostat that pushes each atom at random.
+        ensemble: "nve", "nvt", or "langevin" for a thermostat that kicks each atom at random.
         temperature: of the thermostat, K.
 
     Raises:
-        ReplayError: for an unknown ensemble, and one without its temperature or with a needless.
+        ReplayError: for an unknown ensemble, a missing temperature, or one given for "nve".
     """
     if ensemble is None and temperature is None:
         return None
@@ -54,8 +54,8 @@ def conditions(ensemble: str | None, temperature: float | None) -> Conditions | 
         raise ReplayError(f"ensemble must be one of {', '.join(ENSEMBLES)}, got {ensemble!r}")
     if (ensemble == "nve") is not (temperature is None):
         raise ReplayError(
-            f"ensemble {ensemble!r} goes {'without' if temperature else 'with'} a temperature: "
-            "it is that of the thermostat"
+            f"ensemble {ensemble!r} is given {'without' if temperature else 'with'} a temperature, "
+            "which is that of the thermostat"
         )
     if temperature is not None and not (0 < temperature < np.inf):
         raise ReplayError(f"temperature must be positive, in K, got {temperature}")
@@ -65,14 +65,14 @@ def conditions(ensemble: str | None, temperature: float | None) -> Conditions | 
 def open_trajectory(
     source: Any, topology: str | os.PathLike[str] | None = None, selection: Selection | None = None
 ) -> Trajectory:
-    """Open what holds frames.
+    """Open a source of frames.
 
     Args:
-        source: a file that ASE reads or, with a topology, MDAnalysis; "imd://host:port"; a run
-            directory of mdxai; a run, an MDAnalysis universe, frames or ASE atoms in sequence; or
-            a Trajectory, which is returned as it is.
-        topology: file that MDAnalysis reads, with elements or masses.
-        selection: which frames.
+        source: a file that ASE or, with a topology, MDAnalysis can read; "imd://host:port"; a run
+            directory of mdxai; a run, an MDAnalysis universe, a sequence of frames or ASE atoms; or
+            a Trajectory, which is returned unchanged.
+        topology: file with elements or masses that MDAnalysis can read.
+        selection: which frames to read.
 
     Raises:
         TrajectoryError, RecordError: when it cannot be read.
@@ -93,7 +93,7 @@ def _from_memory(source: Any, selection: Selection) -> Trajectory:
         return source
     if isinstance(source, Run):
         return _from_run(source, selection)
-    if hasattr(source, "trajectory"):  # a universe, without importing MDAnalysis to know
+    if hasattr(source, "trajectory"):  # a universe; an isinstance check would import MDAnalysis
         return from_universe(source, selection)
     return from_atoms(source, selection)
 
@@ -115,18 +115,18 @@ def _from_run(run: Any, selection: Selection) -> Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaySettings:
-    """How a trajectory is read and worked on.
+    """How a trajectory is read and processed.
 
     Attributes:
-        topology: file that MDAnalysis reads, with elements or masses; see `open_trajectory`.
-        selection: which frames, and how far apart they are.
-        conditions: under which the trajectory was made, in place of what it says itself.
-        recompute: compute energies and forces even where the trajectory holds them.
+        topology: file with elements or masses that MDAnalysis can read; see `open_trajectory`.
+        selection: which frames to read, and the time between them.
+        conditions: under which the trajectory was made; overrides what it says itself.
+        recompute: compute energies and forces even if the trajectory has them.
         workers: processes that compute and explain; each loads its own copy of the calculator. A
-            script that asks for several needs `if __name__ == "__main__":`.
+            script that uses several needs `if __name__ == "__main__":`.
 
     Raises:
-        ReplayError: for less than one worker.
+        ReplayError: for fewer than one worker.
     """
 
     topology: str | os.PathLike[str] | None = None
@@ -140,7 +140,7 @@ class ReplaySettings:
             raise ReplayError(f"workers must be positive, got {self.workers}")
 
 
-QUIET = MonitorOptions(on_unstable="ignore", on_warning="ignore")  # the verdict says it all
+QUIET = MonitorOptions(on_unstable="ignore", on_warning="ignore")  # the verdict tells the user
 
 
 def replay(
@@ -155,21 +155,21 @@ def replay(
 ) -> Monitor:
     """Check every frame of a trajectory, explain some, record and judge, as if it ran live.
 
-    Energies and forces are those of the trajectory. Where it lacks either, both are computed with
-    the calculator; the record says which.
+    Energies and forces are those of the trajectory. If it lacks either, both are computed with the
+    calculator; the record says which was done.
 
     Args:
         calculator: any ASE calculator, or a name or path for `load_calculator`.
         frames: what `open_trajectory` opens.
         out: run directory, or None for no record.
-        options: of the monitor; `attribute_every` counts the frames that are selected.
-        settings: how the trajectory is read and worked on.
+        options: of the monitor; `attribute_every` counts selected frames.
+        settings: how the trajectory is read and processed.
         progress: called with the monitor every 20 frames.
         **changes: single options or settings by name, such as `attribute_every=2` or `workers=4`.
 
     Raises:
-        TrajectoryError, CalculatorError, RecordError, ReplayError, OptionError: when it cannot be
-            done.
+        TrajectoryError, CalculatorError, RecordError, ReplayError, OptionError: for a trajectory,
+            calculator, run directory, setting or option that cannot be used.
     """
     own = {f.name for f in fields(ReplaySettings)}
     settings = replace(
@@ -207,7 +207,7 @@ def _chunk_size(first: Frame) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Frames that are worked on together, and which of them are to be explained."""
+    """Frames that are processed together, and which of them are to be explained."""
 
     frames: tuple[Frame, ...]
     due: tuple[bool, ...]
@@ -226,7 +226,7 @@ class Work:
     Args:
         calculator: any ASE calculator; only a twin of it is evaluated.
         evaluates: whether to compute energies and forces.
-        gamma: γ of explanations; None for none.
+        gamma: γ of the rule; None for no explanations.
     """
 
     def __init__(self, calculator: Any, evaluates: bool, gamma: float | None) -> None:
@@ -236,14 +236,14 @@ class Work:
         if gamma is not None:
             try:
                 self._explain = attributor(calculator, gamma=gamma)
-            except AttributionUnavailable:  # the monitor meets the same, and says so
+            except AttributionUnavailable:  # the monitor fails in the same way and reports it
                 self._explain = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments
 
     def __call__(self, chunk: Chunk) -> list[Explained]:
-        """Return the frames, computed where asked for, with explanations where due."""
+        """Return the frames, with computed results if asked for and explanations where due."""
         frames = [self._computed(frame) for frame in chunk.frames]
         explained: list[Attribution | None] = [None] * len(frames)
         wanted = [
@@ -273,7 +273,7 @@ class Work:
 def _done(
     work: Work, chunks: Iterator[Chunk], workers: int, stack: ExitStack
 ) -> Iterator[Explained]:
-    """Yield the frames of all chunks in their order."""
+    """Yield the processed frames of all chunks in order."""
     if workers == 1:
         for chunk in chunks:
             yield from work(chunk)
@@ -289,7 +289,8 @@ def _done(
             yield from waiting.popleft().result()
     except BrokenProcessPool as error:
         raise ReplayError(
-            'a worker process ended: out of memory, or a script without if __name__ == "__main__"'
+            "a worker process ended: it ran out of memory, or the script lacks if __name__ == "
+            '"__main__"'
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -298,11 +299,11 @@ def _done(
 def _pool(work: Work, workers: int) -> ProcessPoolExecutor:
     try:
         ForkingPickler.dumps(work)  # as the pool will send it
-    except Exception as error:  # whatever parts of a foreign calculator raise
+    except Exception as error:  # parts of other calculators raise errors of any type
         raise ReplayError(
             f"the calculator cannot be sent to other processes ({error}); use workers=1"
         ) from error
-    # A forked process would share the threads' locks of torch, and could wait for ever.
+    # A forked process would inherit locks of torch's threads and could wait for them forever.
     method = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, method, _begin, (work,))
 

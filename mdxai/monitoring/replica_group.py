@@ -1,4 +1,4 @@
-"""Replicas of one simulation: their monitors, explained in batches, saved together."""
+"""The monitors of one simulation's replicas: explained in batches, saved together."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from mdxai.stability.verdict import Verdict
 
 
 def replica_names(n: int) -> list[str]:
-    """Return the names of n replicas, which are those of their directories."""
+    """Return the names of n replicas and of their directories."""
     width = max(2, len(str(n - 1)))
     return [f"replica-{k:0{width}d}" for k in range(n)]
 
 
 class StillReplicas:
-    """Replicas whose atoms are held where they are, at rest and free of force."""
+    """Replicas whose atoms are fixed in place, without velocity or force."""
 
     def __init__(self, reader: ReplicaReader) -> None:
         self._reader = reader
@@ -44,14 +44,14 @@ class StillReplicas:
         self._finite = reader.simulator.system.positions.clone()  # where each atom last was
 
     def add(self, k: int, frame: Frame) -> None:
-        """Hold replica k where it is, or where it last was if its positions are not finite."""
+        """Fix replica k where it is, or where it last was if its positions are not finite."""
         replica, atoms = self._reader.atoms_of(k)
         sound = np.isfinite(frame.positions).all()
         positions = self._reader.simulator.system.positions if sound else self._finite
         self._positions[k] = positions[replica, atoms].clone()
 
     def hold(self) -> None:
-        """Put the atoms of these replicas back, at rest and free of force."""
+        """Put the atoms of these replicas back, without velocity or force."""
         system = self._reader.simulator.system
         for k, positions in self._positions.items():
             replica, atoms = self._reader.atoms_of(k)
@@ -60,37 +60,37 @@ class StillReplicas:
             system.forces[replica, atoms] = 0.0
 
     def remember(self) -> None:
-        """Remember where each atom is now, where that is finite."""
+        """Store the current position of each atom if it is finite."""
         positions = self._reader.simulator.system.positions
         self._finite = torch.where(positions.isfinite(), positions, self._finite)
 
     def state(self) -> dict[str, Any]:
-        """Return the positions held, for a checkpoint."""
+        """Return the fixed positions, for a checkpoint."""
         return {str(k): held.cpu().numpy() for k, held in self._positions.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Hold what was held when this state was taken."""
+        """Fix the atoms of a state."""
         like = self._reader.simulator.system.positions
         self._positions = {int(k): torch.from_numpy(v.copy()).to(like) for k, v in state.items()}
 
 
 class ReplicaGroup:
-    """The monitors of all replicas of a simulation that is being watched.
+    """The monitors of all replicas of a running simulation.
 
     Args:
         reader: of the simulation.
         path: directory of the run directories; None keeps no record.
-        options: of each monitor; `on_unstable` says what is done with an unstable replica.
-        calculator: the ASE calculator of the network, for explanations.
-        resumed: a checkpoint that all replicas have in common, to go on from.
+        options: of each monitor; `on_unstable` says what happens to an unstable replica.
+        calculator: the ASE calculator of the network, to be explained.
+        resumed: the checkpoint of all replicas to continue from.
 
     Attributes:
         monitors: one per replica.
-        dropped: numbers of the replicas that were dropped, with the reason.
-        halted_by: which replica is to end the simulation, and why; empty for none.
+        dropped: the reason for each dropped replica, by its number.
+        halted_by: the replica that ends the simulation and why; empty if there is none.
 
     Raises:
-        RecordError: when a directory already holds a run, or cannot be continued.
+        RecordError: when a directory already contains a run, or a run cannot be continued.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class ReplicaGroup:
             self.monitors[k].finish(reason)
 
     def _monitor(self, k: int, engine: SchNetPackEngine, step: int | None) -> Monitor:
-        """Return the monitor of replica k, going on from the checkpoint of a step where given."""
+        """Return the monitor of replica k, resumed from the checkpoint of a step if given."""
         ignores = self._options.on_unstable == "ignore"
         options = self._options.with_changes(
             {
-                "report": False,  # `mdxai report` writes those that are wanted
+                "report": False,  # `mdxai report` writes them on demand
                 "on_unstable": "ignore" if ignores else partial(self._note, k),
                 "on_warning": partial(_warn, self.names[k]),
             }
@@ -131,7 +131,7 @@ class ReplicaGroup:
         path = None if self._path is None else self._path / self.names[k]
         if step is None or path is None:
             return Monitor(engine, path, options, saves=False)
-        at = None if k in self.dropped else step  # a dropped one stays at its last
+        at = None if k in self.dropped else step  # a dropped replica stays at its last step
         return Monitor.resume(engine, path, options, step=at, saves=False)
 
     def _note(self, k: int, verdict: Verdict) -> None:
@@ -155,11 +155,11 @@ class ReplicaGroup:
 
     @property
     def is_due(self) -> bool:
-        """Whether a checkpoint of any replica is due, and so one of all."""
+        """Whether any replica is due for a checkpoint; then all write one."""
         return any(self.monitors[k].due for k in self.live)
 
     def observe(self, step: int) -> None:
-        """Take in the present instant of every replica, as MD step `step`."""
+        """Observe the current frame of every replica, as MD step `step`."""
         frames = {k: f for k, f in enumerate(self.reader.frames(step)) if k not in self.dropped}
         explained = self._explain(frames, step)
         for k, frame in frames.items():
@@ -172,7 +172,7 @@ class ReplicaGroup:
             self.still.remember()
 
     def _explain(self, frames: Mapping[int, Frame], step: int) -> dict[int, Attribution]:
-        """Explain all replicas that fit into one batch; their monitors try those left out."""
+        """Explain all replicas in one batch; their monitors explain any that are left out."""
         every = self._options.attribute_every
         seen = {self.monitors[k].last_step for k in frames} == {step}
         if self._attributor is None or step % every != 0 or seen:
@@ -181,7 +181,7 @@ class ReplicaGroup:
         begun = time.perf_counter()
         try:
             explained = self._attributor.attribute_many([frames[k] for k in finite])
-        except (CalculatorError, AttributionUnavailable):  # one that the network refuses
+        except (CalculatorError, AttributionUnavailable):  # the network refuses a replica
             return {}
         finally:
             self._batch_time += time.perf_counter() - begun
@@ -204,7 +204,7 @@ class ReplicaGroup:
             warnings.warn(f"{name}: {verdict}", InstabilityWarning, skip_file_prefixes=OURS)
 
     def save(self, step: int) -> None:
-        """Have all replicas write a checkpoint, after writing what they have in common."""
+        """Write the common state, then a checkpoint of every replica."""
         if self._path is None:
             return
         self._save_simulator(self._path, step)
@@ -219,11 +219,11 @@ class ReplicaGroup:
             "held": self.still.state(),
         }
         write_checkpoint(path, Checkpoint(step, state))
-        # One more than a replica keeps, since it is written before those of the replicas.
+        # One more than each replica keeps, since it is written before theirs.
         drop_checkpoints(path, self._options.record.keep_checkpoints + 1)
 
     def finish(self, interrupted_by: str | None) -> None:
-        """Finish every record; one that cannot be finished does not keep the others."""
+        """Finish every record, even if one of them fails."""
         reader = self.reader
         if interrupted_by is None and self._path is not None:
             whole = not reader.in_step and reader.step == int(reader.simulator.step)
@@ -235,7 +235,7 @@ class ReplicaGroup:
 
 
 def _batch_attributor(calculator: Any, options: MonitorOptions) -> AutomaticAttributor | None:
-    """Return what explains all replicas at once; None where each monitor states why it cannot."""
+    """Return an attributor for batches; None if there is none, which each monitor explains."""
     if not options.attribute_every:
         return None
     try:

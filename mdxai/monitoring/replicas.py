@@ -23,18 +23,18 @@ REACTIONS = ("ignore", "warn", "drop", "halt")
 
 
 class UnstableReplica(RuntimeError):
-    """A replica became unstable and ended the simulation, as `on_unstable="halt"` asks.
+    """A replica became unstable and, with `on_unstable="halt"`, ended the simulation.
 
-    The step is complete: every hook has seen it, and `simulate` may be called again.
+    The step is complete: every hook has run, and `simulate` may be called again.
     """
 
 
 class SimulationInterrupted(RuntimeError):
-    """A signal ended the simulation; all is recorded, and `ReplicaMonitor.resume` goes on."""
+    """A signal ended the simulation; all is recorded, and `ReplicaMonitor.resume` continues it."""
 
 
 class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
-    """Watches every replica of a schnetpack simulation. Give it as the last of `simulator_hooks`.
+    """Monitors every replica of a schnetpack simulation, as the last of its `simulator_hooks`.
 
         network = mdxai.load_calculator("schnet-ethanol")
         monitor = mdxai.ReplicaMonitor("runs/ethanol", on_unstable="drop")
@@ -47,25 +47,24 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         print(monitor.verdicts)
 
     Each replica (of each molecule) is a normal run in `path/replica-00`, `path/replica-01` and so
-    on, with its own verdict. It reads what the calculator has computed anyway and explains all
-    replicas of a due step in one batch, so that every trajectory has the same bits as without it.
-    Without a `with` block the records are finished at the end of `simulate`; in one, SIGTERM and
-    SIGUSR1 end the simulation after the present step, with a checkpoint. All replicas write their
-    checkpoints at the same steps, from which `resume` goes on.
+    on, with its own verdict. The monitor reads what the calculator has computed anyway and explains
+    all replicas of a due step in one batch, so every trajectory is bit-identical to the unmonitored
+    one. Without a `with` block the records are finished at the end of `simulate`. In a `with`
+    block, SIGTERM and SIGUSR1 end the simulation after the current step, with a checkpoint. All
+    replicas write checkpoints at the same steps, from which `resume` continues.
 
     Args:
         path: directory of the run directories; None keeps no record.
-        options: of each replica's monitor. `on_unstable` is "warn", "ignore", "drop" (hold the
-            atoms of the unstable replica still and finish its record, while the others go on as if
-            nothing had happened) or "halt" (end the simulation after this step by
-            `UnstableReplica`).
-        calculator: the ASE calculator of the network that drives the simulation, for explanations;
-            taken from a ReplicaCalculator by default.
+        options: of each replica's monitor. `on_unstable` is "warn", "ignore", "drop" (fix the atoms
+            of the unstable replica and finish its record, while the others continue unaffected) or
+            "halt" (end the simulation after this step by raising `UnstableReplica`).
+        calculator: the ASE calculator of the network that drives the simulation, to be explained;
+            default: that of the ReplicaCalculator.
         **changes: single options by name, such as `on_unstable="drop"`; see `MonitorOptions`.
 
     Raises:
         RecordError: at the start of the simulation, when a directory already holds a run.
-        OptionError: for unusable options.
+        OptionError: for options that replicas do not support.
     """
 
     def __init__(
@@ -85,29 +84,29 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             )
         self.path = None if path is None else Path(path)
         self._calculator = calculator
-        self._group: ReplicaGroup | None = None  # from the start of the simulation on
+        self._group: ReplicaGroup | None = None  # None until the simulation starts
         self._resumed: Checkpoint | None = None  # whose forces the next `simulate` starts with
         self._stop_signal = StopSignal()
         self._within = self._finished = False
 
     @property
     def monitors(self) -> list[Monitor]:
-        """One per replica, from the start of the simulation on."""
+        """One monitor per replica; empty until the simulation starts."""
         return [] if self._group is None else self._group.monitors
 
     @property
     def dropped(self) -> dict[int, str]:
-        """Numbers of the replicas that were dropped, with the reason."""
+        """The reason for each dropped replica, by its number."""
         return {} if self._group is None else self._group.dropped
 
     @property
     def names(self) -> list[str]:
-        """Names of the replicas, which are those of their directories."""
+        """Names of the replicas and of their directories."""
         return [] if self._group is None else self._group.names
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """The judgement of each replica so far, by name."""
+        """The verdict of each replica so far, by name."""
         return {n: m.verdict for n, m in zip(self.names, self.monitors, strict=True)}
 
     @property
@@ -116,15 +115,15 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         return Cost() if self._group is None else self._group.cost
 
     def on_simulation_start(self, simulator: Any) -> None:
-        """Take in the present instant; at the first call, start the records.
+        """Observe the current frames; at the first call, start the records.
 
         Raises:
-            OptionError: for a simulation that cannot be followed, with the reason.
+            OptionError: for a simulation that cannot be monitored.
         """
         if self._finished:
             raise OptionError(
                 "the records of this ReplicaMonitor are finished; to call simulate several times, "
-                "put the calls into one `with monitor:` block"
+                "make the calls in one `with monitor:` block"
             )
         if self._group is None:
             self._group = self._watch(self._read(simulator), None)
@@ -148,10 +147,10 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             self._group.still.hold()
 
     def on_step_finalize(self, simulator: Any) -> None:
-        """Take in the step just made.
+        """Observe the completed step.
 
         Raises:
-            UnstableReplica, SimulationInterrupted: where the simulation is to end here.
+            UnstableReplica, SimulationInterrupted: to end the simulation here.
         """
         group = self._group
         if group is None:
@@ -161,7 +160,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         step = int(simulator.step) + 1  # the simulator counts it after this
         self._observe(group, step)
         if group.reader.stop_requested:
-            group.save(step)  # to go on from
+            group.save(step)  # for `resume`
             group.reader.stop_requested = False
             cause = group.halted_by or "its engine was told to stop"
             raise UnstableReplica(self._end(simulator, cause))
@@ -174,33 +173,33 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
             group.save(step)
 
     def on_simulation_end(self, simulator: Any) -> None:
-        """Finish the records, unless a `with` block will do so."""
+        """Finish the records, unless a `with` block does so later."""
         if not self._within:
             self.finish()
 
     def resume(self, simulator: Any) -> bool:
-        """Go on where the runs in `path` were, and put the simulation there.
+        """Continue the runs in `path`: set the simulation to their last common checkpoint.
 
             with monitor:
                 monitor.resume(simulator)
                 simulator.simulate(20_000 - simulator.step)
 
-        Where there is no checkpoint of all replicas yet, the simulation starts afresh, so the same
-        script serves both cases. What was recorded without one is moved to `abandoned-1`.
+        If there is no checkpoint of all replicas yet, the simulation starts from the beginning, so
+        the same script serves both cases. Records without a checkpoint move to `abandoned-1`.
 
         Args:
             simulator: made as for the first start, with this monitor among its hooks.
 
         Returns:
-            Whether there was something to go on from.
+            Whether there was a checkpoint to continue from.
 
         Raises:
-            OptionError: without a path, or once the simulation is being watched.
-            RecordError: when the runs cannot be continued like this, with what is different.
-            StateError: for another system or other hooks, with what is different.
+            OptionError: without a path, or once the simulation is being monitored.
+            RecordError: when the runs cannot be continued like this; says what differs.
+            StateError: for another system or other hooks; says what differs.
         """
         if self.path is None or self._group is not None:
-            raise OptionError("resume needs a path, and comes once, before `simulate`")
+            raise OptionError("resume needs a path and must be called once, before `simulate`")
         reader = self._read(simulator)
         names = replica_names(len(reader))
         found = common_checkpoint(self.path, names)
@@ -224,7 +223,7 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         return ReplicaGroup(reader, self.path, self._options, calculator, resumed)
 
     def _end(self, simulator: Any, cause: str) -> str:
-        """End the simulation as the simulator would after its last step; return what to say."""
+        """End the simulation as the simulator does after its last step; return the message."""
         hooks = list(simulator.simulator_hooks)
         for hook in hooks[hooks.index(self) + 1 :]:
             hook.on_step_finalize(simulator)
@@ -235,10 +234,10 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
         return f"the simulation was ended after step {simulator.step}: {cause}"
 
     def finish(self, interrupted_by: str | None = None) -> None:
-        """Write what is left and every verdict. Leaving the `with` block calls this.
+        """Write remaining data and every verdict. Leaving the `with` block calls this.
 
         Args:
-            interrupted_by: what ended the run before its time; noted beside each verdict.
+            interrupted_by: what ended the run early; recorded beside each verdict.
         """
         self._finished = True
         if self._group is not None:
@@ -263,11 +262,9 @@ class ReplicaMonitor(SimulationHook):  # type: ignore[misc]
 
 
 def _refuse_to_hold(simulator: Any, monitor: ReplicaMonitor) -> None:
-    """Raise OptionError where a dropped replica could not be held in place."""
+    """Raise OptionError if the atoms of a dropped replica could not be fixed."""
     if simulator.integrator.pressure_control:
-        raise OptionError(
-            'on_unstable="drop" holds atoms in place, and a barostat moves them; use "halt"'
-        )
+        raise OptionError('on_unstable="drop" fixes atoms, but a barostat moves them; use "halt"')
     hooks = list(simulator.simulator_hooks)
     later = [
         type(h).__name__
@@ -277,5 +274,5 @@ def _refuse_to_hold(simulator: Any, monitor: ReplicaMonitor) -> None:
     if later:
         raise OptionError(
             f'on_unstable="drop" needs the ReplicaMonitor after {", ".join(later)} in '
-            "simulator_hooks, or noise would move the atoms that it holds"
+            "simulator_hooks, or noise would move the atoms that it fixes"
         )

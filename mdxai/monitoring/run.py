@@ -35,7 +35,7 @@ Progress = Callable[[Monitor], None]
 
 
 class SettingsError(MdxaiError, ValueError):
-    """Settings of a run that make no sense."""
+    """Settings of a run that are out of range or contradict each other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted, then passed on to whoever handled them before."""
+"""Signals that ask a run to stop: recorded, then passed on to their previous handlers."""
 
 from __future__ import annotations
 

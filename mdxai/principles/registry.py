@@ -131,7 +131,7 @@ def principles_for(
         allowed_reactions: bonds that may break and form, such as "C1-O2" or "O-H".
 
     Raises:
-        AllowedReactionError: for a pattern that makes no sense.
+        AllowedReactionError: for an invalid pattern.
     """
     missing = dynamics.missing
     makers = {

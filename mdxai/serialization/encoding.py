@@ -110,7 +110,7 @@ def decode(content: bytes) -> Any:
             tree, data = json.loads(archive["tree"].tobytes()), archive["data"].tobytes()
         return _unpacked(tree, data, 0)
     except _BROKEN as error:
-        raise StateError(f"its content makes no sense ({error})") from error
+        raise StateError(f"its content is damaged ({error})") from error
 
 
 class _Packing:

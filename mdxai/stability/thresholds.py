@@ -1,4 +1,4 @@
-"""When a deviation counts: limits, patience and advice, from thresholds.toml or a user's file."""
+"""Limits, patience and advice per principle, from thresholds.toml or a user's file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mdxai.errors import MdxaiError
 
 
 class ThresholdError(MdxaiError, ValueError):
-    """A file of thresholds that makes no sense."""
+    """Thresholds cannot be read, contradict each other, or name an unknown principle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """When a deviation counts.
+    """The limits of one principle's deviation.
 
-    A deviation that is not at or below `warn` makes a run suspect, one not at or below `unstable`
-    makes it unstable, once it has lasted for `patience` fs. NaN is never at or below anything.
-    Where `unstable` is infinite, only NaN makes a run unstable.
+    A deviation above `warn` makes a run suspect and one above `unstable` makes it unstable, once it
+    has lasted for `patience` fs. NaN counts as above every limit, so it makes a run unstable even
+    if `unstable` is infinite.
 
     Raises:
-        ThresholdError: for numbers that make no sense.
+        ThresholdError: unless 0 ≤ warn ≤ unstable and patience ≥ 0.
     """
 
     principle: str
@@ -60,28 +60,28 @@ def _shipped() -> tuple[tuple[Threshold, ...], ...]:
     )  # fmt: skip
 
 
-# What each number rests on is written in docs/thresholds.md.
+# docs/thresholds.md gives the reason for each number.
 THRESHOLDS, PROBE_THRESHOLDS = _shipped()
-WITHOUT_LIMITS = {"species_ranking"}  # sound models differ too much
+WITHOUT_LIMITS = {"species_ranking"}  # varies too much between sound models
 
 
 def load_thresholds(path: str | os.PathLike[str]) -> tuple[Threshold, ...]:
-    """Return the shipped thresholds, of monitored and of probed principles, changed by a file.
+    """Return the shipped thresholds of monitored and probed principles, with a file's changes.
 
     Args:
-        path: TOML with a table per principle and any of `warn`, `unstable` (in the principle's
-            unit; `inf` for never), `patience` (fs) and `advice`, such as `[bond]` `unstable = 0.7`.
+        path: TOML with one table per principle, such as `[bond]`, that sets any of `warn` and
+            `unstable` (in the principle's unit; `inf` for never), `patience` (fs) and `advice`.
 
     Raises:
-        ThresholdError: for a file that cannot be read, an unknown principle or entry, or numbers
-            that make no sense.
+        ThresholdError: for a file that cannot be read, an unknown principle or entry, or limits
+            that `Threshold` refuses.
     """
     changes = _read(Path(path))
     known = {t.principle: t for t in THRESHOLDS + PROBE_THRESHOLDS}
     unknown = sorted(changes.keys() - known.keys())
     if unknown:
         raise ThresholdError(
-            f"{path} names {', '.join(unknown)}, which is no principle; known are "
+            f"{path} names unknown principles: {', '.join(unknown)}; known are "
             f"{', '.join(sorted(known))}"
         )
     return tuple(
@@ -90,11 +90,11 @@ def load_thresholds(path: str | os.PathLike[str]) -> tuple[Threshold, ...]:
 
 
 def require_known(thresholds: Sequence[Threshold]) -> tuple[Threshold, ...]:
-    """Return thresholds as they are.
+    """Return thresholds unchanged after checking them.
 
     Raises:
-        ThresholdError: for anything but thresholds, one of a principle that does not exist, or two
-            of the same.
+        ThresholdError: for anything but thresholds, an unknown principle, or two thresholds of one
+            principle.
     """
     if isinstance(thresholds, str | os.PathLike) or not all(
         isinstance(threshold, Threshold) for threshold in thresholds
@@ -108,7 +108,7 @@ def require_known(thresholds: Sequence[Threshold]) -> tuple[Threshold, ...]:
     wrong = sorted({name for name in names if name not in known or names.count(name) > 1})
     if wrong:
         raise ThresholdError(
-            f"thresholds name {', '.join(wrong)}, which is no principle or stands there twice; "
+            f"expected one threshold per known principle, unknown or repeated: {', '.join(wrong)}; "
             f"known are {', '.join(sorted(known))}"
         )
     return tuple(thresholds)

@@ -1,4 +1,4 @@
-"""Whether, when and why a trajectory became unstable: thresholds and a pure function."""
+"""The verdict: whether, when and why a trajectory became unstable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mdxai.stability.thresholds import THRESHOLDS, Threshold
 
 
 class Stability(StrEnum):
-    """stable: nothing broken. suspect: only warnings. inconclusive: fewer than two frames."""
+    """stable: no finding. suspect: only warnings. inconclusive: fewer than two frames."""
 
     STABLE = "stable"
     SUSPECT = "suspect"
@@ -25,7 +25,7 @@ class Stability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One broken principle: since when, how badly at first and at worst, and what to do."""
+    """One broken principle: since when, the first and worst deviation, and what to do."""
 
     principle: str
     severity: str  # "warn" or "unstable"
@@ -45,7 +45,7 @@ class Finding:
         )
 
     def label(self, symbols: Sequence[str]) -> str:
-        """Return its atoms as a chemist reads them, such as "C1–H5", from the system's symbols."""
+        """Return its atoms with their element symbols, such as "C1–H5"."""
         return "–".join(f"{symbols[a]}{a}" for a in self.atoms)
 
 
@@ -53,7 +53,7 @@ class Finding:
 class Verdict:
     """The judgement of a run. `onset_fs` is the start of the first instability, if any.
 
-    Times of findings and the onset are those of the frames; `start_fs` is that of the first one.
+    Findings and onset carry the time of their frame; `start_fs` is the time of the first frame.
     """
 
     stability: Stability
@@ -66,28 +66,27 @@ class Verdict:
 
     @property
     def cause(self) -> Finding | None:
-        """The finding that came first among the gravest."""
+        """The first of the most severe findings."""
         grave = [f for f in self.findings if f.severity == "unstable"] or list(self.findings)
         return min(grave, key=lambda f: f.time_fs, default=None)
 
     @property
     def reason(self) -> str:
-        """The cause in few words; empty without one."""
+        """The cause in a few words; empty if there is none."""
         cause = self.cause
         return "" if cause is None else str(cause)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what verdict.json holds: plain JSON, so values that are not finite are null."""
+        """Return plain JSON, as in verdict.json; values that are not finite become null."""
         plain: dict[str, Any] = as_json(asdict(self))
         return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Return the verdict that `as_dict` gave; values that were not finite are NaN, or inf for a
-        threshold.
+        """Return the verdict that `as_dict` wrote; null becomes NaN, or inf for a threshold.
 
         Raises:
-            RecordError: for anything but what `as_dict` gave.
+            RecordError: for anything but the output of `as_dict`.
         """
         try:
             findings = tuple(
@@ -124,7 +123,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Exceedance:
-    """One threshold watched over time; remembers the first violation that lasted."""
+    """One limit over time; remembers the first violation that outlasted the patience."""
 
     limit: float
     patience: float
@@ -133,7 +132,7 @@ class _Exceedance:
     worst: float = 0.0
 
     def update(self, time: float, deviation: Deviation) -> None:
-        if deviation.value <= self.limit:  # false for NaN, which never passes
+        if deviation.value <= self.limit:  # false for NaN
             self.since = None
             return
         self.since = self.since or (time, deviation)
@@ -145,10 +144,10 @@ class _Exceedance:
 
 @dataclass(slots=True)
 class _Attendance:
-    """When a principle could be measured, and how long it is usually silent in between, fs.
+    """When a principle was measured, and the longest gap between two measurements, fs.
 
-    last: when it was measured last; before that, when it was first asked. calm: the value up to
-    which there is nothing more to do.
+    last: time of the last measurement or, before any, of the first frame. calm: deviations up to
+    this value change nothing and need no update.
     """
 
     last: float
@@ -168,7 +167,7 @@ class VerdictBuilder:
 
     Args:
         thresholds: one per principle; deviations without a threshold are not judged.
-        unavailable: principles that could not be checked, with reasons; passed on.
+        unavailable: principles that could not be checked, with reasons; part of the verdict.
     """
 
     def __init__(
@@ -190,8 +189,8 @@ class VerdictBuilder:
     def add(self, time: float, deviations: Mapping[str, Deviation | None]) -> None:
         """Take in the deviations of the frame at `time` (fs), by principle; None: not measured.
 
-        A principle may be silent in most frames, for want of an explanation. One that stays silent
-        for more than twice as long as ever before is reported as not measured any more.
+        Many principles have no value in most frames, which are not explained. A principle whose
+        last gap is more than twice its longest earlier one is reported as no longer measured.
         """
         self._n_frames += 1
         self._span = (self._span[0] if self._span else time, time)
@@ -207,7 +206,7 @@ class VerdictBuilder:
             silent = time - attendance.last
             attendance.usual = max(attendance.usual, silent)
             attendance.last, attendance.measured = time, True
-            if deviation.value <= attendance.calm:  # as nearly always
+            if deviation.value <= attendance.calm:  # the usual case
                 continue
             watches = self._watches.get(name)
             if watches is None:
@@ -220,7 +219,7 @@ class VerdictBuilder:
             attendance.calm = mild.limit if mild.since is None else -math.inf
 
     def verdict(self) -> Verdict:
-        """Return the judgement so far."""
+        """Return the verdict so far."""
         findings = tuple(sorted(self._findings(), key=lambda f: f.time_fs))
         grave = [f.time_fs for f in findings if f.severity == "unstable"]
         if grave:
@@ -244,7 +243,7 @@ class VerdictBuilder:
         for principle, threshold in self._thresholds.items():
             mild, grave = self._watches[principle]
             watch, severity = (grave, "unstable") if grave.broken else (mild, "warn")
-            # A violation that the end of the run cut short of its patience is worth a warning.
+            # A violation whose patience was cut short by the end of the run is a warning.
             broken = watch.broken or mild.since
             if broken is None:
                 continue
@@ -256,21 +255,21 @@ class VerdictBuilder:
 
 
 def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
-    """Judge a recorded run; the same verdict that its monitor reached live.
+    """Judge a recorded run; the result is the verdict that its monitor reached live.
 
     Args:
         run: a run directory, opened.
-        thresholds: those that the run was recorded with by default.
+        thresholds: default: those that the run was recorded with.
 
     Raises:
-        RecordError: when no frame was recorded, or a part is damaged.
+        RecordError: when no frame was recorded, or a file is damaged.
     """
     units = run.deviations
     thresholds = thresholds or recorded_thresholds(run)
     builder = VerdictBuilder(thresholds, run.header.get("unavailable"))
     columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
     if not run.parts("frames"):
-        raise RecordError(f"{run.path} holds no recorded frames")
+        raise RecordError(f"{run.path} contains no recorded frames")
     for row in (row for table in run.tables("frames", columns) for row in table.to_pylist()):
         builder.add(
             row["time_fs"],
@@ -285,5 +284,5 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
 
 
 def recorded_thresholds(run: Run) -> tuple[Threshold, ...]:
-    """Return the thresholds that a run was judged by while it ran."""
+    """Return the thresholds that a run was recorded with."""
     return tuple(Threshold(**entry) for entry in run.header["thresholds"].values())

@@ -1,8 +1,10 @@
-"""Kernels of the statistics. Every one has a NumPy twin in the tests and adds nothing but speed.
+"""Numba kernels: statistics of many samples, then quantities of a single frame.
 
-Kernels hold no Python lock. They check every length and index that could lead out of an array, and
-return the number of samples whose channel does not exist, or −1 where lengths differ. Samples that
-are left out are counted in skipped, (3,): outside the bins, not finite, of channel −1.
+Each kernel has a NumPy twin in the tests, returns the same numbers and differs only in speed.
+Kernels release the GIL. `update_moments` and `sum_strengths` check every length and index;
+`update_moments` returns the number of samples whose channel does not exist, or −1 if lengths
+differ, and counts the samples that it leaves out in skipped, (3,): outside the bins, not finite, of
+channel −1. All other kernels rely on their callers for shapes and indices.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ import math
 import numba
 import numpy as np
 
-CannotCompile = numba.core.errors.NumbaError  # raised for arguments no kernel is made for
+CannotCompile = numba.core.errors.NumbaError  # raised for arguments of the wrong type
 
-BLOCK = 1024  # samples of a cell that are summed before they join the running moments
-FIRST = 16  # the same for the first block, whose shift is one sample and may be far off
+BLOCK = 1024  # samples of a cell that are summed before they join its moments
+FIRST = 16  # the same for the first block, whose shift is a single, possibly extreme sample
 
 # Columns of a cell: 64 bytes, so that a sample touches one cache line.
 PENDING, SUM1, SUM2, CENTER, LOW, HIGH, COUNT, REST = range(8)
@@ -34,11 +36,11 @@ def _skip(channel, n_channels, finite, skipped):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _join(cell, square, n, delta, gain):  # type: ignore[no-untyped-def]
-    """Let n samples join the running moments (Chan, Golub and LeVeque 1983).
+    """Merge n samples into the running moments (Chan, Golub and LeVeque 1983).
 
     delta: their mean less the running mean. gain: their sum of squares about their own mean. The
     mean is CENTER + REST and the sum of squares square[0] + square[1]: unevaluated sums (Knuth,
-    Neumaier), so that 10⁷ joins lose no digits.
+    Neumaier), so that 10⁷ merges lose no digits.
     """
     before = cell[COUNT]
     total = before + n
@@ -57,7 +59,7 @@ def _join(cell, square, n, delta, gain):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _fold(cell, square):  # type: ignore[no-untyped-def]
-    """Let the pending sums of one cell join its running moments."""
+    """Merge the pending sums of one cell into its running moments."""
     n = cell[PENDING]
     if n > 0:
         shift = cell[SUM1] / n
@@ -70,14 +72,14 @@ def _fold(cell, square):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def fold_all(cells, squares):  # type: ignore[no-untyped-def]
-    """Let the pending sums of every cell join. cells: (n_cells, 8), squares: (n_cells, 2)."""
+    """Merge the pending sums of every cell. cells: (n_cells, 8), squares: (n_cells, 2)."""
     for k in range(len(cells)):
         _fold(cells[k], squares[k])
 
 
 @numba.njit(cache=True, nogil=True)
 def merge_moments(cells, squares, other_cells, other_squares):  # type: ignore[no-untyped-def]
-    """Add folded cells to folded cells. Shapes as in `fold_all`."""
+    """Add the moments of other cells; both without pending sums. Shapes as in `fold_all`."""
     for k in range(len(cells)):
         cell, other = cells[k], other_cells[k]
         if other[COUNT] == 0:
@@ -97,10 +99,10 @@ def merge_moments(cells, squares, other_cells, other_squares):  # type: ignore[n
 def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (flat arrays for numba)
     channels, distances, values, inverse_width, n_channels, n_bins, flat, squares, skipped
 ):
-    """Add samples to running moments: sums about a shift, which join every BLOCK samples of a cell.
+    """Add samples to running moments: sums about a shift, merged every BLOCK samples of a cell.
 
     channels, distances, values: (n,). flat: (n_channels · n_bins · 8,), squares: (n_channels ·
-    n_bins, 2), updated in place. Unsigned flat indices: slices would count references per sample.
+    n_bins, 2), updated in place. Indices are flat and unsigned: numba counts references for slices.
     """
     if len(distances) != len(channels) or len(values) != len(channels):
         return -1
@@ -123,7 +125,7 @@ def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (f
         flat[at] = pending
         flat[at + C_SUM1] += shifted
         flat[at + C_SUM2] += shifted * shifted
-        # Extremes are rare, and a store that is not made is time saved.
+        # New extremes are rare, so a branch is cheaper than a store per sample.
         if value < flat[at + C_LOW]:  # noqa: PLR1730
             flat[at + C_LOW] = value
         if value > flat[at + C_HIGH]:  # noqa: PLR1730
@@ -137,7 +139,7 @@ def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (f
 def sum_strengths(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (flat arrays for numba)
     frames, channels, distances, strengths, width, count, total
 ):
-    """Add up strengths per frame, channel and bin; leave out what fits no cell or is not finite.
+    """Add up strengths per frame, channel and bin; skip samples outside them or not finite.
 
     frames, channels, distances, strengths: (n,). count, total: (n_frames, n_channels, n_bins),
     updated in place.
@@ -152,9 +154,9 @@ def sum_strengths(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (fl
             total[f, c, int(place)] += strength
 
 
-# One frame: single passes over its atoms or pairs. For a small molecule NumPy's calls cost more
-# than their arithmetic, and there are dozens of them in every frame. As in NumPy's `argmax`, NaN
-# counts as the largest, and of several the first.
+# Kernels of one frame: single passes over its atoms or pairs. For a small molecule, NumPy spends
+# more time on its dozens of calls per frame than on arithmetic. As in NumPy's `argmax`, NaN counts
+# as the largest, and the first of several equal values is returned.
 
 
 @numba.njit(cache=True, nogil=True)
@@ -174,13 +176,13 @@ def all_distances(points, distances):  # type: ignore[no-untyped-def]
 def summary(  # type: ignore[no-untyped-def]
     positions, velocities, forces, masses, kinetic, distances
 ):
-    """Return sums over atoms, and the atoms that stand out.
+    """Return sums over atoms, and the atoms with the largest force and kinetic energy.
 
-    One kernel for all of it: called once a step, between evaluations of a network, each kernel
-    costs some 10 µs until its code is back in the processor's cache.
+    One kernel computes all of this. A kernel that is called once per step, between evaluations of
+    a network, costs some 10 µs because its code has left the processor's cache.
 
     positions, velocities, forces: (n_atoms, 3). masses: (n_atoms,). kinetic: (n_atoms,) is filled
-    with m v². distances: (n_pairs,) is filled with those of all pairs i < j; empty, it stays so.
+    with m v². distances: (n_pairs,) is filled with those of all pairs i < j, unless it is empty.
 
     Returns:
         Σ x, Σ v over all components; Σ F (3 numbers), Σ m v (3), Σ m, Σ m v²; largest F² and its
@@ -211,7 +213,7 @@ def summary(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def largest_change(values, rows, reference):  # type: ignore[no-untyped-def]
-    """Return the largest |values[rows] − reference| and its place. rows, reference: (n,)."""
+    """Return the largest |values[rows] − reference| and its index. rows, reference: (n,)."""
     largest, at = -1.0, 0
     for k in range(len(rows)):
         change = abs(values[rows[k]] - reference[k])
@@ -224,7 +226,7 @@ def largest_change(values, rows, reference):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def largest_excess(values, limits, sign):  # type: ignore[no-untyped-def]
-    """Return the largest sign · (values − limits) and its place; −∞ without values."""
+    """Return the largest sign · (values − limits) and its index; −∞ if there are no values."""
     largest, at = -np.inf, 0
     for k in range(len(values)):
         excess = sign * (values[k] - limits[k])
@@ -237,7 +239,7 @@ def largest_excess(values, limits, sign):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def largest_ratio(values, rows, reference):  # type: ignore[no-untyped-def]
-    """Return the largest values[rows] / reference and its place. rows, reference: (n,)."""
+    """Return the largest values[rows] / reference and its index. rows, reference: (n,)."""
     largest, at = -np.inf, 0
     for k in range(len(rows)):
         ratio = values[rows[k]] / reference[k]
@@ -275,7 +277,7 @@ def step_work(positions, last_positions, forces, last_forces):  # type: ignore[n
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def about_centre(positions, vectors, masses):  # type: ignore[no-untyped-def]
-    """Return Σ m a ⊗ a and Σ m a ⊗ v, a the arms from the centre of mass.
+    """Return Σ m a ⊗ a and Σ m a × v, a the vectors from the centre of mass.
 
     positions, vectors: (n_atoms, 3). masses: (n_atoms,).
 

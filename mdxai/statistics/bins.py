@@ -1,4 +1,4 @@
-"""Channels times distance bins: what every accumulator here shares."""
+"""Channels and distance bins, which all accumulators of this package share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = dict[str, NDArray[Any]]
 
 
 class StatisticsError(MdxaiError, ValueError):
-    """Samples or accumulators that do not fit together."""
+    """Samples or accumulators do not fit together, or an argument is out of range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Bins:
                 f"{len(self.channels)} channels, r_max={self.upper}, n_bins={self.n_bins}"
             )
         if len(set(self.channels)) < len(self.channels):
-            raise StatisticsError(f"channels need different names, got {', '.join(self.channels)}")
+            raise StatisticsError(f"channel names must differ, got {', '.join(self.channels)}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,7 +52,7 @@ class Bins:
 
     @property
     def edges(self) -> Floats:
-        """(n_bins + 1,), each the smallest number that is counted in the bin it begins."""
+        """(n_bins + 1,), Å; each edge is the smallest number that falls into the bin above it."""
         return _edges(self.n_bins, self.inverse_width)
 
     @property
@@ -70,20 +70,20 @@ class Bins:
         return cls(tuple(str(name) for name in state["channels"]), float(upper), int(n_bins))
 
     def require_same(self, other: Bins) -> None:
-        """Raise StatisticsError where another accumulator has other channels or bins."""
+        """Raise StatisticsError if another accumulator has different channels or bins."""
         if self != other:
             raise StatisticsError(
-                f"accumulators to be merged need the same channels and bins, got {self} and {other}"
+                f"accumulators must have the same channels and bins, got {self} and {other}"
             )
 
     def require_known(self, unknown: int) -> None:
-        """Raise StatisticsError for what a kernel returned; 0 is fine."""
+        """Raise StatisticsError for the error count that a kernel returned; 0 is no error."""
         if unknown < 0:
-            raise StatisticsError("channels, distances and values need the same length")
+            raise StatisticsError("channels, distances and values must have the same length")
         if unknown > 0:
             raise StatisticsError(
                 f"{unknown} samples have a channel outside 0…{len(self.channels) - 1}; they were "
-                "not counted. Use −1 for samples of no channel"
+                "not counted. Use −1 for samples that belong to no channel"
             )
 
 
@@ -91,7 +91,7 @@ class Bins:
 def _edges(n_bins: int, inverse_width: float) -> Floats:
     order = np.arange(n_bins + 1)
     edges: Floats = order / inverse_width
-    for _ in range(2):  # rounding moves an edge by one unit in the last place at most
+    for _ in range(2):  # rounding moves an edge by at most one unit in the last place
         edges = np.where(edges * inverse_width < order, np.nextafter(edges, np.inf), edges)
         below = np.nextafter(edges, -np.inf)
         edges = np.where(below * inverse_width >= order, below, edges)
@@ -101,7 +101,7 @@ def _edges(n_bins: int, inverse_width: float) -> Floats:
 
 
 def as_bins(channels: Sequence[str], upper: float, n_bins: int) -> Bins:
-    """Return bins with plain Python types, so that equality means what it says."""
+    """Return bins made of plain Python types, so that equal bins compare equal."""
     if n_bins != int(n_bins):
         raise StatisticsError(f"n_bins must be a whole number, got {n_bins}")
     return Bins(tuple(channels), float(upper), int(n_bins))
@@ -111,8 +111,8 @@ def run(kernel: Callable[..., int], channels: Any, *rest: Any) -> int:
     """Run a kernel on samples and return what it returns.
 
     Raises:
-        StatisticsError: for samples of another kind than one-dimensional real arrays, with
-            integers as channels.
+        StatisticsError: for samples that are not one-dimensional real arrays, or channels that are
+            not integers.
     """
     try:
         if channels.dtype.kind not in "iu":

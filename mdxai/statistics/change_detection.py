@@ -1,8 +1,8 @@
-"""Sequential detectors: has a stream changed? Each value is looked at once, and then forgotten.
+"""Sequential detectors of change; each value is read once and not stored.
 
 A detector watches many independent streams at once, element by element, and returns a statistic
-per stream; an alarm is a statistic above a threshold. Values are expected in standard deviations
-from their usual level: `Baseline` learns both. NaN is counted and changes nothing.
+per stream. An alarm is a statistic above a threshold. Values are given as deviations from their
+usual level, in standard deviations; `Baseline` learns both. NaN is counted and otherwise ignored.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mdxai.statistics.bins import StatisticsError
 
 Sides = Literal["up", "down", "both"]
 SIGNS: Mapping[str, tuple[float, ...]] = {"up": (1.0,), "down": (-1.0,), "both": (1.0, -1.0)}
-FARTHEST = 1e6  # standard deviations; further away is no news, and sums stay finite
-TO_DEVIATION = 1.482602218505602  # of a normal distribution over its median absolute deviation
-FEWEST = 8  # values that make a baseline
+FARTHEST = 1e6  # standard deviations; values are clipped here, so that sums stay finite
+TO_DEVIATION = 1.482602218505602  # σ of a normal distribution over its median absolute deviation
+FEWEST = 8  # values that a baseline needs
 
 
 class Detector(Protocol):
-    """What watches streams for a change."""
+    """Watches streams for a change."""
 
     n_missing: Ints
 
@@ -127,7 +127,7 @@ class Ewma:
         n_missing: (n_streams,) NaN values so far.
 
     Raises:
-        StatisticsError: for unknown sides, no streams, or a weight that is none.
+        StatisticsError: for unknown sides, no streams, or a weight outside (0, 1].
     """
 
     def __init__(self, n_streams: int = 1, *, weight: float = 0.1, sides: Sides = "up") -> None:
@@ -157,11 +157,11 @@ class Ewma:
 
 
 class PageHinkley:
-    """Page and Hinkley's test about the stream's own mean: m_t − min m, m_t = Σ (z_i − z̄_i − δ).
+    """Page and Hinkley's test against the stream's own mean: m_t − min m, m_t = Σ (z_i − z̄_i − δ).
 
-    z̄_i is the mean up to and with z_i (Hinkley, Biometrika 58, 509, 1971; in this form Mouss et
-    al., Asian Control Conference 2004), so a wrong baseline is forgiven in time, and a slow drift
-    is followed. It is the cumulative sum of z_i − z̄_i, in which form it is kept.
+    z̄_i is the mean up to and including z_i (Hinkley, Biometrika 58, 509, 1971; in this form Mouss
+    et al., Asian Control Conference 2004), so the test recovers from a wrong baseline and follows a
+    slow drift. It equals the cumulative sum of z_i − z̄_i, and is stored as such.
 
     Args:
         n_streams: number of streams.
@@ -223,10 +223,10 @@ def make_detector(
         parameters: its further arguments.
 
     Raises:
-        StatisticsError: for an unknown name, or parameters that it does not have.
+        StatisticsError: for an unknown name, or parameters that the detector does not take.
     """
     if name not in DETECTORS:
-        raise StatisticsError(f"detectors are {', '.join(DETECTORS)}; there is no {name!r}")
+        raise StatisticsError(f"expected a detector of {', '.join(DETECTORS)}, got {name!r}")
     try:
         return DETECTORS[name](n_streams, **(parameters or {}))
     except TypeError as error:
@@ -236,8 +236,8 @@ def make_detector(
 def robust_baseline(values: Floats) -> tuple[float, float]:
     """Return median and 1.4826 × median absolute deviation of values, (n,).
 
-    Where half of the values are equal the standard deviation takes the place of the latter. Both
-    are NaN for fewer than 8 values, for of those nothing can be learnt.
+    If half of the values are equal, the standard deviation replaces the latter. Both are NaN for
+    fewer than 8 values.
     """
     if len(values) < FEWEST:
         return math.nan, math.nan
@@ -247,7 +247,7 @@ def robust_baseline(values: Floats) -> tuple[float, float]:
 
 
 def standardised(values: Floats, location: Floats | float, scale: Floats | float) -> Floats:
-    """Return (values − location)/scale, at most ±10⁶; any step off a constant level is that far."""
+    """Return (values − location)/scale, clipped to ±10⁶, which any change of a constant gives."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (values - location) / scale
     still = (values == location) & (np.asarray(scale) == 0)
@@ -256,19 +256,19 @@ def standardised(values: Floats, location: Floats | float, scale: Floats | float
 
 
 class Baseline:
-    """Usual level and spread of many streams: learnt in the first `span` fs of each, or given.
+    """Usual level and spread of many streams, given or learnt from the first `span` fs of each.
 
     Args:
-        span: fs, from the first value of a stream on.
+        span: fs, counted from the first value of a stream.
         every: (n_streams,) fs between values; closer ones are left out, so memory is bounded.
-        location: (n_streams,) of streams whose baseline is known, NaN for those to be learnt.
-        scale: (n_streams,) likewise.
+        location: (n_streams,) level; NaN for streams whose baseline is to be learnt.
+        scale: (n_streams,) spread; NaN likewise.
 
     Attributes:
-        location, scale: (n_streams,) NaN while being learnt.
+        location, scale: (n_streams,) NaN until learnt.
 
     Raises:
-        StatisticsError: for a span or spacing that is none.
+        StatisticsError: for a span or spacing that is not > 0.
     """
 
     def __init__(
@@ -292,7 +292,7 @@ class Baseline:
     def update(self, time: float, values: Floats) -> Floats:
         """Take in values, (n_streams,), at `time` (fs); return them standardised.
 
-        NaN where there is none, where it is too soon after the last one, and during the baseline.
+        NaN for a missing value, one too soon after the last, and while the baseline is learnt.
         """
         taken = ~np.isnan(values) & (time >= self._next - 1e-6)
         self._next = np.where(taken, time + self._every, self._next)
@@ -314,7 +314,7 @@ class Baseline:
         self._count[held] += 1
 
     def restart(self, streams: Bools) -> None:
-        """Learn the level of some streams, (n_streams,) bool, anew; one that was given stays."""
+        """Learn the baseline of some streams, (n_streams,) bool, anew; given ones stay."""
         anew = streams & ~self._given
         self._learning = self._learning | anew
         self._since[anew] = np.nan
@@ -332,7 +332,7 @@ def _signs(sides: str, n_streams: int) -> Floats:
 
 def _allowance(value: float) -> float:
     if not 0 <= value < math.inf:
-        raise StatisticsError(f"an allowance must be 0 or positive, got {value}")
+        raise StatisticsError(f"the allowance must be 0 or positive, got {value}")
     return float(value)
 
 

@@ -1,4 +1,4 @@
-"""Channels: how pairs of atoms are told apart in a statistic."""
+"""Channels: the classes into which statistics sort pairs of atoms."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _element_pair_channels(numbers: bytes) -> ElementPairChannels:
 
 
 def element_pair_channels(numbers: Ints) -> ElementPairChannels:
-    """Return the channels of a molecule; those of the last molecules asked for are kept.
+    """Return the channels of a molecule; those of the most recent molecules are cached.
 
     Args:
         numbers: (n_atoms,) atomic numbers.
@@ -52,9 +52,9 @@ def element_pair_channels(numbers: Ints) -> ElementPairChannels:
 
 
 class BondClassChannels:
-    """Tells pairs apart by the number of bonds on the shortest path between them.
+    """Sorts pairs by the number of bonds on the shortest path between them.
 
-    Memory grows with the number of atoms, not of pairs.
+    Memory grows with the number of atoms, not with that of pairs.
 
     Args:
         n_atoms: number of atoms.
@@ -108,7 +108,7 @@ class BondClassChannels:
 
 
 def _within_three(neighbors: list[set[int]], start: int) -> dict[int, int]:
-    """Return the atoms one to three bonds away with their distances."""
+    """Return the atoms one to three bonds away, with the number of bonds to each."""
     steps = {start: 0}
     shell = {start}
     for step in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""How many independent samples a correlated series is worth."""
+"""The autocorrelation time of a series, and how many independent samples it is worth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mdxai.statistics.bins import StatisticsError
 
 @dataclass(frozen=True, slots=True)
 class Autocorrelation:
-    """How long a series remembers. Times are in samples; multiply by their spacing for fs.
+    """Correlation time of a series, in samples; multiply by their spacing to get fs.
 
     time: integrated autocorrelation time τ = 1 + 2 Σ ρ(t), 1 for independent samples.
     error: standard error of τ, √(2(2M + 1)/n)·τ (Madras and Sokal 1988).
@@ -27,7 +27,7 @@ class Autocorrelation:
 
     @property
     def effective_samples(self) -> float:
-        """Number of independent samples that give the mean the same error, n/τ."""
+        """Number of independent samples whose mean has the same error, n/τ."""
         return self.n_samples / self.time
 
     @property
@@ -39,17 +39,17 @@ def autocorrelation(series: ArrayLike, *, c: float = 5.0) -> Autocorrelation:
     """Return the integrated autocorrelation time of a stationary series.
 
     Sokal's automatic window: sum up to the smallest M with M ≥ c·max(τ(M), 1) (Sokal 1997, "Monte
-    Carlo methods in statistical mechanics"). Where that gives τ < 1, neighbours are anticorrelated
-    and terms of either sign follow each other: then pairs ρ(2k) + ρ(2k + 1) are summed while they
-    are positive (Geyer 1992). ρ by fast Fourier transform.
+    Carlo methods in statistical mechanics"). If that gives τ < 1, neighbours are anticorrelated and
+    the terms alternate in sign; pairs ρ(2k) + ρ(2k + 1) are then summed while they are positive
+    (Geyer 1992). ρ is computed by fast Fourier transform.
 
     Args:
         series: (n,), n ≥ 2.
         c: window in units of τ; a larger c has less bias and more noise.
 
     Raises:
-        StatisticsError: for fewer than two samples, samples that are not finite, or a constant
-            series, whose autocorrelation is not defined; or for a c that is not positive.
+        StatisticsError: for fewer than two samples, samples that are not finite, a constant series
+            (its autocorrelation is not defined), or a c that is not positive.
     """
     try:
         x = np.asarray(series, dtype=np.float64)
@@ -80,7 +80,7 @@ def autocorrelation(series: ArrayLike, *, c: float = 5.0) -> Autocorrelation:
 
 def _autocorrelations(series: Floats) -> Floats:
     """Return ρ of all lags, (n,)."""
-    scaled = series / np.abs(series).max()  # squares of large or tiny numbers leave the range
+    scaled = series / np.abs(series).max()  # squares of extreme numbers over- or underflow
     centred = scaled - scaled.mean()
     centred /= np.abs(centred).max()
     n = len(series)

@@ -16,21 +16,21 @@ from mdxai.statistics.bins import Bins, State, as_bins, run
 class BinnedMoments:
     """Count, mean, variance, minimum and maximum per (channel, distance bin).
 
-    Bins are uniform from 0 to `r_max` (Å). Samples that are not finite are counted and left out,
-    and so are samples outside the bins and those of channel −1.
+    Bins are uniform from 0 to `r_max` (Å). Samples that are not finite, lie outside the bins or
+    have channel −1 are left out of the moments and counted.
 
-    Sums of deviations from the running mean gather per bin, 1,024 samples at a time, and join the
-    moments by the formula of Chan, Golub and LeVeque (1983) with compensated sums. The relative
-    error of the variance stays below 10⁻¹² for 10¹⁰ samples (see docs/statistics.md). Cutting a
-    stream into calls differently gives the same bits; merging in another order gives the same to
-    rounding. Counts, minima and maxima are exact always.
+    Each bin sums deviations from its running mean over up to 1,024 samples, then merges them into
+    its moments by the formula of Chan, Golub and LeVeque (1983) with compensated sums. The relative
+    error of the variance stays below 10⁻¹² for 10¹⁰ samples (see docs/statistics.md). Dividing
+    a stream into different calls gives the same bits; merging in another order agrees to rounding.
+    Counts, minima and maxima are always exact.
 
     Attributes:
         channels: names, (n_channels,).
         bin_edges: (n_bins + 1,), Å.
 
     Raises:
-        StatisticsError: without channels, or for bins that are not bins.
+        StatisticsError: without channels, or for r_max or n_bins that are not > 0.
     """
 
     def __init__(self, channels: Sequence[str], r_max: float, n_bins: int = 240) -> None:
@@ -41,7 +41,7 @@ class BinnedMoments:
         self.reset()
 
     def reset(self) -> None:
-        """Forget every sample."""
+        """Remove all samples."""
         n_cells = self.bins.shape[0] * self.bins.shape[1]
         self._flat = _cache_aligned(n_cells * 8)
         self._cells = self._flat.reshape(n_cells, 8)
@@ -102,7 +102,7 @@ class BinnedMoments:
         return self._cells[:, kernels.HIGH].reshape(self.bins.shape)
 
     def _folded(self) -> tuple[Floats, Floats]:
-        """Copies without pending sums: reading leaves the stream's bits alone."""
+        """Return copies without pending sums, so that reading does not change later results."""
         cells, squares = self._cells.copy(), self._squares.copy()
         kernels.fold_all(cells, squares)
         return cells, squares
@@ -111,7 +111,7 @@ class BinnedMoments:
         """Add samples: channel indices, distances (Å) and values, each (n,).
 
         Raises:
-            StatisticsError: for different lengths (nothing is added), or a channel that does not
+            StatisticsError: for different lengths (no sample is added), or a channel that does not
                 exist (the other samples are added).
         """
         unknown = run(
@@ -134,7 +134,7 @@ class BinnedMoments:
         self._skipped += other._skipped
 
     def state(self) -> State:
-        """Return arrays (fit for numpy.savez) from which `from_state` goes on bit by bit."""
+        """Return arrays (fit for numpy.savez) from which `from_state` continues bit by bit."""
         return self.bins.state() | {
             "cells": self._cells.copy(),
             "squares": self._squares.copy(),
@@ -156,7 +156,7 @@ class BinnedMoments:
 
 
 def _cache_aligned(n: int) -> Floats:
-    """Return n zeros that start at a cache line, so that no cell lies across two."""
+    """Return n zeros that start at a cache line, so that no cell spans two lines."""
     raw = np.zeros(n + 8)
     start = (-raw.ctypes.data % 64) // 8
     return raw[start : start + n]

@@ -1,4 +1,4 @@
-"""|Relevance| against distance per element pair: prepared once, for all that look at it."""
+"""|Relevance| against distance per element pair, computed once per explained frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mdxai.statistics.moments import BinnedMoments
 
 @dataclass(frozen=True, slots=True)
 class ProfileBins:
-    """Strengths added up in bins that start at multiples of `width`.
+    """Sums of strengths in distance bins that start at multiples of `width`.
 
     Attributes:
         names: element pairs, (n_channels,).
@@ -36,7 +36,7 @@ class ProfileBins:
         return np.divide(self.total, self.count, out=mean, where=self.count > 0)
 
     def occupied(self) -> tuple[Ints, Floats, Floats]:
-        """Return channel, centre (Å) and mean strength (eV) of each bin that holds pairs, (n,)."""
+        """Return channel, centre (Å) and mean strength (eV) of each bin with pairs, (n,)."""
         count, n_bins = self.count.ravel(), self.count.shape[2]
         at = count.nonzero()[0]
         channel, place = np.divmod(at, n_bins)
@@ -47,12 +47,11 @@ class ProfileBins:
 class RelevanceProfile:
     """Strengths of the pairs of one explanation, by element pair and distance.
 
-    `Attribution.profile` makes it once per explained frame. Everything that follows strength
-    against distance reads it: the moments of a run, the principles of decay and early warnings;
-    report and studies make it from recorded pairs. Element pairs and strengths are looked up once.
-    The consumers' bins differ: 240 up to the cutoff for a run's moments, equal parts of the cutoff
-    near 0.25 Å for decay, multiples of a given width for early warnings and studies. No grid
-    divides all of these, so each bins the same `samples`.
+    `Attribution.profile` makes it once per explained frame. The moments of a run, the decay
+    principles and early warnings read it; report and studies make it from recorded pairs. Each
+    consumer bins the same `samples` on its own grid: a run's moments use 240 bins up to the
+    cutoff, decay divides the cutoff into equal bins of at most 0.25 Å, and early warnings and
+    studies use multiples of a given width. No common grid fits all three.
 
     Args:
         numbers: (n_atoms,) atomic numbers.
@@ -95,7 +94,7 @@ class RelevanceProfile:
         return self.channels, self.distances, self.strengths
 
     def bins(self, width: float) -> ProfileBins:
-        """Return the strengths in bins of a width (Å), n_frames = 1; each width is binned once.
+        """Return the strengths in bins of this width (Å), n_frames = 1; cached per width.
 
         Pairs whose strength or distance is not finite are left out.
 
@@ -109,7 +108,7 @@ class RelevanceProfile:
         return found
 
     def bins_by_frame(self, frames: Ints, n_frames: int, width: float) -> ProfileBins:
-        """Return the strengths of pairs from several frames of one system, frame by frame.
+        """Return the binned strengths of several frames of one system.
 
         Args:
             frames: (n_pairs,) index of each pair's frame; pairs outside 0…n_frames − 1 are left
@@ -132,7 +131,7 @@ class RelevanceProfile:
 
 
 def profile_moments(numbers: Ints, cutoff: float) -> BinnedMoments | None:
-    """Return empty moments for the profile of a run; None for a system without pairs.
+    """Return empty moments for a run's profile; None for a system without pairs.
 
     Args:
         numbers: (n_atoms,) atomic numbers.

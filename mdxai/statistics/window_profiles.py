@@ -1,4 +1,4 @@
-"""Profiles averaged over stretches of a run, and where two of them differ."""
+"""Profiles averaged over a window of time, their errors, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mdxai.statistics.moments import BinnedMoments
 class BlockProfile:
     """Mean strength against distance and its standard error, from blocks of time.
 
-    Samples within a block may be correlated: the error of the mean m comes from the scatter of
-    block means x̄_b with n_b samples each,
+    Samples within a block may be correlated, so the error of the mean m is computed from the
+    scatter of block means x̄_b of n_b samples each,
 
         SE² = B/(B − 1) · Σ n_b² (x̄_b − m)² / (Σ n_b)²,
 
-    which is right where a block is longer than the autocorrelation time. Memory does not grow with
-    the number of blocks.
+    which is valid if blocks are longer than the autocorrelation time. Memory does not grow with the
+    number of blocks.
     """
 
     def __init__(self, channels: Sequence[str], r_max: float, n_bins: int = 240) -> None:
@@ -62,7 +62,7 @@ class BlockProfile:
 
     @property
     def standard_error(self) -> Floats:
-        """Error of the mean per bin; NaN where fewer than two blocks have samples."""
+        """Error of the mean per bin; NaN if fewer than two blocks have samples in it."""
         b = self.n_blocks
         about_mean = self._scatter + self._weight * (self.total.mean - self._center) ** 2
         error: Floats = np.full(self.bins.shape, np.nan)
@@ -72,17 +72,17 @@ class BlockProfile:
 
 
 class Window:
-    """The samples of the last τ fs: a ring of blocks, so that memory does not grow with the run.
+    """The samples of the last τ fs, in a ring of blocks: memory does not grow with the run.
 
-    Blocks end at multiples of τ/n_blocks, and the window is the last n_blocks complete ones.
+    Blocks end at multiples of τ/n_blocks; the window consists of the last n_blocks complete blocks.
 
     Args:
         channels: names.
         r_max: upper edge of the bins, Å.
         span: τ, fs; τ/n_blocks should exceed the autocorrelation time of the strengths.
         n_bins: number of distance bins.
-        n_blocks: at least 2, or there is no error.
-        reference: profile to which each block is added when it ends, or None.
+        n_blocks: at least 2; a single block gives no error.
+        reference: a profile to which each completed block is added, or None.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Window:
     ) -> None:
         if not (0 < span < math.inf and n_blocks >= 2 and n_blocks == int(n_blocks)):
             raise StatisticsError(
-                f"expected a span > 0 fs and whole n_blocks ≥ 2, got {span} and {n_blocks}"
+                f"expected a span > 0 fs and an integer n_blocks ≥ 2, got {span} and {n_blocks}"
             )
         self._new = (tuple(channels), r_max, n_bins)
         self._step = span / n_blocks
@@ -110,10 +110,10 @@ class Window:
         """Add one frame at `time` (fs): channel indices, distances (Å) and values, each (n,).
 
         Returns:
-            Whether a block has ended, so that the profile is a new one.
+            Whether a block has ended, so that `profile` has changed.
 
         Raises:
-            StatisticsError: for a time before the present block, or one that is not finite.
+            StatisticsError: for a time before the current block, or one that is not finite.
         """
         if not math.isfinite(time):
             raise StatisticsError(f"expected a finite time, got {time}")
@@ -123,7 +123,7 @@ class Window:
         if self._current is None:
             self._current = (index, BinnedMoments(*self._new))
         elif index < self._current[0]:
-            raise StatisticsError(f"time runs backwards: {time} fs lies in a block that has ended")
+            raise StatisticsError(f"time runs backwards: {time} fs is in a block that has ended")
         elif ended:
             self._keep(self._current, index)
             self._current = (index, BinnedMoments(*self._new))
@@ -131,7 +131,7 @@ class Window:
         return ended
 
     def _keep(self, block: tuple[int, BinnedMoments], index: int) -> None:
-        """Keep a block that has ended, and those that are not too old for the block `index`."""
+        """Keep a completed block; drop those that are too old for the window at block `index`."""
         self._ring.append(block)
         if self.reference is not None:
             self.reference.add(block[1])
@@ -149,7 +149,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class BinChange:
-    """One bin's part in a change: channel, Å, means before and after, z and share of Σ z²."""
+    """One bin of a change: channel, edges (Å), means before and after, z and share of Σ z²."""
 
     channel: str
     left: float
@@ -165,8 +165,9 @@ class Change:
     """How a profile differs from its reference.
 
     z: (n_channels, n_bins), difference of the means over its error, as a standard normal deviate.
-    The ratio is Student's t with Welch's degrees of freedom; z has the same tail probability, so
-    few blocks do not pass for certainty. NaN where either has fewer than two blocks.
+    The ratio is Student's t with Welch's degrees of freedom, and z has the same tail probability,
+    so that a mean from few blocks is not taken for a precise one. NaN if either profile has fewer
+    than two blocks.
     """
 
     bins: Bins
@@ -176,14 +177,14 @@ class Change:
 
     @property
     def share(self) -> Floats:
-        """z²/Σ z², (n_channels, n_bins): which bins carry the change; 0 where unknown."""
+        """z²/Σ z², (n_channels, n_bins), each bin's part in the change; 0 where z is NaN."""
         squared = np.nan_to_num(self.z, nan=0.0, posinf=1e150, neginf=-1e150) ** 2
         total = squared.sum()
         result: Floats = squared / total if total > 0 else squared
         return result
 
     def largest(self, n: int = 5) -> list[BinChange]:
-        """Return the n bins that carry most of the change."""
+        """Return the n bins with the largest share in the change."""
         share, edges = self.share, self.bins.edges
         order = np.argsort(-share, axis=None)[:n]
         rows = zip(*np.unravel_index(order, share.shape), strict=True)

@@ -132,7 +132,7 @@ class StudyRecipe:
         """Read a recipe from TOML.
 
         Raises:
-            StudyError: naming the entry that is missing or makes no sense.
+            StudyError: naming the entry that is missing or invalid.
         """
         try:
             content = tomllib.loads(Path(path).read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ MOTIONS = ("translation", "rotation")
 
 
 class SeparateBath:
-    """A second bath that keeps one kind of motion at its own temperature.
+    """A second thermostat that keeps one kind of motion at its own temperature.
 
         dynamics.attach(SeparateBath(dynamics, "O", 1200.0), interval=1)
 

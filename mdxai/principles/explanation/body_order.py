@@ -1,4 +1,4 @@
-"""Principles of body orders: interactions of more atoms carry less relevance."""
+"""Body-order principles: interactions of more atoms carry less relevance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mdxai.principles.principle import Cost, Deviation
 
 
 def body_order_shares(attribution: Attribution) -> list[float]:
-    """Return shares of the sum of absolute values of `by_body_order`."""
+    """Return |by_body_order| as shares of its sum."""
     sizes = [abs(relevance) for relevance in attribution.by_body_order.tolist()]
     total = sum(sizes)
     return [size / total for size in sizes] if total > 0 else sizes
@@ -19,8 +19,8 @@ def body_order_shares(attribution: Attribution) -> list[float]:
 class BodyOrders:
     """By how much the share of a higher body order exceeds that of the order below it.
 
-    Σ max(0, s_{n+1} − s_n) from two-body on; orders not resolved count as one. Interactions
-    weaken with the number of atoms that they need. Source: Esders et al. 2025.
+    Σ max(0, s_{n+1} − s_n) from two-body on; unresolved orders count as one order. Interactions
+    weaken with the number of atoms involved. Source: Esders et al. 2025.
     """
 
     name = "body_orders"
@@ -37,7 +37,7 @@ class BodyOrders:
 class BodyOrderDrift:
     """Half the sum of absolute changes of the body-order shares, between 0 and 1.
 
-    Measured against the mean of the first 20 explained frames; the present shares are an
+    The reference is the mean of the first 20 explained frames; the current shares are an
     exponential mean over the last 20.
     """
 

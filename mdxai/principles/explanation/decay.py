@@ -1,8 +1,8 @@
-"""Principles of distance: strength decays between atoms that are further apart.
+"""Decay principles: interaction strength falls with distance.
 
-All of them read one profile: the mean |two-body relevance| (or |flow|) per element pair and
-distance since the start of the run, beyond the bonded shell. It takes a few dozen explained frames
-to fill; until then, and between its refits, the principles return None.
+They share one profile: the mean |two-body relevance| (or |flow|) per element pair and distance
+since the start of the run, beyond the bonded shell. It needs a few dozen explained frames; until
+then, and between refits, the principles return None.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mdxai.statistics import BinnedMoments, element_pair_channels
 
 BIN = 0.25  # Å
 BONDED = 1.25  # times the sum of covalent radii, as in bonds_of
-ENVELOPE = 0.8  # of the cutoff; further out the cutoff function shapes the decay, not physics
+ENVELOPE = 0.8  # of the cutoff; beyond it the cutoff function shapes the decay, not physics
 MIN_SAMPLES, MIN_BINS = 20, 4  # per bin; bins per element pair
 REFIT = 20  # explained frames
 
@@ -34,12 +34,12 @@ class Decay:
         exponent: n of strength ∝ r⁻ⁿ, least squares on logarithms.
         low, high: its 95 % interval, from the scatter of the bins.
         rise: Σ n_b |m_b − fit_b| / Σ n_b m_b with the non-increasing (isotonic) fit: the share of
-            the profile that has to be moved to make it fall.
+            the profile that would have to move for it to fall everywhere.
         prefers_exponential: ½ ln(RSS_power/RSS_exp), the log-likelihood per bin by which exp(−r/λ)
-            fits better than r⁻ⁿ; both have two parameters, so it is half the difference of their
-            AIC per bin. Negative where the power law is better.
+            fits better than r⁻ⁿ. Both have two parameters, so this is half their AIC difference
+            per bin. Negative if the power law fits better.
         tail: strength in the last tenth before the cutoff, relative to the first bin beyond the
-            bonds; NaN where no pair was that far apart.
+            bonds; NaN if no pair was that far apart.
         worst: distance of the largest rise, Å.
     """
 
@@ -98,7 +98,7 @@ class StrengthProfile:
         cutoff: of the calculator, Å.
 
     Attributes:
-        decays: by element pair ("C-H"), as of the last refit; empty while samples are too few.
+        decays: by element pair ("C-H"), from the last refit; empty while there are too few samples.
 
     Raises:
         PrincipleUnavailable: for a single atom.
@@ -116,7 +116,7 @@ class StrengthProfile:
         self.decays: dict[str, Decay] = {}
 
     def observe(self, frame: Frame, attribution: Attribution | None) -> bool:
-        """Add a frame, once however often it is given; return whether it led to new fits."""
+        """Add a frame unless it was added before; return whether there are new fits."""
         if attribution is None:
             return False
         if frame.step != self._step:
@@ -139,7 +139,7 @@ class StrengthProfile:
         return decays
 
     def example(self, name: str, distance: float, attribution: Attribution) -> tuple[int, ...]:
-        """Return the atoms of the pair of an element pair whose distance (Å) is nearest."""
+        """Return the atoms of the pair of these elements whose distance is nearest to one (Å)."""
         pairs, profile = attribution.pairs, attribution.profile
         kind = profile.channels == profile.names.index(name)
         if not kind.any():
@@ -153,10 +153,10 @@ def _radii(name: str) -> float:
 
 
 class DecayRise:
-    """Share of the distance profile that rises where it should fall, worst element pair.
+    """Share of the distance profile that rises where it should fall; worst element pair.
 
-    `Decay.rise`: distance from the non-increasing fit. Beyond the bonded shell an interaction that
-    grows with distance has no physical origin. Isotonic regression: Barlow et al. 1972.
+    `Decay.rise`, the distance from the non-increasing fit. Beyond the bonded shell, an interaction
+    that grows with distance has no physical origin. Isotonic regression: Barlow et al. 1972.
     """
 
     name = "decay_rise"
@@ -177,8 +177,8 @@ class DecayRise:
 class DecayExponent:
     """By how much, at 95 % confidence, strength decays more slowly than 1/r; worst element pair.
 
-    max(0, 1 − n_high) with n_high the upper end of the 95 % interval of the power-law exponent: the
-    Coulomb energy, 1/r, is the slowest decay of two atoms in nature.
+    max(0, 1 − n_high) with n_high the upper end of the 95 % interval of the power-law exponent. No
+    interaction of two atoms decays more slowly than the Coulomb energy, 1/r.
     """
 
     name = "decay_exponent"
@@ -220,10 +220,10 @@ class DecayForm:
 
 
 class DecayTail:
-    """Strength left in the last tenth before the cutoff, relative to that just beyond the bonds.
+    """Strength in the last tenth before the cutoff, relative to that just beyond the bonds.
 
-    The cutoff function takes this strength to zero within a tenth of the cutoff: a force with no
-    counterpart in nature. Worst element pair; None while no pair was that far apart.
+    The cutoff function removes this strength within a tenth of the cutoff, which gives a force
+    without a physical counterpart. Worst element pair; None while no pair was that far apart.
     """
 
     name = "decay_tail"

@@ -15,13 +15,13 @@ TINY = float(np.finfo(float).tiny)
 
 
 class Equivalence:
-    """By how much equivalent atoms differ in mean relevance beyond the error of the mean, eV.
+    """By how much the mean relevance of equivalent atoms differs beyond its error, eV.
 
-    Largest |⟨R_a⟩ − ⟨R⟩_class| beyond three standard errors, by means over blocks of 20 explained
-    frames, at least 8 of them. Atoms are equivalent where the Weisfeiler–Lehman refinement of the
-    bond graph cannot tell them apart (networkx); in molecules that is nearly always a symmetry. A
-    network treats them alike by construction and only their positions differ. A lasting value means
-    that the run does not sample, or that the model has broken the molecule's symmetry.
+    Largest |⟨R_a⟩ − ⟨R⟩_class| beyond three standard errors, from the means of at least 8 blocks
+    of 20 explained frames. Atoms are equivalent if Weisfeiler–Lehman refinement of the bond graph
+    cannot tell them apart (networkx); in molecules this is nearly always a symmetry. A network
+    treats such atoms alike by construction, and only their positions differ. A lasting value means
+    that the run samples too little, or that the model has broken the molecule's symmetry.
 
     Args:
         first: frame that defines the bonds.
@@ -73,7 +73,7 @@ class Equivalence:
 
 
 def equivalent_atoms(frame: Frame) -> Ints:
-    """Return (n_atoms,) the class of each atom under refinement of the coloured bond graph."""
+    """Return the class of each atom, (n_atoms,), by refinement of the coloured bond graph."""
     import networkx as nx
 
     graph = nx.Graph()
@@ -88,7 +88,7 @@ def equivalent_atoms(frame: Frame) -> Ints:
 class Residual:
     """|output − total relevance| as a share of Σ|by_body_order|: what the biases absorbed.
 
-    It judges the explanation, not the physics: where it is large, read strengths with care.
+    It judges the explanation, not the physics: if it is large, interpret strengths with care.
     """
 
     name = "residual"
@@ -108,10 +108,10 @@ class ExplanationPrecision:
     It judges the explanation, not the physics.
 
     Args:
-        twin: network in the precision in use, not shared with the run.
+        twin: the network in its working precision, not shared with the run.
 
     Raises:
-        PrincipleUnavailable: for a calculator other than a SchNet or PaiNN.
+        PrincipleUnavailable: for calculators other than SchNet and PaiNN.
     """
 
     name = "explanation_precision"
@@ -129,7 +129,7 @@ class ExplanationPrecision:
         except AttributionUnavailable:  # too many pairs for exact relevance
             return None
         if len(exact.pairs) != len(used.pairs) or not len(used.pairs):
-            return None  # a pair lies within rounding of the cutoff, or there is none
+            return None  # the pairs differ by rounding at the cutoff, or there are no pairs
         change = np.abs(exact.strengths - used.strengths)
         worst = int(np.argmax(change))
         atoms = (int(exact.pairs.i[worst]), int(exact.pairs.j[worst]))

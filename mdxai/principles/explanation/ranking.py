@@ -1,4 +1,4 @@
-"""Principles of chemistry: a stronger bond carries more relevance, and no bond the least."""
+"""Ranking principles: a stronger bond carries more relevance, a non-bonded pair the least."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.statistics import ElementPairChannels
 
 # Average bond enthalpies, kJ/mol (CRC Handbook of Chemistry and Physics, 97th ed., section 9):
-# single bonds, except where a name says otherwise.
+# single bonds, unless the name says otherwise.
 BOND_ENTHALPIES = {
     "H-H": 436, "C-H": 414, "H-N": 391, "H-O": 463, "F-H": 567, "H-S": 366, "Cl-H": 431,
     "C-C": 347, "C-N": 305, "C-O": 358, "C-F": 485, "C-S": 272, "C-Cl": 327,
@@ -24,14 +24,15 @@ BOND_ENTHALPIES = {
 }  # fmt: skip
 CLASSES = np.array([0.0, 1.0, 1.5, 2.0, 3.0])  # none, single, aromatic, double, triple
 PAULING = 0.71  # Å
-MOST_AT_ONCE = 2000  # comparisons made one by one; sorting is faster for more
+MOST_AT_ONCE = 2000  # comparisons made one by one; beyond this, sorting is faster
 
 
 def pauling_orders(frame: Frame) -> tuple[Ints, Ints, Floats]:
     """Return the bonds i < j of a frame and their orders, 10^((r₁ − r)/0.71 Å).
 
     r₁ is the sum of the covalent radii (Cordero et al. 2008, as in ASE). Source: Pauling, J. Am.
-    Chem. Soc. 69, 542 (1947). A relaxed structure is needed: 0.1 Å is 0.3 to 0.4 orders.
+    Chem. Soc. 69, 542 (1947). Relax the structure first: 0.1 Å changes the order of a single bond
+    by 0.3 to 0.4.
     """
     i, j = bonds_of(frame)
     vectors = frame.positions[j] - frame.positions[i]
@@ -45,7 +46,7 @@ def pauling_orders(frame: Frame) -> tuple[Ints, Ints, Floats]:
 
 
 def discordance(strengths: Floats, classes: Floats) -> tuple[int, int]:
-    """Return how many pairs of samples of different class are ordered the wrong way, of how many.
+    """Return how many pairs of samples of different class are wrongly ordered, and of how many.
 
     1 − 2·wrong/all is Goodman and Kruskal's γ, or Kendall's τ without ties in the classes.
     """
@@ -62,7 +63,7 @@ def _comparisons(classes: Floats, among: Ints | None = None) -> Comparisons:
 
 
 def _one_by_one(comparisons: Comparisons) -> tuple[Ints, Ints] | None:
-    """Return all combinations of a lower and a higher row; None where they are many."""
+    """Return all combinations of a lower and a higher row; None if there are too many."""
     if sum(len(low) * len(high) for low, high in comparisons) > MOST_AT_ONCE:
         return None
     none = np.empty(0, dtype=np.int64)
@@ -83,12 +84,12 @@ def _wrong_and_all(strengths: Floats, comparisons: Comparisons) -> tuple[int, in
 
 @dataclass(frozen=True, slots=True)
 class PairKinds:
-    """What the pairs of an explanation are.
+    """Bond classes of the pairs of an explanation, and which pairs are to be compared.
 
-    classes: (n_pairs,) bond classes; bonded: rows of bonds. comparisons: which rows of the same
-    element pair differ in class. one_by_one: the same as two columns of rows, where they are few.
-    single: rows of single bonds and their element pairs. counts: (n_channels,) single bonds, NaN
-    without any.
+    classes: (n_pairs,) bond classes. bonded: rows of bonds. comparisons: rows of the same element
+    pair that differ in class. one_by_one: the same as two columns of rows, if there are few.
+    single: rows of single bonds and their element pairs. counts: (n_channels,) number of single
+    bonds; NaN if there are none.
     """
 
     classes: Floats
@@ -99,7 +100,7 @@ class PairKinds:
     counts: Floats
 
     def discordance(self, strengths: Floats) -> tuple[int, int]:
-        """Return how many comparisons strengths (n_pairs,) order the wrong way, of how many."""
+        """Return how many comparisons strengths (n_pairs,) order wrongly, and of how many."""
         if self.one_by_one is None:
             return _wrong_and_all(strengths, self.comparisons)
         low, high = self.one_by_one
@@ -117,7 +118,7 @@ class BondClasses:
         names: of the element pairs.
 
     Raises:
-        PrincipleUnavailable: without bonds.
+        PrincipleUnavailable: when the frame has no bonds.
     """
 
     _not_state = ("_last",)  # follows from the pairs of the next explanation
@@ -136,9 +137,9 @@ class BondClasses:
         self._last: tuple[Ints, Ints, Ints, PairKinds] | None = None
 
     def of(self, attribution: Attribution) -> PairKinds:
-        """Return what its pairs are; the answer for the last pairs is kept."""
+        """Return the kinds of its pairs; the last answer is cached."""
         i, j, last = attribution.pairs.i, attribution.pairs.j, self._last
-        if last is not None and i is last[0] and j is last[1]:  # of the same neighbour list
+        if last is not None and i is last[0] and j is last[1]:  # from the same neighbour list
             return last[3]
         wanted = i * self._n + j
         known = last is not None and np.array_equal(wanted, last[2])
@@ -162,15 +163,15 @@ class BondClasses:
 
 
 class BondOrderRanking:
-    """Share of pairs of the same elements whose strengths are ordered against their bond classes.
+    """Share of comparisons in which the weaker bond of the same elements has more strength.
 
-    For every element pair: triple before double before aromatic before single before non-bonded,
-    by |two-body relevance|. 0 where every stronger bond carries more, ½ where strength says nothing
-    about bonding, 1 − τ over 2 in terms of Kendall's rank correlation without ties. Source: Esders
-    et al. 2025. The atoms named are the weakest of the bonds.
+    For every element pair, |two-body relevance| should rank triple before double before aromatic
+    before single bonds before non-bonded pairs. 0 if every stronger bond carries more, ½ if
+    strength says nothing about bonding; (1 − τ)/2 in terms of Kendall's rank correlation without
+    ties. Names the atoms of the bond with the least strength. Source: Esders et al. 2025.
 
     Args:
-        classes: of the pairs of atoms; bonds may not break or form.
+        classes: of the pairs of atoms; fixed, so bonds must not break or form.
     """
 
     name = "bond_order"
@@ -195,7 +196,7 @@ class BondOrderRanking:
 
 
 def bonded_strengths(classes: BondClasses, attribution: Attribution) -> Floats:
-    """Return mean strength, eV, of the single bonds of each element pair, NaN where it has none."""
+    """Return the mean strength (eV) of each element pair's single bonds; NaN if it has none."""
     kinds = classes.of(attribution)
     rows, channels = kinds.single
     strengths = attribution.profile.strengths[rows]
@@ -205,11 +206,11 @@ def bonded_strengths(classes: BondClasses, attribution: Attribution) -> Floats:
 
 
 class SpeciesRanking:
-    """Share of element pairs whose bonds are ordered against a reference strength.
+    """Share of comparisons in which the bonds of lower enthalpy have more strength.
 
-    Mean |two-body relevance| of the single bonds per element pair, against average bond enthalpies.
-    Kinds of bonds whose enthalpies differ by less than a tenth are not compared: chemistry does not
-    order them either.
+    Compares the mean |two-body relevance| of the single bonds of each element pair with average
+    bond enthalpies. Kinds of bonds whose enthalpies differ by less than a tenth are not compared:
+    averages do not order them reliably.
 
     Args:
         classes: of the pairs of atoms.
@@ -238,7 +239,7 @@ class SpeciesRanking:
         ]
         if not ordered:
             raise PrincipleUnavailable(
-                "no two kinds of bonds have known enthalpies that clearly differ"
+                "no two kinds of bonds have known enthalpies that differ by more than a tenth"
             )
         self._ordered = ordered
 
@@ -261,8 +262,8 @@ class SpeciesDrift:
     """Largest relative change of an element pair's bonded strength since the start of the run.
 
     |⟨s⟩_now / ⟨s⟩_start − 1| with ⟨s⟩_start the mean of the first 20 explained frames and ⟨s⟩_now
-    an exponential mean over the last 20: what a model has learned does not change, so neither may
-    what it sees in the same bonds.
+    an exponential mean over the last 20. The model does not change during a run, so the relevance
+    of the same bonds should not either.
     """
 
     name = "species_drift"
@@ -283,7 +284,7 @@ class SpeciesDrift:
             parts = zip(self._start, strengths, strict=True)
             self._start = self._now = [mean + (s - mean) / self._n for mean, s in parts]
             return None
-        # Where all bonds of a kind are out of reach, other principles report that they broke.
+        # If all bonds of a kind are beyond the cutoff, other principles report that they broke.
         self._now = [
             now if math.isnan(s) else now + (s - now) / self.FRAMES
             for now, s in zip(self._now, strengths, strict=True)

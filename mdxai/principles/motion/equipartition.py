@@ -188,15 +188,16 @@ class ModeTemperature:
     """Whether translation, rotation and internal motion are equally hot on average.
 
     Each should hold n_c/f of the kinetic energy. The deviation is the largest relative one among
-    the averages over the run, less five standard errors. A kind that the bath keeps at exactly
-    zero (a fixed centre of mass) does not count.
+    the averages over the run, less five standard errors. A kind of motion that the
+    thermostat keeps at exactly zero (a fixed centre of mass) does not count.
 
     Args:
         first: a frame of the system.
         random_bath: whether the thermostat pushes each atom at random.
 
     Raises:
-        PrincipleUnavailable: without a random bath, with constraints, without internal motion.
+        PrincipleUnavailable: if the thermostat is not random, with constraints, or without internal
+            motion.
     """
 
     name = "mode_temperature"
@@ -207,7 +208,7 @@ class ModeTemperature:
         rigid, internal = _rigid_freedom(first)
         if not random_bath:
             raise PrincipleUnavailable(
-                "without random forces of a bath the motion as a whole keeps what it started with"
+                "without random kicks from a thermostat the overall motion keeps its initial energy"
             )
         self._freedom = np.array([3.0, rigid - 3, internal])
         self._history = BlockMeans(3, STRETCH)
@@ -268,7 +269,8 @@ class ElementTemperature:
             raise PrincipleUnavailable("constraints cool atoms, and it is not known which")
         if not random_bath and not first.pbc.any():
             raise PrincipleUnavailable(
-                "the vibrations of a molecule may keep their energy without random forces of a bath"
+                "the vibrations of a molecule may keep their energy without random kicks from a "
+                "thermostat"
             )
         counts = np.bincount(self._kind)
         self._share = counts / first.n_atoms

@@ -22,7 +22,7 @@ def rotations_of(frame: Frame) -> int:
     if frame.pbc.any() or frame.n_atoms < 2:
         return 0
     inertia = frame_quantities(frame).rigid.inertia
-    if not np.isfinite(inertia).all():  # a run that starts broken; other principles speak of that
+    if not np.isfinite(inertia).all():  # a run that starts broken, which other principles report
         return 3
     moments = np.linalg.eigvalsh(inertia)
     return 3 if moments[0] > 1e-4 * moments[-1] else 2
