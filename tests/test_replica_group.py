@@ -161,7 +161,7 @@ def test_a_finished_simulation_can_be_made_longer(network, tmp_path):
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
 
 
-def test_what_ended_before_a_checkpoint_of_all_is_put_aside(network, tmp_path):
+def test_replicas_that_ended_before_a_common_checkpoint_are_kept_apart(network, tmp_path):
     path = tmp_path / "run"
     simulator, monitor, killer = watched(network, path)
     killer.after = 4
