@@ -177,7 +177,7 @@ def test_replicas_that_ended_before_a_common_checkpoint_are_kept_apart(network, 
     assert there == ["replica-00", "replica-01", "replica-02"]
     simulator, monitor, _ = watched(network, path)
     with monitor:
-        with pytest.warns(RecordWarning, match="start anew; what they had recorded is kept"):
+        with pytest.warns(RecordWarning, match="start anew; their records so far are kept"):
             assert not monitor.resume(simulator)
         simulator.simulate(2)
     kept = path / "abandoned-1"
