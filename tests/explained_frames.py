@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from ase.build import molecule
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame, find_pairs
+from tests.conftest import ethanol_with
 
 
 def explained(frame, strength, orders=(1.0, -2.0, 0.1), atoms=None):
@@ -20,7 +20,7 @@ def explained(frame, strength, orders=(1.0, -2.0, 0.1), atoms=None):
 
 
 def shaken(seed, atoms=None, amplitude=0.15):
-    atoms = (atoms or molecule("CH3CH2OH")).copy()
+    atoms = (atoms or ethanol_with(None)).copy()
     atoms.rattle(amplitude, seed=seed)
     return Frame.from_atoms(atoms, step=seed, time=float(seed))
 

@@ -22,14 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase import units
-from ase.build import molecule
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
 
 import mdxai
 from mdxai.monitoring.monitor import Monitor
 from mdxai.record import RecordSettings, compaction, writer
+from tests.conftest import ethanol_dynamics
 
 RECORD = RecordSettings(checkpoint_steps=15, rows_per_part=13, keep_checkpoints=2)
 STAGES = {1: "part", 2: "merge", 3: "checkpoint"}
@@ -63,13 +60,7 @@ def mark_stages() -> None:
 def run(path: Path, steps: int) -> None:
     """Start the run in `path`, or go on with it, to its end."""
     torch.set_num_threads(1)
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = mdxai.load_calculator("schnet-ethanol")
-    rng = np.random.default_rng(1)
-    thermalize_momenta(atoms, temperature_K=500, rng=rng)
-    dynamics = Langevin(
-        atoms, 0.5 * units.fs, temperature_K=500, friction=0.02, fixcm=False, rng=rng
-    )
+    dynamics = ethanol_dynamics(friction=0.02)
     with Monitor.resume(dynamics, path, attribute_every=5, record=RECORD, report=False) as monitor:
         dynamics.attach(monitor)
         dynamics.run(steps - dynamics.nsteps)

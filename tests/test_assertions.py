@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from ase import units
-from ase.build import bulk, molecule
+from ase.build import bulk
 from ase.calculators.emt import EMT
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from schnetpack.md import MaxwellBoltzmannInit, Simulator, System
 from schnetpack.md.integrators import VelocityVerlet as SpkVerlet
@@ -27,27 +24,18 @@ from mdxai.testing import (
     assert_stable,
     assert_transparent,
 )
-
-
-def langevin(calculator, seed=1):
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = calculator
-    rng = np.random.default_rng(seed)
-    thermalize_momenta(atoms, temperature_K=300, rng=rng)
-    return Langevin(
-        atoms, 0.5 * units.fs, temperature_K=300, friction=0.01 / units.fs, rng=rng, fixcm=False
-    )
+from tests.conftest import ethanol_dynamics, ethanol_with
 
 
 def test_a_monitored_run_is_transparent():
-    assert_transparent(lambda: langevin(mdxai.load_calculator("schnet-ethanol")), 12)
-    assert_transparent(lambda: langevin(FaultyCalculator(EMT(), NanForces(at=3))), 6)
+    assert_transparent(lambda: ethanol_dynamics(temperature=300), 12)
+    assert_transparent(lambda: ethanol_dynamics(FaultyCalculator(EMT(), NanForces(at=3)), 300), 6)
 
 
 def replicas(seed):
     torch.manual_seed(seed)
     system = System()
-    system.load_molecules([molecule("CH3CH2OH")], n_replicas=3)
+    system.load_molecules([ethanol_with(None)], n_replicas=3)
     MaxwellBoltzmannInit(300.0).initialize_system(system)
     calculator = mdxai.ReplicaCalculator(mdxai.load_calculator("schnet-ethanol"))
     bath = LangevinThermostat(300.0, 100.0)
@@ -67,7 +55,7 @@ def test_an_extra_force_call_is_noticed(monkeypatch):
     made = []
 
     def make():
-        made.append(langevin(EMT()))
+        made.append(ethanol_dynamics(EMT(), 300))
         return made[-1]
 
     def meddle(self):
@@ -82,12 +70,12 @@ def test_an_extra_force_call_is_noticed(monkeypatch):
 def test_a_run_that_starts_differently_each_time_is_not_transparent():
     seeds = iter((1, 2))
     with pytest.raises(AssertionError, match=r"velocities differ at step 0 of 3; .*rng="):
-        assert_transparent(lambda: langevin(EMT(), next(seeds)), 3)
+        assert_transparent(lambda: ethanol_dynamics(EMT(), 300, seed=next(seeds)), 3)
 
     lengths = iter((1, 2))
 
     def make():
-        dynamics = langevin(EMT())
+        dynamics = ethanol_dynamics(EMT(), 300)
         halt_at = next(lengths)
         dynamics.attach(lambda: dynamics.nsteps == halt_at and setattr(dynamics, "max_steps", 0))
         return dynamics
@@ -97,7 +85,7 @@ def test_a_run_that_starts_differently_each_time_is_not_transparent():
 
 
 def test_assert_stable_takes_monitors_runs_and_verdicts(tmp_path):
-    dynamics = langevin(FaultyCalculator(EMT(), Push((0.005, 0.0, 0.0))))
+    dynamics = ethanol_dynamics(FaultyCalculator(EMT(), Push((0.005, 0.0, 0.0))), 300)
     with Monitor(dynamics, tmp_path / "run", on_unstable="ignore") as monitor:
         with pytest.raises(AssertionError, match="inconclusive over 0 fs"):
             assert_stable(monitor, warnings_allowed=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.build import bulk, molecule
+from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.md.nose_hoover_chain import NoseHooverChainNVT
@@ -48,7 +48,7 @@ from mdxai.testing import (
     swapped_elements,
 )
 
-from .conftest import SOUND
+from .conftest import SOUND, shaken
 
 PAGE = Path(__file__).parents[1] / "docs" / "detection.md"
 STEPS = 600
@@ -153,9 +153,7 @@ def test_explanations_of_altered_networks_break_what_they_must(name):
 
 def ethanol():
     """Slightly off its symmetric minimum, so that no force is zero by symmetry."""
-    atoms = molecule("CH3CH2OH")
-    atoms.rattle(0.02, seed=1)
-    return atoms
+    return shaken(amplitude=0.02)
 
 
 def faulty(name):

@@ -9,10 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ase import units
-from ase.build import molecule
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
 from typer.testing import CliRunner
 
 import mdxai
@@ -38,6 +34,7 @@ from mdxai.serialization import decode, encode, restore, snapshot
 from mdxai.statistics import element_pair_channels
 from mdxai.study.lead_time.alarms import Streams, Watching, with_profiles
 from mdxai.study.run_outcome import Outcome
+from tests.conftest import ethanol_with, heated, langevin
 
 NUMBERS = np.array([6, 6, 8, 1, 1, 1])
 HISTORY = History(12, 9, 210.0, 430.0, 900.0)
@@ -229,12 +226,8 @@ def test_watching_goes_on_from_a_checkpoint():
 
 
 def dynamics_of(steps_seed=3):
-    atoms = molecule("CH3CH2OH")
-    atoms.rattle(0.03, seed=1)
-    atoms.calc = mdxai.load_calculator("schnet-ethanol")
-    thermalize_momenta(atoms, temperature_K=600, rng=np.random.default_rng(0))
-    return Langevin(atoms, 0.5 * units.fs, temperature_K=600, friction=0.01, fixcm=False,
-                    rng=np.random.default_rng(steps_seed))  # fmt: skip
+    atoms = heated(ethanol_with(amplitude=0.03), 600)
+    return langevin(atoms, 600, friction=0.01, rng=steps_seed)
 
 
 SHORT = calibration(

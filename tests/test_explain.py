@@ -6,12 +6,11 @@ import json
 import shutil
 
 import pytest
-from ase.build import molecule
 
 import mdxai
 from mdxai.calculators.loading import find_calculator
 
-from .conftest import ETHANOL, invoke
+from .conftest import ETHANOL, ethanol_with, invoke
 
 
 def test_calculators_lists_the_shipped_ones():
@@ -34,7 +33,7 @@ def test_attribute_writes_the_whole_explanation(tmp_path):
     content = json.loads(out.read_text())
     expected = mdxai.attributor(
         mdxai.load_calculator("painn-ethanol", dtype="float64"), body_order=3
-    ).attribute(molecule(ETHANOL))
+    ).attribute(ethanol_with(None))
     assert content["method"] == "walks"
     assert content["residual"] == content["output"] - content["relevance_total"]
     assert [p["two_body"] for p in content["pairs"]] == expected.two_body.tolist()

@@ -8,12 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
 
 import mdxai
 from mdxai.attribution import AttributionUnavailable
@@ -36,6 +33,7 @@ from mdxai.testing import (
     Spike,
     Swirl,
 )
+from tests.conftest import ethanol_dynamics, heated, shaken
 
 CONSISTENT = [
     Hole(), Hole(("C", "O")), CutoffJump(cutoff=2.9), SlowDecay(), OrderDependence(),
@@ -60,10 +58,7 @@ def name_of(fault):
 @pytest.fixture
 def frame():
     """Ethanol in motion, with small hydrogen distances, and neither energy nor forces."""
-    atoms = molecule("CH3CH2OH")
-    atoms.rattle(0.1, seed=3)
-    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(0))
-    here = Frame.from_atoms(atoms)
+    here = Frame.from_atoms(heated(shaken(amplitude=0.1, seed=3)))
     return replace(here, energy=0.0, forces=np.zeros((9, 3)))
 
 
@@ -230,23 +225,13 @@ def test_simple_faults_of_forces(frame):
     assert np.isinf(HalfPrecision()(replace(here, energy=-1e6))[0])
 
 
-def langevin(calculator, seed=1):
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = calculator
-    rng = np.random.default_rng(seed)
-    thermalize_momenta(atoms, temperature_K=300, rng=rng)
-    return Langevin(
-        atoms, 0.5 * units.fs, temperature_K=300, friction=0.01 / units.fs, rng=rng, fixcm=False
-    )
-
-
 def test_without_a_fault_nothing_changes_and_nothing_is_evaluated_twice():
     calls, trajectories = [], []
     for wrap in (lambda c: c, lambda c: FaultyCalculator(c, no_fault)):
         sound = EMT()
         calculate = sound.calculate
         sound.calculate = lambda *a, f=calculate, **k: (calls.append(1), f(*a, **k))[1]
-        dynamics = langevin(wrap(sound))
+        dynamics = ethanol_dynamics(wrap(sound), 300)
         dynamics.run(20)
         trajectories.append(dynamics.atoms.positions.tobytes())
     assert trajectories[0] == trajectories[1]
@@ -272,7 +257,7 @@ def test_other_results_and_the_card_pass_through(ethanol):
 @pytest.mark.parametrize("fault", ALL, ids=name_of)
 def test_every_fault_runs_is_copied_and_pickled(fault):
     # Any calculator of molecules will do; EMT cannot be pickled.
-    dynamics = langevin(FaultyCalculator(LennardJones(sigma=0.8, rc=20.0), fault))
+    dynamics = ethanol_dynamics(FaultyCalculator(LennardJones(sigma=0.8, rc=20.0), fault), 300)
     dynamics.run(3)
     faulty = dynamics.atoms.calc
     assert faulty.n_evaluations == 4

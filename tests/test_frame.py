@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import bulk, molecule
+from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixCartesian, MirrorForce
-from ase.md.velocitydistribution import thermalize_momenta
 from ase.neighborlist import neighbor_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdxai.calculators import twin_of
 from mdxai.frame import AMU_ANG2_PER_FS2, ASE_TIME_PER_FS, BOLTZMANN, Frame, FrameError, find_pairs
+from tests.conftest import ethanol_with, heated
 
 
 def test_constants_are_those_of_ase():
@@ -25,9 +25,7 @@ def test_constants_are_those_of_ase():
 
 
 def test_energies_and_temperature_equal_ase():
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = EMT()
-    thermalize_momenta(atoms, temperature_K=400, rng=np.random.default_rng(0))
+    atoms = heated(ethanol_with(EMT()), 400)
     atoms.get_forces()
     frame = Frame.from_atoms(atoms, step=3, time=1.5)
     assert frame.kinetic_energy == pytest.approx(atoms.get_kinetic_energy(), rel=1e-7)
@@ -39,7 +37,7 @@ def test_energies_and_temperature_equal_ase():
 
 
 def test_a_frame_never_starts_an_evaluation():
-    atoms = molecule("CH3CH2OH")
+    atoms = ethanol_with(None)
     assert np.isnan(Frame.from_atoms(atoms).energy)
     atoms.calc = EMT()
     assert np.isnan(Frame.from_atoms(atoms).energy)

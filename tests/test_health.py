@@ -19,12 +19,12 @@ from mdxai.principles import (
 )
 from mdxai.principles.explanation.health import equivalent_atoms
 
-from .conftest import SOUND
+from .conftest import SOUND, ethanol_with
 from .explained_frames import explained, shaken
 
 
 def test_equivalent_atoms_of_ethanol_and_benzene():
-    ethanol = equivalent_atoms(Frame.from_atoms(molecule("CH3CH2OH")))
+    ethanol = equivalent_atoms(Frame.from_atoms(ethanol_with(None)))
     assert sorted(np.bincount(ethanol)) == [1, 1, 1, 1, 2, 3]
     benzene = equivalent_atoms(Frame.from_atoms(molecule("C6H6")))
     assert sorted(np.bincount(benzene)) == [6, 6]

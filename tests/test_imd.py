@@ -9,15 +9,13 @@ import threading
 import numpy as np
 import pytest
 from ase import units
-from ase.build import molecule
 from ase.io import write
-from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 import mdxai
 from mdxai.engines import Selection, TrajectoryError
-from mdxai.frame import Frame
 from mdxai.monitoring.replay import conditions, open_trajectory, replay
+from tests.conftest import ethanol_with, frames_of, heated
 
 pytest.importorskip("imdclient")
 ENERGIES, COORDINATES, GO, HANDSHAKE, SESSION, TIME, VELOCITIES, FORCES = 1, 2, 3, 4, 10, 12, 14, 15
@@ -26,22 +24,15 @@ KJ = units.kJ / units.mol
 
 @pytest.fixture(scope="module")
 def frames():
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = mdxai.load_calculator("schnet-ethanol")
-    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(3))
+    atoms = heated(ethanol_with(), 300, rng=3)
     dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
-    kept = []
-    dynamics.attach(lambda: kept.append(
-        Frame.from_atoms(atoms, step=dynamics.nsteps, time=dynamics.get_time() / units.fs)
-    ))  # fmt: skip
-    dynamics.run(30)
-    return kept
+    return frames_of(dynamics, 30)
 
 
 @pytest.fixture
 def topology(tmp_path):
     path = tmp_path / "top.pdb"
-    write(path, molecule("CH3CH2OH"))
+    write(path, ethanol_with(None))
     return path
 
 

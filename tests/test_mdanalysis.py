@@ -10,9 +10,7 @@ import MDAnalysis
 import numpy as np
 import pytest
 from ase import units
-from ase.build import molecule
 from ase.io import read
-from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from MDAnalysis.analysis.rms import RMSD
 
@@ -20,6 +18,7 @@ import mdxai
 from mdxai.attribution.trajectory_analysis import AnalysisError, AttributionAnalysis
 from mdxai.monitoring.monitor import Monitor
 from mdxai.record.export import ExportError, export
+from tests.conftest import ethanol_with, heated
 
 KJ = units.kJ / units.mol
 STEPS = 24
@@ -28,9 +27,7 @@ STEPS = 24
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("universe") / "run"
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = mdxai.load_calculator("schnet-ethanol")
-    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(1))
+    atoms = heated(ethanol_with(), 300, rng=1)
     dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
     with Monitor(dynamics, path, attribute_every=4) as monitor:
         dynamics.attach(monitor, interval=1)
@@ -86,8 +83,8 @@ def test_every_frame_has_the_same_keys(universe):
 
 def test_topology(universe):
     assert universe.atoms.names[:3].tolist() == ["C0", "C1", "O2"]
-    assert universe.atoms.elements.tolist() == molecule("CH3CH2OH").get_chemical_symbols()
-    np.testing.assert_allclose(universe.atoms.masses, molecule("CH3CH2OH").get_masses())
+    assert universe.atoms.elements.tolist() == ethanol_with(None).get_chemical_symbols()
+    np.testing.assert_allclose(universe.atoms.masses, ethanol_with(None).get_masses())
     assert len(universe.bonds) == 8
     assert len(universe.atoms.fragments) == 1
 

@@ -17,9 +17,10 @@ from ase.md.verlet import VelocityVerlet
 import mdxai
 from mdxai.monitoring.monitor import Monitor
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
+from mdxai.stability.verdict import Stability
 from mdxai.testing import FaultyCalculator, NanForces
 
-from .conftest import ethanol_dynamics
+from .conftest import copper, ethanol_dynamics
 
 BATHS = {
     "Langevin": None,
@@ -143,3 +144,37 @@ def test_thresholds_of_probes_can_be_changed():
     dynamics.attach(monitor)
     dynamics.run(10)
     assert "rotation" in {finding.principle for finding in monitor.verdict.findings}
+
+
+class EnergyNowAndThen(EMT):
+    """Keeps back the energy at every third evaluation, and gives the forces always."""
+
+    n_calls = 0
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.n_calls += 1
+        if self.n_calls % 3 == 0:
+            for name in ("energy", "free_energy", "energies"):
+                self.results.pop(name, None)
+
+
+@pytest.mark.parametrize("path", [None, "run"])
+def test_an_energy_that_is_absent_now_and_then_is_no_nan(tmp_path, path):
+    atoms = copper()
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = EnergyNowAndThen()
+    dynamics = VelocityVerlet(atoms, 2 * units.fs)
+    folder = path and tmp_path / path
+    with Monitor(dynamics, folder, on_unstable="raise") as monitor:
+        dynamics.attach(monitor)
+        dynamics.run(20)
+    assert monitor.verdict.stability != Stability.UNSTABLE
+    assert monitor.verdict.n_frames == 21
+    assert "non_finite" not in {finding.principle for finding in monitor.verdict.findings}
+    if folder:
+        recorded = mdxai.open_run(folder)
+        rows = recorded.to_dataframe()
+        assert 5 < rows.potential_energy_eV.isna().sum() < 10
+        assert (rows.non_finite == 0).all()
+        assert mdxai.judge(recorded) == monitor.verdict

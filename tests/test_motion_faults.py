@@ -5,25 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import units
-from ase.build import molecule
 from ase.calculators.emt import EMT
-from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
 from mdxai.testing import (
     FaultError,
     SeparateBath,
 )
-
-
-def langevin(calculator, seed=1):
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = calculator
-    rng = np.random.default_rng(seed)
-    thermalize_momenta(atoms, temperature_K=300, rng=rng)
-    return Langevin(
-        atoms, 0.5 * units.fs, temperature_K=300, friction=0.01 / units.fs, rng=rng, fixcm=False
-    )
+from tests.conftest import ethanol_dynamics
 
 
 def parts_of(atoms):
@@ -42,7 +31,7 @@ def parts_of(atoms):
 
 @pytest.mark.parametrize("part", ["translation", "rotation"])
 def test_a_separate_bath_heats_one_motion_and_leaves_the_others(part):
-    dynamics = langevin(EMT())
+    dynamics = ethanol_dynamics(EMT(), 300)
     thermalize_momenta(dynamics.atoms, temperature_K=300, rng=np.random.default_rng(5))
     before = parts_of(dynamics.atoms)
     index = ["translation", "rotation"].index(part)
@@ -56,7 +45,7 @@ def test_a_separate_bath_heats_one_motion_and_leaves_the_others(part):
 
 
 def test_a_separate_bath_of_an_element_approaches_its_temperature_slowly():
-    dynamics = langevin(EMT())
+    dynamics = ethanol_dynamics(EMT(), 300)
     atoms = dynamics.atoms
     hydrogen = atoms.numbers == 1
     before = atoms.get_velocities()
@@ -79,4 +68,4 @@ def test_a_separate_bath_of_an_element_approaches_its_temperature_slowly():
 )
 def test_separate_baths_refuse_what_makes_no_sense(part, temperature, relaxation, message):
     with pytest.raises(FaultError, match=message):
-        SeparateBath(langevin(EMT()), part, temperature, relaxation)
+        SeparateBath(ethanol_dynamics(EMT(), 300), part, temperature, relaxation)

@@ -16,10 +16,11 @@ from mdxai.early_warning import Calibration
 from mdxai.errors import MdxaiError
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions, OptionError
+from mdxai.monitoring.replay import replay
 from mdxai.record import RecordSettings
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, ThresholdError
 
-from .conftest import ethanol_dynamics
+from .conftest import copper, ethanol_dynamics
 from .hot_ethanol import hot
 
 
@@ -37,6 +38,20 @@ def test_an_option_that_does_not_exist_names_the_nearest():
     every = ", ".join(field.name for field in fields(MonitorOptions))
     with pytest.raises(OptionError, match=f"no option 'zzz'; there are {every}"):
         MonitorOptions().with_changes({"zzz": 5})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: mdxai.Monitor(VelocityVerlet(copper(), 1.0), atribute_every=3),
+        lambda: mdxai.ReplicaMonitor(atribute_every=3),
+        lambda: replay("schnet-ethanol", [], atribute_every=3),
+    ],
+    ids=["monitor", "replicas", "replay"],
+)
+def test_whatever_takes_options_names_the_nearest(given):
+    with pytest.raises(OptionError, match="no option 'atribute_every'; did you mean 'attribute_"):
+        given()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from mdxai.principles import (
     SpeciesRanking,
 )
 from mdxai.principles.explanation.ranking import discordance, pauling_orders
+from tests.conftest import ethanol_with
 
 from .explained_frames import deviations, explained, shaken
 
@@ -83,7 +84,7 @@ def test_drift_of_species_and_body_orders_is_measured_from_the_start():
 def test_bonds_out_of_reach_are_no_nan():
     """A broken bond is not in the explanation any more; only a NaN in it may give one."""
     frame = shaken(8)
-    principle, apart = SpeciesDrift(BondClasses(frame)), molecule("CH3CH2OH")
+    principle, apart = SpeciesDrift(BondClasses(frame)), ethanol_with(None)
     apart.positions[3] += 20  # the only O-H bond
     broken = Frame.from_atoms(apart)
     for _ in range(25):

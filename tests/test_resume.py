@@ -14,8 +14,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from ase import units
-from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
+from ase.build import bulk
 from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedPlane, Hookean
 from ase.md.andersen import Andersen
 from ase.md.bussi import Bussi
@@ -39,7 +38,7 @@ from mdxai.record.checkpoint import read_checkpoint
 from mdxai.record.durable_files import FileSystem
 from mdxai.serialization import StateError, decode, encode
 
-from .conftest import random_potential
+from .conftest import copper, ethanol_with, heated, random_potential
 
 T, DT = 600, 2 * units.fs
 BATH = {"temperature_K": T, "tdamp": 50 * units.fs}
@@ -86,16 +85,14 @@ def started(atoms, calculator):
     return atoms
 
 
-def copper():
-    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+def warm_copper():
+    atoms = copper()
     atoms.rattle(0.05, seed=2)
-    return started(atoms, EMT())
+    return heated(atoms, T)
 
 
 def ethanol():
-    atoms = molecule("CH3CH2OH")
-    atoms.rattle(0.03, seed=1)
-    return started(atoms, mdxai.load_calculator("schnet-ethanol"))
+    return heated(ethanol_with(amplitude=0.03), T)
 
 
 def crystal():
@@ -134,7 +131,7 @@ def continued(make, system, timestep, before, after):
 @pytest.mark.filterwarnings("ignore:Using heuristic:UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("kind", EXACT, ids=lambda kind: kind.__name__)
 def test_engines_continue_bit_by_bit(kind):
-    whole, again = continued(ENGINES[kind], copper, DT, 15, 12)
+    whole, again = continued(ENGINES[kind], warm_copper, DT, 15, 12)
     for left, right in zip(whole, again, strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -149,7 +146,7 @@ def test_constraints_continue_bit_by_bit(held):
     """A bond length that is held is that of the start, not of the checkpoint."""
 
     def system():
-        atoms = copper()
+        atoms = warm_copper()
         atoms.set_constraint(deepcopy(held))
         return atoms
 
@@ -175,9 +172,9 @@ def test_neighbour_list_makes_a_difference_that_the_state_removes():
 
 
 def test_a_state_of_other_dynamics_or_atoms_is_refused():
-    state = AseEngine(ENGINES[Langevin](copper(), DT)).state()
+    state = AseEngine(ENGINES[Langevin](warm_copper(), DT)).state()
     with pytest.raises(StateError, match="is of Langevin, but these dynamics are VelocityVerlet"):
-        AseEngine(VelocityVerlet(copper(), DT)).restore(state)
+        AseEngine(VelocityVerlet(warm_copper(), DT)).restore(state)
     with pytest.raises(StateError, match="has other atoms"):
         AseEngine(ENGINES[Langevin](ethanol(), DT)).restore(state)
 
@@ -189,11 +186,11 @@ class Odd(VelocityVerlet):
 
 
 def test_other_dynamics_warn_of_what_a_checkpoint_cannot_hold():
-    engine = AseEngine(Odd(copper(), DT))
+    engine = AseEngine(Odd(warm_copper(), DT))
     assert "not one of ASE's own classes" in engine.restart_caveat()
     with pytest.warns(RestartWarning, match="Odd has socket, which a checkpoint cannot store"):
         engine.state()
-    assert AseEngine(VelocityVerlet(copper(), DT)).restart_caveat() is None
+    assert AseEngine(VelocityVerlet(warm_copper(), DT)).restart_caveat() is None
 
 
 def make_ethanol():
@@ -368,12 +365,12 @@ def test_a_changed_setting_is_named(tmp_path):
     full_run(path, 12)
     with pytest.raises(RecordError, match=r"parameters.gamma: recorded 0.1, now 0.25"):
         Monitor.resume(make_ethanol(), path, attribute_every=5, gamma=0.25, **RECORD)
-    atoms = started(molecule("CH3CH2OH"), mdxai.load_calculator("painn-ethanol"))
+    atoms = heated(ethanol_with("painn-ethanol"), T)
     with pytest.raises(RecordError, match=r"calculator.weights_sha256: recorded '.*', now '.*'"):
         Monitor.resume(ENGINES[Langevin](atoms, 0.5 * units.fs), path, attribute_every=5)
     with pytest.raises(RecordError, match=r"engine.timestep: recorded 0.5, now 1"):
         Monitor.resume(ENGINES[Langevin](ethanol(), units.fs), path, attribute_every=5)
-    double = started(molecule("CH3CH2OH"), mdxai.load_calculator("schnet-ethanol", dtype="float64"))
+    double = heated(ethanol_with(dtype="float64"), T)
     with pytest.raises(RecordError, match=r"calculator.dtype: recorded 'float32', now 'float64'"):
         Monitor.resume(ENGINES[Langevin](double, 0.5 * units.fs), path, attribute_every=5)
     heavy = make_ethanol()

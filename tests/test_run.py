@@ -19,8 +19,7 @@ from mdxai.monitoring.run import (
     simulate,
 )
 from mdxai.record import RecordError
-
-from .conftest import ETHANOL
+from tests.conftest import ethanol_with
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def test_structures_come_from_files_and_by_name(tmp_path):
 
 
 def test_the_given_structure_is_not_moved(schnet):
-    atoms = molecule(ETHANOL)
+    atoms = ethanol_with(None)
     before = atoms.positions.copy()
     simulate(schnet, atoms, RunSettings(steps=5), None)
     np.testing.assert_array_equal(atoms.positions, before)
@@ -66,7 +65,7 @@ def test_the_given_structure_is_not_moved(schnet):
 @pytest.mark.parametrize("report", [True, False])
 def test_a_run_writes_its_page_on_request(schnet, tmp_path, report):
     settings = RunSettings(steps=5, monitor=MonitorOptions(report=report))
-    simulate(schnet, molecule(ETHANOL), settings, tmp_path / "run")
+    simulate(schnet, ethanol_with(None), settings, tmp_path / "run")
     assert (tmp_path / "run" / "report.html").exists() is report
 
 
@@ -84,7 +83,7 @@ def recorded(schnet, tmp_path):
         context={"note": "mine"},
     )  # fmt: skip
     settings = RunSettings(steps=5, monitor=options)
-    simulate(schnet, molecule(ETHANOL), settings, tmp_path / "run")
+    simulate(schnet, ethanol_with(None), settings, tmp_path / "run")
     return tmp_path / "run", settings
 
 
@@ -95,7 +94,7 @@ def test_run_toml_says_settings_and_options(recorded):
     assert "monitor" not in context["settings"]
     assert context["note"] == "mine"
     refuse_other_settings(
-        recorded[0], mdxai.load_calculator("schnet-ethanol"), molecule(ETHANOL), recorded[1]
+        recorded[0], mdxai.load_calculator("schnet-ethanol"), ethanol_with(None), recorded[1]
     )
 
 
@@ -115,7 +114,7 @@ def test_a_run_is_not_resumed_with_other_options(recorded, schnet, changes, line
     folder, settings = recorded
     other = replace(settings, monitor=replace(settings.monitor, **changes))
     with pytest.raises(RecordError, match="cannot be continued with other settings") as refused:
-        simulate(schnet, molecule(ETHANOL), other, folder, resume=True)
+        simulate(schnet, ethanol_with(None), other, folder, resume=True)
     assert line in str(refused.value)
 
 
@@ -124,14 +123,14 @@ def test_thresholds_are_compared_by_their_content(recorded, schnet, tmp_path):
     path = limits(tmp_path, 0.8)
     other = replace(settings, monitor=replace(settings.monitor, thresholds=path))
     with pytest.raises(RecordError, match=r"thresholds.bond.unstable: recorded 0.7, now 0.8"):
-        has_ended(folder, schnet, molecule(ETHANOL), other)
+        has_ended(folder, schnet, ethanol_with(None), other)
     same = replace(settings.monitor, thresholds=limits(tmp_path, 0.7))
-    assert has_ended(folder, schnet, molecule(ETHANOL), replace(settings, monitor=same))
+    assert has_ended(folder, schnet, ethanol_with(None), replace(settings, monitor=same))
 
 
 def test_a_longer_run_has_not_ended_and_a_shorter_one_is_refused(recorded, schnet):
     folder, settings = recorded
-    atoms = molecule(ETHANOL)
+    atoms = ethanol_with(None)
     assert has_ended(folder, schnet, atoms, settings)
     assert not has_ended(folder, schnet, atoms, replace(settings, steps=10))
     with pytest.raises(RecordError, match=r"settings\.steps: 5 are done, now 4 are asked for"):

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
-from ase.build import molecule
 from ase.io import read
 
-import mdxai
 from mdxai.monitoring.run import RunSettings, simulate
 
-from .conftest import ETHANOL, invoke
+from .conftest import ethanol_with, invoke
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """The directory of a short sound run."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    simulate(mdxai.load_calculator("schnet-ethanol"), molecule(ETHANOL), RunSettings(steps=20), out)
+    atoms = ethanol_with()
+    simulate(atoms.calc, atoms, RunSettings(steps=20), out)
     return out
 
 

@@ -7,16 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from ase import units
-from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-import mdxai
 from mdxai.attribution import attributor
 from mdxai.calculators import twin_of
 from mdxai.engines import AseEngine
@@ -26,6 +20,7 @@ from mdxai.serialization import StateError, as_json, decode, encode, pack, resto
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS
 from mdxai.stability.verdict import VerdictBuilder
 from mdxai.statistics import BinnedMoments
+from tests.conftest import copper, ethanol_with, heated, langevin
 
 OURS = ("mdxai", "tests")
 
@@ -165,21 +160,14 @@ def test_attributes_listed_as_not_state_are_kept():
 
 
 def ethanol(kind="painn-ethanol", timestep=0.5):
-    atoms = molecule("CH3CH2OH")
-    atoms.rattle(0.03, seed=1)
-    atoms.calc = mdxai.load_calculator(kind)
     rng = np.random.default_rng(3)
-    thermalize_momenta(atoms, temperature_K=500, rng=rng)
-    return Langevin(atoms, timestep * units.fs, temperature_K=500, friction=0.02, fixcm=False,
-                    rng=rng)  # fmt: skip
+    atoms = heated(ethanol_with(kind, amplitude=0.03), 500, rng)
+    return langevin(atoms, 500, timestep=timestep, friction=0.02, rng=rng)
 
 
-def copper():
-    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
-    atoms.calc = EMT()
+def crystal():
     rng = np.random.default_rng(3)
-    thermalize_momenta(atoms, temperature_K=500, rng=rng)
-    return Langevin(atoms, 4 * units.fs, temperature_K=500, friction=0.02, fixcm=False, rng=rng)
+    return langevin(heated(copper(), 500, rng), 500, timestep=4.0, friction=0.02, rng=rng)
 
 
 def frames_of(dynamics, n, explain_every=0):
@@ -215,7 +203,7 @@ def judged(principles, builder, seen):
     return found
 
 
-@pytest.mark.parametrize("make", [ethanol, copper])
+@pytest.mark.parametrize("make", [ethanol, crystal])
 def test_restored_principles_give_the_same_deviations(make):
     """Checked before, at and after their refits: explained 20 times at frame 60, 200 at 600."""
     learned = make is ethanol

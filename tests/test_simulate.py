@@ -7,13 +7,12 @@ import pickle
 import shutil
 
 import pytest
-from ase.build import molecule
 from ase.io import read, write
 
 import mdxai
 from mdxai.calculators.loading import find_calculator
 
-from .conftest import ETHANOL, invoke
+from .conftest import ETHANOL, ethanol_with, invoke
 
 
 def test_run_writes_a_run_and_exits_with_0(tmp_path):
@@ -70,7 +69,7 @@ def test_a_figure_that_cannot_be_written_is_said(tmp_path):
 
 
 def test_run_from_a_file_in_nve_as_json(tmp_path):
-    write(tmp_path / "ethanol.xyz", molecule(ETHANOL))
+    write(tmp_path / "ethanol.xyz", ethanol_with(None))
     result = invoke(
         "run", "schnet-ethanol", tmp_path / "ethanol.xyz", "--ensemble", "nve", "--steps", 10,
         "--interval", 2, "--attribute-every", 4, "--out", tmp_path / "run", "--json",
@@ -115,7 +114,7 @@ def test_same_seed_same_run(tmp_path):
 
 
 def overlapping(tmp_path):
-    atoms = molecule(ETHANOL)
+    atoms = ethanol_with(None)
     atoms.positions[4] = atoms.positions[5]
     write(tmp_path / "overlap.xyz", atoms)
     return tmp_path / "overlap.xyz"

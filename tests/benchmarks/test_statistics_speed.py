@@ -10,7 +10,6 @@ import time
 import boost_histogram
 import numpy as np
 import pytest
-from ase.build import molecule
 from scipy.stats import binned_statistic
 
 from mdxai.frame import Frame
@@ -20,6 +19,7 @@ from mdxai.statistics import (
     RelevanceProfile,
     profile_moments,
 )
+from tests.conftest import ethanol_with
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore")]
 
@@ -90,7 +90,7 @@ def test_moments_against_scipy(samples):
 
 
 def test_one_frame_of_ethanol():
-    frame = Frame.from_atoms(molecule("CH3CH2OH"))
+    frame = Frame.from_atoms(ethanol_with(None))
     pairs = frame.pairs(np.inf)
     channels = ElementPairChannels(frame.numbers)
     moments = BinnedMoments(channels.names, R_MAX)
@@ -112,7 +112,7 @@ def test_one_frame_of_ethanol():
 
 def test_profile_of_a_frame_of_ethanol():
     """A profile, and what the moments of a run and early warnings take from it."""
-    frame = Frame.from_atoms(molecule("CH3CH2OH"))
+    frame = Frame.from_atoms(ethanol_with(None))
     pairs = frame.pairs(np.inf)
     values = np.random.default_rng(0).normal(size=len(pairs))
     moments = profile_moments(frame.numbers, R_MAX)
