@@ -116,12 +116,12 @@ ALTERED = {
 }
 
 
-def explained_frames(name, every=10):
-    """Return the frames of every `every` steps of 0.6 ps of a sound run."""
+def explained_frames(name):
+    """Return every tenth frame of 0.6 ps of a sound run."""
     atoms, frames = ethanol(), []
     atoms.calc = mdxai.load_calculator(name)
     dynamics = make_dynamics(atoms, RunSettings(temperature=300.0))
-    dynamics.attach(lambda: frames.append(AseEngine(dynamics).frame()), interval=every)
+    dynamics.attach(lambda: frames.append(AseEngine(dynamics).frame()), interval=10)
     dynamics.run(1200)
     return frames
 
@@ -144,7 +144,7 @@ def learned_verdict(calculator, frames):
     "name", [pytest.param(n, marks=pytest.mark.slow if "painn" in n else ()) for n in SOUND]
 )
 def test_explanations_of_altered_networks_break_what_they_must(name):
-    frames = explained_frames(name, every=20)
+    frames = explained_frames(name)
     for alter, caught in (ALTERED["sound"], ALTERED["decay held from 1.6 Å"]):
         verdict = learned_verdict(alter(mdxai.load_calculator(name)), frames)
         reported = {finding.principle for finding in verdict.findings}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +101,25 @@ def simulate(simulator, monitor, *, resume=False, steps=STEPS):
     return simulator.system
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(network, tmp_path_factory):
+    """Return a function that runs a simulation to its end, once: its system and its records."""
+
+    @cache
+    def run(thermostat="langevin"):
+        path = tmp_path_factory.mktemp("whole")
+        simulator, monitor, _ = watched(network, path, thermostat)
+        return simulate(simulator, monitor), content(path)
+
+    return run
+
+
 @pytest.mark.parametrize("thermostat", [None, *THERMOSTATS])
 @pytest.mark.parametrize("when", [{"after": 27}, {"within": 33}, {"after": 40}])
-def test_resumed_replicas_are_the_uninterrupted_ones(network, tmp_path, thermostat, when):
-    simulator, monitor, _ = watched(network, tmp_path / "whole", thermostat)
-    expected = simulate(simulator, monitor)
+def test_resumed_replicas_are_the_uninterrupted_ones(
+    network, uninterrupted, tmp_path, thermostat, when
+):
+    expected, recorded = uninterrupted(thermostat)
     path = tmp_path / "broken"
     simulator, monitor, killer = watched(network, path, thermostat)
     vars(killer).update(when)
@@ -117,7 +132,7 @@ def test_resumed_replicas_are_the_uninterrupted_ones(network, tmp_path, thermost
     assert all(m.cost.resumed_at == [last] for m in monitor.monitors)
     for name in ("positions", "momenta", "forces", "energy"):
         assert torch.equal(getattr(system, name), getattr(expected, name)), name
-    assert content(path) == content(tmp_path / "whole")
+    assert content(path) == recorded
 
 
 def test_a_refused_resume_says_why_and_nothing_else(network, tmp_path):
@@ -150,15 +165,14 @@ def test_a_dropped_replica_stays_dropped(network, tmp_path, after):
     assert content(path) == content(tmp_path / "whole")
 
 
-def test_a_finished_simulation_can_be_made_longer(network, tmp_path):
-    simulator, monitor, _ = watched(network, tmp_path / "whole")
-    expected = simulate(simulator, monitor)
+def test_a_finished_simulation_can_be_made_longer(network, uninterrupted, tmp_path):
+    expected, recorded = uninterrupted()
     for steps in (25, STEPS):
         simulator, monitor, _ = watched(network, tmp_path / "parts")
         system = simulate(simulator, monitor, resume=steps == STEPS, steps=steps)
     assert monitor.monitors[0].cost.resumed_at == [25]
     assert torch.equal(system.positions, expected.positions)
-    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+    assert content(tmp_path / "parts") == recorded
 
 
 def test_replicas_that_ended_before_a_common_checkpoint_are_kept_apart(network, tmp_path):
@@ -247,9 +261,9 @@ def test_the_record_says_how_exact_a_resumed_run_is(network, tmp_path):
         assert words in said
 
 
-def test_a_signal_ends_the_simulation_with_a_checkpoint(network, tmp_path, monkeypatch):
-    whole = watched(network, tmp_path / "whole")
-    simulate(*whole[:2])
+def test_a_signal_ends_the_simulation_with_a_checkpoint(
+    network, uninterrupted, tmp_path, monkeypatch
+):
     came = []
     before = signal.signal(signal.SIGTERM, lambda *args: came.append(args[0]))
     try:
@@ -271,7 +285,7 @@ def test_a_signal_ends_the_simulation_with_a_checkpoint(network, tmp_path, monke
     simulator, monitor, _ = watched(network, tmp_path / "run")
     simulate(simulator, monitor, resume=True)
     assert monitor.monitors[0].cost.resumed_at == [23]
-    assert content(tmp_path / "run") == content(tmp_path / "whole")
+    assert content(tmp_path / "run") == uninterrupted()[1]
 
 
 SCRIPT = """
