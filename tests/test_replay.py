@@ -9,10 +9,7 @@ import MDAnalysis
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import molecule
 from ase.io import read, write
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from typer.testing import CliRunner
 
@@ -23,6 +20,7 @@ from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.replay import ReplayError, conditions, open_trajectory, replay
 from mdxai.record.export import export
+from tests.conftest import ethanol_dynamics, ethanol_with, heated
 
 STEPS = 60
 LANGEVIN = Conditions(500.0, random_bath=True)
@@ -32,15 +30,9 @@ LANGEVIN = Conditions(500.0, random_bath=True)
 def live(tmp_path_factory):
     """A run whose stretched O–H bond breaks the rules, as mdxai and as ASE record it."""
     folder = tmp_path_factory.mktemp("live")
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = mdxai.load_calculator("schnet-ethanol")
-    rng = np.random.default_rng(1)
-    thermalize_momenta(atoms, temperature_K=500, rng=rng)
+    dynamics = ethanol_dynamics(trajectory=str(folder / "md.traj"))
+    atoms = dynamics.atoms
     atoms.positions[8] += 0.45
-    dynamics = Langevin(
-        atoms, 0.5 * units.fs, temperature_K=500, friction=0.01 / units.fs, rng=rng, fixcm=False,
-        trajectory=str(folder / "md.traj"),
-    )  # fmt: skip
     images = []
 
     def keep():
@@ -212,9 +204,7 @@ def test_an_unknown_thermostat_is_asked_for(live):
 
 
 def test_energy_is_conserved_without_a_thermostat_at_any_spacing():
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = mdxai.load_calculator("schnet-ethanol")
-    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(2))
+    atoms = heated(ethanol_with(), 300, rng=2)
     dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
     frames = []
     dynamics.attach(
