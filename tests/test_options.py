@@ -108,9 +108,9 @@ def test_only_reactions_beyond_a_message_act():
         ({"record": {"retain": 5}}, r"record must be RecordSettings\(...\), got {'retain'"),
         (
             {"context": {"seed": np.random.default_rng(0)}},
-            "context is a mapping for run.toml, of text, numbers",
+            "context must be a mapping of text, numbers",
         ),
-        ({"context": 5}, "context is a mapping for run.toml, of text, numbers"),
+        ({"context": 5}, "context must be a mapping of text, numbers"),
     ],
 )
 def test_unusable_arguments(tmp_path, arguments, message):
