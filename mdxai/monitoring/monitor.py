@@ -97,7 +97,7 @@ class Monitor:
         saves: bool = True,
         **changes: Any,
     ) -> Self:
-        """Return a monitor that goes on where the run in `path` was, and put the dynamics there.
+        """Return a monitor that continues the run in `path`, and put the dynamics where it stopped.
 
             monitor = mdxai.Monitor.resume(dyn, "runs/ethanol", attribute_every=10)
             with monitor:
@@ -116,7 +116,7 @@ class Monitor:
             **changes: as for Monitor.
 
         Raises:
-            RecordError: when the run cannot be continued like this, with what is different.
+            RecordError: when the run cannot be continued like this; it lists the differences.
             StateError: when the checkpoint does not fit these dynamics.
         """
         folder = Path(path)
@@ -248,7 +248,7 @@ class Monitor:
         return step is not None and self._record.is_due(step)
 
     def __call__(self) -> None:
-        """Take in the present instant; ASE calls this."""
+        """Take in the current frame; ASE calls this."""
         if self._record.is_finished:
             warnings.warn("the monitor is finished and sees no more frames", stacklevel=2)
             return
@@ -263,7 +263,7 @@ class Monitor:
         For engines that hand out frames in batches; ASE's call the monitor itself.
 
         Args:
-            frame: the present instant.
+            frame: the current instant.
             attribution: its explanation.
             explain: whether to explain a frame that comes without an explanation, when it is due.
         """

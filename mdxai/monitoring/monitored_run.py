@@ -104,7 +104,7 @@ class MonitoredRun:
         """Take in one frame; one of the same step as the last is left out.
 
         Args:
-            frame: the present instant.
+            frame: the current instant.
             given: its explanation, where somebody has made it already.
             explain: whether to explain a frame that comes without, when it is due.
             begun: when this began, s, of `time.perf_counter`.
@@ -112,7 +112,7 @@ class MonitoredRun:
         Raises:
             OptionError: when the atoms have another calculator.
             RecordError: what the writer met since the last frame.
-            UnstableTrajectory: where that was asked for.
+            UnstableTrajectory: with on_unstable="raise".
         """
         if frame.step == self.last_step:  # attached twice, or called by hand
             return
@@ -205,7 +205,7 @@ class MonitoredRun:
         """Judge and record the frames that wait.
 
         Raises:
-            UnstableTrajectory: where that was asked for.
+            UnstableTrajectory: with on_unstable="raise".
         """
         while self._waiting:
             self._judge(*self._waiting.popleft())

@@ -60,7 +60,7 @@ class Reactions:
         """React to a verdict that has just become unstable.
 
         Raises:
-            UnstableTrajectory: where that was asked for.
+            UnstableTrajectory: with on_unstable="raise".
         """
         if callable(self._on_unstable):
             self._on_unstable(verdict)

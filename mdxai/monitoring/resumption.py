@@ -42,7 +42,7 @@ class Resumption:
         """Go on where the run was.
 
         Raises:
-            RecordError: when the run cannot be continued like this, with what is different.
+            RecordError: when the run cannot be continued like this; it lists the differences.
             StateError: when the checkpoint does not fit these dynamics.
         """
         engine = self.engine

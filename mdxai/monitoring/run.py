@@ -300,7 +300,7 @@ def has_ended(folder: Path, calculator: Any, atoms: Atoms, settings: RunSettings
         settings: its settings.
 
     Raises:
-        RecordError: when the run was made with other settings, with what is different.
+        RecordError: when the run was made with other settings; the message lists them.
     """
     if not is_finished(folder) or may_roll_back(folder, settings.rollback):
         return False
@@ -322,7 +322,7 @@ def refuse_other_settings(
         settings: its settings.
 
     Raises:
-        RecordError: with what is different.
+        RecordError: listing the differences.
     """
     header = recorded_header(folder)
     if header is None:
