@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,11 @@ class Trajectory:
     counts_steps: bool = False
     conditions: Conditions | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close the file that the frames come from, wherever reading has stopped."""
+        if isinstance(self.frames, Generator):
+            self.frames.close()
 
 
 def read_ase(path: str | os.PathLike[str], selection: Selection) -> Trajectory:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from multiprocessing.reduction import ForkingPickler
@@ -178,26 +178,27 @@ def replay(
     options = options.with_changes({k: v for k, v in changes.items() if k not in own})
     if isinstance(calculator, str | os.PathLike):
         calculator = load_calculator(calculator)
-    trajectory = open_trajectory(frames, settings.topology, settings.selection)
-    engine = TrajectoryEngine(
-        trajectory, calculator, settings.conditions, recompute=settings.recompute
-    )
-    monitor = Monitor(engine, out, options)
-    every = options.attribute_every
-    work = Work(calculator, engine.evaluates, options.gamma if every else None)
-    size = 1 if trajectory.parameters.get("live") else _chunk_size(engine.first)
-    with monitor, ExitStack() as stack:
-        chunks = _chunks(engine.frames, size, every)
-        done = _done(work, chunks, settings.workers, stack)
-        for n, (frame, attribution) in enumerate(done):
-            engine.show(frame)
-            monitor.take(frame, attribution, explain=False)
-            if progress is not None and n % 20 == 0:
+    with closing(open_trajectory(frames, settings.topology, settings.selection)) as trajectory:
+        engine = TrajectoryEngine(
+            trajectory, calculator, settings.conditions, recompute=settings.recompute
+        )
+        live = bool(trajectory.parameters.get("live"))
+        monitor = Monitor(engine, out, options)
+        work = Work(
+            calculator, engine.evaluates, options.gamma if options.attribute_every else None
+        )
+        size = 1 if live else _chunk_size(engine.first)
+        with monitor, ExitStack() as stack:
+            chunks = _chunks(engine.frames, size, options.attribute_every)
+            for n, (frame, attribution) in enumerate(_done(work, chunks, settings.workers, stack)):
+                engine.show(frame)
+                monitor.take(frame, attribution, explain=False)
+                if progress is not None and n % 20 == 0:
+                    progress(monitor)
+                if engine.stopped:
+                    break
+            if progress is not None:
                 progress(monitor)
-            if engine.stopped:
-                break
-        if progress is not None:
-            progress(monitor)
     return monitor
 
 
