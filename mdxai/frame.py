@@ -183,9 +183,17 @@ class Frame:
         return atoms
 
     def without(self, *quantities: str) -> Frame:
-        """Return this instant without its "velocities", "forces" or "energy"."""
+        """Return this instant without its "velocities", "forces" or "energy".
+
+        Raises:
+            FrameError: for other quantities.
+        """
         if not quantities:
             return self
+        if not set(quantities) <= set(QUANTITIES):
+            raise FrameError(
+                f"a frame can lack {', '.join(QUANTITIES)}, got {', '.join(quantities)}"
+            )
         nothing = np.full(self.positions.shape, np.nan)
         empty: dict[str, Any] = {"velocities": nothing, "forces": nothing, "energy": np.nan}
         changes = {name: empty[name] for name in quantities}

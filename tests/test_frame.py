@@ -148,6 +148,8 @@ def test_what_an_instant_lacks_is_absent_and_nan_is_not():
     assert not still.to_atoms().has("momenta")
     assert set(still.to_atoms().calc.results) == {"forces"}
     assert broken.without() is broken
+    with pytest.raises(FrameError, match="can lack velocities, forces, energy, got energies"):
+        broken.without("energies")
 
 
 def test_forces_without_an_energy_leave_the_energy_absent():

@@ -28,13 +28,15 @@ def test_a_changed_option_is_checked_as_one_given_at_first():
     options = MonitorOptions(attribute_every=5).with_changes({"gamma": 0.25})
     assert (options.attribute_every, options.gamma) == (5, 0.25)
     assert MonitorOptions().with_changes({}) == MonitorOptions()
-    with pytest.raises(OptionError, match="gamma must be 0 or a positive number, got -1"):
+    with pytest.raises(OptionError, match="gamma must be from 0 to 1000, got -1"):
         options.with_changes({"gamma": -1})
 
 
 def test_an_option_that_does_not_exist_names_the_nearest():
     with pytest.raises(OptionError, match="no option 'atribute_every'; did you mean 'attribute_"):
         MonitorOptions().with_changes({"atribute_every": 5})
+    with pytest.raises(OptionError, match=r"'interval'; write dyn.attach\(monitor, interval=...\)"):
+        MonitorOptions().with_changes({"interval": 5})
     every = ", ".join(field.name for field in fields(MonitorOptions))
     with pytest.raises(OptionError, match=f"no option 'zzz'; there are {every}"):
         MonitorOptions().with_changes({"zzz": 5})
@@ -59,9 +61,13 @@ def test_whatever_takes_options_names_the_nearest(given):
     [
         ({"attribute_every": True}, "attribute_every must be 0 or a positive whole number"),
         ({"probe_every": -1}, "probe_every must be 0 or a positive whole number, got -1"),
-        ({"gamma": np.nan}, "gamma must be 0 or a positive number, got nan"),
+        ({"gamma": np.nan}, "gamma must be from 0 to 1000, got nan"),
         ({"max_overhead": 1.0}, "max_overhead must be between 0 and 1, or None, got 1.0"),
         ({"on_warning": "halt"}, "on_warning must be 'ignore', 'warn' or a function, got 'halt'"),
+        ({"gamma": 5000}, "gamma must be from 0 to 1000, got 5000"),
+        ({"report": "no"}, "report must be True or False, got 'no'"),
+        ({"allowed_reactions": 5}, "allowed_reactions must be patterns such as .*, got 5"),
+        ({"thresholds": None}, "thresholds must be thresholds or a file of them, got None"),
         ({"alarms_per_ns": 10.0}, "alarms_per_ns is a rate of early warnings, which need early_"),
     ],
 )

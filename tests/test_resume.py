@@ -31,7 +31,7 @@ from ase.md.verlet import VelocityVerlet
 import mdxai
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.engines import AseEngine, RestartWarning
-from mdxai.engines.ase_state import EXACT
+from mdxai.engines.ase_restart_state import EXACT
 from mdxai.monitoring.monitor import Monitor
 from mdxai.record import RecordError, RecordSettings, RecordWarning, list_checkpoints
 from mdxai.record.checkpoint import read_checkpoint

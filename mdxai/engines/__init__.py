@@ -1,7 +1,7 @@
 """Engines: sources of frames that can be stopped and, if possible, restarted."""
 
 from mdxai.engines.ase_engine import AseEngine
-from mdxai.engines.ase_state import RestartWarning
+from mdxai.engines.ase_restart_state import RestartWarning
 from mdxai.engines.engine import (
     Branchable,
     Engine,

@@ -18,7 +18,7 @@ from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.nvtberendsen import NVTBerendsen
 from ase.md.verlet import VelocityVerlet
 
-from mdxai.engines.ase_state import put_atoms, put_state, restart_caveat_of, state_of
+from mdxai.engines.ase_restart_state import put_atoms, put_state, restart_caveat_of, state_of
 from mdxai.engines.engine import EngineDescription
 from mdxai.frame import Frame, Thermostat
 

@@ -379,6 +379,8 @@ def _engine(dynamics: MolecularDynamics | Engine) -> Engine:
 
 
 def _options(options: MonitorOptions | None, changes: Mapping[str, Any]) -> MonitorOptions:
+    if not isinstance(options, MonitorOptions | None):
+        raise OptionError(f"options must be MonitorOptions(...), got {options!r}")
     chosen = (options or MonitorOptions()).with_changes(changes)
     if chosen.on_unstable == "drop":
         raise OptionError(

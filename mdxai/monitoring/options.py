@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from numbers import Real
@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, cast
 
 import numpy as np
 
+from mdxai.attribution.rules import LARGEST_GAMMA
 from mdxai.early_warning import Calibration, EarlyWarning, load_calibration
 from mdxai.errors import MdxaiError
 from mdxai.record import RecordError, RecordSettings
@@ -96,8 +97,7 @@ class MonitorOptions:
         if not isinstance(self.record, RecordSettings):
             raise RecordError(f"record must be RecordSettings(...), got {self.record!r}")
         refuse_unstorable(self.context)
-        wanted = self.allowed_reactions
-        self._set("allowed_reactions", (wanted,) if isinstance(wanted, str) else tuple(wanted))
+        self._set("allowed_reactions", _patterns(self.allowed_reactions))
         self._set("context", dict(self.context))
         self._load_thresholds()
         self._load_calibration()
@@ -111,8 +111,10 @@ class MonitorOptions:
             whole = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
             if not (whole and steps >= 0):
                 raise OptionError(f"{name} must be 0 or a positive whole number, got {steps!r}")
-        if not (isinstance(self.gamma, Real) and 0 <= self.gamma < np.inf):
-            raise OptionError(f"gamma must be 0 or a positive number, got {self.gamma!r}")
+        if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= LARGEST_GAMMA):
+            raise OptionError(f"gamma must be from 0 to {LARGEST_GAMMA:g}, got {self.gamma!r}")
+        if not isinstance(self.report, bool | np.bool_):
+            raise OptionError(f"report must be True or False, got {self.report!r}")
         most = self.max_overhead
         if most is not None and not (isinstance(most, Real) and 0 < most < 1):
             raise OptionError(f"max_overhead must be between 0 and 1, or None, got {most!r}")
@@ -132,6 +134,8 @@ class MonitorOptions:
         given = self.thresholds
         if isinstance(given, str | os.PathLike):
             self._set("thresholds", load_thresholds(given))
+        elif not isinstance(given, Iterable):
+            raise OptionError(f"thresholds must be thresholds or a file of them, got {given!r}")
         else:
             self._set("thresholds", tuple(require_known(given)))
 
@@ -180,5 +184,17 @@ class MonitorOptions:
             if name not in names:
                 near = get_close_matches(name, names, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
+                if name == "interval":  # a word of ASE's
+                    hint = "; write dyn.attach(monitor, interval=...)"
                 raise OptionError(f"a monitor has no option {name!r}{hint}")
         return replace(self, **changes) if changes else self
+
+
+def _patterns(given: Any) -> tuple[str, ...]:
+    """Return patterns of reactions as a tuple; whether their atoms exist, the first frame tells."""
+    patterns = (given,) if isinstance(given, str) else given
+    if not (isinstance(patterns, Iterable) and all(isinstance(p, str) for p in patterns)):
+        raise OptionError(
+            f'allowed_reactions must be patterns such as ["C1-O2", "O-H"], got {given!r}'
+        )
+    return tuple(patterns)

@@ -18,7 +18,7 @@ from mdxai.attribution.attributor import AutomaticAttributor
 from mdxai.calculators import CalculatorError
 from mdxai.early_warning import EarlyWarning, EarlyWarningIssued
 from mdxai.engines.schnetpack_engine import ReplicaReader, SchNetPackEngine
-from mdxai.engines.schnetpack_state import state_of
+from mdxai.engines.schnetpack_restart_state import state_of
 from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions

@@ -9,7 +9,7 @@ from typing import Any, Self
 from schnetpack.md.simulation_hooks import BarostatHook, SimulationHook, ThermostatHook
 
 from mdxai.engines.schnetpack_engine import ReplicaReader
-from mdxai.engines.schnetpack_state import put_forces, put_state
+from mdxai.engines.schnetpack_restart_state import put_forces, put_state
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions, OptionError, PathLike
 from mdxai.monitoring.overhead import Cost

@@ -387,5 +387,6 @@ def refuse_other_run(path: Path) -> None:
         raise RecordError(f"{path} cannot be used: {error.strerror or error}") from error
     if any(name == "run.toml" or name.endswith(".parquet") for name in names):
         raise RecordError(
-            f"{path} already holds a run; choose another directory, or delete that one first"
+            f"{path} already holds a run; choose another directory, or continue that run "
+            "(Monitor.resume, `mdxai run --resume`)"
         )
