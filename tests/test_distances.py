@@ -1,4 +1,4 @@
-"""The distribution of distances."""
+"""Contacts, distances beyond training, and the distribution of distances."""
 
 from __future__ import annotations
 
@@ -10,8 +10,24 @@ from ase import Atoms
 from ase.build import bulk
 
 from mdxai.frame import Frame
-from mdxai.principles import DistanceDrift
+from mdxai.principles import (
+    ClosestContact,
+    DistanceBeyondTraining,
+    DistanceDrift,
+    PrincipleUnavailable,
+)
 from mdxai.principles.motion.distances import distance_histogram
+
+from .conftest import ethanol_with
+
+RANGES = {"H-H": (1.4, 4.5), "C-H": (0.95, 3.5), "H-O": (0.9, 3.6), "C-C": (1.4, 1.7),
+          "C-O": (1.3, 2.7)}  # fmt: skip
+O2, OH = 2, 3  # ethanol of the G2 set: its oxygen and the hydrogen there
+
+
+@pytest.fixture
+def frame():
+    return Frame.from_atoms(ethanol_with(None))
 
 
 def at(frame, time, positions):
@@ -45,3 +61,33 @@ def test_the_histogram_in_a_cell_counts_every_nearest_image():
     distances = atoms.get_all_distances(mic=True)[i, j]
     expected = np.histogram(distances[distances < reach], bins=72, range=(0, reach))[0]
     np.testing.assert_array_equal(distance_histogram(frame, reach)[:72], expected)
+
+
+def test_closest_contact_compares_with_training(frame):
+    principle = ClosestContact(RANGES, frame)
+    assert principle.deviate(frame).value == 0
+    positions = frame.positions.copy()
+    positions[3] = positions[4] + (0, 0, 1.0)  # two hydrogens at 1.0 Å; 1.4 Å was the shortest
+    deviation = principle.deviate(replace(frame, positions=positions))
+    assert deviation.value == pytest.approx(0.4)
+    assert deviation.atoms == (3, 4)
+
+
+def test_distances_beyond_training_are_measured_per_element_pair(frame):
+    pairs = frame.pairs(np.inf)
+    ranges = dict.fromkeys(("C-C", "C-H", "C-O", "H-H"), (0.5, 4.5)) | {"H-O": (0.5, 4.0)}
+    principle = DistanceBeyondTraining(ranges, frame)
+    assert principle.deviate(frame).value == 0
+    positions = frame.positions.copy()
+    positions[OH] = positions[O2] + (0, 0, 4.7)
+    found = principle.deviate(replace(frame, positions=positions))
+    far = replace(frame, positions=positions).pairs(np.inf)
+    limit = np.where((far.i == O2) | (far.j == O2), 4.0, 4.5)
+    light = (far.j >= 3) | (far.i >= 3)
+    excess = far.distances - np.where(light, limit, 4.5)
+    assert found.value == pytest.approx(excess.max())
+    assert pairs.distances.max() < 4.5
+    with pytest.raises(PrincipleUnavailable, match="another molecule"):
+        DistanceBeyondTraining({"C-C": (1.0, 1.2)}, frame)
+    with pytest.raises(PrincipleUnavailable, match="one small molecule"):
+        DistanceBeyondTraining(ranges, replace(frame, pbc=np.array([True] * 3)))
