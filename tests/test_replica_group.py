@@ -114,8 +114,24 @@ def uninterrupted(network, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("thermostat", [None, *THERMOSTATS])
-@pytest.mark.parametrize("when", [{"after": 27}, {"within": 33}, {"after": 40}])
+# Every moment under one thermostat, and one moment under each; the other combinations are slow.
+ENDS = [
+    pytest.param(thermostat, when, marks=() if often else pytest.mark.slow)
+    for thermostat, when, often in (
+        ("langevin", {"after": 27}, True),
+        ("langevin", {"within": 33}, True),
+        ("langevin", {"after": 40}, True),
+        ("chain", {"within": 33}, True),
+        ("chain", {"after": 27}, False),
+        ("chain", {"after": 40}, False),
+        (None, {"after": 27}, True),
+        (None, {"within": 33}, False),
+        (None, {"after": 40}, False),
+    )
+]
+
+
+@pytest.mark.parametrize(("thermostat", "when"), ENDS)
 def test_resumed_replicas_are_the_uninterrupted_ones(
     network, uninterrupted, tmp_path, thermostat, when
 ):
