@@ -14,7 +14,7 @@ from ase.md.verlet import VelocityVerlet
 
 import mdxai
 from mdxai.engines import Selection, TrajectoryError
-from mdxai.monitoring.replay import conditions, open_trajectory, replay
+from mdxai.monitoring.replay import open_trajectory, replay, stated_dynamics
 from tests.conftest import ethanol_with, frames_of, heated
 
 pytest.importorskip("imdclient")
@@ -76,7 +76,7 @@ def test_a_live_stream_is_checked_to_its_end(frames, topology, tmp_path):
         url,
         tmp_path / "run",
         topology=topology,
-        conditions=conditions("nve", None),
+        dynamics=stated_dynamics("nve", None),
     )
     thread.join(10)
     verdict = monitor.verdict

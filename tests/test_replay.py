@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 
 import mdxai
 from mdxai.cli.main import app
-from mdxai.engines import Conditions, Selection, TrajectoryEngine, TrajectoryError
+from mdxai.engines import EngineDescription, Selection, TrajectoryEngine, TrajectoryError
 from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
-from mdxai.monitoring.replay import ReplayError, conditions, open_trajectory, replay
+from mdxai.monitoring.replay import ReplayError, open_trajectory, replay, stated_dynamics
 from mdxai.record.export import export
 from tests.conftest import ethanol_dynamics, ethanol_with, heated
 
 STEPS = 60
-LANGEVIN = Conditions(500.0, random_bath=True)
+LANGEVIN = EngineDescription(temperature=500.0, random_bath=True)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def assert_same(replayed, monitor, tolerance):
 def test_a_replayed_run_is_judged_as_it_was_live(live, tmp_path, name, tolerance, made):
     folder, monitor = live
     assert monitor.verdict.onset_fs is not None
-    replayed = replay("schnet-ethanol", folder / name, tmp_path / "out", conditions=made)
+    replayed = replay("schnet-ethanol", folder / name, tmp_path / "out", dynamics=made)
     assert_same(replayed, monitor, tolerance)
     ours, theirs = deviations(tmp_path / "out"), deviations(folder / "run")
     assert list(ours.columns) == list(theirs.columns)
@@ -99,7 +99,7 @@ def test_mdanalysis_formats_are_replayed_with_a_topology(live, tmp_path):
     with pytest.raises(TrajectoryError, match="need a topology"):
         open_trajectory(tmp_path / "md.trr")
     replayed = replay(
-        "schnet-ethanol", tmp_path / "md.trr", topology=tmp_path / "top.xyz", conditions=LANGEVIN
+        "schnet-ethanol", tmp_path / "md.trr", topology=tmp_path / "top.xyz", dynamics=LANGEVIN
     )
     # TRR has no energies, so energies and forces are computed.
     assert replayed.verdict.onset_fs == pytest.approx(monitor.verdict.onset_fs)
@@ -137,7 +137,7 @@ def test_files_that_count_frames_do_not_claim_single_steps(live, tmp_path, suffi
         counted.atoms.write(str(tmp_path / "md.xtc"), frames="all")
     replayed = replay(
         "schnet-ethanol", tmp_path / f"md.{suffix}",
-        topology=tmp_path / "top.xyz", conditions=LANGEVIN,
+        topology=tmp_path / "top.xyz", dynamics=LANGEVIN,
         selection=Selection(timestep=timestep), attribute_every=0,
     )  # fmt: skip
     spacing = timestep or 0.5 * every
@@ -173,7 +173,7 @@ def test_what_a_file_lacks_is_said_and_the_rest_is_checked(live, tmp_path):
         replay("schnet-ethanol", tmp_path / "bare.xyz")
     replayed = replay(
         "schnet-ethanol", tmp_path / "bare.xyz", tmp_path / "out",
-        selection=Selection(timestep=0.5), conditions=LANGEVIN,
+        selection=Selection(timestep=0.5), dynamics=LANGEVIN,
     )  # fmt: skip
     verdict = replayed.verdict
     assert verdict.unavailable["temperature"] == "the trajectory has no velocities"
@@ -212,12 +212,12 @@ def test_energy_is_conserved_without_a_thermostat_at_any_spacing():
             atoms, step=dynamics.nsteps, time=dynamics.get_time() / units.fs)), 5,
     )  # fmt: skip
     dynamics.run(40)
-    verdict = replay("schnet-ethanol", frames, conditions=conditions("nve", None)).verdict
+    verdict = replay("schnet-ethanol", frames, dynamics=stated_dynamics("nve", None)).verdict
     assert {"energy", "momentum"}.isdisjoint(verdict.unavailable)
     assert not verdict.findings
     kicked = [replace(f, velocities=f.velocities * (3 if k > 4 else 1))
               for k, f in enumerate(frames)]  # fmt: skip
-    broken = replay("schnet-ethanol", kicked, conditions=conditions("nve", None)).verdict
+    broken = replay("schnet-ethanol", kicked, dynamics=stated_dynamics("nve", None)).verdict
     assert {"energy", "momentum"} & {f.principle for f in broken.findings}
 
 
@@ -301,10 +301,10 @@ def test_unusable_frames(live, change, message):
         (lambda: Selection(start=-1), "start must be 0 or positive"),
         (lambda: Selection(timestep=0.0), "timestep must be positive"),
         (lambda: Selection(without=("mass",)), "without takes"),
-        (lambda: conditions("nve", 300.0), "is given without a temperature"),
-        (lambda: conditions("langevin", None), "is given with a temperature"),
-        (lambda: conditions("npt", 300.0), "must be one of nve"),
-        (lambda: conditions("nvt", float("nan")), "temperature must be positive"),
+        (lambda: stated_dynamics("nve", 300.0), "is given without a temperature"),
+        (lambda: stated_dynamics("langevin", None), "is given with a temperature"),
+        (lambda: stated_dynamics("npt", 300.0), "must be one of nve"),
+        (lambda: stated_dynamics("nvt", float("nan")), "temperature must be positive"),
         (lambda: replay("schnet-ethanol", [], workers=0), "workers must be positive"),
         (lambda: open_trajectory("nowhere.traj"), "there is no file"),
         (lambda: open_trajectory("nowhere.xtc", "top.pdb"), "there is no file"),

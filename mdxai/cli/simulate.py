@@ -105,7 +105,7 @@ def replay(
     settings = replaying.ReplaySettings(
         topology=reading.topology,
         selection=selection,
-        conditions=replaying.conditions(reading.ensemble, reading.temperature),
+        dynamics=replaying.stated_dynamics(reading.ensemble, reading.temperature),
         recompute=reading.recompute,
         workers=reading.workers,
     )

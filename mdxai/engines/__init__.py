@@ -11,13 +11,12 @@ from mdxai.engines.engine import (
     Restartable,
     Seeded,
 )
-from mdxai.engines.trajectories import Conditions, Selection, Trajectory, TrajectoryError
+from mdxai.engines.trajectories import Selection, Trajectory, TrajectoryError
 from mdxai.engines.trajectory_engine import TrajectoryEngine
 
 __all__ = [
     "AseEngine",
     "Branchable",
-    "Conditions",
     "Engine",
     "EngineDescription",
     "EngineError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -30,10 +31,10 @@ class EngineDescription:
             not known).
     """
 
-    name: str
-    timestep: float
-    temperature: float | None
-    conserves_energy: bool
+    name: str = "trajectory"
+    timestep: float = math.nan
+    temperature: float | None = None
+    conserves_energy: bool = False
     random_bath: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)

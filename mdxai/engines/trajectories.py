@@ -14,6 +14,7 @@ from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from ase.io.trajectory import Trajectory as AseTrajectory
 
+from mdxai.engines.engine import EngineDescription
 from mdxai.errors import MdxaiError
 from mdxai.frame import QUANTITIES, Frame
 
@@ -22,19 +23,6 @@ LONGEST_STEP = 2.0  # fs; no integrator of molecules with free hydrogen takes lo
 
 class TrajectoryError(MdxaiError, ValueError):
     """A trajectory that cannot be read as requested."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """The conditions under which a trajectory was made.
-
-    temperature: of the thermostat, K. conserves_energy: whether only the forces changed the
-    velocities. random_bath: whether the thermostat applied random kicks to each atom.
-    """
-
-    temperature: float | None = None
-    conserves_energy: bool = False
-    random_bath: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +79,15 @@ class Trajectory:
     """Frames to read once, in order.
 
     source: what was opened. frames: an iterator. n_frames: how many, if known. counts_steps:
-    whether a frame's step is the MD step rather than its number in the file. conditions: under
-    which it was made, if stated.
+    whether a frame's step is the MD step rather than its number in the file. dynamics: what moved
+    the atoms, if stated.
     """
 
     source: str
     frames: Iterator[Frame]
     n_frames: int | None = None
     counts_steps: bool = False
-    conditions: Conditions | None = None
+    dynamics: EngineDescription | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -139,7 +127,7 @@ def read_ase(path: str | os.PathLike[str], selection: Selection) -> Trajectory:
     )
     return Trajectory(
         str(path), checked(frames, selection), _length(path, kind, selection),
-        counts_steps=spacing is not None, conditions=_conditions(made),
+        counts_steps=spacing is not None, dynamics=_dynamics(made),
         parameters={"format": kind, **{k: v for k, v in made.items() if k == "md-type"}},
     )  # fmt: skip
 
@@ -182,12 +170,12 @@ def _length(path: Path, kind: str, selection: Selection) -> int | None:
         return len(range(len(file))[selection.start : selection.stop : selection.step])
 
 
-def _conditions(made: Mapping[str, Any]) -> Conditions | None:
+def _dynamics(made: Mapping[str, Any]) -> EngineDescription | None:
     name = made.get("md-type")
     if name == "VelocityVerlet":
-        return Conditions(conserves_energy=True)
+        return EngineDescription(conserves_energy=True)
     if name == "Langevin" and "temperature_K" in made:
-        return Conditions(temperature=float(made["temperature_K"]), random_bath=True)
+        return EngineDescription(temperature=float(made["temperature_K"]), random_bath=True)
     return None
 
 

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from mdxai.engines.engine import EngineDescription
-from mdxai.engines.trajectories import LONGEST_STEP, Conditions, Trajectory, TrajectoryError, held
+from mdxai.engines.trajectories import LONGEST_STEP, Trajectory, TrajectoryError, held
 from mdxai.frame import Frame, Thermostat
 
 
@@ -21,7 +21,7 @@ class TrajectoryEngine:
     Args:
         trajectory: the frames; two are read in advance.
         calculator: to be explained.
-        conditions: under which the trajectory was made; default: what it says itself.
+        dynamics: what moved the atoms; default: what the trajectory says itself.
         recompute: compute energies and forces with the calculator even if frames have them.
 
     Attributes:
@@ -36,7 +36,7 @@ class TrajectoryEngine:
         self,
         trajectory: Trajectory,
         calculator: Any,
-        conditions: Conditions | None = None,
+        dynamics: EngineDescription | None = None,
         *,
         recompute: bool = False,
     ) -> None:
@@ -45,8 +45,8 @@ class TrajectoryEngine:
             raise TrajectoryError(f"{trajectory.source} has no frames, or none was selected")
         self._trajectory = trajectory
         self._calculator = calculator
-        stated = conditions or trajectory.conditions
-        self._conditions = stated or Conditions()
+        stated = dynamics or trajectory.dynamics
+        self._stated = stated or EngineDescription()
         self._interval = head[1].time - head[0].time if len(head) > 1 else 0.0
         self.evaluates = recompute or not held(head[0]) >= {"energy", "forces"}
         present = held(head[0]) | ({"energy", "forces"} if self.evaluates else set())
@@ -74,7 +74,7 @@ class TrajectoryEngine:
 
     def _with_thermostat(self, frame: Frame) -> Frame:
         """Return a frame with the stated thermostat, whose supplied heat is not known."""
-        temperature = self._conditions.temperature
+        temperature = self._stated.temperature
         thermostat = None if temperature is None else Thermostat(temperature)
         return frame if thermostat == frame.thermostat else replace(frame, thermostat=thermostat)
 
@@ -84,12 +84,10 @@ class TrajectoryEngine:
 
     def describe(self) -> EngineDescription:
         """Return the source of the frames; its timestep is the time between two frames."""
-        return EngineDescription(
+        return replace(
+            self._stated,
             name="trajectory",
             timestep=self._interval,
-            temperature=self._conditions.temperature,
-            conserves_energy=self._conditions.conserves_energy,
-            random_bath=self._conditions.random_bath,
             parameters={
                 **self._trajectory.parameters,
                 "source": self._trajectory.source,

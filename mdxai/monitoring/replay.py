@@ -19,7 +19,7 @@ import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, attributor
 from mdxai.calculators import CalculatorError, load_calculator, twin_of
-from mdxai.engines import Conditions, Selection, Trajectory, TrajectoryEngine
+from mdxai.engines import EngineDescription, Selection, Trajectory, TrajectoryEngine
 from mdxai.engines.mdanalysis_frames import STREAM, from_universe, read_universe
 from mdxai.engines.trajectories import from_atoms, read_ase
 from mdxai.errors import MdxaiError
@@ -37,8 +37,8 @@ class ReplayError(MdxaiError, ValueError):
     """A replay that cannot be done as requested."""
 
 
-def conditions(ensemble: str | None, temperature: float | None) -> Conditions | None:
-    """Return the conditions of a trajectory from an ensemble and a temperature.
+def stated_dynamics(ensemble: str | None, temperature: float | None) -> EngineDescription | None:
+    """Return what moved the atoms of a trajectory, from an ensemble and a temperature.
 
     Args:
         ensemble: "nve", "nvt", or "langevin" for a thermostat that kicks each atom at random.
@@ -59,7 +59,11 @@ def conditions(ensemble: str | None, temperature: float | None) -> Conditions | 
         )
     if temperature is not None and not (0 < temperature < np.inf):
         raise ReplayError(f"temperature must be positive, in K, got {temperature}")
-    return Conditions(temperature, ensemble == "nve", ensemble == "langevin")
+    return EngineDescription(
+        temperature=temperature,
+        conserves_energy=ensemble == "nve",
+        random_bath=ensemble == "langevin",
+    )
 
 
 def open_trajectory(
@@ -103,13 +107,15 @@ def _from_run(run: Any, selection: Selection) -> Trajectory:
     frames = from_atoms(run.frames(selection.start, selection.stop, selection.step), whole).frames
     engine = run.header["engine"]
     known = "ensemble" not in engine.get("missing", {})
-    made = Conditions(
-        engine.get("temperature"), engine["conserves_energy"], engine.get("random_bath", False)
+    made = EngineDescription(
+        temperature=engine.get("temperature"),
+        conserves_energy=engine["conserves_energy"],
+        random_bath=engine.get("random_bath", False),
     )
     n_frames = len(range(run.n_frames)[selection.start : selection.stop : selection.step])
     return Trajectory(
         str(run.path), frames, n_frames, counts_steps=selection.timestep is None,
-        conditions=made if known else None, parameters={"format": "mdxai", "live": False},
+        dynamics=made if known else None, parameters={"format": "mdxai", "live": False},
     )  # fmt: skip
 
 
@@ -120,7 +126,7 @@ class ReplaySettings:
     Attributes:
         topology: file with elements or masses that MDAnalysis can read; see `open_trajectory`.
         selection: which frames to read, and the time between them.
-        conditions: under which the trajectory was made; overrides what it says itself.
+        dynamics: what moved the atoms; overrides what the trajectory says itself.
         recompute: compute energies and forces even if the trajectory has them.
         workers: processes that compute and explain; each loads its own copy of the calculator. A
             script that uses several needs `if __name__ == "__main__":`.
@@ -131,7 +137,7 @@ class ReplaySettings:
 
     topology: str | os.PathLike[str] | None = None
     selection: Selection | None = None
-    conditions: Conditions | None = None
+    dynamics: EngineDescription | None = None
     recompute: bool = False
     workers: int = 1
 
@@ -180,7 +186,7 @@ def replay(
         calculator = load_calculator(calculator)
     with closing(open_trajectory(frames, settings.topology, settings.selection)) as trajectory:
         engine = TrajectoryEngine(
-            trajectory, calculator, settings.conditions, recompute=settings.recompute
+            trajectory, calculator, settings.dynamics, recompute=settings.recompute
         )
         live = bool(trajectory.parameters.get("live"))
         monitor = Monitor(engine, out, options)
