@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,22 @@ def ethanol_dynamics(
     rng = np.random.default_rng(seed)
     atoms = heated(ethanol_with(calculator), temperature, rng)
     return langevin(atoms, temperature, rng=rng, **options)
+
+
+O2, OH = 2, 3  # ethanol of the G2 set: its oxygen and the hydrogen there
+
+
+def at(frame: Frame, time: float, positions: np.ndarray) -> Frame:
+    """Return a frame at another time, fs, which is also its step, with other positions."""
+    return replace(frame, time=float(time), step=int(time), positions=positions)
+
+
+def stretched(frame: Frame, length: float) -> np.ndarray:
+    """Return positions of ethanol with the O–H bond at this length, Å."""
+    positions = frame.positions.copy()
+    bond = positions[OH] - positions[O2]
+    positions[OH] = positions[O2] + length * bond / np.linalg.norm(bond)
+    return positions
 
 
 def frames_of(dynamics: MolecularDynamics, n_steps: int) -> list[Frame]:

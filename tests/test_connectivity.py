@@ -20,26 +20,12 @@ from mdxai.principles import (
     PrincipleUnavailable,
 )
 
-from .conftest import ethanol_with
-
-O2, OH = 2, 3  # ethanol of the G2 set: its oxygen and the hydrogen there
+from .conftest import O2, OH, at, ethanol_with, stretched
 
 
 @pytest.fixture
 def frame():
     return Frame.from_atoms(ethanol_with(None))
-
-
-def at(frame, time, positions):
-    return replace(frame, time=float(time), step=int(time), positions=positions)
-
-
-def stretched(frame, length):
-    """Return positions with the O–H bond at this length, Å."""
-    positions = frame.positions.copy()
-    bond = positions[OH] - positions[O2]
-    positions[OH] = positions[O2] + length * bond / np.linalg.norm(bond)
-    return positions
 
 
 def test_a_bond_breaks_late_and_heals_early(frame):

@@ -18,20 +18,15 @@ from mdxai.principles import (
 )
 from mdxai.principles.motion.distances import distance_histogram
 
-from .conftest import ethanol_with
+from .conftest import O2, OH, at, ethanol_with
 
 RANGES = {"H-H": (1.4, 4.5), "C-H": (0.95, 3.5), "H-O": (0.9, 3.6), "C-C": (1.4, 1.7),
           "C-O": (1.3, 2.7)}  # fmt: skip
-O2, OH = 2, 3  # ethanol of the G2 set: its oxygen and the hydrogen there
 
 
 @pytest.fixture
 def frame():
     return Frame.from_atoms(ethanol_with(None))
-
-
-def at(frame, time, positions):
-    return replace(frame, time=float(time), step=int(time), positions=positions)
 
 
 def test_distance_drift_between_two_known_distributions():

@@ -289,7 +289,8 @@ class Monitor:
             )
         engine, options = self._engine, self._options
         setup = set_up(engine, first, options)
-        self._record.start(describe_run(engine, setup, options), setup.principles)
+        if self._record.folder is not None:
+            self._record.start(describe_run(engine, setup, options), setup.principles)
         run = MonitoredRun(engine, setup, options, self._record, self._stop_signal)
         run.begin(begun)
         self._go_on(run)

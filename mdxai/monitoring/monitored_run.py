@@ -71,6 +71,9 @@ class MonitoredRun:
         self._engine, self._options, self._record = engine, options, record
         self._stop_signal = stop_signal
         self._calculator = engine.calculator
+        # Settled once: asking None for a Protocol takes 5 µs, too long for every step.
+        explainer = setup.explainer
+        self._anticipating = explainer if isinstance(explainer, Anticipating) else None
         self._builder = VerdictBuilder(setup.thresholds, setup.unavailable)
         self._box = BlackBox(options.blackbox)
         self._overhead = Overhead(options.max_overhead, self.cost)
@@ -181,10 +184,9 @@ class MonitoredRun:
 
     def _announce_next(self, frame: Frame, one_by_one: bool) -> None:
         """Tell the attributor whether the next frame is due, where every step is monitored."""
-        explainer = self.setup.explainer
-        if isinstance(explainer, Anticipating):
+        if self._anticipating is not None:
             due = self._overhead.due(frame.step + 1, self._options.attribute_every)
-            explainer.will_explain_next(due or not one_by_one)
+            self._anticipating.will_explain_next(due or not one_by_one)
 
     def see_every_step(self) -> None:
         """Keep the steps between monitored frames for the black box from now on."""
@@ -219,7 +221,7 @@ class MonitoredRun:
         if self.setup.early is not None:
             issued = self.setup.early.see(frame, deviations, attribution)
             for warning in issued:
-                self._record.add_event(frame, "warning", warning.as_dict())
+                self._record.add_event(frame.step, frame.time, "warning", warning.as_dict())
             self.reactions.to_warnings(issued)
         if self._builder.unstable and not self.reactions.has_reacted:
             self.reactions.has_reacted = True
@@ -232,7 +234,7 @@ class MonitoredRun:
             if len(self._box):
                 written = self._box.write(self._record.folder, self.setup.explainer)
                 content["blackbox"] = written.name
-            self._record.add_event(frame, "unstable", content)
+            self._record.add_event(frame.step, frame.time, "unstable", content)
         self.reactions.to_instability(verdict)
 
     def _save(self, step: int) -> None:

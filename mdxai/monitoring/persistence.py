@@ -106,11 +106,7 @@ class Persistence:
         if attribution is not None:
             self._writer.add_attribution(frame, attribution)
 
-    def add_event(self, frame: Frame, kind: str, content: Mapping[str, Any]) -> None:
-        """Record an event at a frame."""
-        self.add_event_at(frame.step, frame.time, kind, content)
-
-    def add_event_at(self, step: int, time: float, kind: str, content: Mapping[str, Any]) -> None:
+    def add_event(self, step: int, time: float, kind: str, content: Mapping[str, Any]) -> None:
         """Record an event at an MD step and a time (fs)."""
         if self._writer is not None:
             self._writer.add_event(step, time, kind, content)

@@ -88,7 +88,7 @@ class Resumption:
         for number, rollback in enumerate(rollbacks, start=1):
             if number > n_rollbacks(checkpoint):  # the record, taken back, does not know of these
                 content = {"number": number, **rollback.as_dict()}
-                self.record.add_event_at(checkpoint.step, rollback.to_time_fs, "rollback", content)
+                self.record.add_event(checkpoint.step, rollback.to_time_fs, "rollback", content)
         self.record.commit(checkpoint.step, run.state())  # from here on it is not pending
         return run
 
