@@ -17,6 +17,9 @@ from schnetpack.md.simulation_hooks import LangevinThermostat
 
 import mdxai
 from mdxai.monitoring.monitor import Monitor
+from mdxai.principles import Deviation
+from mdxai.stability.thresholds import Threshold
+from mdxai.stability.verdict import VerdictBuilder
 from mdxai.testing import (
     FaultyCalculator,
     NanForces,
@@ -102,6 +105,21 @@ def test_assert_stable_takes_monitors_runs_and_verdicts(tmp_path):
         dynamics.attach(monitor, interval=1)
         dynamics.run(2)
     assert_stable(monitor)
+
+
+def test_assert_stable_takes_reactions_where_they_are_allowed():
+    def judged(*outcomes):
+        builder = VerdictBuilder([Threshold(o, 0, 0, 0, "advice", o) for o in outcomes])
+        for time in (0.0, 1.0):
+            builder.add(time, {o: Deviation(o, "1", time) for o in outcomes})
+        return builder.verdict()
+
+    assert_stable(judged("reacted", "melted"), reactions_allowed=True)
+    with pytest.raises(AssertionError, match="melted: melted 1"):
+        assert_stable(judged("melted"), warnings_allowed=True)
+    for failure in ("broken", "unstable"):
+        with pytest.raises(AssertionError, match=f"{failure} over 1 fs"):
+            assert_stable(judged("reacted", failure), warnings_allowed=True, reactions_allowed=True)
 
 
 def test_the_scripts_of_the_page_on_testing_run():

@@ -24,8 +24,9 @@ from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.run import RunSettings, make_dynamics, simulate
 from mdxai.principles import EXPLANATION, Deviation, explanation_principles
+from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import THRESHOLDS
-from mdxai.stability.verdict import Stability, VerdictBuilder
+from mdxai.stability.verdict import VerdictBuilder
 from mdxai.testing import (
     Curl,
     CutoffJump,

@@ -21,10 +21,11 @@ from mdxai.cli.arguments import (
     Rule,
     Simulation,
 )
-from mdxai.cli.console import EXIT_CODES, ExitCode
+from mdxai.cli.console import EXIT_CODES, ExitCode, exit_code_of
 from mdxai.cli.main import COMMANDS, app
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.run import RunSettings
+from mdxai.stability.outcomes import Stability
 from mdxai.study.survival.association import AssociationSettings
 
 from .conftest import ETHANOL, invoke
@@ -182,3 +183,9 @@ def test_an_error_that_no_user_can_mend_is_not_hidden(monkeypatch):
     result = invoke("repair", "runs/any")
     assert isinstance(result.exception, ValueError)
     assert result.exit_code == 1
+
+
+def test_the_exit_code_says_whether_a_run_can_be_used():
+    codes = {outcome.value: int(exit_code_of(outcome)) for outcome in Stability}
+    usable = dict.fromkeys(("stable", "suspect", "reacted", "melted"), 0)
+    assert codes == usable | {"broken": 3, "unstable": 3, "inconclusive": 4}

@@ -13,7 +13,7 @@ from ase.md.verlet import VelocityVerlet
 import mdxai
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import OptionError
-from mdxai.stability.verdict import Stability
+from mdxai.stability.outcomes import Stability
 
 from .conftest import SOUND, copper, ethanol_dynamics
 

@@ -16,8 +16,8 @@ from ase.md.verlet import VelocityVerlet
 
 import mdxai
 from mdxai.monitoring.monitor import Monitor
+from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
-from mdxai.stability.verdict import Stability
 from mdxai.testing import FaultyCalculator, NanForces
 
 from .conftest import copper, ethanol_dynamics

@@ -330,7 +330,10 @@ def test_what_was_rolled_back_halted_and_resumed_is_told(tmp_path):
     ]))  # fmt: skip
     (tmp_path / "run" / "rolled-back-1").mkdir()
     page = page_of(tmp_path / "run")
-    assert "Rollback 1: unstable by bond 0.6 Å; returned to 2\N{NO-BREAK SPACE}fs" in page.text
+    assert (
+        "Rollback 1: taken back because of bond 0.6 Å; returned to 2\N{NO-BREAK SPACE}fs"
+        in page.text
+    )
     assert "went on with seed 2" in page.text
     assert "rolled-back-1" in page.links
 

@@ -11,7 +11,7 @@ from ase.md.verlet import VelocityVerlet
 
 import mdxai
 from mdxai.monitoring.monitor import InstabilityWarning, Monitor, UnstableTrajectory
-from mdxai.stability.verdict import Stability
+from mdxai.stability.outcomes import Stability
 
 from .hot_ethanol import hot, watched
 

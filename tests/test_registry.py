@@ -20,8 +20,9 @@ from mdxai.principles import (
     principles_for,
     probe_principles,
 )
+from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS
-from mdxai.stability.verdict import Stability, VerdictBuilder
+from mdxai.stability.verdict import VerdictBuilder
 
 from .conftest import ethanol_with
 from .crystal_baths import BATHS, hot_crystal, watch

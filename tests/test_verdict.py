@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mdxai.principles import Deviation
+from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
-from mdxai.stability.verdict import Stability, VerdictBuilder
+from mdxai.stability.verdict import Verdict, VerdictBuilder
 
 TEST = (Threshold("bond", 0.4, 0.5, 0.0, "advice"), Threshold("heat", 1.0, 2.0, 3.0, "cool"))
 
@@ -39,8 +40,9 @@ def test_stable_suspect_unstable():
 def test_nan_never_passes_any_threshold(threshold, value):
     values = [0.0] + [value] * 600  # fs, longer than any patience
     verdict = judged(values, threshold.principle, (threshold,))
+    outcome = threshold.outcome if value == np.inf else "unstable"
     only_warns = threshold.unstable == np.inf == value
-    assert verdict.stability is (Stability.SUSPECT if only_warns else Stability.UNSTABLE)
+    assert verdict.stability == ("suspect" if only_warns else outcome)
     assert verdict.findings[0].time_fs == 1.0
     assert not np.isfinite(verdict.findings[0].worst)
 
@@ -115,3 +117,35 @@ def test_verdicts_of_principles_that_only_warn_are_json():
     for value in (np.nan, np.inf, 2.0):
         verdict = judged([0.0, value], "heat", (only_warns,))
         json.dumps(verdict.as_dict(), allow_nan=False)
+
+
+def lasting(*outcomes):
+    """Return the verdict of a run in which a principle of each outcome is violated from 1 fs on."""
+    thresholds = [Threshold(f"p{k}", 0, 0, 0, "advice", o) for k, o in enumerate(outcomes)]
+    builder = VerdictBuilder(thresholds)
+    for time in range(3):
+        found = [Deviation(t.principle, "1", float(time > 0)) for t in thresholds]
+        builder.add(float(time), {d.principle: d for d in found})
+    return builder.verdict(), builder.failed
+
+
+def test_the_gravest_finding_decides_the_outcome():
+    order = ["reacted", "melted", "broken", "unstable"]
+    for k, outcome in enumerate(order):
+        verdict, failed = lasting(*order[: k + 1])
+        assert verdict.stability == outcome == verdict.cause.severity
+        assert failed is verdict.stability.is_failure is (outcome in ("broken", "unstable"))
+        assert verdict.onset_fs == (1.0 if failed else None)
+        assert [Stability(o).rank for o in order] == sorted(Stability(o).rank for o in order)
+
+
+def test_nan_is_never_taken_for_physics():
+    verdict = judged([0.0, np.nan], "heat", (Threshold("heat", 1, 2, 0, "advice", "melted"),))
+    assert verdict.stability is Stability.UNSTABLE
+
+
+def test_json_gives_the_outcomes_back():
+    verdict, _ = lasting("reacted", "broken")
+    plain = json.loads(json.dumps(verdict.as_dict()))
+    assert (plain["stability"], plain["reason"]) == ("broken", verdict.reason)
+    assert Verdict.from_dict(plain) == verdict

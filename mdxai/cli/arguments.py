@@ -188,6 +188,10 @@ class Monitored:
             help="Bond that may break and form: C1-O2 (atoms numbered from 0) or O-H. Repeatable."
         ),
     ] = None
+    no_reactions: Annotated[
+        bool,
+        _judged("--no-reactions", help="Call a run that reacts or melts unstable."),
+    ] = False
     halt: Annotated[bool, _judged("--halt", help="End the run when it becomes unstable.")] = False
     early_warning: Annotated[
         Path | None,
@@ -217,6 +221,7 @@ class Monitored:
             attribute_every=10 * interval if every is None else every,
             gamma=self.gamma,
             allowed_reactions=self.allow_reaction or (),
+            reactions=not self.no_reactions,
             on_unstable="halt" if self.halt else "ignore",
             early_warning=self.early_warning,
             alarms_per_ns=self.alarms_per_ns,

@@ -39,20 +39,24 @@ class ExitCode(IntEnum):
 
 # Shown by `mdxai --help`; docs refer to it.
 EXIT_CODES = {
-    ExitCode.DONE: "done (a run: stable, perhaps with warnings)",
+    ExitCode.DONE: "done (a run: stable, suspect, reacted or melted)",
     ExitCode.BAD_INPUT: "bad input (a message says what to change)",
-    ExitCode.UNSTABLE: "a run is unstable, a check failed or a record is damaged",
+    ExitCode.UNSTABLE: "a run is unstable, its model broken, a check failed or a record damaged",
     ExitCode.INCONCLUSIVE: "a run holds nothing to judge",
     ExitCode.STOPPED: "stopped by SIGTERM or SIGUSR1 (--resume continues a run)",
-    ExitCode.HALTED: "a run was unstable and ended for that (--halt, or no --rollback left)",
+    ExitCode.HALTED: "a run was unusable and ended for that (--halt, or no --rollback left)",
     ExitCode.INCOMPLETE: "some models or runs of a study failed",
 }
 
 
 def exit_code_of(stability: str) -> ExitCode:
     """Return the exit code of a verdict."""
-    codes = {"unstable": ExitCode.UNSTABLE, "inconclusive": ExitCode.INCONCLUSIVE}
-    return codes.get(stability, ExitCode.DONE)
+    from mdxai.stability.outcomes import Stability
+
+    found = Stability(stability)
+    if found is Stability.INCONCLUSIVE:
+        return ExitCode.INCONCLUSIVE
+    return ExitCode.UNSTABLE if found.is_failure else ExitCode.DONE
 
 
 def clean_exit[**P, R](command: Callable[P, R]) -> Callable[P, R]:

@@ -50,6 +50,7 @@ def describe_options(options: MonitorOptions) -> dict[str, Any]:
         "gamma": options.gamma,
         "probe_every": options.probe_every,
         "allowed_reactions": list(options.allowed_reactions),
+        "reactions": options.reactions,
         "max_overhead": options.max_overhead,
         "early_warning": None if calibration is None else calibration.summary(),
     }

@@ -223,7 +223,7 @@ class MonitoredRun:
             for warning in issued:
                 self._record.add_event(frame.step, frame.time, "warning", warning.as_dict())
             self.reactions.to_warnings(issued)
-        if self._builder.unstable and not self.reactions.has_reacted:
+        if self._builder.failed and not self.reactions.has_reacted:
             self.reactions.has_reacted = True
             self._react(frame)
 
@@ -234,7 +234,7 @@ class MonitoredRun:
             if len(self._box):
                 written = self._box.write(self._record.folder, self.setup.explainer)
                 content["blackbox"] = written.name
-            self._record.add_event(frame.step, frame.time, "unstable", content)
+            self._record.add_event(frame.step, frame.time, str(verdict.stability), content)
         self.reactions.to_instability(verdict)
 
     def _save(self, step: int) -> None:

@@ -22,6 +22,7 @@ from mdxai.stability.thresholds import (
     Threshold,
     load_thresholds,
     require_known,
+    without_physics,
 )
 from mdxai.stability.verdict import Verdict
 
@@ -51,7 +52,9 @@ class MonitorOptions:
         thresholds: when a deviation counts: thresholds, or the file that changes the shipped ones.
         allowed_reactions: bonds that may break and form, such as "C1-O2" (atoms numbered from 0) or
             "O-H" (elements).
-        on_unstable: what to do, once, when the run becomes unstable. "warn" (default), "ignore",
+        reactions: whether a run may react or melt; False makes it unstable when it does.
+        on_unstable: what to do, once, when the run becomes unstable, or its model turns out to be
+            broken. "warn" (default), "ignore",
             "halt" (end the run after this step; a further `run()` stops at its next frame), "raise"
             (UnstableTrajectory), or a function that is given the verdict. Of replicas also "drop":
             hold the unstable one still and let the others go on.
@@ -81,6 +84,7 @@ class MonitorOptions:
     gamma: float = 0.1
     thresholds: Sequence[Threshold] | PathLike = THRESHOLDS
     allowed_reactions: Sequence[str] = ()
+    reactions: bool = True
     on_unstable: OnUnstable = "warn"
     blackbox: int = 50
     max_overhead: float | None = None
@@ -113,8 +117,11 @@ class MonitorOptions:
                 raise OptionError(f"{name} must be 0 or a positive whole number, got {steps!r}")
         if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= LARGEST_GAMMA):
             raise OptionError(f"gamma must be from 0 to {LARGEST_GAMMA:g}, got {self.gamma!r}")
-        if not isinstance(self.report, bool | np.bool_):
-            raise OptionError(f"report must be True or False, got {self.report!r}")
+        for name in ("reactions", "report"):
+            given = getattr(self, name)
+            if not isinstance(given, bool | np.bool_):
+                raise OptionError(f"{name} must be True or False, got {given!r}")
+            self._set(name, bool(given))
         most = self.max_overhead
         if most is not None and not (isinstance(most, Real) and 0 < most < 1):
             raise OptionError(f"max_overhead must be between 0 and 1, or None, got {most!r}")
@@ -156,6 +163,8 @@ class MonitorOptions:
     def judged_by(self) -> tuple[Threshold, ...]:
         """The given thresholds and, of a run that is probed, the shipped ones of other probes."""
         given = cast(tuple[Threshold, ...], self.thresholds)  # read when the options were made
+        if not self.reactions:
+            given = without_physics(given)
         if not self.probe_every:
             return given
         names = {t.principle for t in given}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,7 +88,12 @@ def plan_rollback(folder: Path, margin: float, changes: Mapping[str, Any]) -> Ro
     good = [c for c in before if _time(c) <= onset - margin]
     chosen = good[-1] if good else before[0]
     rollback = Rollback(
-        _reason(verdict), float(onset), checkpoints[-1].step, chosen.step, _time(chosen), changes
+        str(verdict["halted_by"] or verdict["reason"]),
+        float(onset),
+        checkpoints[-1].step,
+        chosen.step,
+        _time(chosen),
+        changes,
     )
     entries = [entry.as_dict() for entry in (*done, rollback)]
     write_file(folder / ROLLBACKS, json.dumps(entries, indent=1).encode())
@@ -122,12 +126,3 @@ def n_rollbacks(checkpoint: Checkpoint) -> int:
 
 def _time(checkpoint: Checkpoint) -> float:
     return float(checkpoint.state["engine"]["time"])
-
-
-def _reason(verdict: Mapping[str, Any]) -> str:
-    if verdict.get("halted_by"):
-        return str(verdict["halted_by"])
-    grave = [f for f in verdict["findings"] if f["severity"] == "unstable"]
-    first = min(grave, key=lambda f: f["time_fs"])
-    value = math.nan if first["value"] is None else first["value"]
-    return f"{first['principle']} {value:.3g} {first['unit']} at {first['time_fs']:g} fs"

@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 
 from mdxai.frame import Floats, Ints
 from mdxai.record import Run
+from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import Threshold
 from mdxai.stability.verdict import Verdict, judge, recorded_thresholds
 
@@ -31,7 +32,7 @@ ELEMENT_PAIR_COLOURS = (
     "#1b6ca8", "#c8553d", "#3a7d44", "#8e5ea2", "#d4a017", "#4a4e69",
     "#00a6a6", "#b5179e", "#7f5539", "#6c757d",
 )  # fmt: skip
-INK, ALARM, CAUTION = "#222831", "#c1121f", "#e09f3e"
+INK, ALARM, CAUTION, PHYSICAL = "#222831", "#c1121f", "#e09f3e", "#1b6ca8"
 SHOWN = ("bond", "contact", "temperature", "energy")
 PANELS = 4
 SURE = 5  # pairs in a bin of distances that make its mean worth a line
@@ -60,7 +61,7 @@ def run_figure(run: Run, title: str | None = None) -> Figure:
 
 def most_telling(run: Run, verdict: Verdict, n: int = PANELS) -> list[str]:
     """Return the n principles to plot: the gravest findings first, then the usual ones."""
-    findings = sorted(verdict.findings, key=lambda f: (f.severity != "unstable", f.time_fs))
+    findings = sorted(verdict.findings, key=lambda f: (-f.outcome.rank, f.time_fs))
     wanted = dict.fromkeys([f.principle for f in findings[:n]] + list(SHOWN))
     return [name for name in wanted if name in run.deviations][:n]
 
@@ -109,20 +110,21 @@ def _plot_deviations(axes: list[Axes], names: list[str], run: Run, verdict: Verd
 
 
 def mark_thresholds(ax: Axes, threshold: Threshold, largest: float) -> None:
-    """Shade the suspect and the unstable range, and scale the axis from 0 to the largest value."""
+    """Shade the ranges beyond the limits, and scale the axis from 0 to the largest value."""
     grave = threshold.unstable if np.isfinite(threshold.unstable) else 1e9  # warns only
     drawn = threshold.warn if grave == 1e9 else grave
     top = max(largest, 1.05 * drawn, 1e-9)
-    ax.axhspan(grave, 1e9, color=ALARM, alpha=0.10, lw=0)
+    colour = ALARM if Stability(threshold.outcome).is_failure else PHYSICAL
+    ax.axhspan(grave, 1e9, color=colour, alpha=0.10, lw=0)
     ax.axhspan(threshold.warn, grave, color=CAUTION, alpha=0.13, lw=0)
     ax.set_ylim(0, 1.08 * top)
-    words = [("unstable", grave, ALARM)] if grave < 1e9 else []
+    words = [(threshold.outcome, grave, colour)] if grave < 1e9 else []
     if not words or grave - threshold.warn > 0.1 * top:  # otherwise the words overlap
         words.append(("suspect", threshold.warn, CAUTION))
-    for word, limit, colour in words:
+    for word, limit, ink in words:
         ax.annotate(
             f"{word} above {limit:g}", (0.995, limit), xycoords=("axes fraction", "data"),
-            ha="right", va="bottom", fontsize=6.5, color=colour,
+            ha="right", va="bottom", fontsize=6.5, color=ink,
         )  # fmt: skip
 
 

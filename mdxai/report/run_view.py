@@ -198,7 +198,7 @@ def _periodicity(summary: RunSummary) -> str:
 def _changed_thresholds(summary: RunSummary) -> dict[str, str]:
     shipped = {t.principle: t for t in (*THRESHOLDS, *PROBE_THRESHOLDS)}
     return {
-        t.principle: f"suspect above {t.warn:g}, unstable above {t.unstable:g}, "
+        t.principle: f"suspect above {t.warn:g}, {t.outcome} above {t.unstable:g}, "
         f"patience {t.patience:g} fs"
         for t in recorded_thresholds(summary.run)
         if t != shipped.get(t.principle)

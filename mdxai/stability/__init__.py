@@ -1,5 +1,6 @@
 """Whether, when and why a trajectory became unstable."""
 
+from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import (
     PROBE_THRESHOLDS,
     THRESHOLDS,
@@ -7,7 +8,7 @@ from mdxai.stability.thresholds import (
     ThresholdError,
     load_thresholds,
 )
-from mdxai.stability.verdict import Finding, Stability, Verdict, judge
+from mdxai.stability.verdict import Finding, Verdict, judge
 
 __all__ = [
     "PROBE_THRESHOLDS",

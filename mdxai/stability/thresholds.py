@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mdxai.errors import MdxaiError
+from mdxai.stability.outcomes import PHYSICS, Stability
+
+OUTCOMES = ("unstable", "broken", "melted", "reacted")
 
 
 class ThresholdError(MdxaiError, ValueError):
@@ -21,12 +24,16 @@ class ThresholdError(MdxaiError, ValueError):
 class Threshold:
     """The limits of one principle's deviation.
 
-    A deviation above `warn` makes a run suspect and one above `unstable` makes it unstable, once it
-    has lasted for `patience` fs. NaN counts as above every limit, so it makes a run unstable even
-    if `unstable` is infinite.
+    A deviation above `warn` makes a run suspect and one above `unstable`, the grave limit, makes it
+    what `outcome` says, once it has lasted for `patience` fs. NaN counts as above every limit, and
+    makes a run unstable even if `unstable` is infinite.
+
+    Attributes:
+        outcome: "unstable"; "broken" where the limit convicts the model rather than the run;
+            "reacted" or "melted" for physics that may happen.
 
     Raises:
-        ThresholdError: unless 0 ≤ warn ≤ unstable and patience ≥ 0.
+        ThresholdError: unless 0 ≤ warn ≤ unstable and patience ≥ 0, and for another outcome.
     """
 
     principle: str
@@ -34,8 +41,14 @@ class Threshold:
     unstable: float
     patience: float
     advice: str
+    outcome: str = "unstable"
 
     def __post_init__(self) -> None:
+        if self.outcome not in OUTCOMES:
+            raise ThresholdError(
+                f"{self.principle}: outcome must be one of {', '.join(OUTCOMES)}, got "
+                f"{self.outcome!r}"
+            )
         numbers = (self.warn, self.unstable, self.patience)
         if any(math.isnan(n) or n < 0 for n in numbers) or self.warn > self.unstable:
             raise ThresholdError(
@@ -70,7 +83,8 @@ def load_thresholds(path: str | os.PathLike[str]) -> tuple[Threshold, ...]:
 
     Args:
         path: TOML with one table per principle, such as `[bond]`, that sets any of `warn` and
-            `unstable` (in the principle's unit; `inf` for never), `patience` (fs) and `advice`.
+            `unstable` (in the principle's unit; `inf` for never), `patience` (fs), `advice` and
+            `outcome` ("unstable", "broken", "melted" or "reacted").
 
     Raises:
         ThresholdError: for a file that cannot be read, an unknown principle or entry, or limits
@@ -86,6 +100,13 @@ def load_thresholds(path: str | os.PathLike[str]) -> tuple[Threshold, ...]:
         )
     return tuple(
         _changed(threshold, changes.get(name, {}), path) for name, threshold in known.items()
+    )
+
+
+def without_physics(thresholds: Sequence[Threshold]) -> tuple[Threshold, ...]:
+    """Return thresholds by which a run that reacts or melts is unstable."""
+    return tuple(
+        replace(t, outcome="unstable") if Stability(t.outcome) in PHYSICS else t for t in thresholds
     )
 
 
@@ -131,4 +152,5 @@ def _changed(
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "warn": (int, float), "unstable": (int, float), "patience": (int, float), "advice": str,
+    "outcome": str,
 }  # fmt: skip

@@ -5,22 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any, Self
 
 from mdxai.principles import Deviation
 from mdxai.record import RecordError, Run
 from mdxai.serialization import as_json
+from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
-
-
-class Stability(StrEnum):
-    """stable: no finding. suspect: only warnings. inconclusive: fewer than two frames."""
-
-    STABLE = "stable"
-    SUSPECT = "suspect"
-    UNSTABLE = "unstable"
-    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +19,7 @@ class Finding:
     """One broken principle: since when, the first and worst deviation, and what to do."""
 
     principle: str
-    severity: str  # "warn" or "unstable"
+    severity: str  # the outcome it leads to: "warn", "reacted", "melted", "broken", "unstable"
     time_fs: float
     value: float
     worst: float
@@ -44,6 +35,11 @@ class Finding:
             f"{self.threshold:g}"
         )
 
+    @property
+    def outcome(self) -> Stability:
+        """What a run with this finding is, unless another one is graver."""
+        return Stability.of_finding(self.severity)
+
     def label(self, symbols: Sequence[str]) -> str:
         """Return its atoms with their element symbols, such as "C1–H5"."""
         return "–".join(f"{symbols[a]}{a}" for a in self.atoms)
@@ -51,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of a run. `onset_fs` is the start of the first instability, if any.
+    """The judgement of a run. `onset_fs` is the start of the first finding that makes it unusable.
 
     Findings and onset carry the time of their frame; `start_fs` is the time of the first frame.
     """
@@ -67,8 +63,7 @@ class Verdict:
     @property
     def cause(self) -> Finding | None:
         """The first of the most severe findings."""
-        grave = [f for f in self.findings if f.severity == "unstable"] or list(self.findings)
-        return min(grave, key=lambda f: f.time_fs, default=None)
+        return min(self.findings, key=lambda f: (-f.outcome.rank, f.time_fs), default=None)
 
     @property
     def reason(self) -> str:
@@ -78,7 +73,7 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON, as in verdict.json; values that are not finite become null."""
-        plain: dict[str, Any] = as_json(asdict(self))
+        plain: dict[str, Any] = as_json(asdict(self) | {"reason": self.reason})
         return plain
 
     @classmethod
@@ -168,6 +163,9 @@ class VerdictBuilder:
     Args:
         thresholds: one per principle; deviations without a threshold are not judged.
         unavailable: principles that could not be checked, with reasons; part of the verdict.
+
+    Attributes:
+        failed: whether the run has become unusable; see `Stability.is_failure`.
     """
 
     def __init__(
@@ -184,7 +182,7 @@ class VerdictBuilder:
         self._attendance: dict[str, _Attendance] = {}
         self._span: tuple[float, float] | None = None
         self._n_frames = 0
-        self.unstable = False
+        self.failed = False
 
     def add(self, time: float, deviations: Mapping[str, Deviation | None]) -> None:
         """Take in the deviations of the frame at `time` (fs), by principle; None: not measured.
@@ -214,20 +212,17 @@ class VerdictBuilder:
             mild, grave = watches
             mild.update(time, deviation)
             grave.update(time, deviation)
-            if grave.broken is not None:
-                self.unstable = True
+            if grave.broken is not None and not self.failed:
+                severity = _severity(self._thresholds[name], grave.broken[1])
+                self.failed = Stability.of_finding(severity).is_failure
             attendance.calm = mild.limit if mild.since is None else -math.inf
 
     def verdict(self) -> Verdict:
         """Return the verdict so far."""
         findings = tuple(sorted(self._findings(), key=lambda f: f.time_fs))
-        grave = [f.time_fs for f in findings if f.severity == "unstable"]
-        if grave:
-            stability = Stability.UNSTABLE
-        elif findings:
-            stability = Stability.SUSPECT
-        else:
-            stability = Stability.STABLE if self._n_frames > 1 else Stability.INCONCLUSIVE
+        failures = [f.time_fs for f in findings if f.outcome.is_failure]
+        clean = Stability.STABLE if self._n_frames > 1 else Stability.INCONCLUSIVE
+        stability = max((f.outcome for f in findings), key=lambda o: o.rank, default=clean)
         start, end = self._span or (0.0, 0.0)
         silent = {
             name: complaint
@@ -235,23 +230,29 @@ class VerdictBuilder:
             if (complaint := attendance.complaint(end)) is not None
         }
         return Verdict(
-            stability, min(grave, default=None), end - start, self._n_frames, findings,
+            stability, min(failures, default=None), end - start, self._n_frames, findings,
             silent | self._unavailable, start,
         )  # fmt: skip
 
     def _findings(self) -> Iterable[Finding]:
         for principle, threshold in self._thresholds.items():
             mild, grave = self._watches[principle]
-            watch, severity = (grave, "unstable") if grave.broken else (mild, "warn")
+            watch = grave if grave.broken else mild
             # A violation whose patience was cut short by the end of the run is a warning.
             broken = watch.broken or mild.since
             if broken is None:
                 continue
             time, deviation = broken
+            severity = _severity(threshold, deviation) if grave.broken else "warn"
             yield Finding(
                 principle, severity, time, deviation.value, watch.worst, watch.limit,
                 deviation.unit, deviation.atoms, threshold.advice,
             )  # fmt: skip
+
+
+def _severity(threshold: Threshold, deviation: Deviation) -> str:
+    """Return what a deviation above the grave limit leads to; NaN is never physics."""
+    return "unstable" if math.isnan(deviation.value) else threshold.outcome
 
 
 def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:

@@ -20,6 +20,7 @@ from mdxai.calculators.loading import find_calculator
 from mdxai.errors import MdxaiError
 from mdxai.frame import Floats
 from mdxai.record import RecordError, Run, open_run
+from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import THRESHOLDS
 from mdxai.stability.verdict import judge, recorded_thresholds
 from mdxai.study.run_series import series_of
@@ -198,7 +199,7 @@ def _outcome(folder: Path, name: str, onset: str, width: float) -> tuple[Outcome
 def _ending(run: Run, onset: str) -> tuple[float, float, bool]:
     """Return first and last instant that were followed, fs, and whether the last is an onset."""
     verdict = _verdict(run)
-    if verdict["stability"] == "inconclusive":
+    if verdict["stability"] == Stability.INCONCLUSIVE:
         raise AssociationError("its verdict is inconclusive: fewer than two frames")
     start = float(verdict["start_fs"])
     last = start + float(verdict["duration_fs"])
@@ -207,7 +208,7 @@ def _ending(run: Run, onset: str) -> tuple[float, float, bool]:
     else:
         when = next(
             (f["time_fs"] for f in verdict["findings"]
-             if (f["principle"], f["severity"]) == (onset, "unstable")), None
+             if f["principle"] == onset and Stability.of_finding(f["severity"]).is_failure), None
         )  # fmt: skip
         if onset not in run.deviations:
             raise AssociationError(f"{onset} was not recorded, so its onset is not known")

@@ -12,6 +12,7 @@ import pandas as pd
 from ase.data import chemical_symbols
 
 from mdxai.record import RecordError, open_run
+from mdxai.stability.outcomes import Stability
 from mdxai.study.models import Places
 from mdxai.study.run_outcome import Outcome
 from mdxai.study.survival.association import LANDMARK
@@ -48,7 +49,7 @@ def _cause(folder: Path) -> dict[str, str]:
         findings = run.verdict["findings"]
     except RecordError:
         return nothing
-    grave = [f for f in findings if f["severity"] == "unstable"]
+    grave = [f for f in findings if Stability.of_finding(f["severity"]).is_failure]
     if not grave:
         return nothing
     first = min(grave, key=lambda f: f["time_fs"])

@@ -15,15 +15,22 @@ from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.replicas import ReplicaMonitor
 from mdxai.record import Run
-from mdxai.stability.verdict import Stability, Verdict, judge
+from mdxai.stability.outcomes import PHYSICS, Stability
+from mdxai.stability.verdict import Verdict, judge
 
 
-def assert_stable(judged: Monitor | Run | Verdict, *, warnings_allowed: bool = False) -> None:
+def assert_stable(
+    judged: Monitor | Run | Verdict,
+    *,
+    warnings_allowed: bool = False,
+    reactions_allowed: bool = False,
+) -> None:
     """Pass only when a run was stable.
 
     Args:
         judged: a monitor, a run that `mdxai.open_run` has opened, or a verdict.
-        warnings_allowed: whether a suspect run passes too. An inconclusive one never does.
+        warnings_allowed: whether a run with warnings passes too. An inconclusive one never does.
+        reactions_allowed: whether a run that reacted or melted passes too.
 
     Raises:
         AssertionError: otherwise, with the verdict in words.
@@ -38,8 +45,10 @@ def assert_stable(judged: Monitor | Run | Verdict, *, warnings_allowed: bool = F
     if isinstance(judged, Run):
         judged = judge(judged)
     verdict = judged.verdict if isinstance(judged, Monitor) else judged
-    passing = {Stability.STABLE} | ({Stability.SUSPECT} if warnings_allowed else set())
-    if verdict.stability not in passing:
+    passing = {Stability.SUSPECT} if warnings_allowed else set()
+    passing |= set(PHYSICS) if reactions_allowed else set()
+    judgeable = verdict.stability is not Stability.INCONCLUSIVE
+    if not (judgeable and all(finding.outcome in passing for finding in verdict.findings)):
         raise AssertionError(str(verdict))
 
 
