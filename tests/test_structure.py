@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
+from ase.neighborlist import natural_cutoffs, neighbor_list
 
+from mdxai.engines.engine import EngineDescription
 from mdxai.frame import Frame
 from mdxai.principles import (
     BondIntegrity,
     PrincipleUnavailable,
+    principles_for,
 )
+from mdxai.principles.motion.structure import bonds_of
 
 from .conftest import O2, OH, at, ethanol_with, stretched
 
@@ -59,3 +64,45 @@ def test_no_bonds_no_check():
 
 def test_hydrogen_has_a_bond():
     assert BondIntegrity(Frame.from_atoms(molecule("H2"))).name == "bond"
+
+
+def water_cluster(n_molecules: int) -> Atoms:
+    """Return molecules of water on a cubic lattice in vacuum."""
+    water, edge = molecule("H2O"), round(n_molecules ** (1 / 3))
+    sites = 3.1 * np.array(list(np.ndindex(edge, edge, edge)))
+    places = [water.positions + site for site in sites]
+    return Atoms(list(water.symbols) * len(sites), np.concatenate(places))
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        molecule("C6H6"),
+        water_cluster(64),
+        bulk("Si", cubic=True),
+        bulk("NaCl", "rocksalt", a=5.64),
+        bulk("Si").repeat((3, 1, 2)),
+        molecule("CH3CH2OH", cell=[[4, 0, 0], [2, 5, 0], [1, 1, 6]], pbc=[True, False, True]),
+    ],
+    ids=str,
+)
+def test_bonds_are_the_pairs_that_ase_finds_each_once(atoms):
+    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.25))
+    expected = {(a, b) for a, b in zip(i.tolist(), j.tolist(), strict=True) if a < b}
+    i, j = bonds_of(Frame.from_atoms(atoms))
+    assert list(zip(i.tolist(), j.tolist(), strict=True)) == sorted(expected)
+    assert expected
+
+
+def test_a_large_cluster_is_set_up_without_a_list_of_all_its_pairs():
+    first = Frame.from_atoms(water_cluster(1000))
+    tracemalloc.start()
+    try:
+        principles, _ = principles_for(first, None, EngineDescription(timestep=0.5))
+        later = replace(first, step=4, time=2.0)
+        for principle in principles:
+            principle.deviate(later)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30e6  # bytes; all pairs of 3,000 atoms and their vectors are 180e6

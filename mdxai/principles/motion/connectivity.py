@@ -18,13 +18,12 @@ from mdxai.attribution import Attribution
 from mdxai.frame import Bools, Floats, Frame, Ints
 from mdxai.principles.allowed_reactions import AllowedBonds
 from mdxai.principles.frame_quantities import CONTACT_RANGE, Contacts, frame_quantities
-from mdxai.principles.motion.structure import METALS, Bonds, bonds_of
+from mdxai.principles.motion.structure import BONDED, METALS, Bonds, bonds_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.running_statistics import Every
 from mdxai.statistics import _kernels as kernels
 
 FORMED = 1.15  # times the sum of covalent radii: atoms closer than this form a bond
-BONDED = 1.25  # times that sum: a bond of the first frame
 BROKEN = 1.6  # times that sum: beyond this a bond is broken
 LOOK = 2.0  # fs between frames that are checked
 

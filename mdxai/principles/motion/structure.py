@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from ase import Atoms
+from ase.data import covalent_radii
 from ase.geometry import find_mic
-from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints
@@ -16,20 +15,24 @@ from mdxai.principles.frame_quantities import frame_quantities
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.statistics import _kernels as kernels
 
+BONDED = 1.25  # times the sum of covalent radii: atoms closer than this are bonded
 METALS = frozenset(
     [3, 4, 11, 12, 13, *range(19, 32), *range(37, 51), *range(55, 85), *range(87, 119)]
 )
 
 
 def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
-    """Return the bonds i < j of a frame: closer than 1.25 times the sum of ASE's covalent radii."""
-    atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+    """Return the bonds i < j of a frame: closer than 1.25 times the sum of ASE's covalent radii.
+
+    Each pair of atoms counts once, at its shortest image. Without all positions there are none.
+    """
     if not np.isfinite(frame.positions).all():
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing
-    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.25))
-    keep = i < j
-    return i[keep].astype(np.int64), j[keep].astype(np.int64)
+    reach = BONDED * covalent_radii[frame.numbers]
+    pairs = frame.pairs(2 * float(reach.max(initial=0.0)))
+    bonded = pairs.distances < reach[pairs.i] + reach[pairs.j]
+    return pairs.i[bonded], pairs.j[bonded]
 
 
 class Bonds:

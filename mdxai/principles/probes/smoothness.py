@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 
 from mdxai.calculators import Potential
@@ -234,15 +236,15 @@ def bonds_to_stretch(frame: Frame) -> list[tuple[tuple[int, int], Ints]]:
 
 def _fragment(atom: int, bonds: list[tuple[int, int]]) -> set[int]:
     """Return the atoms that bonds connect to `atom`, itself included."""
+    partners = defaultdict[int, list[int]](list)
+    for i, j in bonds:
+        partners[i].append(j)
+        partners[j].append(i)
     inside, border = {atom}, [atom]
     while border:
-        here = border.pop()
-        for bond in bonds:
-            if here in bond:
-                there = bond[0] if bond[1] == here else bond[1]
-                if there not in inside:
-                    inside.add(there)
-                    border.append(there)
+        more = set(partners[border.pop()]) - inside
+        inside |= more
+        border.extend(more)
     return inside
 
 
