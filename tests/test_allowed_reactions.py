@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from mdxai.frame import Frame
 from mdxai.principles import (
@@ -41,13 +42,13 @@ def test_an_allowed_reaction_is_no_deviation_but_another_is(principle, pattern):
 
 
 def test_an_allowed_bond_may_form():
-    first = ethanol()
-    atoms = ethanol_with(None)
-    atoms.positions[6] = atoms.positions[2] + (0.97, 0, 0)
+    atoms = ethanol_with(None) + Atoms("F", [[0, 0, 30]])
+    first = Frame.from_atoms(atoms)
+    atoms.positions[9] = atoms.positions[0] + (atoms.positions[0] - atoms.positions[1])
     closer = Frame.from_atoms(atoms, step=10, time=10.0)
-    alone = FormedBonds(first).deviate(closer, None)
-    allowed = AllowedBonds(["H6-O"], first)
-    assert FormedBonds(first, allowed).deviate(closer, None).value == alone.value - 1
+    assert FormedBonds(first).deviate(closer, None).value == 1
+    allowed = AllowedBonds(["C0-F"], first)
+    assert FormedBonds(first, allowed).deviate(closer, None).value == 0
 
 
 @pytest.mark.parametrize(

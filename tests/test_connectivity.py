@@ -47,17 +47,27 @@ def test_vibrations_change_no_bond(frame):
         assert principles[3].deviate(at(frame, 5 * k, shaken)).value < 0.5
 
 
-def test_a_bond_forms_early_and_ends_late(frame):
-    principle = FormedBonds(frame)
-    found = []
-    outwards = frame.positions[0] - frame.positions[1]
+@pytest.fixture
+def beside_argon():
+    """Ethanol and an argon atom far away, and the positions with it at a distance from C0."""
+    atoms = ethanol_with(None) + Atoms("Ar", [[0, 0, 30]])
+    first = Frame.from_atoms(atoms)
+    outwards = first.positions[0] - first.positions[1]
     outwards /= np.linalg.norm(outwards)
-    for k, r in enumerate([2.0, 1.3, 1.2, 1.3, 1.4]):  # C–H: 1.07 Å of radii; 1.23 Å and 1.34 Å
-        positions = frame.positions.copy()
-        positions[OH] = positions[0] + r * outwards
-        found.append(principle.deviate(at(frame, 5 * k, positions)))
+
+    def approached(r):
+        return np.vstack([first.positions[:9], first.positions[0] + r * outwards])
+
+    return first, approached
+
+
+def test_a_bond_forms_early_and_ends_late(beside_argon):
+    first, approached = beside_argon
+    principle, found = FormedBonds(first), []
+    for k, r in enumerate([3.4, 2.2, 2.0, 2.15, 2.3]):  # 1.82 Å of radii; 2.09 Å and 2.28 Å
+        found.append(principle.deviate(at(first, 5 * k, approached(r))))
     assert [d.value for d in found] == [0, 0, 1, 1, 0]
-    assert found[2].atoms == (0, OH)
+    assert found[2].atoms == (0, 9)
 
 
 def test_lost_hydrogens_are_fragments_and_one_with_a_new_partner_is_not(frame):
@@ -101,7 +111,8 @@ def test_metals_have_no_bonds_to_keep(principle):
         principle(Frame.from_atoms(bulk("Cu", cubic=True)))
     with pytest.raises(PrincipleUnavailable, match="no covalent bonds"):
         principle(Frame.from_atoms(bulk("Ar", "fcc", 5.4, cubic=True)))
-    assert principle(Frame.from_atoms(bulk("Si", cubic=True))).name
+    with pytest.raises(PrincipleUnavailable, match="those of its network"):
+        principle(Frame.from_atoms(bulk("Si", cubic=True)))
 
 
 def test_hydrogen_molecules_and_lone_metals_are_not_checked():

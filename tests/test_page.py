@@ -126,7 +126,7 @@ def test_the_findings_are_those_of_verdict_json(broken):
     assert len(rows) == len(verdict["findings"]) > 3
     symbols = ethanol_with().get_chemical_symbols()
     for row, finding in zip(rows, verdict["findings"], strict=True):
-        principle, kind, severity, since, value, worst, allowed, unit, atoms, advice = row
+        principle, kind, severity, since, _, value, worst, allowed, unit, atoms, advice = row
         assert principle["text"].startswith(finding["principle"].replace("_", " "))
         assert kind["text"] == kind_of(finding["principle"])
         assert severity["text"] == finding["severity"]

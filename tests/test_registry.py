@@ -66,9 +66,9 @@ def test_what_cannot_be_checked_says_why(frame):
     assert set(unavailable) == no_bath | untrained | {"momentum", "angular_momentum"}
     assert "does not state which distances" in unavailable["contact"]
     assert {p.name for p in principles} == {
-        "non_finite", "bond", "broken_bonds", "formed_bonds", "fragments", "lone_hydrogen",
-        "distance_drift", "force_spike", "net_force", "net_torque", "energy", "energy_drift",
-        "energy_jump",
+        "non_finite", "bond", "broken_bonds", "reaction", "formed_bonds", "fragments",
+        "lone_hydrogen", "distance_drift", "force_spike", "net_force", "net_torque", "energy",
+        "energy_drift", "energy_jump",
     }  # fmt: skip
     card = Card("x", {"cutoff": 5.0}, ("C", "H", "O"), distances=RANGES, forces_max=8.0)
     heated = replace(frame, thermostat=Thermostat(300.0))

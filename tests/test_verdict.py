@@ -149,3 +149,30 @@ def test_json_gives_the_outcomes_back():
     plain = json.loads(json.dumps(verdict.as_dict()))
     assert (plain["stability"], plain["reason"]) == ("broken", verdict.reason)
     assert Verdict.from_dict(plain) == verdict
+
+
+def test_a_finding_says_since_when_it_is_over():
+    (finding,) = judged([0.1, 0.6, 0.1, 0.7, 0.2, 0.1]).findings
+    assert finding.until_fs == 4.0
+    assert "within its limit again from 2 fs on" in str(judged([0.1, 0.6, 0.1]))
+    assert judged([0.1, 0.6, 0.1, 0.7]).findings[0].until_fs is None
+    warned = judged([0.1, 0.6, 0.45, 0.45])
+    assert warned.findings[0].until_fs == 2.0  # below the limit that it broke
+
+
+def test_a_broken_bond_comes_with_the_way_to_allow_it():
+    def advice(symbols, principle="bond"):
+        builder = VerdictBuilder([Threshold(principle, 0.4, 0.5, 0.0, "advice")], symbols=symbols)
+        for time, value in enumerate((0.1, 0.6)):
+            builder.add(float(time), {principle: Deviation(principle, "Å", value, (1, 2))})
+        return builder.verdict().findings[0].advice
+
+    assert advice("HCO").endswith("; if it is meant to happen, allow it: --allow-reaction C1-O2")
+    assert advice("HCO", "contact") == advice("") == "advice"
+
+
+def test_a_reaction_is_told_in_words():
+    builder = VerdictBuilder([Threshold("reaction", 0, 0, 0, "advice", "reacted")], symbols="OHO")
+    builder.add(0.0, {"reaction": Deviation("reaction", "bonds", 0.0)})
+    builder.add(1.0, {"reaction": Deviation("reaction", "bonds", 1.0, (0, 1, 2))})
+    assert "reaction 1 bonds at 1 fs (H1 moved from O0 to O2)" in str(builder.verdict())

@@ -18,7 +18,14 @@ from mdxai.principles.explanation.ranking import (
     SpeciesDrift,
     SpeciesRanking,
 )
-from mdxai.principles.motion.connectivity import BrokenBonds, FormedBonds, Fragments, LoneHydrogen
+from mdxai.principles.motion.connectivity import (
+    BondIntegrity,
+    BrokenBonds,
+    FormedBonds,
+    Fragments,
+    LoneHydrogen,
+    Reaction,
+)
 from mdxai.principles.motion.distances import ClosestContact, DistanceBeyondTraining, DistanceDrift
 from mdxai.principles.motion.energy import (
     ConservedEnergy,
@@ -36,7 +43,7 @@ from mdxai.principles.motion.equipartition import (
 )
 from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
-from mdxai.principles.motion.structure import BondIntegrity, bonds_of
+from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
 from mdxai.principles.probes.configurations import Curve
 from mdxai.principles.probes.probe_registry import probe_principles
@@ -94,6 +101,7 @@ __all__ = [
     "NonFinite",
     "Principle",
     "PrincipleUnavailable",
+    "Reaction",
     "Residual",
     "SpeciesDrift",
     "SpeciesRanking",

@@ -26,7 +26,15 @@ from mdxai.principles.explanation.ranking import (
     SpeciesDrift,
     SpeciesRanking,
 )
-from mdxai.principles.motion.connectivity import BrokenBonds, FormedBonds, Fragments, LoneHydrogen
+from mdxai.principles.motion.bond_changes import BondChanges
+from mdxai.principles.motion.connectivity import (
+    BondIntegrity,
+    BrokenBonds,
+    FormedBonds,
+    Fragments,
+    LoneHydrogen,
+    Reaction,
+)
 from mdxai.principles.motion.distances import ClosestContact, DistanceBeyondTraining, DistanceDrift
 from mdxai.principles.motion.energy import (
     ConservedEnergy,
@@ -45,7 +53,6 @@ from mdxai.principles.motion.equipartition import (
 )
 from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
-from mdxai.principles.motion.structure import BondIntegrity
 from mdxai.principles.principle import Principle, PrincipleUnavailable
 from mdxai.principles.probes.probe_registry import PROBES
 
@@ -84,10 +91,11 @@ EXPLANATION = tuple(
 MOTION = tuple(
     principle.name
     for principle in (
-        NonFinite, BondIntegrity, BrokenBonds, FormedBonds, Fragments, LoneHydrogen, ClosestContact,
-        DistanceBeyondTraining, DistanceDrift, ForceSpike, ForceBeyondTraining, EnergyConservation,
-        EnergyDrift, EnergyJump, NetForce, NetTorque, Momentum, AngularMomentum, Temperature,
-        KineticSpread, FlyingIceCube, ModeTemperature, ElementTemperature,
+        NonFinite, BondIntegrity, BrokenBonds, Reaction, FormedBonds, Fragments, LoneHydrogen,
+        ClosestContact, DistanceBeyondTraining, DistanceDrift, ForceSpike, ForceBeyondTraining,
+        EnergyConservation, EnergyDrift, EnergyJump, NetForce, NetTorque, Momentum,
+        AngularMomentum, Temperature, KineticSpread, FlyingIceCube, ModeTemperature,
+        ElementTemperature,
     )
 )  # fmt: skip
 
@@ -203,11 +211,13 @@ def _structure(
     first: Frame, card: Card | None, reference: Sequence[Frame], allowed: AllowedBonds
 ) -> Makers:
     ranges = card.distances if card is not None else {}
+    changes = BondChanges(first, allowed)
     return {
-        BondIntegrity.name: lambda: BondIntegrity(first, reference, allowed),
-        BrokenBonds.name: lambda: BrokenBonds(first, allowed),
-        FormedBonds.name: lambda: FormedBonds(first, allowed),
-        Fragments.name: lambda: Fragments(first, allowed),
+        BondIntegrity.name: lambda: BondIntegrity(first, reference, allowed, changes),
+        BrokenBonds.name: lambda: BrokenBonds(first, allowed, changes),
+        Reaction.name: lambda: Reaction(first, allowed, changes),
+        FormedBonds.name: lambda: FormedBonds(first, allowed, changes),
+        Fragments.name: lambda: Fragments(first, allowed, changes),
         LoneHydrogen.name: lambda: LoneHydrogen(first, allowed),
         ClosestContact.name: lambda: ClosestContact(ranges, first),
         DistanceBeyondTraining.name: lambda: DistanceBeyondTraining(ranges, first),

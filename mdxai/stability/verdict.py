@@ -7,16 +7,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from ase.data import chemical_symbols
+
 from mdxai.principles import Deviation
 from mdxai.record import RecordError, Run
 from mdxai.serialization import as_json
 from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
 
+OF_A_BOND = ("bond", "broken_bonds", "formed_bonds")  # name the two atoms of a bond
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One broken principle: since when, the first and worst deviation, and what to do."""
+    """One broken principle: since when, the first and worst deviation, and what to do.
+
+    until_fs: since when the deviation has been within its limit again, to the end of the run; None
+    where it has not. what: what happened, in words, where the principle tells; or empty.
+    """
 
     principle: str
     severity: str  # the outcome it leads to: "warn", "reacted", "melted", "broken", "unstable"
@@ -27,9 +35,12 @@ class Finding:
     unit: str
     atoms: tuple[int, ...]
     advice: str
+    until_fs: float | None = None
+    what: str = ""
 
     def __str__(self) -> str:
         atoms = f" (atoms {', '.join(map(str, self.atoms))})" if self.atoms else ""
+        atoms = f" ({self.what})" if self.what else atoms
         return (
             f"{self.principle} {self.value:.3g} {self.unit} at {self.time_fs:g} fs{atoms}, allowed "
             f"{self.threshold:g}"
@@ -108,7 +119,11 @@ class Verdict:
         lines = [f"{self.stability} over {self.duration_fs:g} fs{start} ({self.n_frames} frames)"]
         if self.onset_fs is not None:
             lines[0] += f", onset at {self.onset_fs:g} fs"
-        lines += [f"  {f.severity}: {f}, worst {f.worst:.3g}; {f.advice}" for f in self.findings]
+        for f in self.findings:
+            back = (
+                "" if f.until_fs is None else f", within its limit again from {f.until_fs:g} fs on"
+            )
+            lines.append(f"  {f.severity}: {f}, worst {f.worst:.3g}{back}; {f.advice}")
         by_reason: dict[str, list[str]] = {}
         for name, why in self.unavailable.items():
             by_reason.setdefault(why, []).append(name)
@@ -125,12 +140,15 @@ class _Exceedance:
     since: tuple[float, Deviation] | None = None
     broken: tuple[float, Deviation] | None = None
     worst: float = 0.0
+    until: float | None = None
 
     def update(self, time: float, deviation: Deviation) -> None:
         if deviation.value <= self.limit:  # false for NaN
-            self.since = None
+            if self.since is not None:
+                self.since, self.until = None, time
             return
         self.since = self.since or (time, deviation)
+        self.until = None
         if self.broken is None and not (time - self.since[0] < self.patience):
             self.broken = self.since
         if not (deviation.value <= self.worst) and self.worst == self.worst:  # NaN stays
@@ -163,6 +181,7 @@ class VerdictBuilder:
     Args:
         thresholds: one per principle; deviations without a threshold are not judged.
         unavailable: principles that could not be checked, with reasons; part of the verdict.
+        symbols: one per atom, by which findings name atoms in words.
 
     Attributes:
         failed: whether the run has become unusable; see `Stability.is_failure`.
@@ -172,7 +191,9 @@ class VerdictBuilder:
         self,
         thresholds: Sequence[Threshold] = THRESHOLDS,
         unavailable: Mapping[str, str] | None = None,
+        symbols: Sequence[str] = (),
     ) -> None:
+        self._symbols = tuple(symbols)
         self._thresholds = {t.principle: t for t in thresholds}
         self._watches = {
             t.principle: (_Exceedance(t.warn, t.patience), _Exceedance(t.unstable, t.patience))
@@ -246,8 +267,23 @@ class VerdictBuilder:
             severity = _severity(threshold, deviation) if grave.broken else "warn"
             yield Finding(
                 principle, severity, time, deviation.value, watch.worst, watch.limit,
-                deviation.unit, deviation.atoms, threshold.advice,
+                deviation.unit, deviation.atoms, self._advice(threshold, deviation), watch.until,
+                self._what(deviation),
             )  # fmt: skip
+
+    def _advice(self, threshold: Threshold, deviation: Deviation) -> str:
+        """Return what to do; where a bond is at fault, how it is allowed to break or form."""
+        atoms = [f"{self._symbols[a]}{a}" for a in deviation.atoms if a < len(self._symbols)]
+        if deviation.principle not in OF_A_BOND or len(atoms) != 2:
+            return threshold.advice
+        bond = "-".join(atoms)
+        return f"{threshold.advice}; if it is meant to happen, allow it: --allow-reaction {bond}"
+
+    def _what(self, deviation: Deviation) -> str:
+        if deviation.principle != "reaction" or not deviation.atoms or not self._symbols:
+            return ""
+        left, moved, joined = (f"{self._symbols[a]}{a}" for a in deviation.atoms)
+        return f"{moved} moved from {left} to {joined}"
 
 
 def _severity(threshold: Threshold, deviation: Deviation) -> str:
@@ -267,7 +303,8 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
     """
     units = run.deviations
     thresholds = thresholds or recorded_thresholds(run)
-    builder = VerdictBuilder(thresholds, run.header.get("unavailable"))
+    symbols = [chemical_symbols[z] for z in run.header["system"]["numbers"]]
+    builder = VerdictBuilder(thresholds, run.header.get("unavailable"), symbols)
     columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
     if not run.parts("frames"):
         raise RecordError(f"{run.path} contains no recorded frames")

@@ -1,59 +1,115 @@
-"""Principles of connectivity: bonds neither break nor form, molecules and X–H bonds stay intact.
+"""Principles of connectivity: bonds keep their length, neither break nor form, or are exchanged.
 
-Bonds with metals are not checked, because neighbours of a metal atom may change. Lengths are in
-units of the sum of ASE's covalent radii, so that the same limits hold for all elements. Between the
-length that forms a bond and the length that breaks it, a pair keeps its state, so that vibrations
-count as no change. One frame in 2 fs is checked: no bond breaks faster, and `BondIntegrity` checks
-every frame.
+Bonds with metals and within networks are not checked (`Bonds`): their neighbours may change.
+`BondChanges` says when a bond counts as broken, formed or exchanged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from ase.data import covalent_radii
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Bools, Floats, Frame, Ints
+from mdxai.frame import BOLTZMANN, Floats, Frame, Ints
 from mdxai.principles.allowed_reactions import AllowedBonds
-from mdxai.principles.frame_quantities import CONTACT_RANGE, Contacts, frame_quantities
-from mdxai.principles.motion.structure import BONDED, METALS, Bonds, bonds_of
+from mdxai.principles.frame_quantities import CONTACT_RANGE, frame_quantities
+from mdxai.principles.motion.bond_changes import BROKEN, LOOK, BondChanges, RadiiSums
+from mdxai.principles.motion.networks import network_of
+from mdxai.principles.motion.structure import (
+    METALS,
+    Bonds,
+    bonds_of,
+    is_bond_of_hydrogen,
+)
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.running_statistics import Every
 from mdxai.statistics import _kernels as kernels
 
-FORMED = 1.15  # times the sum of covalent radii: atoms closer than this form a bond
-BROKEN = 1.6  # times that sum: beyond this a bond is broken
-LOOK = 2.0  # fs between frames that are checked
+
+class BondIntegrity:
+    """Largest change of a bond length from the reference, Å.
+
+    max |‖x_i − x_j‖ − b_ij| over the bonds of the first frame (Fu et al., "Forces are not enough",
+    TMLR 2023, arXiv 2210.07237). b_ij is the mean length in a reference trajectory; without one it
+    is the length in the first frame, which must then be relaxed or at least chemically sensible.
+    `Bonds` says which bonds count. A bond that has stretched because one of its atoms has a new
+    partner is not broken but exchanged: `Reaction` reports it.
+
+    The largest of n thermal deviations grows as σ√(2 ln n) (extreme values of a normal
+    distribution). Beyond 64 bonds that growth is taken off, with σ² = k_B T / 15 eV/Å², a weak
+    bond's.
+
+    Args:
+        first: frame that defines the bonds.
+        reference: frames that define the bond lengths; the first frame by default.
+        allowed: bonds that may break.
+        changes: what has become of the bonds; by default followed here.
+
+    Raises:
+        PrincipleUnavailable: when the first frame has no covalent bonds.
+    """
+
+    name = "bond"
+    unit = "Å"
+    cost: Cost = "free"
+    NOTABLE = 0.3  # Å; smaller changes are vibrations, and nobody asks for their cause
+    FEW = 64  # bonds, for which limits are meant
+    STIFFNESS = 15.0  # eV/Å²
+
+    def __init__(
+        self,
+        first: Frame,
+        reference: Sequence[Frame] = (),
+        allowed: AllowedBonds | None = None,
+        changes: BondChanges | None = None,
+    ) -> None:
+        self._changes = changes or BondChanges(first, allowed)
+        self._bonds = self._changes.bonds_to_keep()
+        lengths = [self._bonds.lengths(frame) for frame in reference or (first,)]
+        self._length = np.mean(lengths, axis=0)
+        self._growth = _growth(len(self._bonds.i), self.FEW) / np.sqrt(self.STIFFNESS)
+        heat = frame_quantities(first).temperature if first.has_velocities else 0.0
+        self._first_heat = heat if np.isfinite(heat) else 0.0
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        if not frame_quantities(frame).placed:
+            return Deviation(self.name, self.unit, np.nan)
+        change, worst = self._bonds.largest_change(frame, self._length)
+        if change > self.NOTABLE:
+            change, worst = self._unexplained(frame)
+        if self._growth:
+            bath = frame.thermostat
+            heat = self._first_heat if bath is None else bath.temperature
+            change = max(change - self._growth * np.sqrt(BOLTZMANN * max(heat, 0.0)), 0.0)
+        return Deviation(self.name, self.unit, float(change), self._bonds.atoms(worst))
+
+    def _unexplained(self, frame: Frame) -> tuple[float, int]:
+        """Return the largest change among bonds that were not exchanged for another."""
+        change = np.abs(self._bonds.lengths(frame) - self._length)
+        change[self._changes.replaced(frame)] = 0.0
+        worst = int(np.argmax(change))
+        return float(change[worst]), worst
 
 
-class _Sums:
-    """The sum of covalent radii of every pair, Å; −inf for metals, which are never bonded."""
-
-    _not_state = ("_of", "_sums")  # found again from the pairs of any frame
-
-    def __init__(self, numbers: Ints) -> None:
-        self._radii = covalent_radii[numbers].astype(np.float64)
-        self._radii[np.isin(numbers, list(METALS))] = -np.inf
-        self._of: Ints | None = None
-
-    def of(self, pairs: Contacts | Bonds) -> Floats:
-        if self._of is not pairs.i:  # a small system has the same pairs in every frame
-            self._of = pairs.i
-            self._sums: Floats = self._radii[pairs.i] + self._radii[pairs.j]
-        return self._sums
+def _growth(n: int, few: int) -> float:
+    """Return how many σ the largest of n deviations lies beyond that of a few; 0 for no more."""
+    return float(np.sqrt(2 * np.log(n)) - np.sqrt(2 * np.log(few))) if n > few else 0.0
 
 
 class BrokenBonds:
     """Number of bonds of the first frame that are broken: beyond 1.6 times the sum of the radii.
 
     C–C bonds break at 2.43 Å, C–H at 1.71 Å, O–H at 1.55 Å. A broken bond counts until it is
-    shorter than 1.25 times that sum again. The atoms named are those of the most stretched bond.
+    shorter than 1.25 times that sum again, and not where it was exchanged for another (`Reaction`).
+    The atoms named are those of the most stretched bond.
 
     Args:
         first: frame that defines the bonds.
         allowed: bonds that may break.
+        changes: what has become of the bonds; by default followed here.
 
     Raises:
         PrincipleUnavailable: when it has no covalent bonds.
@@ -63,114 +119,127 @@ class BrokenBonds:
     unit = "bonds"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
-        self._bonds = Bonds(first, allowed)
-        self._sums = _Sums(first.numbers).of(self._bonds)
-        self._broken = np.zeros(len(self._bonds.i), dtype=bool)
-        self._look = Every(LOOK)
+    def __init__(
+        self,
+        first: Frame,
+        allowed: AllowedBonds | None = None,
+        changes: BondChanges | None = None,
+    ) -> None:
+        self._changes = changes or BondChanges(first, allowed)
+        self._bonds = self._changes.bonds_to_keep()
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if self._look.due(frame.time):
-            self._found = self._count(frame)
-        return self._found
-
-    def _count(self, frame: Frame) -> Deviation:
         if not frame_quantities(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
-        if self._bonds.largest_stretch(frame, self._sums) <= BONDED:  # the usual case
-            self._broken[:] = False
-            return Deviation(self.name, self.unit, 0.0)
-        stretch = self._bonds.lengths(frame) / self._sums
-        self._broken = (stretch > BROKEN) | (self._broken & (stretch > BONDED))
-        count = int(np.count_nonzero(self._broken))
+        changes = self._changes
+        changes.look(frame)
+        count = int(np.count_nonzero(changes.broken))
         if not count:
             return Deviation(self.name, self.unit, 0.0)
-        worst = int(np.argmax(np.where(self._broken, stretch, 0.0)))
+        worst = int(np.argmax(np.where(changes.broken, changes.lengths(frame), 0.0)))
         return Deviation(self.name, self.unit, float(count), self._bonds.atoms(worst))
+
+
+class Reaction:
+    """Number of bonds of the first frame that were exchanged for another.
+
+    A bond of the first frame is stretched beyond 1.25 times the sum of the radii, and one of its
+    atoms has formed a bond that was not there: a proton has moved on, a group was substituted. That
+    is chemistry, whether the model has it right or not; `Stability` calls such a run reacted. The
+    atoms named are the old partner, the atom that moved, and its new partner.
+
+    Args:
+        first: frame that defines the bonds.
+        allowed: bonds that may break and form; their exchange is not counted.
+        changes: what has become of the bonds; by default followed here.
+
+    Raises:
+        PrincipleUnavailable: when it has no covalent bonds.
+    """
+
+    name = "reaction"
+    unit = "bonds"
+    cost: Cost = "free"
+
+    def __init__(
+        self,
+        first: Frame,
+        allowed: AllowedBonds | None = None,
+        changes: BondChanges | None = None,
+    ) -> None:
+        self._changes = changes or BondChanges(first, allowed)
+        self._changes.bonds_to_keep()
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        if not frame_quantities(frame).placed:
+            return Deviation(self.name, self.unit, np.nan)
+        self._changes.look(frame)
+        count = float(np.count_nonzero(self._changes.exchanged))
+        return Deviation(self.name, self.unit, count, self._changes.shift)
 
 
 class FormedBonds:
     """Number of bonds absent in the first frame: closer than 1.15 times the sum of the radii.
 
-    A new bond counts until it is longer than 1.25 times that sum. The atoms named are those of the
-    shortest new bond, relative to the sum of its radii.
+    A new bond counts until it is longer than 1.25 times that sum, and not where it replaces another
+    (`Reaction`). The atoms named are those of the shortest new bond, relative to the sum of its
+    radii.
 
     Args:
         first: frame that defines the bonds.
         allowed: bonds that may form.
+        changes: what has become of the bonds; by default followed here.
 
     Raises:
-        PrincipleUnavailable: when fewer than two atoms are non-metals.
+        PrincipleUnavailable: when fewer than two atoms are non-metals outside of networks.
     """
 
     name = "formed_bonds"
     unit = "bonds"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
-        if np.count_nonzero(~np.isin(first.numbers, list(METALS))) < 2:
+    def __init__(
+        self,
+        first: Frame,
+        allowed: AllowedBonds | None = None,
+        changes: BondChanges | None = None,
+    ) -> None:
+        free = ~(np.isin(first.numbers, list(METALS)) | network_of(first))
+        if np.count_nonzero(free) < 2:
             raise PrincipleUnavailable("fewer than two atoms can form a covalent bond")
-        self._sums, self._allowed = _Sums(first.numbers), allowed
-        self._n_atoms = first.n_atoms
-        pairs = frame_quantities(first).contacts
-        self._known = self._keys(pairs, self._near(pairs))
-        self._formed = self._known[:0]
-        self._sound, self._of = (
-            b"",
-            first.numbers[:0],
-        )  # close pairs of a sound frame, and the pairs that this mask is for
-        self._look = Every(LOOK)
-
-    def _near(self, pairs: Contacts) -> Bools:
-        near: Bools = pairs.distances < BONDED * self._sums.of(pairs)
-        return near
-
-    def _keys(self, pairs: Contacts, near: Bools | Ints) -> Ints:
-        return pairs.i[near] * self._n_atoms + pairs.j[near]
+        self._allowed = allowed
+        self._changes = changes or BondChanges(first, allowed)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if self._look.due(frame.time):
-            self._found = self._count(frame)
-        return self._found
-
-    def _count(self, frame: Frame) -> Deviation:
         if not frame_quantities(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
-        pairs = frame_quantities(frame).contacts
-        close = self._near(pairs)
-        if pairs.i is self._of and close.tobytes() == self._sound:  # the usual case
-            self._formed = self._known[:0]
+        changes = self._changes
+        changes.look(frame)
+        if not len(changes.i):
             return Deviation(self.name, self.unit, 0.0)
-        near = np.flatnonzero(close)
-        keys = self._keys(pairs, near)
-        if keys.tobytes() == self._known.tobytes():
-            self._sound, self._of = close.tobytes(), pairs.i
-            self._formed = self._known[:0]
-            return Deviation(self.name, self.unit, 0.0)
-        new = ~np.isin(keys, self._known)
+        counted = changes.spare
         if self._allowed:
-            new &= ~self._allowed.allow(pairs.i[near], pairs.j[near])
-        near, keys = near[new], keys[new]
-        ratio = pairs.distances[near] / self._sums.of(pairs)[near]
-        bonded = (ratio < FORMED) | np.isin(keys, self._formed)
-        self._formed = keys[bonded]
-        if not bonded.any():
+            counted = counted & ~self._allowed.allow(changes.i, changes.j)
+        if not counted.any():
             return Deviation(self.name, self.unit, 0.0)
-        worst = near[np.argmin(ratio)]
-        atoms = (int(pairs.i[worst]), int(pairs.j[worst]))
-        return Deviation(self.name, self.unit, float(np.count_nonzero(bonded)), atoms)
+        shortest = int(np.argmin(np.where(counted, changes.formed_lengths, np.inf)))
+        atoms = (int(changes.i[shortest]), int(changes.j[shortest]))
+        return Deviation(self.name, self.unit, float(np.count_nonzero(counted)), atoms)
 
 
 class Fragments:
     """Number of fragments beyond those of the first frame.
 
     Fragments are the connected components of the graph of all pairs closer than 1.6 times the sum
-    of their covalent radii, so an atom that moves from one partner to another makes none. The atoms
-    named are those of the smallest fragment.
+    of their covalent radii; a hydrogen is linked to its nearest heavier atom only, so that hydrogen
+    bonds come and go unnoticed. Bonds that were replaced (`BondChanges`) still link, so that no
+    reaction makes a fragment, and so do all atoms of a network. The atoms named are those of the
+    smallest fragment.
 
     Args:
         first: frame that defines the number of fragments.
         allowed: bonds that may break; the fragments they leave count as one.
+        changes: what has become of the bonds; by default followed here.
 
     Raises:
         PrincipleUnavailable: when it has no covalent bonds.
@@ -180,15 +249,24 @@ class Fragments:
     unit = "pieces"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
+    _not_state = ("_near", "_near_of")
+
+    def __init__(
+        self,
+        first: Frame,
+        allowed: AllowedBonds | None = None,
+        changes: BondChanges | None = None,
+    ) -> None:
         bonds = Bonds(first)
-        self._sums = _Sums(first.numbers)
+        self._changes = changes or BondChanges(first, allowed)
+        self._sums, self._numbers = RadiiSums(first.numbers), first.numbers
         may_break = allowed.allow(bonds.i, bonds.j) if allowed else np.zeros(len(bonds.i), bool)
-        self._always = bonds.i[may_break], bonds.j[may_break]
-        self._near, self._of = (
-            b"",
-            first.numbers[:0],
-        )  # close pairs, and the pairs that this mask is for
+        network = np.flatnonzero(network_of(first))
+        self._always = (
+            np.concatenate([bonds.i[may_break], network[:-1]]),
+            np.concatenate([bonds.j[may_break], network[1:]]),
+        )
+        self._near, self._near_of = b"", first.numbers[:0]  # a mask of pairs, and what it is for
         self._graph = b""
         self._pieces: int | None = None
         self._found = Deviation(self.name, self.unit, 0.0)
@@ -202,18 +280,31 @@ class Fragments:
             return self._found
         pairs = frame_quantities(frame).contacts
         near = pairs.distances < BROKEN * self._sums.of(pairs)
-        if pairs.i is self._of and near.tobytes() == self._near:
+        if pairs.i is self._near_of and near.tobytes() == self._near and not self._replaces():
             return self._found
-        self._near, self._of = near.tobytes(), pairs.i
-        i, j = (
-            np.concatenate([ends[near], always])
-            for ends, always in zip((pairs.i, pairs.j), self._always, strict=True)
-        )
+        self._near, self._near_of = near.tobytes(), pairs.i
+        i, j = self._links(frame, np.flatnonzero(near))
         graph = i.tobytes() + j.tobytes()
         if graph != self._graph:
             self._graph = graph
             self._found = self._count(i, j, frame.n_atoms)
         return self._found
+
+    def _replaces(self) -> bool:
+        return bool(self._changes.exchanged.any())
+
+    def _links(self, frame: Frame, near: Ints) -> tuple[Ints, Ints]:
+        """Return the atoms that are linked, two by two."""
+        pairs = frame_quantities(frame).contacts
+        i, j = pairs.i[near], pairs.j[near]
+        lengths = pairs.distances[near] / self._sums.of(pairs)[near]
+        own = is_bond_of_hydrogen(self._numbers, i, j, lengths)
+        links = [(i[own], j[own]), self._always]
+        if self._pieces is not None:
+            bonds, replaced = self._changes.bonds_to_keep(), self._changes.replaced(frame)
+            links.append((bonds.i[replaced], bonds.j[replaced]))
+        first, second = zip(*links, strict=True)
+        return np.concatenate(first), np.concatenate(second)
 
     def _count(self, i: Ints, j: Ints, n_atoms: int) -> Deviation:
         graph = coo_array((np.ones(len(i)), (i, j)), shape=(n_atoms, n_atoms))

@@ -1,21 +1,20 @@
-"""Principles of structure: bonds keep their length, distances stay within those of training."""
+"""The bonds of a frame, and those of them that are to stay."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from ase.data import covalent_radii
 from ase.geometry import find_mic
 
-from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame, Ints
+from mdxai.frame import Bools, Floats, Frame, Ints
 from mdxai.principles.allowed_reactions import AllowedBonds
 from mdxai.principles.frame_quantities import frame_quantities
-from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.principles.motion.networks import network_of
+from mdxai.principles.principle import PrincipleUnavailable
 from mdxai.statistics import _kernels as kernels
 
 BONDED = 1.25  # times the sum of covalent radii: atoms closer than this are bonded
+HALFWAY = 1.4  # times that sum: a hydrogen between two atoms is this close to the nearer one
 METALS = frozenset(
     [3, 4, 11, 12, 13, *range(19, 32), *range(37, 51), *range(55, 85), *range(87, 119)]
 )
@@ -24,19 +23,45 @@ METALS = frozenset(
 def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
     """Return the bonds i < j of a frame: closer than 1.25 times the sum of ASE's covalent radii.
 
-    Each pair of atoms counts once, at its shortest image. Without all positions there are none.
+    Each pair of atoms counts once, at its shortest image. A hydrogen is bonded to its nearest
+    heavier atom only, and within 1.4 times that sum, as halfway between two: a hydrogen bond,
+    however strong, is no bond of the molecule. Without all positions there are none.
     """
     if not np.isfinite(frame.positions).all():
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing
-    reach = BONDED * covalent_radii[frame.numbers]
-    pairs = frame.pairs(2 * float(reach.max(initial=0.0)))
-    bonded = pairs.distances < reach[pairs.i] + reach[pairs.j]
-    return pairs.i[bonded], pairs.j[bonded]
+    radii, light = covalent_radii[frame.numbers], frame.numbers == 1
+    pairs = frame.pairs(2 * HALFWAY * float(radii.max(initial=0.0)))
+    lengths = pairs.distances / (radii[pairs.i] + radii[pairs.j])
+    bonded = lengths < np.where(light[pairs.i] != light[pairs.j], HALFWAY, BONDED)
+    i, j, lengths = pairs.i[bonded], pairs.j[bonded], lengths[bonded]
+    own = is_bond_of_hydrogen(frame.numbers, i, j, lengths)
+    return i[own], j[own]
+
+
+def is_bond_of_hydrogen(numbers: Ints, i: Ints, j: Ints, lengths: Floats) -> Bools:
+    """Return which of close pairs may be bonds: of a hydrogen's heavier partners, the nearest.
+
+    Args:
+        numbers: (n_atoms,) atomic numbers.
+        i: (n_pairs,) first atoms.
+        j: (n_pairs,) second atoms.
+        lengths: (n_pairs,) in units of the sum of the radii.
+    """
+    light = numbers == 1
+    mixed = light[i] != light[j]
+    hydrogen = np.where(light[i], i, j)
+    nearest = np.full(len(numbers), np.inf)
+    np.minimum.at(nearest, hydrogen[mixed], lengths[mixed])
+    own: Bools = ~mixed | (lengths <= nearest[hydrogen])
+    return own
 
 
 class Bonds:
-    """The covalent bonds of a frame, without bonds to metals, whose neighbours may change.
+    """The covalent bonds of a frame that are to stay.
+
+    Those are all but bonds to metals and bonds within a network that crystals, liquids and surfaces
+    are made of (`network_of`), whose neighbours may change.
 
     Args:
         first: the frame.
@@ -52,12 +77,15 @@ class Bonds:
     def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
         i, j = bonds_of(first)
         metal = np.isin(first.numbers, list(METALS))
-        keep = ~(metal[i] | metal[j])
+        network = network_of(first)
+        within = network[i] & network[j]
+        keep = ~(metal[i] | metal[j]) & ~within
         if allowed:
             keep &= ~allowed.allow(i, j)
         if not keep.any():
             but = " but those that may break" if allowed and allowed.allow(i, j).any() else ""
             but = " but those with metals, whose neighbours may change" if metal.any() else but
+            but = " but those of its network, whose neighbours may change" if within.any() else but
             raise PrincipleUnavailable(f"the first frame has no covalent bonds{but}")
         self.i, self.j = i[keep], j[keep]
         n = first.n_atoms  # indices into the list of all pairs of a small system
@@ -95,41 +123,3 @@ class Bonds:
     def atoms(self, bond: int) -> tuple[int, int]:
         """Return the two atoms of a bond."""
         return int(self.i[bond]), int(self.j[bond])
-
-
-class BondIntegrity:
-    """Largest change of a bond length from the reference, Å.
-
-    max |‖x_i − x_j‖ − b_ij| over the bonds of the first frame (Fu et al., "Forces are not enough",
-    TMLR 2023, arXiv 2210.07237). b_ij is the mean length in a reference trajectory; without one it
-    is the length in the first frame, which must then be relaxed or at least chemically sensible.
-    Bonds with metals are not checked, because neighbours of a metal atom may change.
-
-    Args:
-        first: frame that defines the bonds.
-        reference: frames that define the bond lengths; the first frame by default.
-        allowed: bonds that may break.
-
-    Raises:
-        PrincipleUnavailable: when the first frame has no covalent bonds.
-    """
-
-    name = "bond"
-    unit = "Å"
-    cost: Cost = "free"
-
-    def __init__(
-        self,
-        first: Frame,
-        reference: Sequence[Frame] = (),
-        allowed: AllowedBonds | None = None,
-    ) -> None:
-        self._bonds = Bonds(first, allowed)
-        lengths = [self._bonds.lengths(frame) for frame in reference or (first,)]
-        self._length = np.mean(lengths, axis=0)
-
-    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if not frame_quantities(frame).placed:
-            return Deviation(self.name, self.unit, np.nan)
-        change, worst = self._bonds.largest_change(frame, self._length)
-        return Deviation(self.name, self.unit, change, self._bonds.atoms(worst))

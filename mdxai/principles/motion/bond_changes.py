@@ -1,0 +1,229 @@
+"""What has become of the bonds of the first frame: whole, broken, or exchanged for others."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import covalent_radii
+from scipy.sparse import coo_array
+
+from mdxai.frame import Bools, Floats, Frame, Ints
+from mdxai.principles.allowed_reactions import AllowedBonds
+from mdxai.principles.frame_quantities import Contacts, frame_quantities
+from mdxai.principles.motion.networks import network_of
+from mdxai.principles.motion.structure import (
+    BONDED,
+    METALS,
+    Bonds,
+    bonds_of,
+    is_bond_of_hydrogen,
+)
+from mdxai.principles.principle import PrincipleUnavailable
+from mdxai.principles.running_statistics import Every
+
+FORMED = 1.15  # times the sum of covalent radii: atoms closer than this form a bond
+BROKEN = 1.6  # times that sum: beyond this a bond is broken
+PARTNER = 1.5  # times that sum: in a transition state an atom is this close to its new partner
+LOOK = 2.0  # fs between frames that are checked
+
+
+class RadiiSums:
+    """The sum of covalent radii of every pair, Å; −inf for metals, which are never bonded."""
+
+    _not_state = ("_of", "_sums")  # found again from the pairs of any frame
+
+    def __init__(self, numbers: Ints) -> None:
+        self._radii = covalent_radii[numbers].astype(np.float64)
+        self._radii[np.isin(numbers, list(METALS))] = -np.inf
+        self._of: Ints | None = None
+
+    def of(self, pairs: Contacts | Bonds) -> Floats:
+        """Return the sum of each pair."""
+        if self._of is not pairs.i:  # a small system has the same pairs in every frame
+            self._of = pairs.i
+            self._sums: Floats = self._radii[pairs.i] + self._radii[pairs.j]
+        return self._sums
+
+
+class BondChanges:
+    """Follows the bonds of the first frame, and those that form.
+
+    Lengths are in units of the sum of ASE's covalent radii. A bond breaks beyond 1.6 and is whole
+    again within 1.25; a new one forms within 1.15 and ends beyond 1.25. In between a pair keeps its
+    state, so that vibrations count as no change. One frame in 2 fs is looked at: no bond breaks
+    faster.
+
+    A bond is *replaced* where one of its atoms has come within 1.5 of a new partner, as in the
+    transition state of a proton transfer or a substitution; within 1.25 where both had a common
+    partner in the first frame, so that a bent angle is none. No atom may have more than one bond
+    beyond those of the first frame meanwhile; matter that collapses has many.
+
+    Args:
+        first: frame that defines the bonds.
+        allowed: bonds that may break and form.
+
+    Attributes:
+        broken: (n_bonds,) bonds that have broken without being replaced.
+        exchanged: (n_bonds,) bonds that were replaced by one that has formed.
+        shift: the first such exchange: old partner, atom that moved, new partner; or ().
+        i, j, lengths: of bonds that have formed, whatever their part in an exchange.
+        spare: (n_formed,) whether a formed bond replaces none.
+    """
+
+    _not_state = ("_sound", "_sound_of")
+
+    def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
+        self._n_atoms, self._numbers, self._allowed = first.n_atoms, first.numbers, allowed
+        self._network = network_of(first)
+        self._sums = RadiiSums(first.numbers)
+        self._bonds, self._why_none = _bonds_to_keep(first, allowed)
+        n_bonds = 0 if self._bonds is None else len(self._bonds.i)
+        self._bond_sums = (
+            np.empty(0) if self._bonds is None else RadiiSums(first.numbers).of(self._bonds)
+        )
+        pairs = frame_quantities(first).contacts
+        self._known = self._keys(pairs, np.flatnonzero(self._close(pairs)))
+        own_i, own_j = bonds_of(first)
+        self._own = np.sort(own_i * self._n_atoms + own_j)
+        self._angles = _ends_of_angles(own_i, own_j, self._n_atoms)
+        self._usual_count = self._coordination(own_i, own_j)
+        self.broken = np.zeros(n_bonds, dtype=bool)
+        self.exchanged = np.zeros(n_bonds, dtype=bool)
+        self.shift: tuple[int, ...] = ()
+        self._none_formed()
+        self._sound, self._sound_of = b"", first.numbers[:0]
+        self._look = Every(LOOK)
+
+    def bonds_to_keep(self) -> Bonds:
+        """Return the bonds that are followed.
+
+        Raises:
+            PrincipleUnavailable: where there are none.
+        """
+        if self._bonds is None:
+            raise PrincipleUnavailable(self._why_none)
+        return self._bonds
+
+    def look(self, frame: Frame) -> None:
+        """Take in a frame, where one is due; all its positions are finite."""
+        if not self._look.due(frame.time):
+            return
+        self._follow_formed(frame)
+        self._follow_broken(frame)
+
+    def lengths(self, frame: Frame) -> Floats:
+        """Return (n_bonds,) lengths in units of the sum of the radii."""
+        lengths: Floats = self.bonds_to_keep().lengths(frame) / self._bond_sums
+        return lengths
+
+    def _follow_broken(self, frame: Frame) -> None:
+        bonds = self._bonds
+        if bonds is None:
+            return
+        usual = bonds.largest_stretch(frame, self._bond_sums) <= BONDED
+        if usual and not len(self.i):
+            self.broken[:] = self.exchanged[:] = False
+            self.shift = ()
+            return
+        lengths = self.lengths(frame)
+        apart = (lengths > BROKEN) | ((self.broken | self.exchanged) & (lengths > BONDED))
+        self.broken = apart & ~self.replaced(frame) if apart.any() else apart
+        self._match(bonds, lengths)
+
+    def _match(self, bonds: Bonds, lengths: Floats) -> None:
+        """Find the bonds of which an atom has formed another bond instead."""
+        partner, new_length = np.full(self._n_atoms, -1), np.full(self._n_atoms, np.inf)
+        for k in np.argsort(-self.formed_lengths):  # so that the shortest is what stays
+            for atom, other in ((self.i[k], self.j[k]), (self.j[k], self.i[k])):
+                partner[atom], new_length[atom] = other, self.formed_lengths[k]
+        gained = (partner[bonds.i] >= 0) | (partner[bonds.j] >= 0)
+        handed_on = np.zeros(len(lengths), dtype=bool)  # a hydrogen has one bond: the shorter
+        for ends in (bonds.i, bonds.j):
+            handed_on |= (self._numbers[ends] == 1) & (lengths > new_length[ends])
+        self.exchanged = (gained & (lengths > BONDED)) | handed_on
+        ends = np.zeros(self._n_atoms, dtype=bool)
+        ends[bonds.i[self.exchanged]] = ends[bonds.j[self.exchanged]] = True
+        self.spare = ~(ends[self.i] | ends[self.j])
+        self.shift = ()
+        if self.exchanged.any():
+            worst = int(np.argmax(np.where(self.exchanged, lengths, 0.0)))
+            # Where both ends have a new partner, the lighter one is said to have moved.
+            moved, left = sorted(
+                bonds.atoms(worst), key=lambda atom: (partner[atom] < 0, self._numbers[atom])
+            )
+            self.shift = (left, moved, int(partner[moved]))
+
+    def replaced(self, frame: Frame) -> Bools:
+        """Return which bonds (n_bonds,) have an atom that is close to a new partner."""
+        bonds = self.bonds_to_keep()
+        pairs = frame_quantities(frame).contacts
+        ratio = pairs.distances / self._sums.of(pairs)
+        near = np.flatnonzero((ratio < PARTNER) & (ratio > 0))
+        i, j, ratio = pairs.i[near], pairs.j[near], ratio[near]
+        own = is_bond_of_hydrogen(self._numbers, i, j, ratio)
+        i, j, ratio = i[own], j[own], ratio[own]
+        bonded = ratio < BONDED
+        crowded = self._coordination(i[bonded], j[bonded]) > self._usual_count + 1
+        keys = i * self._n_atoms + j
+        new = ~np.isin(keys, self._own) & ~crowded[i] & ~crowded[j]
+        new &= bonded | ~np.isin(keys, self._angles)
+        joined = np.zeros(self._n_atoms, dtype=bool)
+        joined[i[new]] = joined[j[new]] = True
+        found: Bools = joined[bonds.i] | joined[bonds.j]
+        return found
+
+    def _coordination(self, i: Ints, j: Ints) -> Ints:
+        return np.bincount(np.concatenate([i, j]), minlength=self._n_atoms)
+
+    def _close(self, pairs: Contacts) -> Bools:
+        close: Bools = pairs.distances < BONDED * self._sums.of(pairs)
+        return close
+
+    def _keys(self, pairs: Contacts, near: Ints) -> Ints:
+        keys: Ints = pairs.i[near] * self._n_atoms + pairs.j[near]
+        return keys
+
+    def _none_formed(self) -> None:
+        self._formed = np.empty(0, dtype=np.int64)
+        self.i, self.j = self._formed, self._formed
+        self.formed_lengths, self.spare = np.empty(0), np.empty(0, dtype=bool)
+
+    def _follow_formed(self, frame: Frame) -> None:
+        pairs = frame_quantities(frame).contacts
+        close = self._close(pairs)
+        if pairs.i is self._sound_of and close.tobytes() == self._sound:  # the usual case
+            self._none_formed()
+            return
+        near = np.flatnonzero(close)
+        keys = self._keys(pairs, near)
+        if keys.tobytes() == self._known.tobytes():
+            self._sound, self._sound_of = close.tobytes(), pairs.i
+            self._none_formed()
+            return
+        self._note_formed(pairs, near, keys)
+
+    def _note_formed(self, pairs: Contacts, near: Ints, keys: Ints) -> None:
+        i, j = pairs.i[near], pairs.j[near]
+        lengths = pairs.distances[near] / self._sums.of(pairs)[near]
+        own = is_bond_of_hydrogen(self._numbers, i, j, lengths)
+        new = own & ~np.isin(keys, self._own) & ~(self._network[i] & self._network[j])
+        new &= (lengths < FORMED) | np.isin(keys, self._formed)
+        self._formed, self.i, self.j = keys[new], i[new], j[new]
+        self.formed_lengths = lengths[new]
+        self.spare = np.ones(len(self._formed), dtype=bool)
+
+
+def _bonds_to_keep(first: Frame, allowed: AllowedBonds | None) -> tuple[Bonds | None, str]:
+    try:
+        return Bonds(first, allowed), ""
+    except PrincipleUnavailable as reason:
+        return None, str(reason)
+
+
+def _ends_of_angles(i: Ints, j: Ints, n_atoms: int) -> Ints:
+    """Return the keys a·n + b, a < b, of atoms with a common partner."""
+    bonds = coo_array((np.ones(len(i)), (i, j)), shape=(n_atoms, n_atoms)).tocsr()
+    bonds = bonds + bonds.T
+    ends = (bonds @ bonds).tocoo()
+    upper = ends.row < ends.col
+    keys: Ints = np.sort(ends.row[upper].astype(np.int64) * n_atoms + ends.col[upper])
+    return keys

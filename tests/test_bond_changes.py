@@ -1,0 +1,172 @@
+"""Bonds that are exchanged are told from bonds that break; hydrogen bonds are no bonds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from mdxai.frame import Frame
+from mdxai.principles import (
+    AllowedBonds,
+    BondIntegrity,
+    BrokenBonds,
+    FormedBonds,
+    Fragments,
+    LoneHydrogen,
+    Reaction,
+    bonds_of,
+    principles_for,
+)
+from mdxai.stability.thresholds import THRESHOLDS
+from mdxai.stability.verdict import VerdictBuilder
+
+from .conftest import at, ethanol_with, stretched
+
+FAR = 2.5  # Å between the oxygens of H₅O₂⁺
+
+
+def shared_proton(place=0.5):
+    """Return H₅O₂⁺ with the proton, atom 6, at this part of the way from O0 to O3."""
+    half = FAR / 2
+    return Atoms(
+        "OHHOHHH",
+        [[-half, 0, 0], [-half - 0.4, 0.75, 0.45], [-half - 0.4, -0.75, 0.45], [half, 0, 0],
+         [half + 0.4, 0.75, -0.45], [half + 0.4, -0.75, -0.45], [FAR * (place - 0.5), 0, 0]],
+    )  # fmt: skip
+
+
+def judged(first, path):
+    """Return the verdict of a path of positions, a frame in 5 fs."""
+    principles, unavailable = principles_for(first)
+    builder = VerdictBuilder(THRESHOLDS, unavailable, first.symbols)
+    structural = [p for p in principles if isinstance(p, STRUCTURAL)]
+    for k, positions in enumerate(path):
+        frame = at(first, 5 * k, positions)
+        builder.add(frame.time, {p.name: p.deviate(frame) for p in structural})
+    return builder.verdict()
+
+
+STRUCTURAL = (BondIntegrity, BrokenBonds, Reaction, FormedBonds, Fragments, LoneHydrogen)
+
+
+def test_a_hydrogen_has_one_bond():
+    for place, partner in ((0.42, 0), (0.55, 3)):
+        i, j = bonds_of(Frame.from_atoms(shared_proton(place)))
+        assert [int(a) for a, b in zip(i, j, strict=True) if b == 6] == [partner]
+    i, j = bonds_of(Frame.from_atoms(molecule("H2")))
+    assert (i.tolist(), j.tolist()) == ([0], [1])
+
+
+def test_a_proton_that_is_passed_on_is_a_reaction_and_it_is_told_when_it_is_back():
+    first = Frame.from_atoms(shared_proton(0.4))
+    there = [shared_proton(p).positions for p in np.linspace(0.4, 0.62, 12)]
+    verdict = judged(first, there + there[-1:] * 5)
+    assert verdict.stability == "reacted"
+    (finding,) = verdict.findings
+    assert finding.what == "H6 moved from O0 to O3"
+    assert finding.until_fs is None
+    back = judged(first, there + there[::-1] + there[:1] * 5)
+    assert (back.stability, back.onset_fs) == ("reacted", None)
+    assert back.findings[0].until_fs > back.findings[0].time_fs
+
+
+def test_a_wide_hop_passes_through_its_transition_state_unharmed():
+    """O···O at 2.9 Å: halfway the proton is 1.45 Å from both, half an ångström too far."""
+    water, hydronium = molecule("H2O"), molecule("H2O")
+    atoms = water + hydronium + Atoms("H")
+
+    def place(r):
+        atoms.positions[:3] = water.positions - water.positions[0]
+        atoms.positions[3:6] = [2.7, 0, 0] - (hydronium.positions - hydronium.positions[0])
+        atoms.positions[6] = [r, 0, 0]
+        return atoms.positions.copy()
+
+    place(1.0)
+    first = Frame.from_atoms(atoms)
+    verdict = judged(first, [place(r) for r in [*np.linspace(1.0, 1.72, 12), 1.7, 1.7, 1.7]])
+    assert verdict.stability == "reacted", str(verdict)
+
+
+def test_a_water_that_leaves_takes_no_bond_along():
+    first = Frame.from_atoms(shared_proton(0.4))
+    path = []
+    for k in range(20):
+        atoms = shared_proton(0.4)
+        atoms.positions[3:6] += [0.4 * k, 0, 0]
+        path.append(atoms.positions)
+    assert judged(first, path).stability == "stable"
+
+
+def test_a_substitution_is_a_reaction_and_a_dissociation_is_not():
+    """F⁻ + CH₃Cl: the chlorine leaves as the fluorine comes; without one the molecule breaks."""
+    atoms = molecule("CH3Cl")
+    carbon, chlorine = (int(np.flatnonzero(atoms.numbers == z)[0]) for z in (6, 17))
+    axis = atoms.positions[chlorine] - atoms.positions[carbon]
+    axis /= np.linalg.norm(axis)
+    atoms += Atoms("F", [atoms.positions[carbon] - 2.6 * axis])
+    first = Frame.from_atoms(atoms)
+    path = []
+    for part in np.linspace(0, 1, 25):
+        positions = first.positions.copy()
+        positions[chlorine] += 1.6 * part * axis
+        positions[-1] += 1.2 * np.sqrt(part) * axis
+        path.append(positions)
+    verdict = judged(first, path + path[-1:] * 5)
+    assert verdict.stability == "reacted", str(verdict)
+    assert set(verdict.cause.atoms) == {carbon, chlorine, first.n_atoms - 1}
+    without = [np.vstack([positions[:-1], first.positions[-1]]) for positions in path]
+    verdict = judged(first, without + without[-1:] * 5)
+    assert verdict.stability == "unstable"
+    assert {"bond", "broken_bonds", "fragments"} <= {f.principle for f in verdict.findings}
+
+
+def test_atoms_that_collapse_are_no_reaction():
+    """Everything drawn onto one oxygen: bonds stretch, and new partners are everywhere."""
+    first = Frame.from_atoms(ethanol_with(None))
+    centre = first.positions[2]
+    path = [centre + (first.positions - centre) * np.where(np.arange(9) == 0, 1, s)[:, None]
+            for s in np.linspace(1, 0.35, 15)]  # fmt: skip
+    assert judged(first, path).stability == "unstable"
+
+
+def test_a_forbidden_reaction_is_left_to_the_thresholds_and_an_allowed_one_is_none():
+    first = Frame.from_atoms(shared_proton(0.4))
+    moved = at(first, 10, shared_proton(0.62).positions)
+    assert Reaction(first).deviate(moved).value == 1
+    assert Reaction(first).deviate(moved).atoms == (0, 6, 3)
+    allowed = AllowedBonds(["O-H6"], first)
+    for principle in (Reaction, BrokenBonds, FormedBonds, Fragments):
+        assert principle(first, allowed).deviate(moved).value == 0
+
+
+def test_one_bond_of_very_many_may_stretch_further():
+    """The largest of n normal deviations grows as √(2 ln n)."""
+    one = ethanol_with(None)
+    many = one.copy()
+    for k in range(1, 40):
+        copy = one.copy()
+        copy.positions += [20.0 * k, 0, 0]
+        many += copy
+    few, lots = Frame.from_atoms(one), Frame.from_atoms(many)
+    hot = np.sqrt(1000 / 300)
+    for frame in (few, lots):
+        assert BondIntegrity(frame).deviate(at(frame, 1, stretched(frame, 1.4))).value > 0.4
+    velocities = np.random.default_rng(0).normal(size=(len(many), 3)) * hot
+    many.set_momenta(velocities * many.get_masses()[:, None] ** 0.5 * 0.16)
+    warm = Frame.from_atoms(many)
+    cold = BondIntegrity(lots).deviate(at(lots, 1, stretched(lots, 1.4))).value
+    change = cold - BondIntegrity(warm).deviate(at(warm, 1, stretched(warm, 1.4))).value
+    n_bonds = 8 * 40
+    sigma = np.sqrt(8.617e-5 * warm.temperature / 15)
+    growth = np.sqrt(2 * np.log(n_bonds)) - np.sqrt(2 * np.log(64))
+    assert change == pytest.approx(growth * sigma, rel=1e-3)
+
+
+def test_silicon_may_vibrate_and_its_hydrogens_may_not_leave():
+    crystal = bulk("Si", cubic=True) * (2, 2, 2)
+    first = Frame.from_atoms(crystal)
+    rng = np.random.default_rng(1)
+    path = [first.positions + rng.normal(scale=0.25, size=(64, 3)) for _ in range(50)]
+    assert judged(first, path).stability == "stable"
