@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mdxai.errors import MdxaiError
+from mdxai.held_results import FrameError as FrameError  # noqa: PLC0414 (raised here too)
+from mdxai.held_results import held_results
+from mdxai.outside import Outside, with_restraints
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -28,10 +30,6 @@ BOLTZMANN = 8.617330337217213e-05  # eV/K, CODATA 2014, as in ase.units
 AMU_ANG2_PER_FS2 = 103.6426957  # eV in one amu·Å²/fs², CODATA 2014; checked against ase.units
 ASE_TIME_PER_FS = 0.09822694788464063  # of ASE's unit of time in a fs; the same as ase.units.fs
 DENSE_LIMIT = 64  # atoms up to which all pairs are formed at once
-
-
-class FrameError(MdxaiError, ValueError):
-    """Quantities of a frame that do not fit together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,9 @@ QUANTITIES = ("velocities", "forces", "energy")  # that an instant may lack
 class Frame:
     """One instant, complete and read-only.
 
-    Positions are unwrapped. What is `absent` is filled with NaN; a NaN of a quantity that is not
-    absent is what the dynamics saw.
+    Energy and forces are those that moved the atoms: of the calculator and, where ASE adds them, of
+    restraints, which `outside` holds. Positions are unwrapped. What is `absent` is filled with NaN;
+    a NaN of a quantity that is not absent is what the dynamics saw.
     """
 
     step: int
@@ -110,6 +109,7 @@ class Frame:
     thermostat: Thermostat | None = None  # None without one, or where nothing tells
     inputs: CalculatorInputs = NO_INPUTS
     absent: frozenset[str] = frozenset()  # of "velocities", "forces" and "energy"
+    outside: Outside | None = None  # None where only the calculator acts on the atoms
 
     def __post_init__(self) -> None:
         for array in _ARRAYS(self):
@@ -126,9 +126,10 @@ class Frame:
     ) -> Frame:
         """Copy one instant out of ASE atoms.
 
-        Energy and forces are those that the calculator holds for exactly these positions; where it
-        holds none they are absent. No evaluation is ever started. Atoms without momenta are at
-        rest, as in ASE.
+        Energy and forces are those that the calculator holds for exactly these positions, with
+        restraints as ASE's dynamics add them (`atoms.get_forces(md=True)`); where it holds none
+        they are absent. No evaluation is ever started. Atoms without momenta are at rest, as in
+        ASE.
 
         Args:
             atoms: structure, with or without a calculator.
@@ -137,9 +138,9 @@ class Frame:
             thermostat: at this instant.
 
         Raises:
-            FrameError: when the calculator holds forces of another shape.
+            FrameError: when the calculator holds an energy or forces of another shape or kind.
         """
-        energy, forces = _held_results(atoms)
+        energy, forces = held_results(atoms)
         arrays = atoms.arrays  # read as they are: ASE's methods copy them again
         numbers, positions = arrays["numbers"], arrays["positions"]
         masses = atoms.get_masses() if "masses" not in arrays else arrays["masses"].copy()
@@ -149,13 +150,16 @@ class Frame:
         else:
             velocities = momenta / masses[:, None] * ASE_TIME_PER_FS
         held = atoms.constraints
-        removed = sum(_removed(constraint, atoms) for constraint in held) if held else 0
+        removed, outside = 0, None
+        if held:
+            removed = sum(_removed(constraint, atoms) for constraint in held)
+            energy, forces, outside = with_restraints(atoms, energy, forces)
         return cls(
             step, time, numbers.astype(np.int64), masses, positions.copy(), velocities,
             np.full(positions.shape, np.nan) if forces is None else forces,
             np.nan if energy is None else energy,
             atoms.cell.array.copy(), atoms.pbc.copy(), removed, thermostat,
-            _inputs_of(atoms), _ABSENT[forces is None, energy is None],
+            _inputs_of(atoms), _ABSENT[forces is None, energy is None], outside,
         )  # fmt: skip
 
     def to_atoms(self, *, results: bool = True) -> Atoms:
@@ -200,9 +204,23 @@ class Frame:
         return replace(self, absent=self.absent | set(quantities), **changes)
 
     def with_results(self, energy: float, forces: Floats) -> Frame:
-        """Return this instant with another energy (eV) and forces (n_atoms, 3) (eV/Å)."""
+        """Return this instant with another energy (eV) and forces (n_atoms, 3) (eV/Å) of a
+        calculator; what acts from outside is added.
+        """
         absent = self.absent - {"energy", "forces"}
+        if self.outside is not None:
+            energy, forces = energy + self.outside.energy, forces + self.outside.forces
         return replace(self, energy=energy, forces=forces, absent=absent)
+
+    @property
+    def model_energy(self) -> float:
+        """The calculator's part of the energy, eV."""
+        return self.energy if self.outside is None else self.energy - self.outside.energy
+
+    @property
+    def model_forces(self) -> Floats:
+        """(n_atoms, 3) the calculator's part of the forces, eV/Å."""
+        return self.forces if self.outside is None else self.forces - self.outside.forces
 
     @property
     def has_energy(self) -> bool:
@@ -270,7 +288,9 @@ def temperature_of(kinetic_energy: float, degrees_of_freedom: int) -> float:
     return 2.0 * kinetic_energy / (degrees_of_freedom * BOLTZMANN)
 
 
-_SCALARS = {"step", "time", "energy", "n_constrained", "thermostat", "inputs", "absent"}
+_SCALARS = {
+    "step", "time", "energy", "n_constrained", "thermostat", "inputs", "absent", "outside",
+}  # fmt: skip
 _ARRAYS = attrgetter(*(f.name for f in fields(Frame) if f.name not in _SCALARS))
 _ABSENT = {  # made once: a frame is made at every step
     (False, False): frozenset[str](),
@@ -305,27 +325,6 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(_copied, value))
     return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _held_results(atoms: Atoms) -> tuple[float | None, Floats | None]:
-    """Return the energy and forces that the calculator holds for these atoms, each or None."""
-    calculator = atoms.calc
-    # MD asks for forces alone, so a calculator may hold these without an energy.
-    if calculator is None or calculator.calculation_required(atoms, ["forces"]):
-        return None, None
-    held = getattr(calculator, "results", None)
-    if held is not None and "forces" in held:  # asking through `atoms` compares the system again
-        given = np.array(held["forces"], dtype=np.float64)
-        if given.shape != (len(atoms), 3):
-            raise FrameError(
-                f"the calculator holds forces of shape {given.shape} for {len(atoms)} atoms; "
-                f"expected {(len(atoms), 3)}"
-            )
-        return float(held["energy"]) if "energy" in held else None, given
-    energy = None
-    if not calculator.calculation_required(atoms, ["energy"]):
-        energy = float(atoms.get_potential_energy())
-    return energy, np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)
 
 
 def find_pairs(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Pairs:

@@ -9,9 +9,11 @@ import pytest
 from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.constraints import ExternalForce, FixConstraint, Hookean
 from ase.md.verlet import VelocityVerlet
 
-from mdxai.engines import AseEngine
+import mdxai
+from mdxai.engines import AseEngine, EngineDescription
 from mdxai.frame import Frame, Thermostat
 from mdxai.principles import (
     ConservedEnergy,
@@ -19,9 +21,10 @@ from mdxai.principles import (
     EnergyDrift,
     EnergyJump,
     StepDefect,
+    principles_for,
 )
 
-from .conftest import copper, heated, langevin
+from .conftest import copper, ethanol_with, frames_of, heated, langevin
 from .crystal_baths import BATHS, hot_crystal, in_bath, watch
 
 
@@ -183,3 +186,101 @@ def test_energy_jump_forgets_a_gap(frame):
     assert principle.deviate(at(frame, 161, energy=frame.energy + 5.0)).value < 1
     assert principle.deviate(at(frame, 162, energy=frame.energy + 5.1)).value > 50
     assert np.isnan(principle.deviate(at(frame, 163, energy=np.nan)).value)
+
+
+RESTRAINTS = {
+    "pair": lambda: Hookean(0, 2, rt=1.3, k=2.0),
+    "point": lambda: Hookean(0, (0.5, 0.0, 0.0), rt=0.1, k=1.0),
+    "plane": lambda: Hookean(3, (0.0, 0.0, 1.0, 0.5), k=2.0),
+    "pull": lambda: ExternalForce(0, 2, 0.05),
+}
+
+
+def restrained(restraint, n_steps=200):
+    """Return ethanol's frames in NVE with a restraint, and ASE's own energies and forces."""
+    atoms = heated(ethanol_with("painn-ethanol", dtype="float64"))
+    atoms.set_constraint(restraint)
+    dynamics, own = VelocityVerlet(atoms, 0.25 * units.fs), []
+    dynamics.attach(lambda: own.append((atoms.get_potential_energy(), atoms.get_forces(md=True))))
+    return frames_of(dynamics, n_steps), own
+
+
+@pytest.mark.parametrize("kind", RESTRAINTS)
+def test_restraints_count_as_in_ase(kind):
+    frames, own = restrained(RESTRAINTS[kind]())
+    assert max(abs(frame.outside.energy) for frame in frames) > 0.005
+    for frame, (energy, forces) in zip(frames, own, strict=True):
+        assert frame.energy == energy
+        np.testing.assert_array_equal(frame.forces, forces)
+    nve = EngineDescription(conserves_energy=True)
+    principles, unavailable = principles_for(frames[0], None, nve)
+    worst = dict.fromkeys((p.name for p in principles), 0.0)
+    for frame in frames:
+        for principle in principles:
+            found = principle.deviate(frame, None)
+            worst[principle.name] = max(worst[principle.name], found.value if found else 0.0)
+    if kind != "pull":  # ASE adds this one's force to the momenta as well, which is no dynamics
+        assert worst["energy"] < 0.5  # meV/atom
+    assert worst["net_force"] < 1e-6
+    pushed = {"momentum", "angular_momentum"} & unavailable.keys()
+    if kind in ("point", "plane"):
+        assert pushed == {"momentum", "angular_momentum"}
+        assert "Hookean may push" in unavailable["momentum"]
+    else:
+        assert not pushed
+        assert max(worst["momentum"], worst["angular_momentum"]) < 1e-3
+
+
+class Towed(FixConstraint):
+    """A spring whose end moves on: with every call, or as a clock tells."""
+
+    def __init__(self, clock=None):
+        self.clock, self.calls = clock, 0
+
+    def end(self):
+        self.calls += self.clock is None
+        return 0.004 * (self.calls if self.clock is None else self.clock[0])
+
+    def get_removed_dof(self, atoms):
+        return 0
+
+    def adjust_positions(self, atoms, new):
+        pass
+
+    def adjust_momenta(self, atoms, momenta):
+        pass
+
+    def adjust_forces(self, atoms, forces):
+        forces[0, 0] -= 5.0 * (atoms.positions[0, 0] - self.end())
+
+    def adjust_potential_energy(self, atoms):
+        return 2.5 * (atoms.positions[0, 0] - self.end()) ** 2
+
+
+def test_a_restraint_that_moves_with_time_is_no_broken_energy():
+    clock = [0]
+    atoms = heated(ethanol_with("painn-ethanol", dtype="float64"))
+    atoms.set_constraint(Towed(clock))
+    dynamics = VelocityVerlet(atoms, 0.25 * units.fs)
+    totals = []
+    dynamics.attach(lambda: totals.append(atoms.get_total_energy()))
+    with mdxai.Monitor(dynamics, attribute_every=0, on_unstable="ignore") as monitor:
+        dynamics.attach(monitor)
+        dynamics.attach(lambda: clock.__setitem__(0, clock[0] + 1))
+        dynamics.run(300)
+    assert 1e3 * np.ptp(totals) / len(atoms) > 50  # the tow does work
+    assert not {f.principle for f in monitor.verdict.findings} & {"energy", "energy_jump"}
+    assert "Towed may push" in monitor.verdict.unavailable["momentum"]
+
+
+def test_a_restraint_that_changes_when_asked_is_not_asked():
+    def positions(*, monitored):
+        atoms = heated(ethanol_with("painn-ethanol"))
+        atoms.set_constraint(Towed())
+        dynamics = VelocityVerlet(atoms, 0.25 * units.fs)
+        if monitored:
+            dynamics.attach(mdxai.Monitor(dynamics, attribute_every=0, on_unstable="ignore"))
+        dynamics.run(20)
+        return atoms.positions
+
+    np.testing.assert_array_equal(positions(monitored=True), positions(monitored=False))

@@ -16,7 +16,7 @@ import mdxai
 PACKAGE = Path(mdxai.__file__).parent
 # Rooms of one row may import each other only from left to right.
 ORDER = (
-    ("errors", "frame", "serialization"),
+    ("errors", "held_results", "outside", "frame", "serialization"),
     ("calculators",),
     ("engines", "statistics", "attribution"),
     ("principles",),

@@ -76,9 +76,8 @@ def test_what_cannot_be_checked_says_why(frame):
     less = {pair: span for pair, span in RANGES.items() if pair != "H-O"}
     partly = principles_for(frame, Card("x", {"cutoff": 5.0}, distances=less))[1]
     assert {"contact of H-O", "elements"} <= set(partly)
-    silent = principles_for(frame.without("energy"))[1]
-    for name in ("energy", "energy_drift", "energy_jump"):
-        assert silent[name].startswith("the calculator gives MD no energy")
+    silent = principles_for(frame.without("energy"))[1]  # it may come with a later frame
+    assert silent.keys().isdisjoint({"energy", "energy_drift", "energy_jump"})
 
 
 def test_every_principle_has_a_threshold_and_a_unit(frame):

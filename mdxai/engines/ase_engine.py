@@ -20,7 +20,9 @@ from ase.md.verlet import VelocityVerlet
 
 from mdxai.engines.ase_restart_state import put_atoms, put_state, restart_caveat_of, state_of
 from mdxai.engines.engine import EngineDescription
+from mdxai.engines.images import Unwrapping
 from mdxai.frame import Frame, Thermostat
+from mdxai.held_results import SAME_PLACE, held_results, off_lattice, staleness
 
 LONGEST_TEXT = 200  # characters in the description of a constraint
 
@@ -42,17 +44,20 @@ class AseEngine:
         self._thermometer = _thermometer(dynamics)
         self._temperature_at_start = self._thermometer()
         self._origin: tuple[int, float] | None = None  # step and time (fs) of the start
+        self._unwrapping = Unwrapping()
+        self._last: Frame | None = None  # as the atoms were, wrapped or not
 
     @property
     def calculator(self) -> Any:
         return self._dynamics.atoms.calc
 
     def frame(self) -> Frame:
-        """Return the current frame."""
+        """Return the current frame; atoms wrapped into the cell are put back in their way."""
         dynamics = self._dynamics
-        return Frame.from_atoms(
+        frame = self._last = Frame.from_atoms(
             dynamics.atoms, step=dynamics.nsteps, time=self._time(), thermostat=self._thermostat()
         )
+        return self._unwrapping.of(frame)
 
     def _time(self) -> float:
         dynamics = self._dynamics
@@ -102,6 +107,7 @@ class AseEngine:
             "time": self._time(),
             "temperature_at_start": self._temperature_at_start,
             "origin": origin,
+            "images": self._unwrapping.images,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -114,6 +120,7 @@ class AseEngine:
         self._temperature_at_start = state["temperature_at_start"]
         origin = state["origin"]
         self._origin = None if origin is None else (origin[0], origin[1])
+        self._unwrapping = Unwrapping(state["images"])
 
     def restart_from(self, state: Mapping[str, Any]) -> None:
         """Take only atoms, step and time from a state.
@@ -125,11 +132,26 @@ class AseEngine:
         """
         put_atoms(self._dynamics, state)
         self._origin = int(state["step"]), float(state["time"])
+        self._unwrapping = Unwrapping(state["images"])
 
     def between_steps(self) -> bool:
-        """Return whether the calculator's forces belong to the current positions."""
+        """Return whether the calculator's forces belong to the current positions or, where it holds
+        none, whether the atoms are as the last frame showed them.
+        """
         atoms = self._dynamics.atoms
-        return atoms.calc is not None and not atoms.calc.calculation_required(atoms, ["forces"])
+        return held_results(atoms)[1] is not None or self._is_last(atoms)
+
+    def _is_last(self, atoms: Any) -> bool:
+        last = self._last
+        if last is None or last.step != self._dynamics.nsteps or last.n_atoms != len(atoms):
+            return False
+        off = off_lattice(atoms.positions - last.positions, atoms)
+        moving = Frame.from_atoms(atoms).velocities
+        return bool((np.abs(off) <= SAME_PLACE).all() and np.array_equal(moving, last.velocities))
+
+    def staleness(self) -> str | None:
+        """Return why the calculator holds no results of the present atoms, where one can tell."""
+        return staleness(self._dynamics.atoms)
 
     def restart_caveat(self) -> str | None:
         """Return why a resumed run may differ from an uninterrupted one; None if it cannot."""
@@ -158,7 +180,10 @@ class AseEngine:
 
 def _constraint(constraint: Any) -> str:
     """Return a constraint as text; a hash if the text is long (e.g. a thousand atoms)."""
-    stated = constraint.todict() if hasattr(constraint, "todict") else {}
+    try:
+        stated = dict(constraint.todict())
+    except Exception:  # foreign classes state nothing, or raise any exception
+        stated = {}
     text = json.dumps(stated.get("kwargs", {}), default=_plain, sort_keys=True)
     if len(text) > LONGEST_TEXT:
         text = hashlib.sha256(text.encode()).hexdigest()

@@ -200,6 +200,7 @@ def _put_calculator(atoms: Any, state: Mapping[str, Any]) -> None:
         for name, place in state["lists"].items():
             if name in there:
                 there[name].nl.build(place["pbc"], place["cell"], place["coordinates"])
-        calculator.results.clear()
+        if isinstance(getattr(calculator, "results", None), dict):
+            calculator.results.clear()
     elif hasattr(calculator, "reset"):
         calculator.reset()

@@ -107,6 +107,17 @@ class Branchable(Restartable, Protocol):
 
 
 @runtime_checkable
+class Evaluated(Protocol):
+    """An engine whose calculator may hold results of other atoms than the present ones."""
+
+    def staleness(self) -> str | None:
+        """Return why the calculator holds no results of the present atoms; None where it does, or
+        where nobody can tell.
+        """
+        ...
+
+
+@runtime_checkable
 class Observable(Protocol):
     """An engine that can also show the steps between monitored frames."""
 

@@ -88,6 +88,11 @@ class ReplicaReader:
         hooks = self.thermostats
         return Thermostat(float(hooks[0].temperature_bath)) if hooks else None
 
+    @property
+    def has_energy(self) -> bool:
+        """Whether the calculator computes an energy beside the forces."""
+        return getattr(self.simulator.calculator, "energy_key", None) is not None
+
     def conserves_energy(self) -> bool:
         """Return whether only the forces change the velocities, as far as is known."""
         others = [
@@ -113,16 +118,15 @@ class ReplicaReader:
     def frames(self, step: int) -> list[Frame]:
         """Return the current frame of every system, as MD step `step`."""
         self.step = step
-        simulator, system = self.simulator, self.simulator.system
+        system = self.simulator.system
         length, energy_unit = spk_units.length, spk_units.energy
         positions = _float64(system.positions) * length
         momenta = _float64(system.momenta) * (spk_units.mass * length / spk_units.time)
         velocities = momenta * (ase_units.fs / self._masses[:, None])
         forces = _float64(system.forces) * (energy_unit / length)
         energies = np.full((len(positions), self.n_molecules), np.nan)
-        has_energy = getattr(simulator.calculator, "energy_key", None) is not None
-        absent = frozenset[str]() if has_energy else frozenset({"energy"})
-        if has_energy:
+        absent = frozenset[str]() if self.has_energy else frozenset({"energy"})
+        if self.has_energy:
             energies = _float64(system.energy)[..., 0] * energy_unit
         cells, pbc = _float64(system.cells) * length, system.pbc[0].cpu().numpy().astype(bool)
         time, thermostat = step * self.timestep, self.thermostat
@@ -219,6 +223,7 @@ class SchNetPackEngine:
             conserves_energy=reader.conserves_energy(),
             random_bath=any(isinstance(t, LangevinThermostat | GLEThermostat) for t in thermostats),
             parameters=parameters,
+            missing={} if reader.has_energy else {"energy": "the calculator gives MD no energy"},
         )
 
 

@@ -15,7 +15,7 @@ from ase.md.md import MolecularDynamics
 
 from mdxai.attribution import Attribution
 from mdxai.early_warning import EarlyWarning
-from mdxai.engines import AseEngine, Engine, Restartable
+from mdxai.engines import AseEngine, Engine, Evaluated, Restartable
 from mdxai.frame import Frame
 from mdxai.monitoring.description import describe_run
 from mdxai.monitoring.monitored_run import MonitoredRun
@@ -281,11 +281,12 @@ class Monitor:
         run.count_setup(begun)
 
     def _start(self, first: Frame, begun: float) -> MonitoredRun:
-        if not self._between_steps():
+        why = self._staleness()
+        if why is not None:
             raise OptionError(
-                "the calculator holds no forces of the present positions, and the monitor computes "
-                "none: attach it with `dyn.attach(monitor)` and let `dyn.run` call it, with a "
-                "calculator that keeps its results"
+                f"the calculator holds no forces of the present positions ({why}), and the monitor "
+                "computes none: attach it with `dyn.attach(monitor)`, before any observer that "
+                "changes the atoms, and let `dyn.run` call it"
             )
         engine, options = self._engine, self._options
         setup = set_up(engine, first, options)
@@ -337,6 +338,12 @@ class Monitor:
         complaint = None if folder is None else attempt_report(folder)
         if complaint is not None:
             warnings.warn(complaint, RecordWarning, stacklevel=3)
+
+    def _staleness(self) -> str | None:
+        """Return why the present frame is not one of a run, where one can tell."""
+        if isinstance(self._engine, Evaluated):
+            return self._engine.staleness()
+        return None if self._between_steps() else "the engine is in the middle of a step"
 
     def _between_steps(self) -> bool:
         """Whether the engine is: after an error that the caller has dealt with it may not be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
 from mdxai.calculators import CalculatorError, card_of, twin_of
 from mdxai.early_warning import EarlyWarnings
-from mdxai.engines import Engine
+from mdxai.engines import Engine, EngineDescription
 from mdxai.frame import Frame
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.principles import (
@@ -83,7 +83,7 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
     calculator = engine.calculator
     card = card_of(calculator)
     principles, unavailable = principles_for(
-        first, card, engine.describe(), allowed_reactions=options.allowed_reactions
+        first, card, _described(engine, first), allowed_reactions=options.allowed_reactions
     )
     explainer, reasons = _explainer(calculator, first, options)
     unavailable |= reasons
@@ -106,6 +106,19 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
     return MonitorSetup(
         first, tuple(principles), thresholds, unavailable, explainer, profile, early
     )
+
+
+def _described(engine: Engine, first: Frame) -> EngineDescription:
+    """Return what the engine is, with what no frame of it will hold."""
+    described = engine.describe()
+    if not first.absent >= {"energy", "forces"}:
+        return described
+    reason = dict.fromkeys(
+        ("energy", "forces"),
+        "the calculator does not say what it has computed, and the monitor computes nothing: make "
+        "it an ase.calculators.calculator.Calculator that keeps `results` and `atoms`",
+    )
+    return replace(described, missing=reason | described.missing)
 
 
 def _explainer(

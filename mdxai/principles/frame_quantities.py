@@ -54,11 +54,12 @@ class FrameQuantities:
         small: whether the system is isolated and small enough to compute all its pairs.
         placed: whether all positions are finite.
         finite: whether positions, velocities, forces and their sum are finite.
-        net_force: Σ F (3 numbers), eV/Å.
+        net_force: Σ F of the calculator (3 numbers), eV/Å.
         momentum: 3 numbers, amu·Å/fs.
         kinetic: kinetic energy, eV.
         temperature: of all degrees of freedom, K; 0 where there are none.
-        largest_force: largest norm of a force, eV/Å, and its atom; NaN counts as the largest.
+        largest_force: largest norm of a force of the calculator, eV/Å, and its atom; NaN counts as
+            the largest.
         hottest: atom with the most kinetic energy; NaN counts as the most.
     """
 
@@ -72,7 +73,7 @@ class FrameQuantities:
         (
             positions, velocities, *forces, x, y, z, self._mass, heat, square, pulled, self.hottest
         ) = kernels.summary(
-            frame.positions, frame.velocities, frame.forces, frame.masses, self._heats,
+            frame.positions, frame.velocities, frame.model_forces, frame.masses, self._heats,
             self._distances,
         )  # fmt: skip
         self.net_force = tuple(forces)

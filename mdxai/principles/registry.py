@@ -42,7 +42,7 @@ from mdxai.principles.motion.energy import (
     EnergyDrift,
     EnergyJump,
     StepDefect,
-    heat_of,
+    counts_all,
 )
 from mdxai.principles.motion.equipartition import (
     ElementTemperature,
@@ -255,7 +255,7 @@ def _equipartition(first: Frame, random_bath: bool) -> Makers:
 def _energy(first: Frame, dynamics: EngineDescription) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles of energy; the sum of what single steps create needs every step."""
     missing = dynamics.missing
-    counts_heat = dynamics.conserves_energy or heat_of(first) is not None
+    counts_heat = counts_all(first, thermostatted=not dynamics.conserves_energy)
     sums = ("energy", "velocities") if counts_heat else ("energy", "forces", "steps")
     lacking = {
         EnergyConservation.name: sums,
@@ -267,10 +267,7 @@ def _energy(first: Frame, dynamics: EngineDescription) -> tuple[list[Principle],
         for principle, needs in lacking.items()
         if set(needs) & set(missing)
     }
-    try:
-        defect = StepDefect(first)
-    except PrincipleUnavailable as reason:
-        return [], dict.fromkeys(lacking, str(reason)) | reasons
+    defect = StepDefect(first)
     conserved = ConservedEnergy(defect, first, thermostatted=not dynamics.conserves_energy)
     principles: list[Principle] = [
         EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect),

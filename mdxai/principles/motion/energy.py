@@ -10,7 +10,7 @@ from ase.geometry import complete_cell
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame
 from mdxai.principles.frame_quantities import frame_quantities
-from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.principles.principle import Cost, Deviation
 from mdxai.principles.running_statistics import BlockMeans, RunningMedian
 from mdxai.statistics import _kernels as kernels
 
@@ -19,18 +19,14 @@ class StepDefect:
     """Energy that one step creates: ΔE_pot + ½(F_k + F_{k+1})·(x_{k+1} − x_k), eV.
 
     Forces that are the gradient of the energy do work equal to its change; the trapezoid rule errs
-    by O(Δx³). Atoms may be wrapped into the cell between frames.
+    by O(Δx³). Both are the calculator's alone, without restraints. Atoms may be wrapped into the
+    cell between frames.
 
     Args:
-        first: frame to start from.
-
-    Raises:
-        PrincipleUnavailable: when the calculator gives no energies.
+        first: frame to start from; the first with an energy, where it has none.
     """
 
     def __init__(self, first: Frame) -> None:
-        if not first.has_energy:
-            raise PrincipleUnavailable("the calculator gives MD no energy to count from")
         self._last = first
         self._defect: float | None = 0.0
         self._inverse = np.linalg.inv(complete_cell(first.cell))
@@ -44,10 +40,13 @@ class StepDefect:
         same_cell = frame.cell.tobytes() == last.cell.tobytes()
         if not same_cell:
             self._inverse = np.linalg.inv(complete_cell(frame.cell))
-        if not same_cell or not 0 <= frame.step - last.step <= 1:
+        one_step = same_cell and 0 <= frame.step - last.step <= 1
+        if not one_step or not (_is_complete(last) and _is_complete(frame)):
             self._defect = None
             return None
-        self._defect = float(frame.energy - last.energy + 0.5 * self._double_work(last, frame))
+        self._defect = float(
+            frame.model_energy - last.model_energy + 0.5 * self._double_work(last, frame)
+        )
         return self._defect
 
     def _double_work(self, last: Frame, frame: Frame) -> float:
@@ -56,8 +55,15 @@ class StepDefect:
             moved = positions - last.positions
             moved -= (np.round(moved @ self._inverse) * frame.pbc) @ frame.cell
             positions = last.positions + moved
-        work: float = kernels.step_work(positions, last.positions, frame.forces, last.forces)
+        work: float = kernels.step_work(
+            positions, last.positions, frame.model_forces, last.model_forces
+        )
         return work
+
+
+def _is_complete(frame: Frame) -> bool:
+    """Whether a frame holds what the work of a step is computed from."""
+    return not frame.absent or (frame.has_energy and frame.has_forces)
 
 
 def heat_of(frame: Frame) -> float | None:
@@ -65,17 +71,25 @@ def heat_of(frame: Frame) -> float | None:
     return None if frame.thermostat is None else frame.thermostat.energy
 
 
+def counts_all(first: Frame, *, thermostatted: bool) -> bool:
+    """Return whether what is conserved can be counted at one instant, without the steps before."""
+    if first.outside is not None and first.outside.foreign:
+        return False
+    return not thermostatted or heat_of(first) is not None
+
+
 class ConservedEnergy:
     """What should stay constant, eV, less its value at the start.
 
     Without a thermostat E_pot + E_kin. With one that counts the heat it gave (Nosé–Hoover chains,
-    Bussi) E_pot + E_kin + E_bath. With any other the sum of the defects of all steps: that needs
-    every step and a fixed cell, and is None for good after a gap.
+    Bussi) E_pot + E_kin + E_bath. With any other, and with restraints that may change with time,
+    the sum of the defects of all steps: that needs every step and a fixed cell, and is None for
+    good after a gap.
 
     Args:
         defect: of single steps; shared.
         thermostatted: whether anything but the forces changes the velocities.
-        first: frame to start from.
+        first: frame to start from; the first with what is needed, where it lacks that.
     """
 
     def __init__(
@@ -86,11 +100,14 @@ class ConservedEnergy:
         thermostatted: bool,
     ) -> None:
         self._defect = defect
-        self._counts_heat = not thermostatted or heat_of(first) is not None
+        self._counts_heat = counts_all(first, thermostatted=thermostatted)
         self._thermostatted = thermostatted
-        self._last = first
-        self._value: float | None = 0.0
-        self._start = self._total(first) or 0.0
+        self._last: Frame | None = None
+        self._value: float | None = None
+        self._start: float | None = None
+        self._begun = False
+        if _is_complete(first) or (self._counts_heat and first.has_energy):
+            self.of(first)
 
     def _total(self, frame: Frame) -> float | None:
         heat = heat_of(frame) if self._thermostatted else 0.0
@@ -103,12 +120,17 @@ class ConservedEnergy:
         self._last = frame
         if self._counts_heat:
             total = self._total(frame)
-            self._value = None if total is None else total - self._start
+            self._start = total if self._start is None else self._start
+            self._value = None if total is None else total - (self._start or 0.0)
         else:
-            step = self._defect.of(frame)
-            known = step is not None and self._value is not None
-            self._value = self._value + step if known else None  # type: ignore[operator]
+            self._value = self._summed(self._defect.of(frame), frame)
         return self._value
+
+    def _summed(self, defect: float | None, frame: Frame) -> float | None:
+        if not self._begun:
+            self._begun = _is_complete(frame)
+            return 0.0 if self._begun else None
+        return None if defect is None or self._value is None else self._value + defect
 
 
 class EnergyConservation:

@@ -16,7 +16,7 @@ from scipy import special
 from mdxai.attribution import Attribution
 from mdxai.frame import BOLTZMANN, Frame
 from mdxai.principles.frame_quantities import frame_quantities
-from mdxai.principles.motion.momentum import rotations_of
+from mdxai.principles.motion.momentum import refuse_pushes, rotations_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.running_statistics import BlockMeans, Every
 
@@ -155,6 +155,7 @@ class FlyingIceCube:
             raise PrincipleUnavailable(
                 "without a thermostat momentum is conserved, and that is checked instead"
             )
+        refuse_pushes(first)
         self._rigid, self._internal = _rigid_freedom(first)
         self._look = Every(LOOK)
 

@@ -29,7 +29,10 @@ def rotations_of(frame: Frame) -> int:
 
 
 class NetForce:
-    """|Σ F|, eV/Å: nothing pulls an isolated system, nor a periodic one, as a whole."""
+    """|Σ F|, eV/Å: nothing pulls an isolated system, nor a periodic one, as a whole.
+
+    F are the calculator's forces, without those of restraints.
+    """
 
     name = "net_force"
     unit = "eV/Å"
@@ -65,7 +68,7 @@ class NetTorque:
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         if self._look.due(frame.time):
             # About the mean position, so that a net force does not matter.
-            *_, x, y, z = kernels.about_centre(frame.positions, frame.forces, self._equal)
+            *_, x, y, z = kernels.about_centre(frame.positions, frame.model_forces, self._equal)
             self._found = Deviation(self.name, self.unit, math.hypot(x, y, z))
         return self._found
 
@@ -77,6 +80,14 @@ def _need_closed_system(first: Frame, conserves_energy: bool) -> None:
         )
     if first.n_constrained:
         raise PrincipleUnavailable("constraints take up momentum")
+    refuse_pushes(first)
+
+
+def refuse_pushes(first: Frame) -> None:
+    """Raise PrincipleUnavailable where something may push or turn the system from outside."""
+    if first.outside is not None and first.outside.pushes:
+        names = " and ".join(dict.fromkeys(first.outside.pushes))
+        raise PrincipleUnavailable(f"{names} may push and turn the system as a whole")
 
 
 def _heat(frame: Frame) -> float:
@@ -95,7 +106,7 @@ class Momentum:
         conserves_energy: whether nothing but the forces changes the velocities.
 
     Raises:
-        PrincipleUnavailable: with a thermostat or constraints.
+        PrincipleUnavailable: with a thermostat, constraints, or restraints that push the whole.
     """
 
     name = "momentum"
@@ -127,7 +138,8 @@ class AngularMomentum:
         conserves_energy: whether nothing but the forces changes the velocities.
 
     Raises:
-        PrincipleUnavailable: with a thermostat or constraints, in a periodic cell, for one atom.
+        PrincipleUnavailable: with a thermostat, constraints, or restraints that turn the whole, in
+            a periodic cell, for one atom.
     """
 
     name = "angular_momentum"
