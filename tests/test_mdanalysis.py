@@ -180,9 +180,11 @@ def test_exports_that_cannot_be(run, tmp_path):
         export(run, tmp_path / "a.xtc", start=99)
     with pytest.raises(ExportError, match="cannot be written"):
         export(run, tmp_path / "a.nothing")
-    for suffix in ("gro", "coor", "mol2"):  # one frame only; no charges
-        with pytest.raises(ExportError, match="cannot be written"):
+    for suffix in ("gro", "coor", "in"):
+        with pytest.raises(ExportError, match="holds one frame, and 25 are chosen"):
             export(run, tmp_path / f"a.{suffix}")
+    with pytest.raises(ExportError, match="cannot be written"):
+        export(run, tmp_path / "a.mol2")  # needs charges
     assert [p.name for p in tmp_path.iterdir()] == ["taken.xtc"]
 
 

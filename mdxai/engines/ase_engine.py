@@ -24,7 +24,7 @@ from mdxai.engines.images import Unwrapping
 from mdxai.frame import Frame, Thermostat
 from mdxai.held_results import SAME_PLACE, held_results, off_lattice, staleness
 
-LONGEST_TEXT = 200  # characters in the description of a constraint
+LONGEST_TEXT = 200_000  # characters in the description of a constraint: of 25,000 atoms
 
 
 class AseEngine:
@@ -179,7 +179,7 @@ class AseEngine:
 
 
 def _constraint(constraint: Any) -> str:
-    """Return a constraint as text; a hash if the text is long (e.g. a thousand atoms)."""
+    """Return a constraint as text; a hash if the text is very long."""
     try:
         stated = dict(constraint.todict())
     except Exception:  # foreign classes state nothing, or raise any exception

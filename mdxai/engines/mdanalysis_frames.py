@@ -177,7 +177,7 @@ class FrameMaker:
             forces=self._vectors(ts, "forces") * KJ_PER_MOL,
             energy=np.nan if energy is None else energy,
             cell=_cell(ts) if periodic else np.zeros((3, 3)),
-            pbc=np.full(3, periodic),
+            pbc=np.array(ts.data.get("pbc", np.full(3, periodic))),  # of a run: its own
             absent=frozenset(absent),
         )
 
@@ -198,7 +198,7 @@ _ENERGIES = {"IMD": ("potential_energy", KJ_PER_MOL), "MDXAI": ("potential_energ
 
 
 def _cell(ts: Any) -> Floats:
-    exact = ts.data.get("cell_ang")  # lengths and angles are rounded and lose its orientation
+    exact = ts.data.get("cell_ang")  # of a run: lengths and angles are rounded
     cell = ts.triclinic_dimensions if exact is None else exact
     return np.array(cell, dtype=np.float64)
 

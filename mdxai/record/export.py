@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms, FixCartesian, dict2constraint
 from ase.io import write
 from ase.io.trajectory import TrajectoryWriter
 
 from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
-from mdxai.record import Run, open_run
+from mdxai.record import RecordWarning, Run, open_run
+from mdxai.record.standard_cell import repeating_axes
 
 THROUGH_ASE = (".xyz", ".extxyz", ".traj")
+MODELS = (".pdb", ".ent")
+WITHOUT_CELL = (".coor", ".namdbin", ".crd", ".pqr")
 
 
 class ExportError(MdxaiError, ValueError):
     """A run that cannot be exported as asked."""
+
+
+class ExportWarning(UserWarning):
+    """What the chosen format cannot hold."""
 
 
 def export(
@@ -34,9 +44,11 @@ def export(
 ) -> int:
     """Write recorded frames in the format that the extension of `out` names; return how many.
 
-    ASE writes extended XYZ (.extxyz, .xyz) and .traj, with energies, forces, velocities and, in
-    `info`, step, time_fs and every deviation ("deviation_bond"). MDAnalysis writes all other
-    formats. The file appears complete or not at all.
+    ASE writes extended XYZ (.extxyz, .xyz) and .traj, with energies, forces, velocities,
+    constraints and, in `info`, step, time_fs and every deviation ("deviation_bond"). MDAnalysis
+    writes all other formats: see `mdxai.record.mdanalysis` for what it makes of a cell. An
+    ExportWarning names what the format cannot hold of cell, periodicity and constraints. The file
+    appears complete or not at all.
 
     Args:
         run: a run or its directory.
@@ -72,11 +84,52 @@ def export(
     except Exception as error:  # MDAnalysis' writers raise errors of any kind
         if type(error).__module__.startswith("mdxai."):
             raise
-        raise ExportError(f"{path} cannot be written: {error}") from error
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise ExportError(f"{path} cannot be written: {words}") from error
     finally:
         with suppress(OSError):  # in a read-only directory, which the error above reports
             temporary.unlink(missing_ok=True)
+    losses = "; ".join(_losses(run, path.suffix.lower()))
+    if losses:
+        warnings.warn(f"{path}: {losses}", ExportWarning, stacklevel=2)
     return n_frames
+
+
+def _losses(run: Run, suffix: str) -> Iterator[str]:
+    """Yield what a format cannot hold of cell, periodicity and constraints."""
+    system = run.header["system"]
+    pbc = np.array(system["pbc"])
+    if pbc.any() and suffix in WITHOUT_CELL:
+        yield f"{suffix} holds no cell"
+    elif pbc.any() and not pbc.all() and suffix not in THROUGH_ASE:
+        yield (
+            f"the system repeats along {repeating_axes(pbc)} only, which {suffix} cannot express: "
+            "the box is wide enough along other directions for no image to count"
+        )
+    stated = run.header["engine"].get("parameters", {}).get("constraints", [])
+    kept = _constraints(run, suffix) if suffix in THROUGH_ASE else []
+    lost = [text.partition(" ")[0] for text in stated]
+    for constraint in kept:
+        lost.remove(type(constraint).__name__)
+    if lost:
+        yield f"constraints are not kept ({', '.join(lost)})"
+
+
+def _constraints(run: Run, suffix: str) -> list[Any]:
+    """Return the constraints of a run that a format of ASE's can hold.
+
+    Those with an energy of their own are left out: it is in the recorded energies and forces, and
+    ASE would add it once more.
+    """
+    found = []
+    for text in run.header["engine"].get("parameters", {}).get("constraints", []):
+        name, _, keywords = text.partition(" ")
+        with suppress(Exception):  # one of another package, or too long to be recorded
+            found.append(dict2constraint({"name": name, "kwargs": json.loads(keywords)}))
+    holding = [one for one in found if not hasattr(one, "adjust_potential_energy")]
+    if suffix == ".traj":
+        return holding
+    return [one for one in holding if isinstance(one, FixAtoms | FixCartesian)]
 
 
 def atoms_of(run: Run, chosen: slice) -> Iterator[Atoms]:
@@ -100,27 +153,54 @@ def _with_deviations(frame: Frame, deviations: dict[str, float]) -> Atoms:
 
 def _through_ase(run: Run, out: Path, chosen: slice) -> None:
     """Write a frame at a time, so that memory does not grow with the run."""
+    constraints = _constraints(run, out.suffix.lower())
     if out.suffix.lower() == ".traj":
         with TrajectoryWriter(str(out)) as file:
             for atoms in atoms_of(run, chosen):
+                atoms.set_constraint(constraints)
                 file.write(atoms)
         return
-    for atoms in atoms_of(run, chosen):
-        write(str(out), atoms, format="extxyz", append=True)
+    with out.open("a", encoding="utf-8") as lines:  # ASE would glob a name with "*" or "["
+        for atoms in atoms_of(run, chosen):
+            atoms.set_constraint(constraints)
+            write(lines, atoms, format="extxyz")
 
 
 def _through_mdanalysis(run: Run, out: Path, chosen: slice, n_frames: int) -> None:
     import MDAnalysis
 
-    universe = MDAnalysis.Universe(run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RecordWarning)  # `export` names the format
+        universe = MDAnalysis.Universe(run)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"MDAnalysis\..*")
-        spacing = universe.trajectory.dt * (chosen.step or 1)
-        extra = {"dt": spacing} if out.suffix.lower() == ".dcd" else {}  # the format holds no times
-        if out.suffix.lower() in (".nc", ".ncdf"):  # leaves them out by default
-            extra = {"velocities": True, "forces": True}
-        if n_frames > 1:  # so that formats of one frame are refused
-            extra["multiframe"] = True
-        with MDAnalysis.Writer(str(out), n_atoms=len(universe.atoms), **extra) as writer:
+        if out.suffix.lower() in (".in", ".fhiaims"):  # which takes names for elements
+            universe.atoms.names = universe.atoms.elements
+        with _writer(universe, out, chosen, n_frames) as writer:
             for _ in universe.trajectory[chosen]:
                 writer.write(universe.atoms)
+
+
+def _writer(universe: Any, out: Path, chosen: slice, n_frames: int) -> Any:
+    """Return MDAnalysis' writer for a file, open."""
+    import MDAnalysis
+    from MDAnalysis import _MULTIFRAME_WRITERS, _SINGLEFRAME_WRITERS
+
+    suffix, extra = out.suffix.lower(), dict[str, Any]()
+    name = suffix.removeprefix(".").upper()
+    if n_frames > 1 and name in _SINGLEFRAME_WRITERS.keys() - _MULTIFRAME_WRITERS.keys():
+        raise ExportError(
+            f"{suffix} holds one frame, and {n_frames} are chosen; choose one, such as the last by "
+            "start=-1 (--start -1)"
+        )
+    if suffix in MODELS:
+        from mdxai.record.pdb_writer import RunPdbWriter
+
+        return RunPdbWriter(str(out), multiframe=True)
+    if suffix == ".dcd":  # the format holds no times
+        extra = {"dt": universe.trajectory.dt * (chosen.step or 1)}
+    if suffix in (".nc", ".ncdf"):  # leaves them out by default
+        extra = {"velocities": True, "forces": True}
+    if n_frames > 1:
+        extra["multiframe"] = True
+    return MDAnalysis.Writer(str(out), n_atoms=len(universe.atoms), **extra)

@@ -20,6 +20,7 @@ from mdxai.record.layout import HEADER, VERDICT
 SCHEMA = 3
 VERSIONS_OF = ("mdxai", "torch", "schnetpack", "ase", "numpy", "numba", "pyarrow")
 COMPARED = ("calculator", "engine", "system", "parameters", "thresholds", "record")
+LONGEST_TEXT = 200  # characters of a value that a message shows
 _TOML_SEAL = b"# sha256 of all above: "
 _JSON_SEAL = b',\n  "sha256_of_all_above": "'
 
@@ -184,4 +185,7 @@ def _is_nan(value: Any) -> bool:
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
-    return f"a list of {len(value)}" if isinstance(value, list) and len(value) > 3 else repr(value)
+    if isinstance(value, list) and len(value) > 3:
+        return f"a list of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"

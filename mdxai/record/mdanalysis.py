@@ -5,15 +5,22 @@
 Units are those of MDAnalysis: Å, ps, Å/ps, kJ/(mol·Å). `ts.data` holds what mdxai recorded, in its
 own units, under the same keys in every frame, NaN where it was not recorded: "step",
 "potential_energy_eV", "kinetic_energy_eV", "temperature_K", each deviation by the name of its
-principle, "cell_ang" in a cell, and, in eV, "relevance_per_atom" and "relevance_one_body"
-(n_atoms,), "relevance_by_body_order" (n_orders,), whose last entry is all higher orders,
-"explained_output", "explained_residual" (output − total relevance) and, up to 200 atoms,
-"relevance" (n_atoms, n_atoms), symmetric, of each pair.
+principle, and, in eV, "relevance_per_atom" and "relevance_one_body" (n_atoms,),
+"relevance_by_body_order" (n_orders,), whose last entry is all higher orders, "explained_output",
+"explained_residual" (output − total relevance) and, up to 200 atoms, "relevance"
+(n_atoms, n_atoms), symmetric, of each pair.
+
+MDAnalysis knows cells by lengths and angles alone. Positions, velocities and forces are turned to
+the orientation that it takes them to have; "rotation" (3, 3) says how: own vector @ rotation. It
+knows no partial periodicity either: along other directions the box is made so wide that the nearest
+image of an atom is the atom itself, and a RecordWarning says so. "cell_ang" (3, 3) and "pbc" (3,)
+are the system's own, the cell turned. All three are there where the system is periodic.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from errno import EIO
 from pathlib import Path
 from typing import Any
@@ -29,10 +36,11 @@ from MDAnalysis.topology.base import TopologyReaderBase
 
 from mdxai.frame import Frame
 from mdxai.principles.motion.structure import bonds_of
-from mdxai.record.durable_files import RecordError
+from mdxai.record.durable_files import RecordError, RecordWarning
 from mdxai.record.explanations import ExplanationReader
 from mdxai.record.layout import HEADER
 from mdxai.record.reader import Run, read_run
+from mdxai.record.standard_cell import StandardCell, repeating_axes, standard_cell
 from mdxai.record.step_rows import StepRows
 
 FS_PER_PS = 1000.0
@@ -124,6 +132,14 @@ class RunReader(ReaderBase):  # type: ignore[misc]
             **self._ts_kwargs,
         )  # fmt: skip
         self._read_frame(0)
+        pbc = self.ts.data.get("pbc")
+        if pbc is not None and not pbc.all():
+            warnings.warn(
+                f"{run.path} repeats along {repeating_axes(pbc)} only, which MDAnalysis cannot "
+                "express: the box is wide enough along other directions for no image to count",
+                RecordWarning,
+                stacklevel=2,
+            )
 
     def _open(self, run: Run) -> None:
         self._run = run
@@ -161,13 +177,15 @@ class RunReader(ReaderBase):  # type: ignore[misc]
         ts.frame = frame
         ts.time = recorded.time / FS_PER_PS
         ts.data["dt"] = self._get_dt()
-        ts.positions = recorded.positions
+        cell = standard_cell(recorded)
+        turned = cell.turned if cell else lambda vectors: vectors
+        ts.positions = turned(recorded.positions)
         if ts.has_velocities:
-            ts.velocities = recorded.velocities * FS_PER_PS
+            ts.velocities = turned(recorded.velocities) * FS_PER_PS
         if ts.has_forces:
-            ts.forces = recorded.forces / KJ_PER_MOL
-        ts.dimensions = triclinic_box(*recorded.cell) if recorded.pbc.all() else None
-        ts.data.update(self._data(recorded))
+            ts.forces = turned(recorded.forces) / KJ_PER_MOL
+        ts.dimensions = triclinic_box(*cell.box) if cell else None
+        ts.data.update(self._data(recorded, cell))
         return ts
 
     def _get_dt(self) -> float:
@@ -178,14 +196,14 @@ class RunReader(ReaderBase):  # type: ignore[misc]
             self._dt = (self._run.frame(1).time - first if self.n_frames > 1 else step) / FS_PER_PS
         return self._dt
 
-    def _data(self, frame: Frame) -> dict[str, Any]:
+    def _data(self, frame: Frame, cell: StandardCell | None) -> dict[str, Any]:
         data: dict[str, Any] = {"step": frame.step}
         row = self._found.at(frame.step)
         for name in (*SCALARS, *self._run.deviations):
             value = row[name][0].as_py() if row is not None else None
             data[name] = np.nan if value is None else value
-        if frame.pbc.all():
-            data["cell_ang"] = frame.cell
+        if cell is not None:
+            data |= {"cell_ang": cell.cell, "pbc": cell.pbc, "rotation": cell.rotation}
         return data | self._relevance(frame)
 
     def _relevance(self, frame: Frame) -> dict[str, Any]:
