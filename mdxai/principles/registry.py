@@ -53,6 +53,7 @@ from mdxai.principles.motion.equipartition import (
 )
 from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
+from mdxai.principles.motion.work import Work, WorkBalance, WorkScatter, WorkSlope
 from mdxai.principles.principle import Principle, PrincipleUnavailable
 from mdxai.principles.probes.probe_registry import PROBES
 
@@ -79,6 +80,7 @@ _NEEDS_OF_FRAME: dict[str, frozenset[str]] = {
     EnergyConservation.name: frozenset({"energy"}),
     EnergyDrift.name: frozenset({"energy"}),
     EnergyJump.name: frozenset({"energy", "forces"}),
+    **dict.fromkeys((Work.name, WorkSlope.name, WorkScatter.name), frozenset({"energy", "forces"})),
 }
 
 EXPLANATION = tuple(
@@ -93,9 +95,9 @@ MOTION = tuple(
     for principle in (
         NonFinite, BondIntegrity, BrokenBonds, Reaction, FormedBonds, Fragments, LoneHydrogen,
         ClosestContact, DistanceBeyondTraining, DistanceDrift, ForceSpike, ForceBeyondTraining,
-        EnergyConservation, EnergyDrift, EnergyJump, NetForce, NetTorque, Momentum,
-        AngularMomentum, Temperature, KineticSpread, FlyingIceCube, ModeTemperature,
-        ElementTemperature,
+        EnergyConservation, EnergyDrift, EnergyJump, Work, WorkSlope, WorkScatter, NetForce,
+        NetTorque, Momentum, AngularMomentum, Temperature, KineticSpread, FlyingIceCube,
+        ModeTemperature, ElementTemperature,
     )
 )  # fmt: skip
 
@@ -256,11 +258,12 @@ def _energy(first: Frame, dynamics: EngineDescription) -> tuple[list[Principle],
     """Return the principles of energy; the sum of what single steps create needs every step."""
     missing = dynamics.missing
     counts_heat = counts_all(first, thermostatted=not dynamics.conserves_energy)
-    sums = ("energy", "velocities") if counts_heat else ("energy", "forces", "steps")
+    single_steps = ("energy", "forces", "steps")
+    sums = ("energy", "velocities") if counts_heat else single_steps
     lacking = {
         EnergyConservation.name: sums,
         EnergyDrift.name: sums,
-        EnergyJump.name: ("energy", "forces", "steps"),
+        **dict.fromkeys((EnergyJump.name, Work.name, WorkSlope.name, WorkScatter.name), single_steps),
     }
     reasons = {
         principle: next(missing[what] for what in needs if what in missing)
@@ -269,8 +272,10 @@ def _energy(first: Frame, dynamics: EngineDescription) -> tuple[list[Principle],
     }
     defect = StepDefect(first)
     conserved = ConservedEnergy(defect, first, thermostatted=not dynamics.conserves_energy)
+    balance = WorkBalance(defect)
     principles: list[Principle] = [
         EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect),
+        Work(balance), WorkSlope(balance), WorkScatter(balance),
     ]  # fmt: skip
     return [principle for principle in principles if principle.name not in reasons], reasons
 

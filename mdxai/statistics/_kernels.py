@@ -265,14 +265,28 @@ def nearest_heavy(i, j, distances, light, nearest):  # type: ignore[no-untyped-d
 
 
 @numba.njit(cache=True, nogil=True)
-def step_work(positions, last_positions, forces, last_forces):  # type: ignore[no-untyped-def]
-    """Return Σ (F + F_last)·(x − x_last). All (n_atoms, 3)."""
+def step_work(moved, forces, last_forces):  # type: ignore[no-untyped-def]
+    """Return Σ (F + F_last)·(x − x_last), `moved` being x − x_last. All (n_atoms, 3)."""
     work = 0.0
-    for a in range(len(positions)):
+    for a in range(len(moved)):
         for axis in range(3):
-            force = last_forces[a, axis] + forces[a, axis]
-            work += force * (positions[a, axis] - last_positions[a, axis])
+            work += (last_forces[a, axis] + forces[a, axis]) * moved[a, axis]
     return work
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def turn_work(moved, first, middle, then_moved, last):  # type: ignore[no-untyped-def]
+    """Return the work of two steps at once less that of one after the other, by trapezoids.
+
+    moved, then_moved: displacements of the two steps; first, middle, last: forces before, between
+    and after them. All (n_atoms, 3). It is 0 for forces that are linear in the positions.
+    """
+    work = 0.0
+    for a in range(len(moved)):
+        for axis in range(3):
+            work += (middle[a, axis] - first[a, axis]) * then_moved[a, axis]
+            work -= (last[a, axis] - middle[a, axis]) * moved[a, axis]
+    return 0.5 * work
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -8,7 +8,7 @@ import numpy as np
 from ase.geometry import complete_cell
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Frame
+from mdxai.frame import Floats, Frame
 from mdxai.principles.frame_quantities import frame_quantities
 from mdxai.principles.principle import Cost, Deviation
 from mdxai.principles.running_statistics import BlockMeans, RunningMedian
@@ -24,12 +24,18 @@ class StepDefect:
 
     Args:
         first: frame to start from; the first with an energy, where it has none.
+
+    Attributes:
+        work: −½(F_k + F_{k+1})·(x_{k+1} − x_k), done against the forces in that step, eV.
+        displacement: (n_atoms, 3) x_{k+1} − x_k of the last step with a defect, Å; None before.
     """
 
     def __init__(self, first: Frame) -> None:
         self._last = first
         self._defect: float | None = 0.0
         self._inverse = np.linalg.inv(complete_cell(first.cell))
+        self.work = 0.0
+        self.displacement: Floats | None = None
 
     def of(self, frame: Frame) -> float | None:
         """Return the defect of the step that led to `frame`; None across a gap or a new cell."""
@@ -44,21 +50,13 @@ class StepDefect:
         if not one_step or not (_is_complete(last) and _is_complete(frame)):
             self._defect = None
             return None
-        self._defect = float(
-            frame.model_energy - last.model_energy + 0.5 * self._double_work(last, frame)
-        )
-        return self._defect
-
-    def _double_work(self, last: Frame, frame: Frame) -> float:
-        positions = frame.positions
+        moved = frame.positions - last.positions
         if frame_quantities(frame).periodic:
-            moved = positions - last.positions
             moved -= (np.round(moved @ self._inverse) * frame.pbc) @ frame.cell
-            positions = last.positions + moved
-        work: float = kernels.step_work(
-            positions, last.positions, frame.model_forces, last.model_forces
-        )
-        return work
+        self.displacement = moved
+        self.work = -0.5 * kernels.step_work(moved, frame.model_forces, last.model_forces)
+        self._defect = float(frame.model_energy - last.model_energy - self.work)
+        return self._defect
 
 
 def _is_complete(frame: Frame) -> bool:
