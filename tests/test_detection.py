@@ -81,13 +81,13 @@ KNOWN_ALARMS: set[tuple[str, str]] = set()
 # What each fault breaks by definition, and so what has to report it in either ensemble.
 MUST_CATCH = {
     "NanForces": {"non_finite"},
-    "ScaledForces": {"energy"},
+    "ScaledForces": {"energy", "work"},
     "EnergyDrift": {"energy"},
     "Heating": {"energy"},
     "Push": {"net_force"},
     "Swirl": {"energy", "net_torque"},
     "PreferredDirection": {"net_torque"},
-    "Curl": {"energy"},
+    "Curl": {"energy", "work_scatter"},
     "Hole": {"contact", "bond"},
     "CutoffJump": {"energy"},
     "HalfPrecision": {"net_force"},

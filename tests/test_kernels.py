@@ -87,10 +87,18 @@ def test_nearest_heavy():
     np.testing.assert_array_equal(nearest, twin)
 
 
+def trapezoid(moved, before, after):
+    return -0.5 * np.sum((before + after) * moved)
+
+
 def test_step_work_and_about_centre(system):
     positions, velocities, forces, masses = system
-    work = kernels.step_work(positions, 0.9 * positions, forces, velocities)
-    np.testing.assert_allclose(work, np.sum((forces + velocities) * (0.1 * positions)), rtol=1e-12)
+    work = kernels.step_work(positions, forces, velocities)
+    np.testing.assert_allclose(work, np.sum((forces + velocities) * positions), rtol=1e-12)
+    turn = kernels.turn_work(positions, forces, velocities, arms := 2.0 * positions[::-1], forces)
+    both = trapezoid(positions + arms, forces, forces)
+    apart = trapezoid(positions, forces, velocities) + trapezoid(arms, velocities, forces)
+    np.testing.assert_allclose(turn, both - apart, rtol=1e-9, atol=1e-12)
     arms = positions - masses @ positions / masses.sum()
     moments = (masses[:, None] * arms).T @ arms
     turning = np.cross(arms, masses[:, None] * velocities).sum(axis=0)

@@ -21,7 +21,7 @@ from mdxai.principles import (
     probe_principles,
 )
 from mdxai.stability.outcomes import Stability
-from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS
+from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, WITHOUT_LIMITS
 from mdxai.stability.verdict import VerdictBuilder
 
 from .conftest import ethanol_with
@@ -68,7 +68,7 @@ def test_what_cannot_be_checked_says_why(frame):
     assert {p.name for p in principles} == {
         "non_finite", "bond", "broken_bonds", "reaction", "formed_bonds", "fragments",
         "lone_hydrogen", "distance_drift", "force_spike", "net_force", "net_torque", "energy",
-        "energy_drift", "energy_jump",
+        "energy_drift", "energy_jump", "work", "work_slope", "work_scatter",
     }  # fmt: skip
     card = Card("x", {"cutoff": 5.0}, ("C", "H", "O"), distances=RANGES, forces_max=8.0)
     heated = replace(frame, thermostat=Thermostat(300.0))
@@ -77,7 +77,7 @@ def test_what_cannot_be_checked_says_why(frame):
     partly = principles_for(frame, Card("x", {"cutoff": 5.0}, distances=less))[1]
     assert {"contact of H-O", "elements"} <= set(partly)
     silent = principles_for(frame.without("energy"))[1]  # it may come with a later frame
-    assert silent.keys().isdisjoint({"energy", "energy_drift", "energy_jump"})
+    assert silent.keys().isdisjoint({"energy", "energy_drift", "energy_jump", "work"})
 
 
 def test_every_principle_has_a_threshold_and_a_unit(frame):
@@ -87,8 +87,7 @@ def test_every_principle_has_a_threshold_and_a_unit(frame):
     learned = explanation_principles(frame, 5.0)[0]
     assert all(p.unit and p.cost == "free" for p in nve + nvt)
     assert all(p.unit and p.cost == "attribution" for p in learned)
-    # Sound models rank species against bond enthalpies: recorded, but not judged.
-    judged = {p.name for p in nve + nvt + learned} - {"species_ranking"}
+    judged = {p.name for p in nve + nvt + learned} - WITHOUT_LIMITS
     assert judged == {t.principle for t in THRESHOLDS}
 
 

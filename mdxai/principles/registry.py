@@ -74,13 +74,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
     ForceSpike.name: ("forces",),
     ForceBeyondTraining.name: ("forces",),
 }
+_OF_STEPS = (EnergyJump.name, Work.name, WorkSlope.name, WorkScatter.name)  # single ones
 # The same for those of energy: what else these need depends on how the run counts energy.
 _NEEDS_OF_FRAME: dict[str, frozenset[str]] = {
     **{name: frozenset(needs) for name, needs in NEEDS.items()},
     EnergyConservation.name: frozenset({"energy"}),
     EnergyDrift.name: frozenset({"energy"}),
-    EnergyJump.name: frozenset({"energy", "forces"}),
-    **dict.fromkeys((Work.name, WorkSlope.name, WorkScatter.name), frozenset({"energy", "forces"})),
+    **dict.fromkeys(_OF_STEPS, frozenset({"energy", "forces"})),
 }
 
 EXPLANATION = tuple(
@@ -263,7 +263,7 @@ def _energy(first: Frame, dynamics: EngineDescription) -> tuple[list[Principle],
     lacking = {
         EnergyConservation.name: sums,
         EnergyDrift.name: sums,
-        **dict.fromkeys((EnergyJump.name, Work.name, WorkSlope.name, WorkScatter.name), single_steps),
+        **dict.fromkeys(_OF_STEPS, single_steps),
     }
     reasons = {
         principle: next(missing[what] for what in needs if what in missing)

@@ -31,6 +31,7 @@ class Threshold:
     Attributes:
         outcome: "unstable"; "broken" where the limit convicts the model rather than the run;
             "reacted" or "melted" for physics that may happen.
+        shows: another principle, whose value a finding states too; none by default.
 
     Raises:
         ThresholdError: unless 0 ≤ warn ≤ unstable and patience ≥ 0, and for another outcome.
@@ -42,6 +43,7 @@ class Threshold:
     patience: float
     advice: str
     outcome: str = "unstable"
+    shows: str = ""
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:

@@ -201,6 +201,7 @@ class VerdictBuilder:
         }
         self._unavailable = dict(unavailable or {})
         self._attendance: dict[str, _Attendance] = {}
+        self._shown: dict[str, Deviation | None] = {}  # beside a principle that is above its limit
         self._span: tuple[float, float] | None = None
         self._n_frames = 0
         self.failed = False
@@ -236,6 +237,9 @@ class VerdictBuilder:
             if grave.broken is not None and not self.failed:
                 severity = _severity(self._thresholds[name], grave.broken[1])
                 self.failed = Stability.of_finding(severity).is_failure
+            shows = self._thresholds[name].shows
+            if shows and mild.since is not None:
+                self._shown[name] = deviations.get(shows)
             attendance.calm = mild.limit if mild.since is None else -math.inf
 
     def verdict(self) -> Verdict:
@@ -280,6 +284,9 @@ class VerdictBuilder:
         return f"{threshold.advice}; if it is meant to happen, allow it: --allow-reaction {bond}"
 
     def _what(self, deviation: Deviation) -> str:
+        shown = self._shown.get(deviation.principle)
+        if shown is not None:
+            return f"{shown.principle} {shown.value:.4g}"
         if deviation.principle != "reaction" or not deviation.atoms or not self._symbols:
             return ""
         left, moved, joined = (f"{self._symbols[a]}{a}" for a in deviation.atoms)
