@@ -240,6 +240,6 @@ def test_a_verdict_calls_the_model_broken_and_states_the_slope(ensemble, tmp_pat
     assert monitor.verdict.stability is Stability.BROKEN
     assert found["work"].severity == "broken"
     assert "not the gradient" in found["work"].advice
-    shown = float(found["work"].advice.removeprefix("work_slope ").partition(":")[0])
+    shown = float(found["work"].what.removeprefix("work_slope "))
     assert shown == pytest.approx(0.4996, abs=5e-4)
     assert judge(open_run(tmp_path / "run")) == monitor.verdict
