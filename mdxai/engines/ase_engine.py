@@ -174,6 +174,7 @@ class AseEngine:
             conserves_energy=type(self._dynamics) is VelocityVerlet,
             random_bath=isinstance(self._dynamics, Andersen | Langevin | LangevinBAOAB)
             and self._thermometer() is not None,
+            holds_centre=bool(getattr(self._dynamics, "fix_com", False)),
             parameters=parameters | ({"constraints": held} if held else {}),
         )
 
@@ -194,6 +195,12 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
+def _common(temperature: Any) -> float | None:
+    """Return the temperature of all atoms, K; None where they are given different ones."""
+    values = np.unique(temperature)
+    return float(values[0]) if len(values) == 1 else None
+
+
 def _thermometer(dynamics: Any) -> Callable[[], float | None]:
     """Return a function that reads the thermostat's temperature, K.
 
@@ -210,5 +217,5 @@ def _thermometer(dynamics: Any) -> Callable[[], float | None]:
         return lambda: float(dynamics._thermostat._kT / units.kB)
     for name in ("temp", "temperature"):  # Langevin, Bussi, Andersen; NPT
         if getattr(dynamics, name, None) is not None:
-            return lambda: float(getattr(dynamics, name) / units.kB)
+            return lambda: _common(getattr(dynamics, name) / units.kB)
     return lambda: None

@@ -25,6 +25,7 @@ class EngineDescription:
         temperature: of the thermostat, K; None without one.
         conserves_energy: whether only the forces change the velocities.
         random_bath: whether the thermostat applies random kicks to each atom.
+        holds_centre: whether it leaves the motion of the centre of mass alone, or only damps it.
         parameters: further parameters of the engine, in its own units.
         missing: information that its frames lack, with the reason: "velocities", "forces",
             "energy", "steps" (frames are more than one step apart) or "ensemble" (the thermostat is
@@ -36,6 +37,7 @@ class EngineDescription:
     temperature: float | None = None
     conserves_energy: bool = False
     random_bath: bool = False
+    holds_centre: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 

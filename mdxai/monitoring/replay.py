@@ -111,6 +111,7 @@ def _from_run(run: Any, selection: Selection) -> Trajectory:
         temperature=engine.get("temperature"),
         conserves_energy=engine["conserves_energy"],
         random_bath=engine.get("random_bath", False),
+        holds_centre=engine.get("holds_centre", False),
     )
     n_frames = len(range(run.n_frames)[selection.start : selection.stop : selection.step])
     return Trajectory(

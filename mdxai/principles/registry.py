@@ -148,7 +148,7 @@ def principles_for(
         **_structure(first, card, reference, AllowedBonds(allowed_reactions, first)),
         **_forces(card),
         **_momentum(first, dynamics.conserves_energy),
-        **_equipartition(first, dynamics.random_bath),
+        **_equipartition(first, dynamics),
     }
     lacking = {
         principle: missing[what]
@@ -244,12 +244,15 @@ def _momentum(first: Frame, conserves_energy: bool) -> Makers:
     }
 
 
-def _equipartition(first: Frame, random_bath: bool) -> Makers:
+def _equipartition(first: Frame, dynamics: EngineDescription) -> Makers:
+    random_bath, holds_centre = dynamics.random_bath, dynamics.holds_centre
     return {
         Temperature.name: lambda: Temperature(first),
         KineticSpread.name: lambda: KineticSpread(first),
         FlyingIceCube.name: lambda: FlyingIceCube(first),
-        ModeTemperature.name: lambda: ModeTemperature(first, random_bath=random_bath),
+        ModeTemperature.name: lambda: ModeTemperature(
+            first, random_bath=random_bath, holds_centre=holds_centre
+        ),
         ElementTemperature.name: lambda: ElementTemperature(first, random_bath=random_bath),
     }
 

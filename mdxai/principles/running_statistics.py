@@ -126,18 +126,18 @@ class BlockMeans:
             self._blocks[: self._n] = self._blocks.reshape(self._n, 2, -1).mean(axis=1)
             self.length *= 2
 
-    def mean_and_error(self) -> tuple[Floats, Floats] | None:
-        """Return means and their standard errors, (n_values,) each; None before 16 blocks.
+    def batches(self) -> Floats | None:
+        """Return the means of 16 successive equal parts of the run, (16, n_values).
 
-        The error is that of batch means: the scatter of 16 successive parts of the run. It also
+        None before 16 blocks. Their scatter over √16 is the standard error of the mean; it also
         holds for correlated samples if a part is longer than their correlation time.
         """
         size = self._n // self.BATCHES
         if size == 0:
             return None
         recent = self.means[self._n - size * self.BATCHES :]
-        batches = recent.reshape(self.BATCHES, size, -1).mean(axis=1)
-        return batches.mean(axis=0), batches.std(axis=0, ddof=1) / np.sqrt(self.BATCHES)
+        batches: Floats = recent.reshape(self.BATCHES, size, -1).mean(axis=1)
+        return batches
 
     def slope(self) -> float:
         """Return the Theil–Sen slope of the first quantity, per fs.

@@ -2,19 +2,22 @@
 
 An average deviates by its distance from the expected value less five standard errors. So few or
 correlated samples raise no alarm, and in a long run a small bias (of the timestep, say) stays a
-small number.
+small number. What passes is no deviation: an average counts with the smaller of its deviations over
+the whole run and over its later half, and not at all while it still approaches what is expected.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
 from scipy import special
 
 from mdxai.attribution import Attribution
-from mdxai.frame import BOLTZMANN, Frame
+from mdxai.frame import BOLTZMANN, Floats, Frame, temperature_of
 from mdxai.principles.frame_quantities import frame_quantities
 from mdxai.principles.motion.momentum import refuse_pushes, rotations_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
@@ -24,6 +27,8 @@ STRETCH = 200.0  # fs; the shortest of 64 stretches that averages are made of
 LOOK = 5.0  # fs between frames that all but the temperature are taken from
 ERRORS = 5.0  # standard errors that an average may be off
 FROZEN = 1e-8  # of the kinetic energy: motion that a thermostat keeps out altogether
+EVEN = 0.3, 8  # of the atoms, and atoms at least, that share the heat of a strained start
+CLOSED = 0.4  # of the canonical variance: what a system fluctuates without a bath, at the least
 NO_THERMOSTAT = "no thermostat sets a temperature; without one the energy is checked instead"
 
 
@@ -31,9 +36,16 @@ class Temperature:
     """How many standard deviations the kinetic energy lies above that of the thermostat.
 
     In the canonical ensemble at T₀, 2 E_kin/(k_B T₀) follows χ² with f degrees of freedom: mean f,
-    variance 2f. The deviation is (T/T₀ − 1)/√(2/f), 0 when colder. A thermostat below 300 K counts
-    as one of 300 K: there, a strained start releases more heat than it holds without any fault.
-    The atom named is the one with the most kinetic energy.
+    variance 2f. The deviation is (T/T₀ − 1)/σ, 0 when colder. Up to 27 degrees of freedom, σ is
+    such that 8 σ are as rare as with 27 (χ² has the longer tail the fewer there are); beyond, σ is
+    √(2/f), but at least 0.15: a large system hardly fluctuates, but takes time to follow its bath.
+
+    Heat that the start brought is no fault. T₀ is at least 300 K: there, a strained start releases
+    more heat than it holds. A start that is hotter than the thermostat, or becomes so as the
+    thermostat is set lower, counts at its own temperature until it has cooled, up to five times
+    T₀. Potential energy that was released since the start is left out where the heat is spread over
+    many atoms; a molecule that falls into a hole of the energy heats a few. The atom named is the
+    one with the most kinetic energy.
 
     Args:
         first: a frame of the run.
@@ -46,24 +58,57 @@ class Temperature:
     unit = "σ"
     cost: Cost = "free"
     COLDEST = 300.0  # K
+    SLOW = 0.15  # of T₀
+    FEW, FAR = 27, 8.0  # degrees of freedom; σ
+    HOT = 5.0  # of T₀: a start that is hotter still is reported
 
     def __init__(self, first: Frame) -> None:
         _require_thermostat(first)
+        self._coldest = math.inf  # K, of the frames so far
+        self._energy = first.energy if first.has_energy else math.nan
+        self._sigma = 0, math.nan
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        target = max(_target(frame), self.COLDEST)
         seen = frame_quantities(frame)
-        sigma = math.sqrt(2 / frame.degrees_of_freedom)
+        self._coldest = min(self._coldest, seen.temperature)
+        target = max(_target(frame), self.COLDEST)
+        target = max(target, min(self._coldest, self.HOT * target))
+        sigma = self._width(frame.degrees_of_freedom)
         excess = (seen.temperature / target - 1) / sigma
+        if excess > 1:
+            excess -= self._released(frame) / target / sigma
         return Deviation(self.name, self.unit, 0.0 if excess < 0 else excess, (seen.hottest,))
+
+    def _width(self, freedom: int) -> float:
+        """Return σ for f degrees of freedom."""
+        if freedom != self._sigma[0]:
+            sigma = max(math.sqrt(2 / freedom), self.SLOW)
+            if freedom < self.FEW:
+                rare = special.chdtrc(self.FEW, self.FEW * (1 + self.FAR * math.sqrt(2 / self.FEW)))
+                sigma = max(sigma, (special.chdtri(freedom, rare) / freedom - 1) / self.FAR)
+            self._sigma = freedom, float(sigma)
+        return self._sigma[1]
+
+    def _released(self, frame: Frame) -> float:
+        """Return by how much potential energy turned into even heat can raise T, K."""
+        heat = frame_quantities(frame).atom_kinetic
+        share, least = EVEN
+        shared_by = heat.sum() ** 2 / (heat @ heat)  # atoms, if they held the same
+        if not shared_by >= max(least, share * frame.n_atoms):
+            return 0.0
+        released = self._energy - frame.energy
+        return temperature_of(released, frame.degrees_of_freedom) if released > 0 else 0.0
 
 
 class KineticSpread:
     """Whether the kinetic energy fluctuates as in the canonical ensemble.
 
-    u = 2 E_kin/(f k_B T₀) has mean 1 and variance 2/f there. The deviation is the larger of the two
-    relative errors over the run, less five standard errors estimated from batch means (Flegal,
-    Haran and Jones 2008, Stat. Sci. 23, 250). Motion of the centre of mass that the thermostat
+    u = 2 E_kin/(f k_B T₀) has mean 1 and variance 2/f there. The deviation is the largest of three
+    relative errors, each less five standard errors estimated from batch means (Flegal, Haran and
+    Jones 2008, Stat. Sci. 23, 250): that of the mean, that of a variance within stretches of time
+    that is too large, and that of a variance over the run below the 0.4 · 2/f that a system keeps
+    without any bath (½ · 2/f in a harmonic crystal, a little less in a simple liquid: Lebowitz,
+    Percus and Verlet 1967, Phys. Rev. 153, 250). Motion of the centre of mass that the thermostat
     never excites does not count as a degree of freedom. The averages start again when T₀ changes.
 
     Args:
@@ -98,23 +143,71 @@ class KineticSpread:
         freedom = self._freedom(frame, kinetic)
         u = 2 * kinetic / (freedom * BOLTZMANN * target)
         if self._history.add(frame.time, (u, (u - 1) ** 2)):
-            self._found = self._compare(2 / freedom)
+            self._found = self._compare(2 / freedom) or self._found
         return self._found
 
     def _compare(self, variance: float) -> Deviation | None:
-        measured = self._history.mean_and_error()
-        if measured is None:
+        batches = self._history.batches()
+        if batches is None or _approaches(batches[:, :1], np.ones(1)):
             return None
-        (mean, square), error = measured
-        spread = square - (mean - 1) ** 2
-        off = np.abs([mean - 1, spread - variance]) - ERRORS * error
-        return Deviation(self.name, self.unit, float(max(off[0], off[1] / variance, 0.0)))
+        return Deviation(
+            self.name, self.unit, _lasting(batches, lambda part: _spread_error(part, variance))
+        )
 
     @staticmethod
     def _freedom(frame: Frame, kinetic: float) -> int:
         free = frame.degrees_of_freedom
         still = frame_quantities(frame).translation <= FROZEN * kinetic and not frame.n_constrained
         return free - 3 if still and free > 3 else free
+
+
+def _spread_error(batches: Floats, variance: float) -> float:
+    """Return the error of mean or variance beyond chance; batches: (n, 2) of u and (u − 1)²."""
+    u, square = batches.T
+    inside = square - (u - 1) ** 2
+    mean, mean_error = _mean_and_error(u)
+    within, within_error = _mean_and_error(inside)
+    total, total_error = _mean_and_error(square)
+    total -= (mean - 1) ** 2
+    return float(
+        max(
+            abs(mean - 1) - ERRORS * mean_error,
+            (within - variance - ERRORS * within_error) / variance,
+            1 - (total + ERRORS * total_error) / (CLOSED * variance),
+            0.0,
+        )
+    )
+
+
+def _mean_and_error(values: Floats) -> tuple[Any, Any]:
+    """Return mean and standard error over batches, which are the first axis."""
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
+
+
+def _whole_and_later(batches: Floats) -> tuple[Floats, Floats]:
+    return batches, batches[len(batches) // 2 :]
+
+
+def _lasting(batches: Floats, deviation: Callable[[Floats], float]) -> float:
+    """Return the smaller of the deviations over all batches and over the later half."""
+    return min(map(deviation, _whole_and_later(batches)))
+
+
+def _approaches(batches: Floats, expected: Floats) -> bool:
+    """Whether the mean that is furthest off still comes closer, by more than twice the noise."""
+    half = len(batches) // 2
+    (before, error), (now, noise) = map(_mean_and_error, (batches[:half], batches[half:]))
+    k = int(np.argmax(np.abs(now - expected) / expected))
+    off = now[k] - expected[k]
+    came = (before[k] - now[k]) * np.sign(off)  # positive when it was further off on this side
+    return bool(came > 2 * math.hypot(error[k], noise[k]))
+
+
+def _share_error(batches: Floats, expected: Floats) -> Floats:
+    """Return (n,) relative errors of mean shares beyond chance."""
+    mean, error = _mean_and_error(batches)
+    off: Floats = np.maximum(np.abs(mean - expected) - ERRORS * error, 0.0) / expected
+    return off
 
 
 def _target(frame: Frame) -> float:
@@ -189,29 +282,33 @@ class ModeTemperature:
     """Whether translation, rotation and internal motion are equally hot on average.
 
     Each should hold n_c/f of the kinetic energy. The deviation is the largest relative one among
-    the averages over the run, less five standard errors. A kind of motion that the
-    thermostat keeps at exactly zero (a fixed centre of mass) does not count.
+    the averages over the run, less five standard errors. Motion of the centre of mass does not
+    count, nor its energy, where the thermostat leaves it alone (`holds_centre`) or keeps it at
+    exactly zero.
 
     Args:
         first: a frame of the system.
         random_bath: whether the thermostat pushes each atom at random.
+        holds_centre: whether it does so without pushing the centre of mass.
 
     Raises:
-        PrincipleUnavailable: if the thermostat is not random, with constraints, or without internal
-            motion.
+        PrincipleUnavailable: if the thermostat is not random, with constraints, without internal
+            motion, or where the only motion of the whole is one that the thermostat leaves alone.
     """
 
     name = "mode_temperature"
     unit = "relative"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, *, random_bath: bool) -> None:
+    def __init__(self, first: Frame, *, random_bath: bool, holds_centre: bool = False) -> None:
         rigid, internal = _rigid_freedom(first)
         if not random_bath:
             raise PrincipleUnavailable(
                 "without random kicks from a thermostat the overall motion keeps its initial energy"
             )
-        self._freedom = np.array([3.0, rigid - 3, internal])
+        if holds_centre and rigid == 3:
+            raise PrincipleUnavailable("the thermostat leaves the motion of the whole alone")
+        self._freedom = np.array([0.0 if holds_centre else 3.0, rigid - 3, internal])
         self._history = BlockMeans(3, STRETCH)
         self._look = Every(LOOK)
         self._found: Deviation | None = None
@@ -220,34 +317,35 @@ class ModeTemperature:
         if not self._look.due(frame.time):
             return self._found
         seen = frame_quantities(frame)
-        kinetic = seen.kinetic
+        kinetic, moving = seen.kinetic, seen.translation
         if not kinetic > 0:
             return None if kinetic == 0 else Deviation(self.name, self.unit, kinetic)
         turning = seen.rigid.rotation if self._freedom[1] else 0.0
-        rest = kinetic - seen.translation - turning
-        parts = (seen.translation / kinetic, turning / kinetic, rest / kinetic)
-        if self._history.add(frame.time, parts):
-            self._found = self._compare()
+        parts = np.array([moving, turning, kinetic - moving - turning])
+        parts *= self._freedom > 0
+        if self._history.add(frame.time, (parts / parts.sum()).tolist()):
+            self._found = self._compare() or self._found
         return self._found
 
     def _compare(self) -> Deviation | None:
-        measured = self._history.mean_and_error()
-        if measured is None:
+        batches = self._history.batches()
+        if batches is None:
             return None
-        mean, error = measured
-        moves = (self._freedom > 0) & (mean > FROZEN)
-        expected = self._freedom[moves] / self._freedom[moves].sum()
-        off = np.maximum(np.abs(mean[moves] - expected) - ERRORS * error[moves], 0.0)
-        return Deviation(self.name, self.unit, float(np.max(off / expected)))
+        moves = (self._freedom > 0) & (batches.mean(axis=0) > FROZEN)
+        batches, expected = batches[:, moves], self._freedom[moves] / self._freedom[moves].sum()
+        if _approaches(batches, expected):
+            return None
+        value = _lasting(batches, lambda part: float(_share_error(part, expected).max()))
+        return Deviation(self.name, self.unit, value)
 
 
 class ElementTemperature:
     """Whether all elements are equally hot on average.
 
-    An element with n of N atoms should hold the share n/N of the kinetic energy, or
-    (n − M_el/M)/(N − 1) where the centre of mass is at rest. The deviation is the largest relative
-    one among the averages over the run, less five standard errors. The atoms named are those of
-    the element.
+    An element with n of N atoms and the mass M_el of M should hold the share
+    (n − M_el/M)/(N − 1) of the kinetic energy about the centre of mass. The deviation is the
+    largest relative one among the averages over the run, less five standard errors. The atoms named
+    are those of the element.
 
     Args:
         first: a frame of the system.
@@ -274,10 +372,9 @@ class ElementTemperature:
                 "thermostat"
             )
         counts = np.bincount(self._kind)
-        self._share = counts / first.n_atoms
-        lost = np.bincount(self._kind, first.masses) / first.masses.sum()
-        self._share_at_rest = (counts - lost) / max(first.n_atoms - 1, 1)
-        self._history = BlockMeans(len(kinds) + 1, STRETCH)
+        self._mass_share = np.bincount(self._kind, first.masses) / first.masses.sum()
+        self._share = (counts - self._mass_share) / (first.n_atoms - 1)
+        self._history = BlockMeans(len(kinds), STRETCH)
         self._look = Every(LOOK)
         self._found: Deviation | None = None
 
@@ -285,22 +382,20 @@ class ElementTemperature:
         if not self._look.due(frame.time):
             return self._found
         seen = frame_quantities(frame)
-        if not seen.kinetic > 0:
-            return None if seen.kinetic == 0 else Deviation(self.name, self.unit, seen.kinetic)
-        held = np.bincount(self._kind, seen.atom_kinetic).tolist()
-        shares = [part / seen.kinetic for part in (*held, seen.translation)]
-        if self._history.add(frame.time, shares):
-            self._found = self._compare()
+        inner = seen.kinetic - seen.translation
+        if not inner > 0:
+            return None if seen.kinetic == 0 else Deviation(self.name, self.unit, inner)
+        held = np.bincount(self._kind, seen.atom_kinetic)
+        shares = (held - self._mass_share * seen.translation) / inner
+        if self._history.add(frame.time, shares.tolist()):
+            self._found = self._compare() or self._found
         return self._found
 
     def _compare(self) -> Deviation | None:
-        measured = self._history.mean_and_error()
-        if measured is None:
+        batches = self._history.batches()
+        if batches is None or _approaches(batches, self._share):
             return None
-        at_rest = measured[0][-1] <= FROZEN
-        expected = self._share_at_rest if at_rest else self._share
-        mean, error = measured[0][:-1], measured[1][:-1]
-        off = np.maximum(np.abs(mean - expected) - ERRORS * error, 0.0) / expected
+        off = np.minimum(*(_share_error(part, self._share) for part in _whole_and_later(batches)))
         worst = int(np.argmax(off))
         atoms = tuple(np.flatnonzero(self._kind == worst).tolist())
         return Deviation(self.name, self.unit, float(off[worst]), atoms)
