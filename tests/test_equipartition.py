@@ -231,12 +231,13 @@ def test_a_bath_that_only_damps_the_centre_of_mass_is_no_fault(frame):
     frame = replace(frame, thermostat=Thermostat(300.0))
     for holds in (True, False):
         principle = ModeTemperature(frame, random_bath=True, holds_centre=holds)
-        drift, found = 0.01, None
+        drift, worst = 0.01, 0.0
         for k in range(3000):
             v = thermal(frame, rng)
             v += drift * np.exp(-k / 50) - frame.masses @ v / frame.masses.sum()
-            found = principle.deviate(at(frame, k, 10.0, velocities=v)) or found
-        assert found.value < 0.5 if holds else found.value > 0.5
+            found = principle.deviate(at(frame, k, 10.0, velocities=v))
+            worst = max(worst, found.value if found else 0.0)
+        assert worst < 0.5 if holds else worst > 0.5
     with pytest.raises(PrincipleUnavailable, match="leaves the motion of the whole alone"):
         ModeTemperature(crystal(8, rng), random_bath=True, holds_centre=True)
 

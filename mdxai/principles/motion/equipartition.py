@@ -2,14 +2,13 @@
 
 An average deviates by its distance from the expected value less five standard errors. So few or
 correlated samples raise no alarm, and in a long run a small bias (of the timestep, say) stays a
-small number. What passes is no deviation: an average counts with the smaller of its deviations over
-the whole run and over its later half, and not at all while it still approaches what is expected.
+small number. What passes is no deviation: where the two halves of a run differ, the later one
+counts, and nothing is said while an average still approaches what is expected.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -148,11 +147,11 @@ class KineticSpread:
 
     def _compare(self, variance: float) -> Deviation | None:
         batches = self._history.batches()
-        if batches is None or _approaches(batches[:, :1], np.ones(1)):
+        if batches is not None:
+            batches = _settled(batches, batches[:, :1], np.ones(1))
+        if batches is None:
             return None
-        return Deviation(
-            self.name, self.unit, _lasting(batches, lambda part: _spread_error(part, variance))
-        )
+        return Deviation(self.name, self.unit, _spread_error(batches, variance))
 
     @staticmethod
     def _freedom(frame: Frame, kinetic: float) -> int:
@@ -184,23 +183,23 @@ def _mean_and_error(values: Floats) -> tuple[Any, Any]:
     return values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
-def _whole_and_later(batches: Floats) -> tuple[Floats, Floats]:
-    return batches, batches[len(batches) // 2 :]
+def _settled(batches: Floats, means: Floats, expected: Floats) -> Floats | None:
+    """Return the batches that are judged: all, or the later half where the earlier one differs.
 
+    None while the mean that is furthest off still comes closer, by more than twice the noise.
 
-def _lasting(batches: Floats, deviation: Callable[[Floats], float]) -> float:
-    """Return the smaller of the deviations over all batches and over the later half."""
-    return min(map(deviation, _whole_and_later(batches)))
-
-
-def _approaches(batches: Floats, expected: Floats) -> bool:
-    """Whether the mean that is furthest off still comes closer, by more than twice the noise."""
+    Args:
+        batches: (n, ...) batches.
+        means: (n, n_values) of them, the values that tell.
+        expected: (n_values,) what they should be.
+    """
     half = len(batches) // 2
-    (before, error), (now, noise) = map(_mean_and_error, (batches[:half], batches[half:]))
+    (before, error), (now, noise) = map(_mean_and_error, (means[:half], means[half:]))
     k = int(np.argmax(np.abs(now - expected) / expected))
-    off = now[k] - expected[k]
-    came = (before[k] - now[k]) * np.sign(off)  # positive when it was further off on this side
-    return bool(came > 2 * math.hypot(error[k], noise[k]))
+    moved = (before[k] - now[k]) * np.sign(now[k] - expected[k])  # towards what is expected
+    if moved > 2 * math.hypot(error[k], noise[k]):
+        return None
+    return batches if abs(moved) <= 2 * math.hypot(error[k], noise[k]) else batches[half:]
 
 
 def _share_error(batches: Floats, expected: Floats) -> Floats:
@@ -333,10 +332,10 @@ class ModeTemperature:
             return None
         moves = (self._freedom > 0) & (batches.mean(axis=0) > FROZEN)
         batches, expected = batches[:, moves], self._freedom[moves] / self._freedom[moves].sum()
-        if _approaches(batches, expected):
+        settled = _settled(batches, batches, expected)
+        if settled is None:
             return None
-        value = _lasting(batches, lambda part: float(_share_error(part, expected).max()))
-        return Deviation(self.name, self.unit, value)
+        return Deviation(self.name, self.unit, float(_share_error(settled, expected).max()))
 
 
 class ElementTemperature:
@@ -393,9 +392,10 @@ class ElementTemperature:
 
     def _compare(self) -> Deviation | None:
         batches = self._history.batches()
-        if batches is None or _approaches(batches, self._share):
+        settled = None if batches is None else _settled(batches, batches, self._share)
+        if settled is None:
             return None
-        off = np.minimum(*(_share_error(part, self._share) for part in _whole_and_later(batches)))
+        off = _share_error(settled, self._share)
         worst = int(np.argmax(off))
         atoms = tuple(np.flatnonzero(self._kind == worst).tolist())
         return Deviation(self.name, self.unit, float(off[worst]), atoms)
