@@ -319,7 +319,7 @@ SCRIPTS = {
         bath(Langevin, linear_on_gold, timestep=2.0, friction=0.1, fixcm=False), 300
     ),
     "Langevin, rigid TIP3P water": Script(
-        bath(Langevin, rigid_water, timestep=2.0, friction=USUAL), 900
+        bath(Langevin, rigid_water, timestep=2.0, friction=USUAL), 60
     ),
     "Langevin, ethanol, default": Script(
         bath(Langevin, ethanol, friction=USUAL, **MOLECULE), 8000, 20

@@ -248,7 +248,7 @@ def _equipartition(first: Frame, dynamics: EngineDescription) -> Makers:
     random_bath, holds_centre = dynamics.random_bath, dynamics.holds_centre
     return {
         Temperature.name: lambda: Temperature(first),
-        KineticSpread.name: lambda: KineticSpread(first),
+        KineticSpread.name: lambda: KineticSpread(first, holds_centre=holds_centre),
         FlyingIceCube.name: lambda: FlyingIceCube(first),
         ModeTemperature.name: lambda: ModeTemperature(
             first, random_bath=random_bath, holds_centre=holds_centre

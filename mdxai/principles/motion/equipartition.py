@@ -108,10 +108,12 @@ class KineticSpread:
     that is too large, and that of a variance over the run below the 0.4 · 2/f that a system keeps
     without any bath (½ · 2/f in a harmonic crystal, a little less in a simple liquid: Lebowitz,
     Percus and Verlet 1967, Phys. Rev. 153, 250). Motion of the centre of mass that the thermostat
-    never excites does not count as a degree of freedom. The averages start again when T₀ changes.
+    leaves alone does not count. The averages start again when T₀ changes.
 
     Args:
         first: a frame of the run.
+        holds_centre: whether the thermostat is known to leave the centre of mass alone; one at
+            exact rest is recognised without.
 
     Raises:
         PrincipleUnavailable: without a thermostat, or when every atom is fixed.
@@ -121,8 +123,9 @@ class KineticSpread:
     unit = "relative"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame) -> None:
+    def __init__(self, first: Frame, *, holds_centre: bool = False) -> None:
         _require_thermostat(first)
+        self._inside = holds_centre and not first.n_constrained and first.n_atoms > 1
         self._target: float | None = None
         self._look = Every(LOOK)
         self._found: Deviation | None = None
@@ -139,6 +142,8 @@ class KineticSpread:
         if target != self._target:
             self._target, self._found = target, None
             self._history = BlockMeans(2, STRETCH)
+        if self._inside:
+            kinetic -= frame_quantities(frame).translation
         freedom = self._freedom(frame, kinetic)
         u = 2 * kinetic / (freedom * BOLTZMANN * target)
         if self._history.add(frame.time, (u, (u - 1) ** 2)):
@@ -153,9 +158,10 @@ class KineticSpread:
             return None
         return Deviation(self.name, self.unit, _spread_error(batches, variance))
 
-    @staticmethod
-    def _freedom(frame: Frame, kinetic: float) -> int:
+    def _freedom(self, frame: Frame, kinetic: float) -> int:
         free = frame.degrees_of_freedom
+        if self._inside:
+            return free - 3
         still = frame_quantities(frame).translation <= FROZEN * kinetic and not frame.n_constrained
         return free - 3 if still and free > 3 else free
 
