@@ -6,20 +6,39 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import units
 from ase.data import atomic_masses, atomic_numbers
 
-from mdxai.engines.trajectories import LONGEST_STEP, Selection, Trajectory, TrajectoryError, checked
+from mdxai.engines.binary_ends import what_is_left
+from mdxai.engines.file_images import (
+    Image,
+    element_of,
+    element_of_mass,
+    in_our_units,
+    plain_element,
+    sites_note,
+)
+from mdxai.engines.pdb_models import SITES
+from mdxai.engines.stated import (
+    FS_PER_PS,
+    ISOTOPES,
+    KJ_PER_MOL,
+    OF_MDANALYSIS,
+    OURS,
+    DamagedTrajectory,
+    Selection,
+    TrajectoryError,
+    one_line,
+)
+from mdxai.engines.trajectories import LONGEST_STEP, Trajectory, guarded, read_ase, trajectory_of
 from mdxai.frame import Floats, Frame, Ints
 
-KJ_PER_MOL = units.kJ / units.mol  # eV
-FS_PER_PS = 1000.0
 STREAM = "imd://"
-MASS_TOLERANCE = 0.1  # amu; hydrogen and deuterium differ by 1
+UNITLESS = ("GSD",)  # formats in units of the simulation's own
 
 
 def read_universe(source: str, topology: str | None, selection: Selection) -> Trajectory:
@@ -28,8 +47,6 @@ def read_universe(source: str, topology: str | None, selection: Selection) -> Tr
     Raises:
         TrajectoryError: when MDAnalysis cannot read it, or no topology gives the elements.
     """
-    import MDAnalysis
-
     live = source.startswith(STREAM)
     if live and topology is None:
         raise TrajectoryError(
@@ -41,13 +58,22 @@ def read_universe(source: str, topology: str | None, selection: Selection) -> Tr
     for name in files:
         if not name.startswith(STREAM) and not Path(name).exists():
             raise TrajectoryError(f"there is no file {name}")
+    if topology is not None and not live and is_text(Path(source), selection):
+        elements = selection.elements or _symbols_of(_universe((topology,), None).atoms)
+        return read_ase(source, replace(selection, elements=elements))
+    return from_universe(_universe(files, selection.format), selection, source)
+
+
+def _universe(files: tuple[str, ...], format: str | None) -> Any:
+    import MDAnalysis
+
     with _quiet(), _own_signals():
         try:
-            universe = MDAnalysis.Universe(*files)
+            return MDAnalysis.Universe(*files, **({} if format is None else {"format": format}))
         except Exception as error:  # MDAnalysis' readers raise errors of any type
-            words = " ".join(str(error).split())
-            raise TrajectoryError(f"MDAnalysis cannot open {source}: {words}") from error
-    return from_universe(universe, selection, source)
+            raise TrajectoryError(
+                f"MDAnalysis cannot open {files[-1]}: {one_line(error)}"
+            ) from error
 
 
 def _need_imd() -> None:
@@ -70,16 +96,81 @@ def from_universe(universe: Any, selection: Selection, source: str = "") -> Traj
     live = not _seekable(reader)
     if live and selection.start:
         raise TrajectoryError(f"a live stream has no frame {selection.start} to start from")
+    if str(reader.format) in UNITLESS and selection.stated_units.positions is None:
+        raise TrajectoryError(
+            f"{reader.filename} is in units of its own; state them (units=, --units positions=nm)"
+        )
     with _reading(reader):
         counts = "step" in reader.ts.data and (live or _counts_steps(reader, selection))
-    frames = _frames(universe, FrameMaker(universe, counts_steps=counts), selection)
+    group, notes = _chosen(universe, selection)
+    source = source or str(reader.filename)
+    images = _images(group, FrameMaker(group, counts_steps=counts), selection, notes)
     n_frames = None
     if not live:
         n_frames = len(range(len(reader))[selection.start : selection.stop : selection.step])
-    return Trajectory(
-        source or str(reader.filename), checked(frames, selection), n_frames, counts_steps=counts,
+    return trajectory_of(
+        source, guarded(images, source, selection), selection,
+        trusted=live or str(reader.format) == "MDXAI", n_frames=n_frames, counts_steps=counts,
         parameters={"format": str(reader.format), "live": live},
     )  # fmt: skip
+
+
+def _chosen(universe: Any, selection: Selection) -> tuple[Any, tuple[str, ...]]:
+    """Return the stated atoms without sites that have no mass, and a note on these.
+
+    Raises:
+        TrajectoryError: for a selection that MDAnalysis does not understand, or of no atoms.
+    """
+    group = universe.atoms
+    if selection.elements:
+        if len(selection.elements) != len(group):
+            raise TrajectoryError(
+                f"{len(selection.elements)} elements are stated for its {len(group)} atoms"
+            )
+        universe.add_TopologyAttr("elements", list(selection.elements))
+    if selection.atoms is not None and not selection.is_plain:
+        try:
+            group = universe.select_atoms(selection.atoms)
+        except Exception as error:  # of its parser
+            raise TrajectoryError(
+                f"MDAnalysis cannot select {selection.atoms!r}: {one_line(error)}"
+            ) from error
+    elif selection.atoms is not None:
+        group = group[selection.pick(_numbers_or_0(group))]
+    site = np.array([_is_site(atom) for atom in group], dtype=bool)
+    if not len(group) or site.all():
+        raise TrajectoryError(f"no atom is selected by {selection.atoms!r}")
+    return group[~site], sites_note(int(site.sum()), len(universe.atoms))
+
+
+def _is_site(atom: Any) -> bool:
+    """Whether an atom is a site without mass, by its name too, as it has no element."""
+    label = str(getattr(atom, "element", "")).strip()
+    mass = float(getattr(atom, "mass", 0.0))
+    if label and label.upper() not in SITES:
+        return False
+    return mass == 0.0 and str(getattr(atom, "name", "")).strip().upper() in SITES
+
+
+def is_text(path: Path, selection: Selection) -> bool:
+    """Whether a file is one of text that is read here, and not by MDAnalysis: XYZ or a LAMMPS dump.
+
+    MDAnalysis takes their numbers for Å and ps, whatever they say.
+    """
+    if selection.format is not None:
+        return selection.format in ("xyz", "extxyz", "lammps-dump-text")
+    names = path.name.lower().removesuffix(".gz").removesuffix(".bz2")
+    return names.endswith((".xyz", ".extxyz", ".lammpsdump", ".lammpstrj", ".dump"))
+
+
+def _symbols_of(group: Any) -> tuple[str, ...]:
+    """Return an element per atom of a topology, "X" for sites without mass."""
+    labels = _labels_of(group)
+    sites = [label is None and _is_site(atom) for label, atom in zip(labels, group, strict=True)]
+    unknown = [n for n, label in enumerate(labels) if label is None and not sites[n]]
+    if unknown:
+        raise _unknown(unknown[0])
+    return tuple(label or "X" for label in labels)
 
 
 def _counts_steps(reader: Any, selection: Selection) -> bool:
@@ -98,14 +189,15 @@ def _counts_steps(reader: Any, selection: Selection) -> bool:
 
 @contextmanager
 def _reading(reader: Any) -> Iterator[None]:
-    """Raise TrajectoryError for whatever a reader raises on a damaged file."""
+    """Raise DamagedTrajectory for whatever a reader raises on a damaged file."""
     try:
         yield
     except TrajectoryError:
         raise
     except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise TrajectoryError(f"{reader.filename} cannot be read further: {words}") from error
+        raise DamagedTrajectory(
+            f"{reader.filename} cannot be read further: {one_line(error)}"
+        ) from error
 
 
 def _seekable(reader: Any) -> bool:
@@ -114,19 +206,26 @@ def _seekable(reader: Any) -> bool:
     return not isinstance(reader, StreamReaderBase)
 
 
-def _frames(universe: Any, maker: FrameMaker, selection: Selection) -> Iterator[Frame]:
-    reader = universe.trajectory
-    wanted = slice(selection.start, selection.stop, selection.step)
-    if not _seekable(reader):
-        wanted = slice(None, None, selection.step if selection.step > 1 else None)
+def _images(
+    group: Any, maker: FrameMaker, selection: Selection, notes: tuple[str, ...]
+) -> Iterator[Image | None]:
+    reader = group.universe.trajectory
+    live = not _seekable(reader)
+    kept_all = set(np.flatnonzero(~np.array([_is_site(a) for a in group.universe.atoms])))
+    whole = kept_all <= set(group.indices)  # else forces are not those of these atoms alone
     try:
         with _reading(reader):
-            for ts in reader[wanted]:
-                if selection.stop is not None and ts.frame >= selection.stop:
-                    break
-                yield maker.frame(ts, selection)
+            for ts in reader if live else reader[selection.start : selection.stop]:
+                if live or selection.wants(ts.frame):
+                    image = maker.image(ts, selection)
+                    frame = image.frame if whole else image.frame.without("energy", "forces")
+                    yield replace(image, frame=frame, notes=notes)
+                else:
+                    yield None
+            if not live and selection.stop is None and (left := what_is_left(reader)):
+                raise DamagedTrajectory(left)
     finally:
-        if not _seekable(reader):
+        if live:
             reader.close()  # tells the engine that the client is gone
 
 
@@ -148,38 +247,44 @@ class FrameMaker:
         self.numbers = elements_of(group)
         self.masses = _masses(group, self.numbers)
         reader = group.universe.trajectory
-        known = {"time", "dt"} & set(reader.ts.data)
-        self._knows_time = bool(known) or callable(getattr(reader, "_get_dt", None))
+        self._knows_time, self._unsettled = _knows_time(reader)
         self._energies = _ENERGIES.get(str(reader.format))
 
-    def frame(self, ts: Any, selection: Selection | None = None) -> Frame:
+    def frame(self, ts: Any) -> Frame:
         """Return a timestep as a frame; quantities that it lacks are marked as absent.
 
-        Raises:
-            TrajectoryError: when the time is not known.
+        Where the time is not known, frames are 1 fs apart.
         """
+        image = self.image(ts, Selection())
+        step = ts.frame if image.step is None else image.step
+        time = float(ts.frame) if image.time is None else image.time
+        return replace(image.frame, step=step, time=time)
+
+    def image(self, ts: Any, selection: Selection) -> Image:
+        """Return a timestep as an image, in the stated units or in those of MDAnalysis."""
         step = ts.data.get("step") if self._counts_steps else None
-        time = FS_PER_PS * float(ts.time) if self._knows_time else None
-        selection = selection or Selection(timestep=None if self._knows_time else 1.0)
-        step, time = selection.instant(ts.frame, None if step is None else int(step), time)
+        units = selection.stated_units.over(OF_MDANALYSIS)
+        time = float(ts.time) * (units.time or FS_PER_PS) if self._knows_time else None
         periodic = ts.dimensions is not None and bool(np.all(ts.dimensions[:3] > 0))
         energy = self._energy(ts)
         absent = {name for name in ("velocities", "forces") if not getattr(ts, f"has_{name}")}
         if energy is None:
             absent.add("energy")
-        return Frame(
-            step=step,
-            time=time,
+        frame = Frame(
+            step=0,
+            time=0.0,
             numbers=self.numbers.copy(),
             masses=self.masses.copy(),
             positions=ts.positions[self._indices].astype(np.float64),
-            velocities=self._vectors(ts, "velocities") / FS_PER_PS,
-            forces=self._vectors(ts, "forces") * KJ_PER_MOL,
+            velocities=self._vectors(ts, "velocities"),
+            forces=self._vectors(ts, "forces"),
             energy=np.nan if energy is None else energy,
             cell=_cell(ts) if periodic else np.zeros((3, 3)),
             pbc=np.array(ts.data.get("pbc", np.full(3, periodic))),  # of a run: its own
             absent=frozenset(absent),
         )
+        frame = in_our_units(frame, replace(units, energy=OURS.energy))
+        return Image(frame, None if step is None else int(step), time, self._unsettled)
 
     def _vectors(self, ts: Any, name: str) -> Floats:
         if not getattr(ts, f"has_{name}"):
@@ -203,6 +308,27 @@ def _cell(ts: Any) -> Floats:
     return np.array(cell, dtype=np.float64)
 
 
+# Programs whose DCD files hold their time step in AKMA units, as the format has it.
+_KEEPS_AKMA = ("OPENMM", "CHARMM", "NAMD", "MDANALYSIS")
+
+
+def _knows_time(reader: Any) -> tuple[bool, str]:
+    """Return whether the times of a reader are those of the file, and why not."""
+    known = {"time", "dt"} & set(reader.ts.data) or callable(getattr(reader, "_get_dt", None))
+    if str(reader.format) != "DCD":
+        return bool(known), ""
+    header = reader._file.header
+    remarks = " ".join(str(header["remarks"]).split())
+    if not header["delta"] > 0:
+        return False, "its header has a time step of 0"
+    if remarks and not any(name in remarks.upper() for name in _KEEPS_AKMA):
+        return False, (
+            f"its header has a time step of {header['delta']:g} × {header['nsavc']}, in AKMA units "
+            f"by the format, but was written otherwise by some programs; it says {remarks[:60]!r}"
+        )
+    return True, ""
+
+
 def elements_of(group: Any) -> Ints:
     """Return atomic numbers from the elements of a topology or, if it has none, from its masses.
 
@@ -212,28 +338,46 @@ def elements_of(group: Any) -> Ints:
     Raises:
         TrajectoryError: when neither gives an element.
     """
-    labels = [str(label).strip().capitalize() for label in getattr(group, "elements", ())]
-    numbers = np.array([atomic_numbers.get(label, 0) for label in labels], dtype=np.int64)
-    return numbers if len(numbers) and numbers.all() else _from_masses(group)
+    numbers = _numbers_or_0(group)
+    if not numbers.all():
+        raise _unknown(int(np.flatnonzero(numbers == 0)[0]))
+    return numbers
 
 
-def _from_masses(group: Any) -> Ints:
+def _unknown(atom: int) -> TrajectoryError:
+    return TrajectoryError(
+        f"the element of atom {atom} is not known; give a topology with elements, such as a PDB "
+        "file, state them (elements=, --elements), or which atoms to read (atoms=, --select)"
+    )
+
+
+def _labels_of(group: Any) -> list[str | None]:
+    """Return a symbol per atom, from elements or else from masses; None where neither gives one."""
+    labels = [element_of(str(label)) for label in getattr(group, "elements", ())]
+    if labels and None not in labels:
+        return labels
     masses = np.asarray(getattr(group, "masses", np.zeros(len(group))), dtype=np.float64)
-    off = np.abs(atomic_masses[None, 1:] - masses[:, None])
-    if not (off.min(axis=1) <= MASS_TOLERANCE).all():
-        worst = int(np.flatnonzero(~(off.min(axis=1) <= MASS_TOLERANCE))[0])
-        raise TrajectoryError(
-            f"the element of atom {worst} is not known; give a topology with elements, such as "
-            "a PDB file, or set them: universe.add_TopologyAttr('elements', [...])"
-        )
-    nearest: Ints = (off.argmin(axis=1) + 1).astype(np.int64)
-    return nearest
+    by_mass = [element_of_mass(mass) for mass in masses]
+    return [
+        label or other for label, other in zip(labels or [None] * len(group), by_mass, strict=True)
+    ]
+
+
+def _numbers_or_0(group: Any) -> Ints:
+    symbols = [plain_element(label or "X") for label in _labels_of(group)]
+    return np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.int64)
 
 
 def _masses(group: Any, numbers: Ints) -> Floats:
     masses = np.asarray(getattr(group, "masses", np.zeros(len(group))), dtype=np.float64)
     standard: Floats = atomic_masses[numbers].astype(np.float64)
-    return np.where(masses > 0, masses, standard)
+    for n, label in enumerate(_labels_of(group)):
+        if label in ISOTOPES:
+            standard[n] = ISOTOPES[str(label)]
+    isotope = np.isin(
+        np.arange(len(group)), [n for n, x in enumerate(_labels_of(group)) if x in ISOTOPES]
+    )
+    return np.where((masses > 0) & ~isotope, masses, standard)
 
 
 @contextmanager

@@ -1,77 +1,40 @@
-"""Frames of finished trajectories that ASE or MDAnalysis can read."""
+"""Frames of finished trajectories: files that ASE reads, and atoms in memory."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms, units
 from ase.io import iread
-from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats, open_with_compression
 from ase.io.trajectory import Trajectory as AseTrajectory
 
 from mdxai.engines.engine import EngineDescription
-from mdxai.errors import MdxaiError
+from mdxai.engines.file_images import Image, chosen_of_frame, frame_of_atoms
+from mdxai.engines.lammps_dump import read_lammps_dump
+from mdxai.engines.pdb_models import read_pdb
+from mdxai.engines.plausibility import doubts
+from mdxai.engines.schnetpack_trajectory import FORMAT, is_schnetpack, read_schnetpack
+from mdxai.engines.stated import (
+    OF_ASE,
+    DamagedTrajectory,
+    Selection,
+    TrajectoryError,
+    TrajectoryWarning,
+    one_line,
+)
+from mdxai.engines.xyz_frames import instant_of_info, read_xyz
 from mdxai.frame import QUANTITIES, Frame
 
 LONGEST_STEP = 2.0  # fs; no integrator of molecules with free hydrogen takes longer steps
-
-
-class TrajectoryError(MdxaiError, ValueError):
-    """A trajectory that cannot be read as requested."""
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which frames to read, and the time between them.
-
-    start, stop, step: frame numbers in the file, as in a slice. timestep: time between frames of
-    the file, fs, which overrides the file; None uses that of the file. without: quantities to
-    ignore even if the file has them.
-
-    Raises:
-        TrajectoryError: for a negative start or stop, a step or timestep that is not > 0, or an
-            unknown quantity.
-    """
-
-    start: int = 0
-    stop: int | None = None
-    step: int = 1
-    timestep: float | None = None
-    without: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        whole = {"start": self.start, "stop": 0 if self.stop is None else self.stop}
-        for name, value in whole.items():
-            if value < 0:
-                raise TrajectoryError(f"{name} must be 0 or positive, got {value}")
-        if self.step < 1:
-            raise TrajectoryError(f"step must be positive, got {self.step}")
-        if self.timestep is not None and not (0 < self.timestep < np.inf):
-            raise TrajectoryError(f"timestep must be positive, in fs, got {self.timestep}")
-        if set(self.without) - set(QUANTITIES):
-            raise TrajectoryError(
-                f"without takes {', '.join(QUANTITIES)}, got {', '.join(self.without)}"
-            )
-
-    def instant(self, index: int, step: int | None, time: float | None) -> tuple[int, float]:
-        """Return step and time (fs) of frame `index`, given those in the file (None if absent).
-
-        Raises:
-            TrajectoryError: when neither the file nor `timestep` gives the time.
-        """
-        if self.timestep is not None:
-            time = index * self.timestep
-        if time is None:
-            raise TrajectoryError(
-                "the trajectory does not say how far apart its frames are; give the time between "
-                "two frames in fs (timestep=, --timestep)"
-            )
-        return (index if step is None else step), time
+LOOKED_AT = 6  # frames that are read before the first is judged, to see whether units can be right
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +43,7 @@ class Trajectory:
 
     source: what was opened. frames: an iterator. n_frames: how many, if known. counts_steps:
     whether a frame's step is the MD step rather than its number in the file. dynamics: what moved
-    the atoms, if stated.
+    the atoms, if stated. notes: what was left aside or is hardly right; grows while reading.
     """
 
     source: str
@@ -89,6 +52,7 @@ class Trajectory:
     counts_steps: bool = False
     dynamics: EngineDescription | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def close(self) -> None:
         """Close the file that the frames come from, wherever reading has stopped."""
@@ -97,60 +61,226 @@ class Trajectory:
 
 
 def read_ase(path: str | os.PathLike[str], selection: Selection) -> Trajectory:
-    """Open a trajectory that ASE can read.
+    """Open a trajectory that ASE can read, or one of schnetpack's MD.
 
     Time and step are `info["time_fs"]` and `info["step"]` of its atoms (as `mdxai export` writes
-    them), or those that ASE's own MD writes into a .traj file.
+    them), those that ASE's own MD writes into a .traj file, or those of the comment of an XYZ file
+    whose program is known.
 
     Raises:
-        TrajectoryError: when ASE cannot read it.
+        TrajectoryError: when it cannot be read.
     """
     path = Path(path)
-    try:
-        kind = filetype(str(path))
-        if kind not in ioformats:  # ASE then returns only the extension
-            raise UnknownFileTypeError(f"{kind!r} is not one of its formats")
-    except FileNotFoundError as error:
-        raise TrajectoryError(f"there is no file {path}") from error
-    except (UnknownFileTypeError, OSError, ValueError) as error:
-        raise TrajectoryError(
-            f"ASE cannot read {path}: {error}. Formats without elements, such as XTC, TRR and DCD, "
-            "need a topology (topology=, --topology)"
-        ) from error
+    kind = _kind(path, selection)
     made = _made_by_md(path) if kind == "traj" else {}
     every = int(made.get("interval", 1))
     spacing = every * float(made["timestep"]) / units.fs if "timestep" in made else None
-    images = _images(path, selection)
-    frames = (
-        _frame(atoms, *selection.instant(index, *_stated(atoms, index, every, spacing)))
-        for index, atoms in images
-    )
-    return Trajectory(
-        str(path), checked(frames, selection), _length(path, kind, selection),
-        counts_steps=spacing is not None, dynamics=_dynamics(made),
+    read = READERS.get(kind, _read_by_ase)
+    chosen = replace(selection, format=kind)
+    return trajectory_of(
+        str(path), guarded(read(path, chosen), str(path), selection), selection,
+        clock=Clock(selection, every if spacing is not None else 1, spacing), counts_steps=spacing is not None, dynamics=_dynamics(made),
         parameters={"format": kind, **{k: v for k, v in made.items() if k == "md-type"}},
     )  # fmt: skip
 
 
-def _stated(
-    atoms: Atoms, index: int, every: int, spacing: float | None
-) -> tuple[int | None, float | None]:
-    step, time = atoms.info.get("step"), atoms.info.get("time_fs")
-    if spacing is not None:
-        step = index * every if step is None else step
-        time = index * spacing if time is None else time
-    return None if step is None else int(step), None if time is None else float(time)
+def trajectory_of(
+    source: str,
+    images: Iterator[tuple[int, Image]],
+    selection: Selection,
+    *,
+    clock: Clock | None = None,
+    trusted: bool = False,
+    **more: Any,
+) -> Trajectory:
+    """Return images of a source as a trajectory whose frames were checked.
+
+    Args:
+        source: what they come from.
+        images: with their number in the source.
+        selection: what was asked for.
+        clock: gives them their times.
+        trusted: whether their units are beyond doubt.
+        more: further attributes of the trajectory.
+    """
+    notes: list[str] = []
+    parameters = {**more.pop("parameters", {}), **_stated(selection)}
+    clock = clock or Clock(selection)
+    frames = checked(clock.frames(images, notes), selection)
+    if not trusted:
+        frames = plausible(frames, selection, notes, source)
+    return Trajectory(source, frames, parameters=parameters, notes=notes, **more)
 
 
-def _images(path: Path, selection: Selection) -> Iterator[tuple[int, Atoms]]:
-    index = selection.start
-    wanted = slice(selection.start, selection.stop, selection.step)
+def _stated(selection: Selection) -> dict[str, Any]:
+    """Return what the user states, for the record."""
+    said: dict[str, Any] = {}
+    if selection.units is not None:
+        said["units"] = selection.units
+    if selection.elements:
+        said["elements"] = ",".join(selection.elements)
+    if selection.atoms is not None:
+        said["atoms"] = selection.atoms
+    return said
+
+
+def _kind(path: Path, selection: Selection) -> str:
+    """Return the format of a file: the stated one, else what ASE takes it for.
+
+    Raises:
+        TrajectoryError: for an unknown format or a file that cannot be opened.
+    """
+    if not path.exists():
+        raise TrajectoryError(f"there is no file {path}")
+    if selection.format is not None:
+        if selection.format not in ioformats and selection.format != FORMAT:
+            raise TrajectoryError(
+                f"format {selection.format!r} is none of ASE's, nor {FORMAT}; formats of "
+                "MDAnalysis need a topology (topology=, --topology)"
+            )
+        return selection.format
     try:
-        for atoms in iread(str(path), index=wanted, do_not_split_by_at_sign=True):
-            yield index, atoms
-            index += selection.step
-    except Exception as error:  # ASE's readers raise errors of any type
-        raise TrajectoryError(f"{path} cannot be read beyond frame {index}: {error}") from error
+        if path.is_file() and is_schnetpack(path):
+            return FORMAT
+        head = _head(path)
+        if "ITEM: TIMESTEP" in head:
+            return "lammps-dump-text"
+        kind = filetype(str(path))
+        if kind not in ioformats:  # ASE then returns only the extension
+            if _looks_like_xyz(head):
+                return "xyz"
+            raise UnknownFileTypeError(f"{kind!r} is not one of its formats")
+    except (UnknownFileTypeError, OSError, EOFError, ValueError) as error:
+        raise TrajectoryError(
+            f"ASE cannot read {path}: {one_line(error)}. State its format (format=, --format); "
+            "formats without elements, such as XTC, TRR and DCD, need a topology (topology=, "
+            "--topology)"
+        ) from error
+    return kind
+
+
+def _head(path: Path) -> str:
+    if path.is_dir():
+        return ""
+    try:
+        with open_with_compression(str(path), "rb") as file:
+            found = file.read(2000)
+    except Exception as error:  # those of gzip, zlib and lzma are of no common class
+        raise TrajectoryError(f"{path} is damaged: {one_line(error)}") from error
+    return bytes(found).decode("utf-8", "replace")
+
+
+def _looks_like_xyz(head: str) -> bool:
+    lines = head.splitlines()
+    if len(lines) < 3 or not lines[0].strip().isdigit():
+        return False
+    cells = lines[2].split()
+    try:
+        return len(cells) >= 4 and all(np.isfinite(float(cell)) for cell in cells[1:4])
+    except ValueError:
+        return False
+
+
+Images = Iterator[Image | None]  # None stands for one that is not wanted
+
+
+def guarded(images: Images, source: str, selection: Selection) -> Iterator[tuple[int, Image]]:
+    """Yield the images with their numbers, without what a continued run wrote twice.
+
+    The file is named in whatever is raised.
+
+    Raises:
+        DamagedTrajectory: where reading fails, with the number of images before.
+        TrajectoryError: for what has to be stated.
+    """
+    number, last = 0, None
+    try:
+        for image in images:
+            if image is not None and last is not None and is_shared(last, image):
+                last = replace(image, notes=(SHARED,))
+                continue
+            if selection.stop is not None and number >= selection.stop:
+                break
+            if image is not None:
+                said = () if last is None or SHARED not in last.notes else (SHARED,)
+                yield number, replace(image, notes=(*said, *image.notes))
+            number, last = number + 1, image
+    except DamagedTrajectory as error:
+        raise DamagedTrajectory(_damage(source, number, error)) from error
+    except TrajectoryError as error:
+        raise TrajectoryError(f"{source}, frame {number}: {error}") from error
+    except Exception as error:  # readers of ASE raise errors of any type
+        raise DamagedTrajectory(_damage(source, number, error)) from error
+    finally:
+        if isinstance(images, Generator):
+            images.close()
+
+
+SHARED = "a frame that repeats the one before it, where a run was continued, was left out"
+
+
+def is_shared(last: Image, image: Image) -> bool:
+    """Whether an image is the last one again, as where a run was continued into the same file.
+
+    Atoms in motion are never twice at the same places with the same velocities.
+    """
+    before, now = last.frame, image.frame
+    if not np.array_equal(before.positions, now.positions):
+        return False
+    if last.time is not None and image.time is not None:
+        if image.time > last.time:
+            return False
+        if image.time == last.time and image.step == last.step:
+            return True
+    moving = now.has_velocities and bool(now.velocities.any())
+    return moving and np.array_equal(before.velocities, now.velocities)
+
+
+def _damage(source: str, number: int, error: Exception) -> str:
+    return f"{source} cannot be read beyond its first {number} frames: {one_line(error)}"
+
+
+def _read_by_ase(path: Path, selection: Selection) -> Images:
+    """Yield the images of a format whose units ASE knows."""
+    stated = selection.stated_units
+    whole = slice(0, None)
+    for n, atoms in enumerate(
+        iread(str(path), index=whole, format=selection.format, do_not_split_by_at_sign=True)
+    ):
+        yield _image(atoms, selection, stated.time) if selection.wants(n) else None
+
+
+def _image(atoms: Atoms, selection: Selection, time_unit: float | None) -> Image:
+    frame, notes = frame_of_atoms(atoms, selection, selection.stated_units.over(OF_ASE))
+    return Image(frame, *instant_of_info(atoms.info, time_unit), notes)
+
+
+def _read_traj(path: Path, selection: Selection) -> Images:
+    """Yield the images of a .traj file, one at a time, so that those before a damage are read."""
+    last = b""
+    with AseTrajectory(str(path)) as file:
+        for n in range(len(file)):
+            # All times follow from the number of frames, so none may be counted twice.
+            parts = [getattr(file.backend[n], name, None) for name in ("positions", "momenta")]
+            here = b"".join(part.tobytes() for part in parts if part is not None)
+            if here == last and parts[1] is not None and parts[1].any():
+                continue
+            last = here
+            yield (
+                _image(file[n], selection, selection.stated_units.time)
+                if selection.wants(n)
+                else None
+            )
+
+
+READERS: Mapping[str, Callable[[Path, Selection], Images]] = {
+    "extxyz": read_xyz,
+    "xyz": read_xyz,
+    "lammps-dump-text": read_lammps_dump,
+    "proteindatabank": read_pdb,
+    FORMAT: read_schnetpack,
+    "traj": _read_traj,
+}
 
 
 def _made_by_md(path: Path) -> dict[str, Any]:
@@ -159,15 +289,8 @@ def _made_by_md(path: Path) -> dict[str, Any]:
         with AseTrajectory(str(path)) as file:
             noted = dict(file.description or {})
     except Exception as error:  # a damaged file can raise any error
-        raise TrajectoryError(f"{path} is damaged: {error}") from error
+        raise TrajectoryError(f"{path} is damaged: {one_line(error)}") from error
     return noted if noted.get("type") == "molecular-dynamics" else {}
-
-
-def _length(path: Path, kind: str, selection: Selection) -> int | None:
-    if kind != "traj":
-        return None
-    with AseTrajectory(str(path)) as file:
-        return len(range(len(file))[selection.start : selection.stop : selection.step])
 
 
 def _dynamics(made: Mapping[str, Any]) -> EngineDescription | None:
@@ -180,32 +303,40 @@ def _dynamics(made: Mapping[str, Any]) -> EngineDescription | None:
 
 
 def from_atoms(images: Iterable[Atoms | Frame], selection: Selection) -> Trajectory:
-    """Return frames or ASE atoms in memory as a trajectory."""
+    """Return frames or ASE atoms in memory as a trajectory.
 
-    def frames() -> Iterator[Frame]:
-        for index, image in enumerate(images):
-            if selection.stop is not None and index >= selection.stop:
-                return
-            if index < selection.start or (index - selection.start) % selection.step:
-                continue
-            if isinstance(image, Frame):
-                _refuse_contradiction(image)
-                step, time = selection.instant(index, image.step, image.time)
-                yield replace(image, step=step, time=time)
-            elif isinstance(image, Atoms):
-                yield _frame(image, *selection.instant(index, *_stated(image, index, 1, None)))
-            else:
-                raise TrajectoryError(
-                    f"expected frames or ASE atoms, got {type(image).__name__} at index {index}"
-                )
-
-    return Trajectory("frames in memory", checked(frames(), selection))
+    Frames are in our units by their type; whether the momenta of atoms are in ASE's is looked at.
+    """
+    source, queue = "frames in memory", iter(images)
+    head = list(islice(queue, 1))
+    numbered = _numbered(_in_memory(chain(head, queue), selection), selection)
+    return trajectory_of(
+        source, numbered, selection, trusted=isinstance(next(iter(head), None), Frame)
+    )
 
 
-def _frame(atoms: Atoms, step: int, time: float) -> Frame:
-    """Return an image of a file as a frame; atoms without momenta have unknown velocities."""
-    frame = Frame.from_atoms(atoms, step=step, time=time)
-    return frame if atoms.has("momenta") else frame.without("velocities")
+def _numbered(images: Images, selection: Selection) -> Iterator[tuple[int, Image]]:
+    for number, image in enumerate(images):
+        if selection.stop is not None and number >= selection.stop:
+            return
+        if image is not None:
+            yield number, image
+
+
+def _in_memory(images: Iterable[Atoms | Frame], selection: Selection) -> Images:
+    for number, image in enumerate(images):
+        if not selection.wants(number):
+            yield None
+        elif isinstance(image, Frame):
+            _refuse_contradiction(image)
+            frame, notes = chosen_of_frame(image, selection)
+            yield Image(frame, image.step, image.time, notes=notes)
+        elif isinstance(image, Atoms):
+            yield _image(image, selection, selection.stated_units.time)
+        else:
+            raise TrajectoryError(
+                f"expected frames or ASE atoms, got {type(image).__name__} at index {number}"
+            )
 
 
 def _refuse_contradiction(frame: Frame) -> None:
@@ -218,34 +349,85 @@ def _refuse_contradiction(frame: Frame) -> None:
             )
 
 
+@dataclass
+class Clock:
+    """Gives every image its step and time, and leaves out the frame that two runs share.
+
+    A stated time between frames wins over the file. Steps that do not increase are no MD steps:
+    then frames are counted.
+
+    Args:
+        selection: with the stated time between frames.
+        every: steps between the frames of a file that states no steps.
+        spacing: time between them, fs, where the file states that alone.
+    """
+
+    selection: Selection
+    every: int = 1
+    spacing: float | None = None
+
+    def frames(self, images: Iterable[tuple[int, Image]], notes: list[str]) -> Iterator[Frame]:
+        """Yield the images as frames; notes are added as they come.
+
+        Raises:
+            TrajectoryError: when neither the file nor the user gives the time.
+        """
+        last: Frame | None = None
+        for number, image in images:
+            for note in image.notes:
+                announce(note, notes)
+            time = self._time(number, image)
+            step = number * self.every if image.step is None else image.step
+            if last is not None and step <= last.step and time > last.time:
+                step = last.step + 1
+            last = replace(image.frame, step=step, time=time)
+            yield last
+
+    def _time(self, number: int, image: Image) -> float:
+        if self.selection.timestep is not None:
+            return number * self.selection.timestep
+        if image.time is not None:
+            return image.time
+        if self.spacing is not None:
+            return number * self.spacing
+        raise TrajectoryError(
+            "the trajectory does not say how far apart its frames are"
+            + (f" ({image.unsettled})" if image.unsettled else "")
+            + "; give the time between two frames in fs (timestep=, --timestep)"
+        )
+
+
+def announce(note: str, notes: list[str]) -> None:
+    """Say a note once, and keep it for the record."""
+    if note not in notes:
+        notes.append(note)
+        warnings.warn(note, TrajectoryWarning, stacklevel=2)
+
+
 def held(frame: Frame) -> frozenset[str]:
     """Return which of velocities, forces and energy a frame has."""
     return frozenset(QUANTITIES) - frame.absent
 
 
 def checked(frames: Iterable[Frame], selection: Selection) -> Iterator[Frame]:
-    """Yield the frames of one system in order of time, without exact repetitions.
+    """Yield the frames of one system in order of time.
 
     Raises:
-        TrajectoryError: for another number or order of atoms, a time or step that does not
-            increase, and frames that lack what the first one has.
+        TrajectoryError: for another number or order of atoms, a time that does not increase, and
+            frames that lack what the first one has.
     """
+    ignored = tuple(name for name in selection.without if name != "cell")
     first = last = None
     for found in frames:
-        frame = found.without(*selection.without)
+        frame = found.without(*ignored)
+        if "cell" in selection.without:
+            frame = replace(frame, cell=np.zeros((3, 3)), pbc=np.zeros(3, dtype=bool))
         if first is None or last is None:
-            first = last = frame
-        elif _repeats(last, frame):
-            continue
+            first = frame
         else:
             _check_follows(first, last, frame)
-            last = frame
+        last = frame
         yield frame
-
-
-def _repeats(last: Frame, frame: Frame) -> bool:
-    same = frame.step == last.step and frame.time == last.time
-    return same and frame.positions.tobytes() == last.positions.tobytes()
 
 
 def _check_follows(first: Frame, last: Frame, frame: Frame) -> None:
@@ -257,8 +439,8 @@ def _check_follows(first: Frame, last: Frame, frame: Frame) -> None:
     if not (frame.time > last.time and frame.step > last.step):
         raise TrajectoryError(
             f"time does not increase: step {last.step} at {last.time:g} fs is followed by step "
-            f"{frame.step} at {frame.time:g} fs; if the file's times are wrong, give the time "
-            "between frames (timestep=, --timestep)"
+            f"{frame.step} at {frame.time:g} fs; if a run was continued there or the file's times "
+            "are wrong, give the time between frames (timestep=, --timestep)"
         )
     lacking = held(first) - held(frame)
     if lacking and np.isfinite(frame.positions).all():
@@ -267,3 +449,31 @@ def _check_follows(first: Frame, last: Frame, frame: Frame) -> None:
             f"the frame at {frame.time:g} fs has no {names}, unlike the first one; select frames "
             "that have them (step=, --step), or ignore them in all frames (without=, --without)"
         )
+
+
+def plausible(
+    frames: Iterator[Frame], selection: Selection, notes: list[str], source: str
+) -> Iterator[Frame]:
+    """Yield frames; those of a file whose units cannot be right are refused before the first.
+
+    A unit of lengths that the user states is believed; what contradicts itself never is.
+
+    Raises:
+        TrajectoryError: with the likely right statement.
+    """
+    ahead: list[Frame] = []
+    failed: TrajectoryError | None = None
+    try:
+        for frame in islice(frames, LOOKED_AT):
+            ahead.append(frame)
+    except TrajectoryError as error:
+        failed = error
+    believed = selection.stated_units.positions is not None
+    for doubt in doubts(ahead) if ahead else []:
+        if doubt.refuses and not (doubt.quantity == "positions" and believed):
+            raise TrajectoryError(f"{source}: {doubt.message}")
+        announce(f"{source}: {doubt.message}", notes)
+    yield from ahead
+    if failed is not None:
+        raise failed
+    yield from frames

@@ -1,0 +1,244 @@
+"""Whether the first frames of a trajectory can be in the units they are taken to be in.
+
+Pure functions of frames. Each finds what no sound simulation shows, at limits that metals,
+molecules, melts and hot gases stay away from by a factor of 1.5 or more; tests/test_plausibility.py
+has the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.units import Bohr
+
+from mdxai.frame import ASE_TIME_PER_FS, Floats, Frame
+
+ALIGNED = 0.95  # correlation of displacement and velocity × time of frames that are close in time
+SLOPES = (0.6, 1.7)  # of one on the other, in sound files: 1, and at most 1.3 for H at 2 fs
+FASTER_THAN_VELOCITIES = 4.0  # × further than the velocities reach
+RESOLVED = 0.05  # Å; below, displacements may be rounding of coordinates
+TOO_HOT = 25_000.0  # K
+NOBLE = (2, 10, 18, 36, 54, 86)
+UPON_EACH_OTHER = 0.05  # Å
+OWN_IMAGE = 0.9  # Å
+IN_BOHR = (0.88, 1.2)  # nearest distance over covalent radii and Bohr, of bonded atoms
+TAKEN_FOR_BOHR = 0.66  # nearest distance over covalent radii
+CROWDED = 0.25  # nearest distance over covalent radii, median
+MOST_PAIRS = 600  # atoms up to which all distances are formed
+
+# What velocities are in, where they are taken for Å/fs and are off by this factor.
+_MISTAKES = {
+    1000.0: "Å/ps",
+    1 / ASE_TIME_PER_FS: "ASE's Å/ase_time",
+    48.888: "AKMA's Å/akma",
+    100.0: "nm/ps",
+    1e-3 * 1e-2: "m/s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something that sound files do not show.
+
+    message: what was seen and what to state. quantity: "positions", "velocities" or "cell": stating
+    its unit settles it. refuses: whether it cannot be right at all, rather than hardly.
+    """
+
+    message: str
+    quantity: str
+    refuses: bool = True
+
+
+def doubts(frames: Sequence[Frame]) -> list[Doubt]:
+    """Return what is doubtful about frames in their order, the first ones of a file."""
+    first = frames[0]
+    if not np.isfinite(first.positions).all():
+        return []  # a matter of its own, and no unit
+    found = [of_cell(first), of_distances(first), of_velocities(frames), of_temperature(frames)]
+    return [doubt for doubt in found if doubt is not None]
+
+
+def of_cell(frame: Frame) -> Doubt | None:
+    """Return a doubt where a periodic direction has no length, or an atom is upon its own image."""
+    periodic = np.flatnonzero(frame.pbc)
+    if not len(periodic):
+        return None
+    lengths = np.linalg.norm(frame.cell, axis=1)
+    if not np.isfinite(frame.cell).all() or (lengths[periodic] < 1e-6).any():
+        return Doubt(
+            "it is periodic along a cell vector that it does not give; leave the cell aside "
+            "(without=, --without cell), or give the file one", "cell",
+        )  # fmt: skip
+    shortest = float(lengths[periodic].min())
+    if shortest < OWN_IMAGE:
+        return Doubt(
+            f"its cell puts atoms {shortest:.3g} Å from their own images, which no matter does; "
+            "leave the cell aside (without=, --without cell), or state the unit of lengths "
+            "(units=, --units positions=nm)", "cell",
+        )  # fmt: skip
+    vectors = frame.cell[periodic] / lengths[periodic, None]
+    if len(periodic) > 1 and np.linalg.matrix_rank(vectors, tol=1e-3) < len(periodic):
+        return Doubt(
+            "its cell is flat: two of its vectors lie in one line or three in one plane; leave it "
+            "aside (without=, --without cell)", "cell",
+        )  # fmt: skip
+    return None
+
+
+def of_distances(frame: Frame) -> Doubt | None:
+    """Return a doubt where nearest neighbours are at distances of another unit of length.
+
+    Bonded atoms are at 0.8 to 1.3 times the sum of their covalent radii (B. Cordero et al., Dalton
+    Trans. 2008, 2832), atoms of metals at 0.95 to 1.2.
+    """
+    if not frame.n_atoms > 1:
+        return None
+    ratios, nearest = nearest_over_radii(frame)
+    close = float(nearest.min())
+    if close < UPON_EACH_OTHER and np.median(nearest) < UPON_EACH_OTHER:
+        return Doubt(
+            f"its atoms lie upon each other ({close:.2g} Å): are these positions at all? State the "
+            "unit of lengths (units=, --units positions=nm)", "positions",
+        )  # fmt: skip
+    ratios = ratios[~np.isin(frame.numbers, NOBLE)]
+    if len(ratios) < 3:
+        return None
+    middle = float(np.median(ratios))
+    if middle < CROWDED:
+        return Doubt(
+            f"its atoms are {1 / middle:.1f} times closer than bonds are long; are they in nm? "
+            "State --units positions=nm, or positions=Å if they are right (units=)", "positions",
+        )  # fmt: skip
+    if float(np.quantile(ratios, 0.9)) < TAKEN_FOR_BOHR:
+        return Doubt(
+            f"its bonds would be {middle:.2f} times as long as bonds are; are they in Å, and taken "
+            "for bohr? State --units positions=Å (units=)", "positions",
+        )  # fmt: skip
+    low, high = (limit / Bohr for limit in IN_BOHR)
+    # Atoms a little apart are no sign; all of them at bond lengths × 1.89 are.
+    if low < ratios.min() and np.quantile(ratios, 0.9) < high and ratios.min() > 1.45:
+        return Doubt(
+            f"its bonds would be {middle:.2f} times as long as bonds are; are they in bohr? State "
+            "--units positions=bohr, or positions=Å if they are right (units=)", "positions",
+        )  # fmt: skip
+    return None
+
+
+def nearest_over_radii(frame: Frame) -> tuple[Floats, Floats]:
+    """Return (n,) the nearest distance of each atom over covalent radii, and that distance, Å.
+
+    Of large systems the first atoms, with all others as neighbours.
+    """
+    some = frame.positions[:MOST_PAIRS]
+    radii = covalent_radii[frame.numbers]
+    ratios, nearest = np.empty(len(some)), np.empty(len(some))
+    inverse = np.linalg.pinv(frame.cell) if frame.pbc.any() else None
+    for n, place in enumerate(some):
+        apart = frame.positions - place
+        if inverse is not None:
+            shifts = np.round(apart @ inverse) * frame.pbc
+            apart = apart - shifts @ frame.cell
+        distances = np.linalg.norm(apart, axis=1)
+        distances[n] = np.inf
+        nearest[n] = distances.min()
+        ratios[n] = (distances / (radii + radii[n])).min()
+    return ratios, nearest
+
+
+def displacements(frames: Sequence[Frame]) -> list[Floats]:
+    """Return the (n_atoms, 3) displacements between neighbouring frames, Å, at nearest images."""
+    found = []
+    for before, after in zip(frames, frames[1:], strict=False):
+        moved = after.positions - before.positions
+        if after.pbc.any():
+            shifts = np.round(moved @ np.linalg.pinv(after.cell)) * after.pbc
+            moved = moved - shifts @ after.cell
+        found.append(moved)
+    return found
+
+
+def of_velocities(frames: Sequence[Frame]) -> Doubt | None:
+    """Return a doubt where velocities × time are not what the atoms move.
+
+    Frames that are close in time move along their velocities: then the slope of one on the other is
+    1. Of frames far apart only a bound holds: no atom gets further than it moves.
+    """
+    usable = [f for f in frames if f.has_velocities and np.isfinite(f.positions).all()]
+    if len(usable) < 3 or len(usable) < len(frames) or frames[0].n_atoms < 3:
+        return None
+    slopes, aligned, beyond, moved_by = [], [], [], []
+    for before, after, moved in zip(frames, frames[1:], displacements(frames), strict=False):
+        reach = 0.5 * (before.velocities + after.velocities) * (after.time - before.time)
+        moved = moved - moved.mean(axis=0)  # a file may remove the drift of one and not the other
+        reach = reach - reach.mean(axis=0)
+        size, covered = float(np.sum(reach**2)), float(np.sum(moved**2))
+        if not (size > 0 and covered > 0):
+            return None
+        along = float(np.sum(moved * reach))
+        slopes.append(along / size)
+        aligned.append(along / np.sqrt(size * covered))
+        fastest = max(np.mean(f.velocities**2) for f in (before, after))
+        beyond.append(np.sqrt(np.mean(moved**2)) / (np.sqrt(fastest) * (after.time - before.time)))
+        moved_by.append(float(np.sqrt(np.mean(moved**2))))
+    slope = float(np.median(slopes))
+    steady = max(slopes) < 1.5 * slope and min(slopes) > slope / 1.5
+    if min(aligned) > ALIGNED and steady and not SLOPES[0] < slope < SLOPES[1]:
+        return Doubt(_of_slope(slope, frames), "velocities")
+    if min(beyond) > FASTER_THAN_VELOCITIES and min(moved_by) > RESOLVED:
+        return Doubt(
+            f"its atoms move {np.median(beyond):.3g} times as far as their velocities carry them; "
+            + _what_to_state(float(np.median(beyond))), "velocities",
+        )  # fmt: skip
+    return None
+
+
+def _of_slope(slope: float, frames: Sequence[Frame]) -> str:
+    interval = frames[1].time - frames[0].time
+    return (
+        f"its atoms move {slope:.3g} times as far as velocity × time; {_what_to_state(slope)}, or "
+        f"are its frames {interval * slope:.3g} fs apart rather than {interval:g} (timestep=, "
+        f"--timestep {interval * slope:.3g})?"
+    )
+
+
+def _what_to_state(slope: float) -> str:
+    """Return the likely right statement where velocities are too small by a factor."""
+    likely = "in another unit"
+    for factor, name in _MISTAKES.items():
+        if 0.8 < slope * factor < 1.25:  # given in larger numbers than ours
+            likely = f"in {name}"
+        elif 0.8 < slope / factor < 1.25:
+            likely = f"in a unit {factor:.4g} times larger"
+    return (
+        f"are its velocities {likely}? State the unit (units=, --units velocities=Å/fs, or Å/ps, "
+        "Å/ase_time, m/s; of LAMMPS --units real or metal)"
+    )
+
+
+def of_temperature(frames: Sequence[Frame]) -> Doubt | None:
+    """Return a doubt where velocities are those of a plasma and nothing confirms them."""
+    hot = [f.temperature for f in frames if f.has_velocities]
+    if len(hot) < len(frames) or not hot or not np.isfinite(hot).all():
+        return None
+    if min(hot) <= TOO_HOT or _confirmed(frames):
+        return None
+    return Doubt(
+        f"its velocities are those of {np.median(hot):.3g} K; if that is not meant, state their "
+        "unit (units=, --units velocities=Å/ps)", "velocities", refuses=False,
+    )  # fmt: skip
+
+
+def _confirmed(frames: Sequence[Frame]) -> bool:
+    """Whether displacements agree with velocity × time."""
+    for before, after, moved in zip(frames, frames[1:], displacements(frames), strict=False):
+        reach = 0.5 * (before.velocities + after.velocities) * (after.time - before.time)
+        size, covered = float(np.sum(reach**2)), float(np.sum(moved**2))
+        if not (size > 0 and covered > 0):
+            return False
+        along = float(np.sum(moved * reach))
+        if along / np.sqrt(size * covered) < 0.9 or not SLOPES[0] < along / size < SLOPES[1]:
+            return False
+    return len(frames) > 1
