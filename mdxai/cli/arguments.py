@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from typer import Argument, Option
 
 if TYPE_CHECKING:
+    from mdxai.engines import Selection
     from mdxai.monitoring.options import MonitorOptions
     from mdxai.monitoring.run import RunSettings
 
@@ -285,7 +286,28 @@ class Reading:
     step: Annotated[int, _read(help="Keep every N-th frame.")] = 1
     without: Annotated[
         list[str] | None,
-        _read(help="Ignore velocities, forces or energy of the file. Repeatable."),
+        _read(help="Ignore velocities, forces, energy or cell of the file. Repeatable."),
+    ] = None
+    format: Annotated[
+        str | None,
+        _read(help="Format of ASE, of MDAnalysis with --topology, or schnetpack-md."),
+    ] = None
+    units: Annotated[
+        str | None,
+        _read(
+            help="real, metal, electron, si, atomic, gromacs, akma or ase; or single ones: "
+            "positions=bohr,velocities=Å/ps,forces=kcal/mol/Å,time=ps."
+        ),
+    ] = None
+    elements: Annotated[
+        str | None,
+        _read(help="Elements of the atom types 1, 2, … or of all atoms in order: C,H,O."),
+    ] = None
+    select: Annotated[
+        str | None,
+        _read(
+            help="Atoms to read: 0-8,12 or C,H,O; with --topology also as MDAnalysis selects them."
+        ),
     ] = None
     ensemble: Annotated[
         str | None,
@@ -300,6 +322,20 @@ class Reading:
         _read("--recompute", help="Compute energies and forces even where the file has them."),
     ] = False
     workers: Annotated[int, _read(help="Processes that compute and explain.")] = 1
+
+    def selection(self) -> Selection:
+        """Return which frames and atoms to read, and what is stated about them.
+
+        Raises:
+            TrajectoryError: for what cannot be.
+        """
+        from mdxai.engines import Selection
+
+        elements = () if self.elements is None else tuple(self.elements.replace(",", " ").split())
+        return Selection(
+            self.start, self.stop, self.step, self.timestep, tuple(self.without or ()),
+            self.format, self.units, elements, self.select,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

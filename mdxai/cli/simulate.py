@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -92,32 +93,52 @@ def replay(
 ) -> None:
     """Check a finished trajectory, or a live stream, as if it ran under a monitor."""
     with loading(output.silent):
-        from mdxai.engines import Selection
         from mdxai.monitoring import replay as replaying
         from mdxai.record import refuse_other_run
 
     out = output.out or unused(Path("runs/replay"))
     refuse_other_run(out)
     options = monitored.options()
-    selection = Selection(
-        reading.start, reading.stop, reading.step, reading.timestep, tuple(reading.without or ())
-    )
     settings = replaying.ReplaySettings(
         topology=reading.topology,
-        selection=selection,
+        selection=reading.selection(),
         dynamics=replaying.stated_dynamics(reading.ensemble, reading.temperature),
         recompute=reading.recompute,
         workers=reading.workers,
     )
     make = network.factory(calculator)
-    with spinner(output.silent, "replaying") as status, _signals_noted():
-        monitor = replaying.replay(
-            make(), trajectory, out, options, settings, report=False,
-            progress=None if status is None
-            else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
-        )  # fmt: skip
+    with spinner(output.silent, "replaying") as status, _signals_noted(), _notes_shown(output):
+        try:
+            monitor = replaying.replay(
+                make(), trajectory, out, options, settings, report=False,
+                progress=None if status is None
+                else lambda m: status.update(f"step {m.last_step}: {m.verdict.stability}"),
+            )  # fmt: skip
+        except replaying.IncompleteReplay as error:
+            complain(f"error: {error}")
+            _end(error.monitor, out, output, incomplete=True)
+            raise  # not reached
     _stop_if_told(monitor, f"{out} holds the frames up to there; a replay cannot be resumed")
     _end(monitor, out, output)
+
+
+@contextmanager
+def _notes_shown(shown: Shown) -> Iterator[None]:
+    """Print what a trajectory's reader has to say in a line each, without the place in our code."""
+    from mdxai.engines import TrajectoryWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if shown.quiet else "always", TrajectoryWarning)
+        show = warnings.showwarning
+
+        def say_it(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, TrajectoryWarning):
+                complain(f"note: {message}")
+            else:
+                show(message, category, *place)
+
+        warnings.showwarning = say_it  # catch_warnings puts it back
+        yield
 
 
 @contextmanager
@@ -149,8 +170,11 @@ def _tell_finished(out: Path, shown: Shown) -> None:
     raise typer.Exit(ExitCode.HALTED if halted_by else exit_code_of(verdict["stability"]))
 
 
-def _end(monitor: Monitor, out: Path, shown: Shown) -> None:
-    """Write figure and page, print the verdict and exit with its code."""
+def _end(monitor: Monitor, out: Path, shown: Shown, *, incomplete: bool = False) -> None:
+    """Write figure and page, print the verdict and exit with its code.
+
+    Where the input was incomplete, that is the reason to exit, unless the verdict is graver.
+    """
     from mdxai.record import open_run
     from mdxai.report import attempt_report, run_figure
 
@@ -163,8 +187,12 @@ def _end(monitor: Monitor, out: Path, shown: Shown) -> None:
         print_json(finished.verdict | {"run": str(out)})
     elif not shown.quiet:
         _print_run(monitor, out)
-    halted = monitor.halted_by is not None
-    raise typer.Exit(ExitCode.HALTED if halted else exit_code_of(str(monitor.verdict.stability)))
+    if monitor.halted_by is not None:
+        raise typer.Exit(ExitCode.HALTED)
+    verdict = monitor.verdict
+    if incomplete and not verdict.stability.is_failure:
+        raise typer.Exit(ExitCode.BAD_INPUT)
+    raise typer.Exit(exit_code_of(str(verdict.stability)))
 
 
 def _save_figure(figure: Any, path: Path) -> None:

@@ -12,12 +12,19 @@ from mdxai.engines.engine import (
     Restartable,
     Seeded,
 )
-from mdxai.engines.trajectories import Selection, Trajectory, TrajectoryError
+from mdxai.engines.stated import (
+    DamagedTrajectory,
+    Selection,
+    TrajectoryError,
+    TrajectoryWarning,
+)
+from mdxai.engines.trajectories import Trajectory
 from mdxai.engines.trajectory_engine import TrajectoryEngine
 
 __all__ = [
     "AseEngine",
     "Branchable",
+    "DamagedTrajectory",
     "Engine",
     "EngineDescription",
     "EngineError",
@@ -30,4 +37,5 @@ __all__ = [
     "Trajectory",
     "TrajectoryEngine",
     "TrajectoryError",
+    "TrajectoryWarning",
 ]

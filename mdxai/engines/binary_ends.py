@@ -34,7 +34,8 @@ def _end_of_dcd(file: Any, reader: Any) -> int | None:
     file.seek(92)
     (title,) = struct.unpack(f"{order}i", file.read(4))
     start = 92 + 8 + title + 12
-    n_fixed, has_cell, four_dimensions = control[8], control[10], control[11]
+    charmm = control[19] != 0  # else X-PLOR's, whose time step fills two words
+    n_fixed, has_cell, four_dimensions = control[8], charmm and control[10], charmm and control[11]
     if n_fixed or mark not in (84, 84 << 24):
         return None
     axes = 4 if four_dimensions else 3

@@ -22,7 +22,7 @@ from mdxai.engines.file_images import (
     plain_element,
     sites_note,
 )
-from mdxai.engines.pdb_models import SITES
+from mdxai.engines.pdb_models import SITES, elements_of_pdb
 from mdxai.engines.stated import (
     FS_PER_PS,
     ISOTOPES,
@@ -58,6 +58,8 @@ def read_universe(source: str, topology: str | None, selection: Selection) -> Tr
     for name in files:
         if not name.startswith(STREAM) and not Path(name).exists():
             raise TrajectoryError(f"there is no file {name}")
+    if topology is not None and not selection.elements:
+        selection = replace(selection, elements=elements_of_pdb(Path(topology)))
     if topology is not None and not live and is_text(Path(source), selection):
         elements = selection.elements or _symbols_of(_universe((topology,), None).atoms)
         return read_ase(source, replace(selection, elements=elements))
@@ -369,15 +371,12 @@ def _numbers_or_0(group: Any) -> Ints:
 
 
 def _masses(group: Any, numbers: Ints) -> Floats:
-    masses = np.asarray(getattr(group, "masses", np.zeros(len(group))), dtype=np.float64)
-    standard: Floats = atomic_masses[numbers].astype(np.float64)
+    masses = np.array(getattr(group, "masses", np.zeros(len(group))), dtype=np.float64)
     for n, label in enumerate(_labels_of(group)):
         if label in ISOTOPES:
-            standard[n] = ISOTOPES[str(label)]
-    isotope = np.isin(
-        np.arange(len(group)), [n for n, x in enumerate(_labels_of(group)) if x in ISOTOPES]
-    )
-    return np.where((masses > 0) & ~isotope, masses, standard)
+            masses[n] = ISOTOPES[str(label)]
+    standard: Floats = atomic_masses[numbers].astype(np.float64)
+    return np.where(masses > 0, masses, standard)
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from mdxai.engines.file_images import (
     plain_element,
     set_isotopes,
 )
-from mdxai.engines.stated import Selection, TrajectoryError
+from mdxai.engines.stated import ISOTOPES, Selection, TrajectoryError
 from mdxai.engines.text_frames import TextFrame, split_pdb, text_frames
 
+ATOMS = ("ATOM  ", "HETATM")
 # Names of sites without mass in water models and force fields; a name tells nothing else.
 SITES = {"MW", "MW1", "M", "EP", "EPW", "LP", "LP1", "LP2", "IW", "DUM", "X"}
 NO_CELL = (
@@ -44,7 +45,7 @@ def _image(frame: TextFrame, selection: Selection) -> Image:
     if cell is not None and _stands_for_none(cell):
         lines.remove(cell)
         said = (NO_CELL.format(cell=" × ".join(cell[6:33].split())),)
-    at = [n for n, line in enumerate(lines) if line[:6].strip() in ("ATOM", "HETATM")]
+    at = [n for n, line in enumerate(lines) if line.startswith(ATOMS)]
     elements = _elements([lines[n] for n in at], selection)
     for n, element in zip(at, elements, strict=True):
         line = lines[n].rstrip("\r\n").ljust(80)
@@ -53,6 +54,19 @@ def _image(frame: TextFrame, selection: Selection) -> Image:
     set_isotopes(atoms, elements)
     made, notes = frame_of_atoms(atoms, selection, selection.stated_units)
     return Image(made, notes=(*said, *notes))
+
+
+def elements_of_pdb(path: Path) -> tuple[str, ...]:
+    """Return the elements of a PDB file with deuterium or tritium, which MDAnalysis does not know.
+
+    Empty for other files, and where an element is not given.
+    """
+    if path.suffix.lower() not in (".pdb", ".ent"):
+        return ()
+    first = next(text_frames(path, split_pdb), None)
+    atoms = [line for line in first.lines if line.startswith(ATOMS)] if first else []
+    found = tuple(element_of(line[76:78]) or "" for line in atoms)
+    return found if "" not in found and set(found) & set(ISOTOPES) else ()
 
 
 def _stands_for_none(line: str) -> bool:

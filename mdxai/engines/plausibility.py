@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from ase.data import covalent_radii
@@ -16,8 +17,10 @@ from ase.units import Bohr
 
 from mdxai.frame import ASE_TIME_PER_FS, Floats, Frame
 
+SHORT = 2.0  # fs for H, a quarter of the period of H2; longer as the square root of the mass
 ALIGNED = 0.95  # correlation of displacement and velocity × time of frames that are close in time
-SLOPES = (0.6, 1.7)  # of one on the other, in sound files: 1, and at most 1.3 for H at 2 fs
+CLOSELY_ALIGNED = 0.97
+SLOPES = (0.6, 1.7)  # of one on the other, in sound files 1 to 1.3
 FASTER_THAN_VELOCITIES = 4.0  # × further than the velocities reach
 RESOLVED = 0.05  # Å; below, displacements may be rounding of coordinates
 TOO_HOT = 25_000.0  # K
@@ -103,23 +106,26 @@ def of_distances(frame: Frame) -> Doubt | None:
             f"its atoms lie upon each other ({close:.2g} Å): are these positions at all? State the "
             "unit of lengths (units=, --units positions=nm)", "positions",
         )  # fmt: skip
-    ratios = ratios[~np.isin(frame.numbers, NOBLE)]
-    if len(ratios) < 3:
-        return None
-    middle = float(np.median(ratios))
+    ratios = ratios[~np.isin(frame.numbers[: len(ratios)], NOBLE)]
+    return None if len(ratios) < 3 else _of_ratios(ratios)
+
+
+def _of_ratios(ratios: Floats) -> Doubt | None:
+    """Return a doubt where nearest distances over radii are those of nm, or of bohr."""
+    middle, most = float(np.median(ratios)), float(np.quantile(ratios, 0.9))
     if middle < CROWDED:
         return Doubt(
             f"its atoms are {1 / middle:.1f} times closer than bonds are long; are they in nm? "
             "State --units positions=nm, or positions=Å if they are right (units=)", "positions",
         )  # fmt: skip
-    if float(np.quantile(ratios, 0.9)) < TAKEN_FOR_BOHR:
+    if most < TAKEN_FOR_BOHR:
         return Doubt(
             f"its bonds would be {middle:.2f} times as long as bonds are; are they in Å, and taken "
             "for bohr? State --units positions=Å (units=)", "positions",
         )  # fmt: skip
     low, high = (limit / Bohr for limit in IN_BOHR)
     # Atoms a little apart are no sign; all of them at bond lengths × 1.89 are.
-    if low < ratios.min() and np.quantile(ratios, 0.9) < high and ratios.min() > 1.45:
+    if low < ratios.min() and most < high:
         return Doubt(
             f"its bonds would be {middle:.2f} times as long as bonds are; are they in bohr? State "
             "--units positions=bohr, or positions=Å if they are right (units=)", "positions",
@@ -151,7 +157,7 @@ def nearest_over_radii(frame: Frame) -> tuple[Floats, Floats]:
 def displacements(frames: Sequence[Frame]) -> list[Floats]:
     """Return the (n_atoms, 3) displacements between neighbouring frames, Å, at nearest images."""
     found = []
-    for before, after in zip(frames, frames[1:], strict=False):
+    for before, after in pairwise(frames):
         moved = after.positions - before.positions
         if after.pbc.any():
             shifts = np.round(moved @ np.linalg.pinv(after.cell)) * after.pbc
@@ -163,40 +169,76 @@ def displacements(frames: Sequence[Frame]) -> list[Floats]:
 def of_velocities(frames: Sequence[Frame]) -> Doubt | None:
     """Return a doubt where velocities × time are not what the atoms move.
 
-    Frames that are close in time move along their velocities: then the slope of one on the other is
-    1. Of frames far apart only a bound holds: no atom gets further than it moves.
+    Frames that are close in time move along their velocities: of a vibration of period T that is
+    looked at every Δt, the slope of one on the other is tan(y)/y with y = πΔt/T, so 1 to 1.3 up to
+    Δt = T/4. Of frames far apart only a bound holds: no atom gets further than it moves.
     """
-    usable = [f for f in frames if f.has_velocities and np.isfinite(f.positions).all()]
-    if len(usable) < 3 or len(usable) < len(frames) or frames[0].n_atoms < 3:
+    if any(not f.has_velocities or not np.isfinite(f.positions).all() for f in frames):
         return None
-    slopes, aligned, beyond, moved_by = [], [], [], []
-    for before, after, moved in zip(frames, frames[1:], displacements(frames), strict=False):
-        reach = 0.5 * (before.velocities + after.velocities) * (after.time - before.time)
-        moved = moved - moved.mean(axis=0)  # a file may remove the drift of one and not the other
-        reach = reach - reach.mean(axis=0)
-        size, covered = float(np.sum(reach**2)), float(np.sum(moved**2))
-        if not (size > 0 and covered > 0):
-            return None
-        along = float(np.sum(moved * reach))
-        slopes.append(along / size)
-        aligned.append(along / np.sqrt(size * covered))
-        fastest = max(np.mean(f.velocities**2) for f in (before, after))
-        beyond.append(np.sqrt(np.mean(moved**2)) / (np.sqrt(fastest) * (after.time - before.time)))
-        moved_by.append(float(np.sqrt(np.mean(moved**2))))
-    slope = float(np.median(slopes))
-    steady = max(slopes) < 1.5 * slope and min(slopes) > slope / 1.5
-    if min(aligned) > ALIGNED and steady and not SLOPES[0] < slope < SLOPES[1]:
-        return Doubt(_of_slope(slope, frames), "velocities")
-    if min(beyond) > FASTER_THAN_VELOCITIES and min(moved_by) > RESOLVED:
+    if len(frames) < 3 or frames[0].n_atoms < 3:
+        return None
+    pairs = _motions(frames)
+    if not pairs:
+        return None
+    slopes, aligned = [m.slope for m in pairs], min(m.aligned for m in pairs)
+    slope, interval = float(np.median(slopes)), frames[1].time - frames[0].time
+    steady = 0 < max(slopes) < 1.5 * slope and min(slopes) > slope / 1.5
+    short = SHORT * float(np.sqrt(frames[0].masses.min() / 1.008))
+    sure = interval <= short
+    if not sure and slope * interval <= short:  # then the frames may be closer than they say
+        sure = aligned > CLOSELY_ALIGNED and min(m.participants for m in pairs) > 4
+    wrong = slope < SLOPES[0] or (slope > SLOPES[1] and interval <= short)
+    if aligned > ALIGNED and steady and sure and wrong:
+        return Doubt(_of_slope(slope, interval), "velocities")
+    beyond = float(np.median([m.beyond for m in pairs]))
+    far = min(m.beyond for m in pairs) > FASTER_THAN_VELOCITIES
+    if far and min(m.distance for m in pairs) > RESOLVED:
         return Doubt(
-            f"its atoms move {np.median(beyond):.3g} times as far as their velocities carry them; "
-            + _what_to_state(float(np.median(beyond))), "velocities",
+            f"its atoms move {beyond:.3g} times as far as their velocities carry them; "
+            f"{_what_to_state(beyond)}", "velocities",
         )  # fmt: skip
     return None
 
 
-def _of_slope(slope: float, frames: Sequence[Frame]) -> str:
-    interval = frames[1].time - frames[0].time
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """How the atoms move from one frame to the next.
+
+    slope, aligned: of displacement on velocity × time, and their correlation. distance: root mean
+    square displacement, Å. beyond: that over what the faster of both velocities allows.
+    participants: number of atoms that share the displacement.
+    """
+
+    slope: float
+    aligned: float
+    distance: float
+    beyond: float
+    participants: float
+
+
+def _motions(frames: Sequence[Frame]) -> list[Motion]:
+    """Return the motion from frame to frame; empty where atoms or velocities are at rest."""
+    found = []
+    for (before, after), moved in zip(pairwise(frames), displacements(frames), strict=True):
+        span = after.time - before.time
+        reach = 0.5 * (before.velocities + after.velocities) * span
+        size, squares = float(np.sum(reach**2)), np.sum(moved**2, axis=1)
+        covered = float(squares.sum())
+        if not (size > 0 and covered > 0):
+            return []
+        along = float(np.sum(moved * reach))
+        fastest = max(float(np.mean(f.velocities**2)) for f in (before, after))
+        distance = float(np.sqrt(np.mean(moved**2)))
+        found.append(
+            Motion(
+                along / size, along / np.sqrt(size * covered), distance,
+                distance / (np.sqrt(fastest) * span), covered**2 / float(np.sum(squares**2)),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _of_slope(slope: float, interval: float) -> str:
     return (
         f"its atoms move {slope:.3g} times as far as velocity × time; {_what_to_state(slope)}, or "
         f"are its frames {interval * slope:.3g} fs apart rather than {interval:g} (timestep=, "
@@ -233,12 +275,5 @@ def of_temperature(frames: Sequence[Frame]) -> Doubt | None:
 
 def _confirmed(frames: Sequence[Frame]) -> bool:
     """Whether displacements agree with velocity × time."""
-    for before, after, moved in zip(frames, frames[1:], displacements(frames), strict=False):
-        reach = 0.5 * (before.velocities + after.velocities) * (after.time - before.time)
-        size, covered = float(np.sum(reach**2)), float(np.sum(moved**2))
-        if not (size > 0 and covered > 0):
-            return False
-        along = float(np.sum(moved * reach))
-        if along / np.sqrt(size * covered) < 0.9 or not SLOPES[0] < along / size < SLOPES[1]:
-            return False
-    return len(frames) > 1
+    pairs = _motions(frames)
+    return bool(pairs) and all(m.aligned > 0.9 and SLOPES[0] < m.slope < SLOPES[1] for m in pairs)

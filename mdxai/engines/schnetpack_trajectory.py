@@ -54,8 +54,8 @@ def read_schnetpack(path: Path, selection: Selection) -> Iterator[Image | None]:
         rows, said = file["molecules"], dict(file["molecules"].attrs)
         if int(said["n_replicas"]) != 1:
             raise TrajectoryError(
-                f"it holds {said['n_replicas']} beads of a ring polymer, and a calculator sees each "
-                "alone; write them to a file each"
+                f"it holds {said['n_replicas']} replicas, and a replay follows one system; write "
+                "each to a file of its own"
             )
         molecule = _molecule(np.atleast_1d(said["n_atoms"]), selection)
         forces = _forces(file)
@@ -113,9 +113,7 @@ def _atoms(row: Floats, forces: Any, said: dict[str, Any], molecule: tuple[int, 
         rest = rest[3 * n_all :]
     if said["has_cells"]:
         atoms.set_cell(rest[: 9 * n_molecules].reshape(-1, 3, 3)[k])
-        atoms.pbc = np.resize(
-            np.asarray(said["pbc"], dtype=bool).reshape(-1, 3)[:n_molecules], (n_molecules, 3)
-        )[k]
+        atoms.pbc = np.asarray(said["pbc"], dtype=bool).reshape(-1, 3)[k]
     held: dict[str, Any] = {"energy": float(parts[0][k])}
     if forces is not None:
         held["forces"] = np.asarray(forces, dtype=np.float64).reshape(-1, 3)[start:end]

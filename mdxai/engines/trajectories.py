@@ -20,7 +20,7 @@ from mdxai.engines.engine import EngineDescription
 from mdxai.engines.file_images import Image, chosen_of_frame, frame_of_atoms
 from mdxai.engines.lammps_dump import read_lammps_dump
 from mdxai.engines.pdb_models import read_pdb
-from mdxai.engines.plausibility import doubts
+from mdxai.engines.plausibility import doubts, of_velocities
 from mdxai.engines.schnetpack_trajectory import FORMAT, is_schnetpack, read_schnetpack
 from mdxai.engines.stated import (
     OF_ASE,
@@ -79,7 +79,8 @@ def read_ase(path: str | os.PathLike[str], selection: Selection) -> Trajectory:
     chosen = replace(selection, format=kind)
     return trajectory_of(
         str(path), guarded(read(path, chosen), str(path), selection), selection,
-        clock=Clock(selection, every if spacing is not None else 1, spacing), counts_steps=spacing is not None, dynamics=_dynamics(made),
+        clock=Clock(selection, every if spacing is not None else 1, spacing),
+        counts_steps=spacing is not None, dynamics=_dynamics(made),
         parameters={"format": kind, **{k: v for k, v in made.items() if k == "md-type"}},
     )  # fmt: skip
 
@@ -310,9 +311,8 @@ def from_atoms(images: Iterable[Atoms | Frame], selection: Selection) -> Traject
     source, queue = "frames in memory", iter(images)
     head = list(islice(queue, 1))
     numbered = _numbered(_in_memory(chain(head, queue), selection), selection)
-    return trajectory_of(
-        source, numbered, selection, trusted=isinstance(next(iter(head), None), Frame)
-    )
+    trusted = bool(head) and isinstance(head[0], Frame)
+    return trajectory_of(source, numbered, selection, trusted=trusted)
 
 
 def _numbered(images: Images, selection: Selection) -> Iterator[tuple[int, Image]]:
@@ -461,19 +461,58 @@ def plausible(
     Raises:
         TrajectoryError: with the likely right statement.
     """
-    ahead: list[Frame] = []
-    failed: TrajectoryError | None = None
-    try:
-        for frame in islice(frames, LOOKED_AT):
-            ahead.append(frame)
-    except TrajectoryError as error:
-        failed = error
+    first = next(_gathered(frames), None)
+    if first is None:
+        return
     believed = selection.stated_units.positions is not None
-    for doubt in doubts(ahead) if ahead else []:
+    for doubt in doubts(first.frames) if first.frames else []:
         if doubt.refuses and not (doubt.quantity == "positions" and believed):
             raise TrajectoryError(f"{source}: {doubt.message}")
         announce(f"{source}: {doubt.message}", notes)
-    yield from ahead
-    if failed is not None:
-        raise failed
-    yield from frames
+    yield from first.frames
+    if first.failed is not None:
+        raise first.failed
+    yield from _steadily(first.frames[-1:], frames, source)
+
+
+def _steadily(last: list[Frame], frames: Iterator[Frame], source: str) -> Iterator[Frame]:
+    """Yield frames as long as they move as fast as they say; where a file was continued with
+    another time step they do not.
+
+    Raises:
+        TrajectoryError: before the first of a few frames that do not.
+    """
+    for some in _gathered(frames):
+        doubt = of_velocities([*last, *some.frames])
+        if doubt is not None:
+            at = (last or some.frames)[0].time
+            raise TrajectoryError(f"{source}, from {at:g} fs on: {doubt.message}")
+        yield from some.frames
+        if some.failed is not None:
+            raise some.failed
+        last = some.frames[-1:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Some:
+    """Some frames that follow each other, and what ended them early."""
+
+    frames: list[Frame]
+    failed: TrajectoryError | None
+
+
+def _gathered(frames: Iterator[Frame]) -> Iterator[_Some]:
+    """Yield the frames of an iterator by a few, up to its end or to what it raises."""
+    while True:
+        found: list[Frame] = []
+        failed = None
+        try:
+            for frame in islice(frames, LOOKED_AT):
+                found.append(frame)  # noqa: PERF402 (those before an error are kept)
+        except TrajectoryError as error:
+            failed = error
+        if not found and failed is None:
+            return
+        yield _Some(found, failed)
+        if failed is not None:
+            return

@@ -8,7 +8,8 @@ from itertools import chain, islice
 from typing import Any
 
 from mdxai.engines.engine import EngineDescription
-from mdxai.engines.trajectories import LONGEST_STEP, Trajectory, TrajectoryError, held
+from mdxai.engines.stated import DamagedTrajectory, TrajectoryError
+from mdxai.engines.trajectories import LONGEST_STEP, Trajectory, held
 from mdxai.frame import Frame, Thermostat
 
 
@@ -19,7 +20,8 @@ class TrajectoryEngine:
     kind of thermostat are then not checked, and the verdict gives the reason.
 
     Args:
-        trajectory: the frames; two are read in advance.
+        trajectory: the frames; two are read in advance. An error of its reader is raised where it
+            is met, after the frames before it.
         calculator: to be explained.
         dynamics: what moved the atoms; default: what the trajectory says itself.
         recompute: compute energies and forces with the calculator even if frames have them.
@@ -40,7 +42,9 @@ class TrajectoryEngine:
         *,
         recompute: bool = False,
     ) -> None:
-        head = list(islice(trajectory.frames, 2))
+        head, failed = _head(trajectory.frames)
+        if failed is not None and (not head or not isinstance(failed, DamagedTrajectory)):
+            raise failed
         if not head:
             raise TrajectoryError(f"{trajectory.source} has no frames, or none was selected")
         self._trajectory = trajectory
@@ -56,7 +60,8 @@ class TrajectoryEngine:
                 "the trajectory does not say which thermostat it was made with; give it "
                 "(temperature= and ensemble=, --temperature and --ensemble)"
             )
-        self.frames: Iterator[Frame] = map(self._with_thermostat, chain(head, trajectory.frames))
+        rest = trajectory.frames if failed is None else _raising(failed)
+        self.frames: Iterator[Frame] = map(self._with_thermostat, chain(head, rest))
         self.first = self._now = self._with_thermostat(head[0])
         self.stopped = False
 
@@ -92,9 +97,26 @@ class TrajectoryEngine:
                 **self._trajectory.parameters,
                 "source": self._trajectory.source,
                 "energies": "computed" if self.evaluates else "of the trajectory",
+                **({"notes": list(self._trajectory.notes)} if self._trajectory.notes else {}),
             },
             missing=dict(self.missing),
         )
+
+
+def _head(frames: Iterator[Frame]) -> tuple[list[Frame], TrajectoryError | None]:
+    """Return the first two frames, or those before an error, and that error."""
+    head: list[Frame] = []
+    try:
+        for frame in islice(frames, 2):
+            head.append(frame)  # noqa: PERF402 (those before an error are kept)
+    except TrajectoryError as error:
+        return head, error
+    return head, None
+
+
+def _raising(error: TrajectoryError) -> Iterator[Frame]:
+    raise error
+    yield  # makes this a generator
 
 
 def _missing(trajectory: Trajectory, head: list[Frame], present: frozenset[str]) -> dict[str, str]:

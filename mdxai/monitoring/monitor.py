@@ -312,6 +312,15 @@ class Monitor:
             )
         self._run.checkpoint()
 
+    def lose_end(self, reason: str) -> None:
+        """Note that the frames after the last one are lost: such a run is never stable.
+
+        Args:
+            reason: what happened to them, for the verdict.
+        """
+        if self._run is not None:
+            self._run.lose_end(reason)
+
     def finish(self, interrupted_by: str | None = None, halted_by: str | None = None) -> None:
         """Write what is left and the verdict. Leaving the `with` block calls this.
 

@@ -103,6 +103,10 @@ class MonitoredRun:
         self.catch_up()
         return () if self.setup.early is None else tuple(self.setup.early.issued)
 
+    def lose_end(self, reason: str) -> None:
+        """Note that the frames after the last one are lost."""
+        self._builder.lose_end(reason)
+
     def take(self, frame: Frame, given: Attribution | None, *, explain: bool, begun: float) -> None:
         """Take in one frame; one of the same step as the last is left out.
 

@@ -19,7 +19,13 @@ import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, attributor
 from mdxai.calculators import CalculatorError, load_calculator, twin_of
-from mdxai.engines import EngineDescription, Selection, Trajectory, TrajectoryEngine
+from mdxai.engines import (
+    EngineDescription,
+    Selection,
+    Trajectory,
+    TrajectoryEngine,
+    TrajectoryError,
+)
 from mdxai.engines.mdanalysis_frames import STREAM, from_universe, read_universe
 from mdxai.engines.trajectories import from_atoms, read_ase
 from mdxai.errors import MdxaiError
@@ -35,6 +41,18 @@ Explained = tuple[Frame, Attribution | None]
 
 class ReplayError(MdxaiError, ValueError):
     """A replay that cannot be done as requested."""
+
+
+class IncompleteReplay(ReplayError, TrajectoryError):
+    """A trajectory that could not be read to its end; what was read is judged and recorded.
+
+    Attributes:
+        monitor: of the frames that were read.
+    """
+
+    def __init__(self, message: str, monitor: Monitor) -> None:
+        super().__init__(message)
+        self.monitor = monitor
 
 
 def stated_dynamics(ensemble: str | None, temperature: float | None) -> EngineDescription | None:
@@ -177,6 +195,8 @@ def replay(
     Raises:
         TrajectoryError, CalculatorError, RecordError, ReplayError, OptionError: for a trajectory,
             calculator, run directory, setting or option that cannot be used.
+        IncompleteReplay: for a trajectory that cannot be read to its end, once the frames before
+            are judged and recorded; such a run is never stable.
     """
     own = {f.name for f in fields(ReplaySettings)}
     settings = replace(
@@ -196,7 +216,7 @@ def replay(
         )
         size = 1 if live else _chunk_size(engine.first)
         with monitor, ExitStack() as stack:
-            chunks = _chunks(engine.frames, size, options.attribute_every)
+            chunks = Chunks(engine.frames, size, options.attribute_every)
             for n, (frame, attribution) in enumerate(_done(work, chunks, settings.workers, stack)):
                 engine.show(frame)
                 monitor.take(frame, attribution, explain=False)
@@ -204,9 +224,22 @@ def replay(
                     progress(monitor)
                 if engine.stopped:
                     break
+            if chunks.failed is not None:
+                raise _incomplete(chunks.failed, monitor, out) from chunks.failed
             if progress is not None:
                 progress(monitor)
     return monitor
+
+
+def _incomplete(
+    error: TrajectoryError, monitor: Monitor, out: str | os.PathLike[str] | None
+) -> IncompleteReplay:
+    monitor.lose_end(str(error))
+    verdict = monitor.verdict
+    where = "" if out is None else f" and recorded in {os.fspath(out)}"
+    why = f" ({verdict.reason})" if verdict.reason else ""
+    judged = f"{verdict.n_frames} frames are judged{where}: {verdict.stability}{why}"
+    return IncompleteReplay(f"{error}. {judged}", monitor)
 
 
 def _chunk_size(first: Frame) -> int:
@@ -221,11 +254,37 @@ class Chunk:
     due: tuple[bool, ...]
 
 
-def _chunks(frames: Iterable[Frame], size: int, every: int) -> Iterator[Chunk]:
-    numbered = iter(enumerate(frames))
-    while batch := tuple(islice(numbered, size)):
-        due = tuple(every > 0 and n % every == 0 for n, _ in batch)
-        yield Chunk(tuple(frame for _, frame in batch), due)
+class Chunks:
+    """Chunks of a trajectory's frames, up to where reading it fails.
+
+    Args:
+        frames: of the trajectory.
+        size: of a chunk.
+        every: explain every N-th frame.
+
+    Attributes:
+        failed: what ended the frames early; the last chunk holds those before it.
+    """
+
+    def __init__(self, frames: Iterable[Frame], size: int, every: int) -> None:
+        self._numbered, self._size, self._every = iter(enumerate(frames)), size, every
+        self.failed: TrajectoryError | None = None
+
+    def __iter__(self) -> Iterator[Chunk]:
+        while batch := self._next():
+            due = tuple(self._every > 0 and n % self._every == 0 for n, _ in batch)
+            yield Chunk(tuple(frame for _, frame in batch), due)
+
+    def _next(self) -> list[tuple[int, Frame]]:
+        batch: list[tuple[int, Frame]] = []
+        if self.failed is not None:
+            return batch
+        try:
+            for numbered in islice(self._numbered, self._size):
+                batch.append(numbered)  # noqa: PERF402 (those before an error are kept)
+        except TrajectoryError as error:
+            self.failed = error
+        return batch
 
 
 class Work:
@@ -279,7 +338,7 @@ class Work:
 
 
 def _done(
-    work: Work, chunks: Iterator[Chunk], workers: int, stack: ExitStack
+    work: Work, chunks: Iterable[Chunk], workers: int, stack: ExitStack
 ) -> Iterator[Explained]:
     """Yield the processed frames of all chunks in order."""
     if workers == 1:

@@ -11,7 +11,8 @@ class Stability(StrEnum):
 
     stable: no finding. suspect: only warnings. reacted: bonds changed as chemistry allows. melted:
     a solid lost its order. broken: the model is, because its forces are not the gradient of its
-    energy. unstable: physics was violated. inconclusive: fewer than two frames.
+    energy. unstable: physics was violated. inconclusive: fewer than two frames, or
+    a file whose end is lost.
     """
 
     INCONCLUSIVE = "inconclusive"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
 
 OF_A_BOND = ("bond", "broken_bonds", "formed_bonds")  # name the two atoms of a bond
+END = "end of the trajectory"  # among what could not be checked, where frames are lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,7 @@ class VerdictBuilder:
         self._shown: dict[str, Deviation | None] = {}  # beside a principle that is above its limit
         self._span: tuple[float, float] | None = None
         self._n_frames = 0
+        self._lost = ""
         self.failed = False
 
     def add(self, time: float, deviations: Mapping[str, Deviation | None]) -> None:
@@ -242,11 +245,16 @@ class VerdictBuilder:
                 self._shown[name] = deviations.get(shows)
             attendance.calm = mild.limit if mild.since is None else -math.inf
 
+    def lose_end(self, reason: str) -> None:
+        """Note that frames after the last one are lost, so that nothing proves the run stable."""
+        self._lost = reason
+
     def verdict(self) -> Verdict:
         """Return the verdict so far."""
         findings = tuple(sorted(self._findings(), key=lambda f: f.time_fs))
         failures = [f.time_fs for f in findings if f.outcome.is_failure]
-        clean = Stability.STABLE if self._n_frames > 1 else Stability.INCONCLUSIVE
+        whole = self._n_frames > 1 and not self._lost
+        clean = Stability.STABLE if whole else Stability.INCONCLUSIVE
         stability = max((f.outcome for f in findings), key=lambda o: o.rank, default=clean)
         start, end = self._span or (0.0, 0.0)
         silent = {
@@ -256,7 +264,7 @@ class VerdictBuilder:
         }
         return Verdict(
             stability, min(failures, default=None), end - start, self._n_frames, findings,
-            silent | self._unavailable, start,
+            silent | self._unavailable | ({END: self._lost} if self._lost else {}), start,
         )  # fmt: skip
 
     def _findings(self) -> Iterable[Finding]:
@@ -312,6 +320,8 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
     thresholds = thresholds or recorded_thresholds(run)
     symbols = [chemical_symbols[z] for z in run.header["system"]["numbers"]]
     builder = VerdictBuilder(thresholds, run.header.get("unavailable"), symbols)
+    with suppress(RecordError):  # of a run that is not finished
+        builder.lose_end(run.verdict["unavailable"].get(END, ""))
     columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
     if not run.parts("frames"):
         raise RecordError(f"{run.path} contains no recorded frames")
