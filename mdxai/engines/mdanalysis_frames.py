@@ -218,7 +218,9 @@ def _images(
     try:
         with _reading(reader):
             for ts in reader if live else reader[selection.start : selection.stop]:
-                if live or selection.wants(ts.frame):
+                if live and selection.stop is not None and ts.frame >= selection.stop:
+                    break
+                if selection.wants(ts.frame):
                     image = maker.image(ts, selection)
                     frame = image.frame if whole else image.frame.without("energy", "forces")
                     yield replace(image, frame=frame, notes=notes)

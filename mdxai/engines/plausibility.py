@@ -169,16 +169,31 @@ def displacements(frames: Sequence[Frame]) -> list[Floats]:
 def of_velocities(frames: Sequence[Frame]) -> Doubt | None:
     """Return a doubt where velocities × time are not what the atoms move.
 
-    Frames that are close in time move along their velocities: of a vibration of period T that is
-    looked at every Δt, the slope of one on the other is tan(y)/y with y = πΔt/T, so 1 to 1.3 up to
-    Δt = T/4. Of frames far apart only a bound holds: no atom gets further than it moves.
+    Of frames that are close in time `of_slope` tells it. Of those far apart only a bound holds: no
+    atom gets further than it moves.
     """
-    if any(not f.has_velocities or not np.isfinite(f.positions).all() for f in frames):
-        return None
-    if len(frames) < 3 or frames[0].n_atoms < 3:
-        return None
     pairs = _motions(frames)
-    if not pairs:
+    if len(pairs) < 2:
+        return None
+    doubt = of_slope(frames)
+    beyond = float(np.median([m.beyond for m in pairs]))
+    far = min(m.beyond for m in pairs) > FASTER_THAN_VELOCITIES
+    if doubt is None and far and min(m.distance for m in pairs) > RESOLVED:
+        return Doubt(
+            f"its atoms move {beyond:.3g} times as far as their velocities carry them; "
+            f"{_what_to_state(beyond)}", "velocities",
+        )  # fmt: skip
+    return doubt
+
+
+def of_slope(frames: Sequence[Frame]) -> Doubt | None:
+    """Return a doubt where atoms move along their velocities, but at another pace.
+
+    Of a vibration of period T that is looked at every Δt, the slope of displacement on velocity ×
+    time is tan(y)/y with y = πΔt/T: 1 to 1.3 up to Δt = T/4.
+    """
+    pairs = _motions(frames)
+    if len(pairs) < 2:
         return None
     slopes, aligned = [m.slope for m in pairs], min(m.aligned for m in pairs)
     slope, interval = float(np.median(slopes)), frames[1].time - frames[0].time
@@ -190,13 +205,6 @@ def of_velocities(frames: Sequence[Frame]) -> Doubt | None:
     wrong = slope < SLOPES[0] or (slope > SLOPES[1] and interval <= short)
     if aligned > ALIGNED and steady and sure and wrong:
         return Doubt(_of_slope(slope, interval), "velocities")
-    beyond = float(np.median([m.beyond for m in pairs]))
-    far = min(m.beyond for m in pairs) > FASTER_THAN_VELOCITIES
-    if far and min(m.distance for m in pairs) > RESOLVED:
-        return Doubt(
-            f"its atoms move {beyond:.3g} times as far as their velocities carry them; "
-            f"{_what_to_state(beyond)}", "velocities",
-        )  # fmt: skip
     return None
 
 
@@ -217,7 +225,11 @@ class Motion:
 
 
 def _motions(frames: Sequence[Frame]) -> list[Motion]:
-    """Return the motion from frame to frame; empty where atoms or velocities are at rest."""
+    """Return the motion from frame to frame; empty where there is none or it is not known."""
+    if any(not f.has_velocities or not np.isfinite(f.positions).all() for f in frames):
+        return []
+    if len(frames) < 2 or frames[0].n_atoms < 3:
+        return []
     found = []
     for (before, after), moved in zip(pairwise(frames), displacements(frames), strict=True):
         span = after.time - before.time

@@ -20,7 +20,7 @@ from mdxai.engines.engine import EngineDescription
 from mdxai.engines.file_images import Image, chosen_of_frame, frame_of_atoms
 from mdxai.engines.lammps_dump import read_lammps_dump
 from mdxai.engines.pdb_models import read_pdb
-from mdxai.engines.plausibility import doubts, of_velocities
+from mdxai.engines.plausibility import doubts, of_slope
 from mdxai.engines.schnetpack_trajectory import FORMAT, is_schnetpack, read_schnetpack
 from mdxai.engines.stated import (
     OF_ASE,
@@ -483,7 +483,7 @@ def _steadily(last: list[Frame], frames: Iterator[Frame], source: str) -> Iterat
         TrajectoryError: before the first of a few frames that do not.
     """
     for some in _gathered(frames):
-        doubt = of_velocities([*last, *some.frames])
+        doubt = of_slope([*last, *some.frames])
         if doubt is not None:
             at = (last or some.frames)[0].time
             raise TrajectoryError(f"{source}, from {at:g} fs on: {doubt.message}")

@@ -238,8 +238,8 @@ def _incomplete(
     verdict = monitor.verdict
     where = "" if out is None else f" and recorded in {os.fspath(out)}"
     why = f" ({verdict.reason})" if verdict.reason else ""
-    judged = f"{verdict.n_frames} frames are judged{where}: {verdict.stability}{why}"
-    return IncompleteReplay(f"{error}. {judged}", monitor)
+    judged = f"{verdict.n_frames} frames before are judged{where}: {verdict.stability}{why}"
+    return IncompleteReplay(f"{str(error).rstrip('.')}; {judged}", monitor)
 
 
 def _chunk_size(first: Frame) -> int:
