@@ -159,7 +159,7 @@ class Frame:
             np.full(positions.shape, np.nan) if forces is None else forces,
             np.nan if energy is None else energy,
             atoms.cell.array.copy(), atoms.pbc.copy(), removed, thermostat,
-            _inputs_of(atoms), _ABSENT[forces is None, energy is None], outside,
+            inputs_of_atoms(atoms), _ABSENT[forces is None, energy is None], outside,
         )  # fmt: skip
 
     def to_atoms(self, *, results: bool = True) -> Atoms:
@@ -301,7 +301,8 @@ _ABSENT = {  # made once: a frame is made at every step
 _PLAIN = (bool, int, float, str, np.generic)
 
 
-def _inputs_of(atoms: Atoms) -> CalculatorInputs:
+def inputs_of_atoms(atoms: Atoms) -> CalculatorInputs:
+    """Return what a calculator may read from ASE atoms besides geometry and motion."""
     info, arrays = atoms.info, atoms.arrays
     charges, moments = arrays.get("initial_charges"), arrays.get("initial_magmoms")
     if not info and charges is None and moments is None:
@@ -323,7 +324,9 @@ def _is_plain(value: Any) -> bool:
 
 def _copied(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return type(value)(map(_copied, value))
+        return type(value)(map(_copied, value)) if type(value) in (list, tuple) else list(value)
+    if isinstance(value, np.generic):
+        return value.item()
     return value.copy() if isinstance(value, np.ndarray) else value
 
 

@@ -25,6 +25,7 @@ from mdxai.attribution.attribution import (
     AttributionUnavailable,
     as_frame,
 )
+from mdxai.calculators.fragments import inputs_of_atoms_in
 from mdxai.frame import Floats, Frame, Pairs
 
 MAX_FRAGMENTS = 20_000
@@ -80,7 +81,8 @@ class ExpansionAttributor:
     """n-body expansion E = Σ E⁽¹⁾ + Σ E⁽²⁾ + …, each term by inclusion–exclusion over fragments.
 
     Exact for potentials that are sums of n-body terms. Fragments of a molecule lie outside the
-    training domain of a learned potential; interpret its results accordingly.
+    training domain of a learned potential; interpret its results accordingly. A total charge and a
+    spin in `atoms.info` are those of the whole: a fragment is neutral, in its lowest spin.
 
     Args:
         calculator: an ASE calculator, other than the one that drives a simulation.
@@ -148,6 +150,8 @@ class ExpansionAttributor:
 
     def _energy(self, molecule: Atoms, members: Any) -> float:
         fragment = molecule[list(members)]
+        inputs = inputs_of_atoms_in(Frame.from_atoms(molecule), list(members))
+        fragment.info.update(inputs.info)
         fragment.calc = self._calculator
         return float(fragment.get_potential_energy()) - self._offset * len(fragment)
 
@@ -176,7 +180,7 @@ def partial_forces(
 
 
 def _free_atoms(frame: Frame | Atoms) -> Atoms:
-    """Return ASE atoms without constraints, with charges and magnetic moments if they have any.
+    """Return ASE atoms without constraints, with all that a calculator may read.
 
     A constraint would suppress displacements and forces of the potential.
     """
@@ -185,7 +189,7 @@ def _free_atoms(frame: Frame | Atoms) -> Atoms:
         atoms = frame.copy()
         atoms.set_constraint()
         return atoms
-    return Atoms(checked.numbers, checked.positions, cell=checked.cell, pbc=checked.pbc)
+    return checked.to_atoms(results=False)
 
 
 def _for_pairs(

@@ -33,6 +33,7 @@ from ase.md.nvtberendsen import NVTBerendsen
 from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import NeighborList, PrimitiveNeighborList
 
+from mdxai.frame import inputs_of_atoms
 from mdxai.serialization import StateError, restore, snapshot
 
 # Each was tested: continued from a checkpoint and compared with an uninterrupted run.
@@ -83,6 +84,7 @@ def state_of(dynamics: MolecularDynamics) -> dict[str, Any]:
         "arrays": {name: np.array(array) for name, array in atoms.arrays.items()},
         "cell": atoms.cell.array.copy(),
         "pbc": np.array(atoms.pbc),
+        "info": dict(inputs_of_atoms(atoms).info),
         "bond_lengths": [_lengths(constraint) for constraint in atoms.constraints],
         "calculator": _calculator_state(atoms.calc),
     }
@@ -155,6 +157,7 @@ def put_atoms(dynamics: MolecularDynamics, state: Mapping[str, Any]) -> None:
     dynamics.nsteps = state["step"]
     atoms.set_cell(state["cell"])
     atoms.pbc = state["pbc"]
+    atoms.info.update(state["info"])
     for name, array in state["arrays"].items():
         atoms.arrays[name] = array.copy()
     for constraint, lengths in zip(atoms.constraints, state["bond_lengths"], strict=False):

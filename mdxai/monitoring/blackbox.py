@@ -140,6 +140,7 @@ class BlackBox:
             "steps": np.array([frame.step for frame in frames]),
             "scalars": np.array([[f.time, f.energy, f.n_constrained] for f in frames]),
             "absent": [sorted(frame.absent) for frame in frames],
+            "besides": snapshot([[frame.inputs, frame.outside] for frame in frames]),
             **{name: np.stack([getattr(f, name) for f in frames]) for name in _VARYING},
             "names": names,
             "judged": np.array([held.deviations is not None for held in self._held]),
@@ -155,11 +156,12 @@ class BlackBox:
             return
         last: Frame = restore(None, state["last"])
         explained: list[Attribution | None] = restore(None, state["explained"])
+        besides = restore(None, state["besides"])
         for k, step in enumerate(state["steps"]):
             time, energy, n_constrained = state["scalars"][k].tolist()
             frame = replace(
                 last, step=int(step), time=time, energy=energy, n_constrained=int(n_constrained),
-                absent=frozenset(state["absent"][k]),
+                absent=frozenset(state["absent"][k]), inputs=besides[k][0], outside=besides[k][1],
                 **{name: state[name][k].copy() for name in _VARYING},
             )  # fmt: skip
             self.see(frame, _judged(state, k), explained[k])

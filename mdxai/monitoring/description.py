@@ -13,6 +13,7 @@ from mdxai.engines import Engine, Restartable, Seeded
 from mdxai.frame import Frame
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.setup import MonitorSetup
+from mdxai.record.recorded_inputs import plain_inputs
 
 # Of every number in a run directory whose name does not say it.
 UNITS = {
@@ -58,11 +59,18 @@ def describe_options(options: MonitorOptions) -> dict[str, Any]:
 
 def describe_system(frame: Frame) -> dict[str, Any]:
     """Return what run.toml says of a system and stays the same throughout a run."""
+    outside = frame.outside
+    restraints = {} if outside is None else {
+        "pushed_by": list(outside.pushes), "foreign_restraints": list(outside.foreign),
+    }  # fmt: skip
+    inputs = plain_inputs(frame.inputs)
     return {
         "numbers": frame.numbers.tolist(),
         "masses_amu": frame.masses.tolist(),
         "pbc": frame.pbc.tolist(),
         "n_constrained": frame.n_constrained,
+        **restraints,
+        **({"inputs": inputs} if inputs else {}),
     }
 
 

@@ -15,17 +15,23 @@ import numpy as np
 import pyarrow as pa
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame, Ints
+from mdxai.frame import NO_INPUTS, CalculatorInputs, Floats, Frame, Ints
 from mdxai.principles import Deviation
 from mdxai.principles.frame_quantities import frame_quantities
 from mdxai.record.explanations import Explained, ExplanationColumns, stored
 from mdxai.record.layout import EXPLAINED
 from mdxai.record.record_settings import RecordSettings
+from mdxai.record.recorded_inputs import inputs_text
 from mdxai.serialization import as_json
 from mdxai.statistics import BinnedMoments
 
 SCALARS = ("time_fs", "potential_energy_eV", "kinetic_energy_eV", "temperature_K")
 VECTORS = ("positions", "velocities", "forces")
+RESTRAINTS = ("restraint_energy_eV", "restraint_forces")  # where the first frame has restraints
+# What of a row of frames is null where something is absent.
+NULL_WITHOUT = {
+    "energy": ("potential_energy_eV",), "velocities": ("kinetic_energy_eV", "temperature_K"),
+}  # fmt: skip
 NOT_MEASURED = -1
 NAN = float("nan")
 
@@ -50,6 +56,7 @@ class FrameColumns:
         """Forget all rows."""
         # For a few dozen numbers per row, Python's arrays append faster than NumPy's.
         self._steps, self._counts, self._atoms = array("q"), array("i"), array("i")
+        self._absent: list[str | None] = []
         self._numbers = array("d")  # per row: scalars, then deviations
 
     @property
@@ -61,10 +68,11 @@ class FrameColumns:
         return 8 * (self.n_rows + len(self._numbers)) + 4 * (len(self._counts) + len(self._atoms))
 
     def append(self, frame: Frame, deviations: Mapping[str, Deviation | None]) -> None:
-        """Add one frame; a missing deviation becomes null, NaN stays NaN."""
+        """Add one frame; what is absent or not measured becomes null, NaN stays NaN."""
         seen = frame_quantities(frame)  # cached: the principles have just computed it
         found = list(map(deviations.get, self.names))
         self._steps.append(frame.step)
+        self._absent.append(" ".join(sorted(frame.absent)) if frame.absent else None)
         self._numbers.extend((frame.time, frame.energy, seen.kinetic, seen.temperature))
         self._numbers.extend([NAN if d is None else d.value for d in found])
         self._counts.extend([NOT_MEASURED if d is None else len(d.atoms) for d in found])
@@ -78,7 +86,12 @@ class FrameColumns:
         lengths = np.maximum(counts, 0)
         starts = (np.cumsum(lengths) - lengths.ravel()).reshape(lengths.shape)
         columns = {"step": pa.array(np.asarray(self._steps))}
-        columns |= {name: pa.array(row) for name, row in zip(SCALARS, numbers, strict=False)}
+        columns["absent"] = pa.array(self._absent, pa.string())
+        nothing = self._nothing()
+        columns |= {
+            name: pa.array(row, mask=nothing.get(name))
+            for name, row in zip(SCALARS, numbers, strict=False)
+        }
         for k, (name, values) in enumerate(zip(self.names, numbers[len(SCALARS) :], strict=True)):
             missing = counts[:, k] == NOT_MEASURED
             columns[name] = pa.array(values, mask=missing)
@@ -91,9 +104,19 @@ class FrameColumns:
             )
         return pa.table(columns)
 
+    def _nothing(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return, for columns that some rows have no value of, which rows."""
+        found = {}
+        for quantity, names in NULL_WITHOUT.items():
+            rows = np.array([quantity in (absent or "") for absent in self._absent], dtype=bool)
+            found |= dict.fromkeys(names, rows)
+        return found
+
 
 class TrajectoryColumns:
-    """Positions, velocities, forces and, in periodic systems, the cell, a row per frame."""
+    """Positions, velocities, forces, what the calculator reads besides, in periodic systems the
+    cell, and with restraints their part of energy and forces, a row per frame.
+    """
 
     def __init__(self, first: Frame, dtype: str, rows: int) -> None:
         self.n_rows = 0
@@ -103,6 +126,10 @@ class TrajectoryColumns:
         self._dtype = dtype
         self._vectors: dict[str, Floats] = {name: np.empty(shape) for name in VECTORS}
         self._cells: Floats | None = np.empty((rows, 3, 3)) if first.pbc.any() else None
+        self._outside: list[tuple[float, Floats]] | None = [] if first.outside else None
+        self._absent: list[frozenset[str]] = []
+        self._inputs: list[str | None] = []
+        self._last: tuple[CalculatorInputs, str | None] = NO_INPUTS, None
         self._bytes_per_row = 72 * first.n_atoms + 96
 
     @property
@@ -120,6 +147,14 @@ class TrajectoryColumns:
             column[row] = getattr(frame, name)
         if self._cells is not None:
             self._cells[row] = frame.cell
+        if self._outside is not None:
+            it = frame.outside
+            none = np.nan, np.full(frame.positions.shape, np.nan)
+            self._outside.append(none if it is None else (it.energy, it.forces))
+        self._absent.append(frame.absent)
+        if frame.inputs is not self._last[0]:
+            self._last = frame.inputs, inputs_text(frame.inputs)
+        self._inputs.append(self._last[1])
         self.n_rows += 1
 
     def _grow(self) -> None:
@@ -132,6 +167,8 @@ class TrajectoryColumns:
     def clear(self) -> None:
         """Forget all rows."""
         self.n_rows = 0
+        self._absent, self._inputs = [], []
+        self._outside = None if self._outside is None else []
 
     def table(self) -> pa.Table:
         """Return the rows as a table."""
@@ -139,20 +176,51 @@ class TrajectoryColumns:
         columns = {
             "step": pa.array(self._steps[:n]),
             "time_fs": pa.array(np.ascontiguousarray(self._scalars[:n, 0])),
-            "potential_energy_eV": pa.array(np.ascontiguousarray(self._scalars[:n, 1])),
+            "potential_energy_eV": pa.array(
+                np.ascontiguousarray(self._scalars[:n, 1]), mask=self._lack("energy")
+            ),
+            "inputs": pa.array(self._inputs, pa.string()),
         }
         columns |= {
-            name: _fixed_lists(stored(column[:n], self._dtype))
+            name: _fixed_lists(stored(column[:n], self._dtype), self._lack(name))
             for name, column in self._vectors.items()
         }
         if self._cells is not None:
             columns["cell"] = _fixed_lists(self._cells[:n])
+        if self._outside is not None:
+            energies, forces = zip(*self._outside, strict=True)
+            columns["restraint_energy_eV"] = pa.array(np.array(energies))
+            columns["restraint_forces"] = _fixed_lists(stored(np.stack(forces), self._dtype))
         return pa.table(columns)
 
+    def _lack(self, quantity: str) -> np.ndarray[Any, Any] | None:
+        """Return which rows have no value of a quantity; None where all have one."""
+        rows = np.array([quantity in absent for absent in self._absent], dtype=bool)
+        return rows if rows.any() else None
 
-def _fixed_lists(values: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
+
+def _fixed_lists(
+    values: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None = None
+) -> pa.FixedSizeListArray:
     flat = pa.array(values.reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values[0].size)
+    nulls = None if mask is None else pa.array(mask)
+    return pa.FixedSizeListArray.from_arrays(flat, values[0].size, mask=nulls)
+
+
+def vectors_in(table: pa.Table, name: str) -> Floats:
+    """Return a column of vectors as (n_rows, n_atoms, 3); NaN where it is null.
+
+    Raises:
+        KeyError, ValueError, AttributeError, pa.ArrowException: for a column of another kind.
+    """
+    column = table[name].combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    if not column.null_count:
+        return flat.reshape(table.num_rows, -1, 3)
+    vectors = np.full((table.num_rows, column.type.list_size // 3, 3), np.nan)
+    there = ~column.is_null().to_numpy(zero_copy_only=False)
+    vectors[there] = flat.reshape(int(there.sum()), -1, 3)
+    return vectors
 
 
 EVENTS = pa.schema(

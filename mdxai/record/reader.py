@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from mdxai.attribution import Attribution
-from mdxai.frame import QUANTITIES, Bools, Floats, Frame, Ints
-from mdxai.record.columns import EVENTS, VECTORS
+from mdxai.frame import Bools, Floats, Frame, Ints
+from mdxai.outside import Outside
+from mdxai.record.columns import EVENTS, RESTRAINTS, VECTORS, vectors_in
 from mdxai.record.durable_files import RecordError
 from mdxai.record.explanations import ExplanationReader
 from mdxai.record.header import read_header, read_verdict
@@ -28,6 +30,7 @@ from mdxai.record.parts import (
     unique_events,
     verify,
 )
+from mdxai.record.recorded_inputs import inputs_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -409,9 +412,13 @@ class Run:
         """Return a row group of the trajectory as arrays; vectors are (rows, n_atoms, 3)."""
         try:
             columns = {name: table[name].to_numpy() for name in ("step", *INSTANT)}
-            for name in (*VECTORS, *({"cell"} & set(table.column_names))):
-                flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-                columns[name] = flat.reshape(table.num_rows, -1, 3).astype(np.float64)
+            there = set(table.column_names)
+            for name in (*VECTORS, *({"cell", RESTRAINTS[1]} & there)):
+                columns[name] = vectors_in(table, name)
+            columns["inputs"] = table["inputs"].to_pylist()
+            columns["lacks"] = _lacks(table)
+            if RESTRAINTS[0] in there:
+                columns[RESTRAINTS[0]] = table[RESTRAINTS[0]].to_numpy()
         except (KeyError, ValueError, AttributeError, pa.ArrowException) as error:
             raise RecordError(f"the trajectory of {self.path} is damaged: {error}") from error
         if columns["positions"].shape[1] != len(self._system[0]):
@@ -420,20 +427,6 @@ class Run:
                 f"run.toml {len(self._system[0])}"
             )
         return columns
-
-    def _absent(self, columns: dict[str, Any], row: int) -> frozenset[str]:
-        """Return what a frame did not have; the record holds NaN for it.
-
-        The header lists what the engine never has. An energy may also be missing beside finite
-        forces, when the calculator computes only what the dynamics asks for.
-        """
-        missing = set(QUANTITIES) & set(self.header.get("engine", {}).get("missing", {}))
-        if (
-            np.isnan(columns["potential_energy_eV"][row])
-            and np.isfinite(columns["forces"][row]).all()
-        ):
-            missing.add("energy")
-        return frozenset(missing)
 
     def _frame_of(self, columns: dict[str, Any], row: int) -> Frame:
         numbers, masses, cell, pbc, n_constrained = self._system
@@ -449,8 +442,29 @@ class Run:
             cell=columns["cell"][row] if "cell" in columns else cell,
             pbc=pbc,
             n_constrained=n_constrained,
-            absent=self._absent(columns, row),
+            inputs=inputs_of(json.loads(columns["inputs"][row] or "{}")),
+            absent=frozenset(name for name, rows in columns["lacks"].items() if rows[row]),
+            outside=self._outside_of(columns, row),
         )
+
+    def _outside_of(self, columns: dict[str, Any], row: int) -> Outside | None:
+        """Return what restraints did, where the run has any and could say it."""
+        if RESTRAINTS[0] not in columns or np.isnan(columns[RESTRAINTS[0]][row]):
+            return None
+        system = self.header["system"]
+        names = (tuple(system.get(name, ())) for name in ("pushed_by", "foreign_restraints"))
+        return Outside(
+            float(columns[RESTRAINTS[0]][row]), columns[RESTRAINTS[1]][row].copy(), *names
+        )
+
+
+def _lacks(table: pa.Table) -> dict[str, Bools]:
+    """Return which rows of a trajectory lack velocities, forces and energy."""
+    columns = {"velocities": "velocities", "forces": "forces", "energy": "potential_energy_eV"}
+    return {
+        quantity: table[name].combine_chunks().is_null().to_numpy(zero_copy_only=False)
+        for quantity, name in columns.items()
+    }
 
 
 def _total(places: list[Place]) -> int:

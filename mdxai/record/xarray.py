@@ -13,7 +13,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from mdxai.frame import Ints
-from mdxai.record.columns import SCALARS, VECTORS
+from mdxai.record.columns import SCALARS, VECTORS, vectors_in
 from mdxai.record.explanations import measure_of
 from mdxai.record.step_rows import TableSource
 
@@ -121,8 +121,15 @@ def _fill(run: RecordedRun, place: tuple[str, str], wanted: Ints, found: NDArray
             return
         _, rows, places = np.intersect1d(steps, wanted, return_indices=True)
         if len(rows):
-            flat = table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            found[places] = flat.reshape(len(steps), *found.shape[1:])[rows]
+            found[places] = _rows_of(table, column, found.shape[1:])[rows]
+
+
+def _rows_of(table: Any, column: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    if shape[1:] == (3,):
+        return vectors_in(table, column)
+    flat = table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    rows: NDArray[Any] = flat.reshape(table.num_rows, *shape)
+    return rows
 
 
 def _explained(run: RecordedRun) -> dict[str, Any]:

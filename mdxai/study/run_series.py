@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from mdxai.frame import Floats, Ints
 from mdxai.principles import Kind, kind_of
 from mdxai.record import Run
+from mdxai.record.columns import vectors_in
 from mdxai.record.explanations import measure_of
 from mdxai.statistics import RelevanceProfile
 
@@ -99,8 +100,7 @@ def _at(steps: Ints, measured: Ints, values: Floats) -> Floats:
 def _largest_forces(run: Run) -> tuple[Ints, Floats]:
     steps, norms = [np.empty(0, dtype=np.int64)], [np.empty(0)]
     for table in run.tables("trajectory", ["step", "forces"]):
-        flat = table["forces"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        forces = flat.reshape(table.num_rows, -1, 3).astype(np.float64)
+        forces = vectors_in(table, "forces")
         steps.append(table["step"].to_numpy())
         norms.append(np.sqrt((forces**2).sum(axis=-1)).max(axis=-1))
     largest = np.concatenate(norms)

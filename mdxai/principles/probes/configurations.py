@@ -10,7 +10,15 @@ import numpy as np
 from ase.data import atomic_masses, covalent_radii
 
 from mdxai.calculators import Potential
-from mdxai.frame import Floats, Frame, Ints, Pairs, iter_element_pairs
+from mdxai.frame import (
+    NO_INPUTS,
+    CalculatorInputs,
+    Floats,
+    Frame,
+    Ints,
+    Pairs,
+    iter_element_pairs,
+)
 
 SEED = 20_261  # of every random choice, together with the frame's step
 HEIGHT = 5.0  # eV, 29 k_B T at 2000 K: no simulation climbs this high
@@ -54,16 +62,24 @@ def moved(frame: Frame, positions: Floats) -> Frame:
 
 
 def configuration(
-    numbers: Ints, positions: Floats, cell: Floats | None = None, pbc: object = False
+    numbers: Ints,
+    positions: Floats,
+    cell: Floats | None = None,
+    pbc: object = False,
+    *,
+    inputs: CalculatorInputs = NO_INPUTS,
 ) -> Frame:
-    """Return a frame at rest of atoms `numbers` at `positions` (n_atoms, 3), Å."""
+    """Return a frame at rest of atoms `numbers` at `positions` (n_atoms, 3), Å.
+
+    Charge and spin of parts and copies of a system: see `mdxai.calculators.fragments`.
+    """
     nothing = np.full((len(numbers), 3), np.nan)
     return Frame(
         0, 0.0, np.array(numbers, dtype=np.int64), atomic_masses[numbers],
         np.array(positions, dtype=np.float64), np.zeros_like(nothing), nothing, np.nan,
         np.zeros((3, 3)) if cell is None else np.array(cell, dtype=np.float64),
         np.array(np.broadcast_to(np.asarray(pbc, dtype=bool), 3)),
-        absent=frozenset({"energy", "forces"}),
+        inputs=inputs, absent=frozenset({"energy", "forces"}),
     )  # fmt: skip
 
 

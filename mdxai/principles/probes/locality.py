@@ -6,6 +6,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from mdxai.calculators import CalculatorError, Potential
+from mdxai.calculators.fragments import inputs_of_copies, inputs_of_elements, inputs_with_atom
 from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import PrincipleUnavailable
 from mdxai.principles.probes.configurations import configuration
@@ -39,7 +40,11 @@ def spectator(twin: Potential, first: Frame) -> Comparison:
         energy, forces = twin.evaluate(frame)
         place = frame.positions.max(axis=0) * [1, 0, 0] + [reach_of(twin), 0, 0]
         both, pushed = twin.evaluate(
-            configuration(np.append(frame.numbers, number), np.vstack([frame.positions, place]))
+            configuration(
+                np.append(frame.numbers, number),
+                np.vstack([frame.positions, place]),
+                inputs=inputs_with_atom(frame, number),
+            )  # fmt: skip
         )
         whole = np.vstack([forces, np.zeros(3)])
         found = mismatch(frame.n_atoms, (energy + alone, both), (whole, pushed))
@@ -58,7 +63,9 @@ def _spectator(twin: Potential, first: Frame) -> tuple[int, float]:
     reason = ""
     for number in [*(atomic_numbers[s] for s in known), int(first.numbers.min())]:
         try:
-            energy = twin.evaluate(configuration(np.array([number]), np.zeros((1, 3))))[0]
+            numbers = np.array([number])
+            inputs = inputs_of_elements(first, numbers)
+            energy = twin.evaluate(configuration(numbers, np.zeros((1, 3)), inputs=inputs))[0]
         except CalculatorError as refused:
             reason = str(refused)
             continue
@@ -96,4 +103,6 @@ def _doubled(frame: Frame, reach: float) -> Frame:
         extent = frame.positions[:, 0].max() - frame.positions[:, 0].min()
         shift = np.array([extent + reach, 0.0, 0.0])
     positions = np.concatenate([frame.positions, frame.positions + shift])
-    return configuration(np.tile(frame.numbers, 2), positions, cell, frame.pbc)
+    return configuration(
+        np.tile(frame.numbers, 2), positions, cell, frame.pbc, inputs=inputs_of_copies(frame)
+    )

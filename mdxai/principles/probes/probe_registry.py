@@ -41,7 +41,7 @@ def probe_principles(twin: Potential, first: Frame) -> tuple[list[Principle], di
         twin: an independent potential (see `mdxai.calculators.twin_of`), used by the probes alone.
         first: a frame of the system.
     """
-    squeezes, curves, cutoffs = squeeze_scans(twin), DimerCurves(twin), cutoff_scans(twin)
+    squeezes, curves, cutoffs = squeeze_scans(twin), DimerCurves(twin, first), cutoff_scans(twin)
 
     def stretches() -> list[Principle]:
         scans = stretch_scans(twin, first)

@@ -14,7 +14,8 @@ from ase.data.vdw_alvarez import vdw_radii
 
 from mdxai.calculators import CalculatorError, Potential
 from mdxai.calculators.card import pair_key
-from mdxai.frame import Floats, Frame, iter_element_pairs
+from mdxai.calculators.fragments import inputs_of_elements
+from mdxai.frame import NO_INPUTS, CalculatorInputs, Floats, Frame, iter_element_pairs
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.probes.configurations import (
     HEIGHT,
@@ -136,14 +137,15 @@ def _pushed(
 
 
 class DimerCurves:
-    """Curves of isolated pairs of elements, computed once.
+    """Curves of isolated pairs of elements, neutral and in their lowest spin, computed once.
 
     Args:
         twin: potential to probe.
+        first: a frame of the system, which says what else the calculator reads; None for nothing.
     """
 
-    def __init__(self, twin: Potential) -> None:
-        self._twin = twin
+    def __init__(self, twin: Potential, first: Frame | None = None) -> None:
+        self._twin, self._first = twin, first
         self._known: dict[tuple[int, int], Curve | CalculatorError] = {}
 
     def __call__(self, z1: int, z2: int) -> Curve:
@@ -154,7 +156,11 @@ class DimerCurves:
         """
         if (z1, z2) not in self._known:
             try:
-                self._known[z1, z2] = dimer_curve(self._twin, (z1, z2))
+                first = self._first
+                inputs = (
+                    NO_INPUTS if first is None else inputs_of_elements(first, np.array([z1, z2]))
+                )
+                self._known[z1, z2] = dimer_curve(self._twin, (z1, z2), inputs)
             except CalculatorError as refused:
                 self._known[z1, z2] = refused
         curve = self._known[z1, z2]
@@ -163,7 +169,9 @@ class DimerCurves:
         return curve
 
 
-def dimer_curve(twin: Potential, numbers: tuple[int, int]) -> Curve:
+def dimer_curve(
+    twin: Potential, numbers: tuple[int, int], inputs: CalculatorInputs = NO_INPUTS
+) -> Curve:
     """Return E(r) and the radial force of two isolated atoms, every 0.1 Å or so from 6 Å inwards.
 
     The curve ends at 0.4 of the covalent length, or 20 eV above the energy at 6 Å.
@@ -172,7 +180,7 @@ def dimer_curve(twin: Potential, numbers: tuple[int, int]) -> Curve:
         CalculatorError: if the calculator refuses such a pair.
     """
     vector = np.array([FARTHEST, 0.0, 0.0])
-    atoms = configuration(np.array(numbers), np.stack([0 * vector, vector]))
+    atoms = configuration(np.array(numbers), np.stack([0 * vector, vector]), inputs=inputs)
     return _pushed(twin, atoms, (0, 1), vector, DIMER_SPACING, CEILING)
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from mdxai.calculators import Potential
+from mdxai.calculators.fragments import inputs_of_copies, inputs_of_elements
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
@@ -156,14 +157,16 @@ def _two_copies(frame: Frame) -> tuple[Frame, Floats]:
     positions = np.concatenate([frame.positions, frame.positions + shift])
     direction = np.zeros_like(positions)
     direction[frame.n_atoms :, 0] = 1.0
-    return configuration(np.tile(frame.numbers, 2), positions), direction
+    numbers = np.tile(frame.numbers, 2)
+    return configuration(numbers, positions, inputs=inputs_of_copies(frame)), direction
 
 
 def _two_atoms(frame: Frame) -> tuple[Frame, Floats]:
     pairs = closest_pairs(frame)
     numbers = frame.numbers[[pairs.i[0], pairs.j[0]]] if len(pairs) else frame.numbers[[0, 0]]
     away = np.array([[0.0, 0, 0], [1.0, 0, 0]])
-    return configuration(numbers, APPROACH[0] * away), away
+    inputs = inputs_of_elements(frame, numbers)
+    return configuration(numbers, APPROACH[0] * away, inputs=inputs), away
 
 
 StretchScans = OncePerFrame[list[tuple[tuple[int, int], Curve]]]

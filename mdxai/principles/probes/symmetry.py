@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from mdxai.calculators import Potential
+from mdxai.calculators.fragments import reordered
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles.probes.configurations import generator, moved
 from mdxai.principles.probes.mismatch import (
@@ -66,6 +67,7 @@ def permutations(frame: Frame) -> Iterator[tuple[Frame, Undo]]:
         shuffled = replace(
             moved(frame, frame.positions[order]), numbers=frame.numbers[order],
             masses=frame.masses[order], velocities=frame.velocities[order],
+            inputs=reordered(frame.inputs, order),
         )  # fmt: skip
         yield shuffled, _taking(np.argsort(order))
 
