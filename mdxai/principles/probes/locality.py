@@ -39,13 +39,9 @@ def spectator(twin: Potential, first: Frame) -> Comparison:
     def compare(frame: Frame) -> Mismatch:
         energy, forces = twin.evaluate(frame)
         place = frame.positions.max(axis=0) * [1, 0, 0] + [reach_of(twin), 0, 0]
-        both, pushed = twin.evaluate(
-            configuration(
-                np.append(frame.numbers, number),
-                np.vstack([frame.positions, place]),
-                inputs=inputs_with_atom(frame, number),
-            )  # fmt: skip
-        )
+        numbers, positions = np.append(frame.numbers, number), np.vstack([frame.positions, place])
+        inputs = inputs_with_atom(frame, number)
+        both, pushed = twin.evaluate(configuration(numbers, positions, inputs=inputs))
         whole = np.vstack([forces, np.zeros(3)])
         found = mismatch(frame.n_atoms, (energy + alone, both), (whole, pushed))
         on_molecule = found.forces[:-1].copy()
