@@ -52,7 +52,8 @@ def test_rise_is_the_distance_to_the_best_falling_profile(values):
         loss = (counts * (means - strengths) ** 2).sum()
         if (np.diff(means) <= 1e-12).all() and loss < best - 1e-12:
             best, fit = loss, means
-    rise = (counts * np.abs(strengths - fit)).sum() / (counts * strengths).sum()
+    rise = (counts * np.abs(strengths - fit)).sum()
+    rise /= (counts * np.maximum(strengths, 0.01)).sum()
     assert fit_decay(R[:5], strengths, counts, 5.0).rise == pytest.approx(rise, abs=1e-9)
 
 
@@ -78,3 +79,16 @@ def test_decay_principles_pass_a_falling_profile_and_catch_flat_or_rising_ones()
     long = deviations(DecayTail(StrengthProfile(shaken(0), 4.0)), flat)
     assert long[-1].value == pytest.approx(1.0)
     assert deviations(DecayTail(StrengthProfile(shaken(0), 4.0)), falling)[-1].value < 0.02
+
+
+def test_pairs_that_carry_next_to_nothing_have_no_decay_to_speak_of():
+    def profile():
+        return StrengthProfile(shaken(0), 4.0)
+
+    for scale, judged in ((1e-5, False), (4e-3, True), (1.0, True)):
+        flat = deviations(DecayTail(profile()), lambda i, j, r, s=scale: s)
+        assert bool(flat) == judged
+        if judged:
+            assert flat[-1].value == pytest.approx(min(1.0, scale / 0.01))
+        rise = deviations(DecayRise(profile()), lambda i, j, r, s=scale: s * r**3 / 64)
+        assert not judged or (rise[-1].value > 0.4) == (scale == 1.0)

@@ -81,6 +81,41 @@ def test_drift_of_species_and_body_orders_is_measured_from_the_start():
     assert mixed.value == pytest.approx(1 / 3 - 1 / (1 + 2 * 1.5**9), abs=1e-3)
 
 
+def test_a_third_of_nothing_is_nothing_and_the_bond_that_drifts_is_named():
+    frame = shaken(3)
+    for bond, grave in ((0.03, 0.0), (3.0, 1 / 3)):
+        principle = SpeciesDrift(BondClasses(frame))
+        for k in range(300):
+            factor = 1.0 if k < 20 else 4 / 3
+
+            def strength(i, j, r, factor=factor, bond=bond):
+                return bond * (factor if {i, j} == {2, 3} else 1.0)  # the O–H bond
+
+            last = principle.deviate(frame, explained(frame, strength))
+        assert last.value == pytest.approx(grave or 0.1, abs=1e-3)
+        assert set(last.atoms) == {2, 3}
+
+
+def test_a_drift_is_more_than_what_varies_from_frame_to_frame():
+    frame, rng = shaken(3), np.random.default_rng(1)
+    principle, found = SpeciesDrift(BondClasses(frame)), []
+    for _ in range(2000):
+        now = float(rng.lognormal(0.0, 0.5))
+        found.append(principle.deviate(frame, explained(frame, lambda *_, now=now: now)))
+    assert max(d.value for d in found if d is not None) < 0.1
+    for _ in range(100):
+        last = principle.deviate(frame, explained(frame, lambda *_: 3.0))
+    assert last.value > 0.5
+
+
+def test_strengths_that_hardly_differ_are_not_wrongly_ordered():
+    frame = shaken(1, amplitude=0.02)
+    principle = BondOrderRanking(BondClasses(frame))
+    assert principle.deviate(frame, explained(frame, lambda i, j, r: 0.001 * r)).value == 0
+    assert principle.deviate(frame, explained(frame, lambda i, j, r: 0.1 * r)).value > 0.9
+    assert discordance(np.array([2.0, 1.0]), np.array([0.0, 1.0]), tie=1.0) == (0, 1)
+
+
 def test_bonds_out_of_reach_are_no_nan():
     """A broken bond is not in the explanation any more; only a NaN in it may give one."""
     frame = shaken(8)

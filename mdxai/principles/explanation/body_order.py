@@ -6,14 +6,16 @@ from itertools import pairwise
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Frame
+from mdxai.principles.explanation.ranking import WEAK
 from mdxai.principles.principle import Cost, Deviation
 
 
 def body_order_shares(attribution: Attribution) -> list[float]:
-    """Return |by_body_order| as shares of its sum."""
+    """Return |by_body_order| as shares of its sum, or of 0.1 eV where that is more."""
     sizes = [abs(relevance) for relevance in attribution.by_body_order.tolist()]
     total = sum(sizes)
-    return [size / total for size in sizes] if total > 0 else sizes
+    scale = WEAK if total < WEAK else total  # NaN stays
+    return [size / scale for size in sizes]
 
 
 class BodyOrders:

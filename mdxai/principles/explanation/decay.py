@@ -24,6 +24,8 @@ BONDED = 1.25  # times the sum of covalent radii, as in bonds_of
 ENVELOPE = 0.8  # of the cutoff; beyond it the cutoff function shapes the decay, not physics
 MIN_SAMPLES, MIN_BINS = 20, 4  # per bin; bins per element pair
 REFIT = 20  # explained frames
+LITTLE = 0.01  # eV: cut off within half an Å, it gives 0.02 eV/Å, as good models err anyway
+NOTHING = 0.001  # eV: pairs of elements that never carry more have no decay to speak of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,13 @@ class Decay:
     Attributes:
         exponent: n of strength ∝ r⁻ⁿ, least squares on logarithms.
         low, high: its 95 % interval, from the scatter of the bins.
-        rise: Σ n_b |m_b − fit_b| / Σ n_b m_b with the non-increasing (isotonic) fit: the share of
-            the profile that would have to move for it to fall everywhere.
+        rise: Σ n_b |m_b − fit_b| / Σ n_b max(m_b, 0.01 eV) with the non-increasing (isotonic) fit:
+            the share of the profile that would have to move for it to fall everywhere.
         prefers_exponential: ½ ln(RSS_power/RSS_exp), the log-likelihood per bin by which exp(−r/λ)
             fits better than r⁻ⁿ. Both have two parameters, so this is half their AIC difference
             per bin. Negative if the power law fits better.
         tail: strength in the last tenth before the cutoff, relative to the first bin beyond the
-            bonds; NaN if no pair was that far apart.
+            bonds, or to 0.01 eV where that is more; NaN if no pair was that far apart.
         worst: distance of the largest rise, Å.
     """
 
@@ -68,14 +70,14 @@ def fit_decay(distances: Floats, strengths: Floats, counts: Floats, cutoff: floa
     slope, half_width, power = _line(np.log(distances[near]), logs)
     *_, exponential = _line(distances[near], logs)
     far = distances > 0.9 * cutoff
-    tail = np.average(strengths[far], weights=counts[far]) / strengths[0] if far.any() else np.nan
+    last = np.average(strengths[far], weights=counts[far]) if far.any() else np.nan
     return Decay(
         exponent=-slope,
         low=-slope - half_width,
         high=-slope + half_width,
-        rise=float(excess.sum() / (counts * strengths).sum()),
+        rise=float(excess.sum() / (counts * np.maximum(strengths, LITTLE)).sum()),
         prefers_exponential=float(0.5 * np.log(power / exponential)),
-        tail=float(tail),
+        tail=float(last / max(strengths[0], LITTLE)),
         worst=float(distances[np.argmax(excess)]),
     )
 
@@ -133,7 +135,8 @@ class StrengthProfile:
         for k, name in enumerate(self._moments.channels):
             count, mean = counts[k], means[k]
             use = (count >= MIN_SAMPLES) & (centers > self._shell[k]) & (mean > 0)
-            if np.count_nonzero(use & (centers <= ENVELOPE * self._cutoff)) >= MIN_BINS:
+            near = use & (centers <= ENVELOPE * self._cutoff)
+            if np.count_nonzero(near) >= MIN_BINS and mean[use].max() > NOTHING:
                 decay = fit_decay(centers[use], mean[use], count[use].astype(float), self._cutoff)
                 decays.append((name, decay))
         return decays

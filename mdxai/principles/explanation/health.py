@@ -8,10 +8,9 @@ import torch
 from mdxai.attribution import Attribution, AttributionUnavailable, WalkAttributor
 from mdxai.calculators import NetworkPotential, Potential
 from mdxai.frame import Floats, Frame, Ints
+from mdxai.principles.explanation.ranking import WEAK
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
-
-TINY = float(np.finfo(float).tiny)
 
 
 class Equivalence:
@@ -88,6 +87,8 @@ def equivalent_atoms(frame: Frame) -> Ints:
 class Residual:
     """|output − total relevance| as a share of Σ|by_body_order|: what the biases absorbed.
 
+    The sum counts as 0.1 eV at least: nothing is lost where there is nothing to explain.
+
     It judges the explanation, not the physics: if it is large, interpret strengths with care.
     """
 
@@ -99,7 +100,8 @@ class Residual:
         if attribution is None:
             return None
         scale = sum(abs(relevance) for relevance in attribution.by_body_order.tolist())
-        return Deviation(self.name, self.unit, abs(attribution.residual) / max(scale, TINY))
+        scale = WEAK if scale < WEAK else scale  # NaN stays
+        return Deviation(self.name, self.unit, abs(attribution.residual) / scale)
 
 
 class ExplanationPrecision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -24,6 +25,8 @@ BOND_ENTHALPIES = {
 }  # fmt: skip
 CLASSES = np.array([0.0, 1.0, 1.5, 2.0, 3.0])  # none, single, aromatic, double, triple
 PAULING = 0.71  # Å
+WEAK = 0.1  # eV, 4 k_B T at 300 K, a fortieth of a C–H bond: shares of less say nothing
+TIE = 0.01  # eV: bonds that differ by less carry the same
 MOST_AT_ONCE = 2000  # comparisons made one by one; beyond this, sorting is faster
 
 
@@ -45,12 +48,14 @@ def pauling_orders(frame: Frame) -> tuple[Ints, Ints, Floats]:
     return i, j, orders
 
 
-def discordance(strengths: Floats, classes: Floats) -> tuple[int, int]:
+def discordance(strengths: Floats, classes: Floats, tie: float = 0.0) -> tuple[int, int]:
     """Return how many pairs of samples of different class are wrongly ordered, and of how many.
+
+    Strengths that differ by `tie` or less are not wrongly ordered.
 
     1 − 2·wrong/all is Goodman and Kruskal's γ, or Kendall's τ without ties in the classes.
     """
-    return _wrong_and_all(strengths, _comparisons(classes))
+    return _wrong_and_all(strengths, _comparisons(classes), tie)
 
 
 Comparisons = list[tuple[Ints, Ints]]  # rows of a lower class, rows of a higher one
@@ -73,11 +78,13 @@ def _one_by_one(comparisons: Comparisons) -> tuple[Ints, Ints] | None:
     )
 
 
-def _wrong_and_all(strengths: Floats, comparisons: Comparisons) -> tuple[int, int]:
+def _wrong_and_all(strengths: Floats, comparisons: Comparisons, tie: float) -> tuple[int, int]:
     wrong = total = 0
     for low, high in comparisons:
         weaker = np.sort(strengths[low])
-        wrong += int((len(low) - np.searchsorted(weaker, strengths[high], side="right")).sum())
+        wrong += int(
+            (len(low) - np.searchsorted(weaker, strengths[high] + tie, side="right")).sum()
+        )
         total += len(low) * len(high)
     return wrong, total
 
@@ -102,9 +109,9 @@ class PairKinds:
     def discordance(self, strengths: Floats) -> tuple[int, int]:
         """Return how many comparisons strengths (n_pairs,) order wrongly, and of how many."""
         if self.one_by_one is None:
-            return _wrong_and_all(strengths, self.comparisons)
+            return _wrong_and_all(strengths, self.comparisons, TIE)
         low, high = self.one_by_one
-        return int(np.count_nonzero(strengths[low] > strengths[high])), len(low)
+        return int(np.count_nonzero(strengths[low] > strengths[high] + TIE)), len(low)
 
 
 class BondClasses:
@@ -168,7 +175,8 @@ class BondOrderRanking:
     For every element pair, |two-body relevance| should rank triple before double before aromatic
     before single bonds before non-bonded pairs. 0 if every stronger bond carries more, ½ if
     strength says nothing about bonding; (1 − τ)/2 in terms of Kendall's rank correlation without
-    ties. Names the atoms of the bond with the least strength. Source: Esders et al. 2025.
+    ties. Strengths that differ by 0.01 eV or less tie, and are not wrong. Names the atoms of the
+    bond with the least strength. Source: Esders et al. 2025.
 
     Args:
         classes: of the pairs of atoms; fixed, so bonds must not break or form.
@@ -252,18 +260,14 @@ class SpeciesRanking:
         return Deviation(self.name, self.unit, sum(known) / len(known)) if known else None
 
 
-def _relative_change(now: float, start: float) -> float:
-    if start == 0:
-        return math.inf if now else math.nan
-    return abs(now / start - 1)
-
-
 class SpeciesDrift:
     """Largest relative change of an element pair's bonded strength since the start of the run.
 
-    |⟨s⟩_now / ⟨s⟩_start − 1| with ⟨s⟩_start the mean of the first 20 explained frames and ⟨s⟩_now
-    an exponential mean over the last 20. The model does not change during a run, so the relevance
-    of the same bonds should not either.
+    max(0, |⟨s⟩_now − ⟨s⟩_start| − σ)/max(⟨s⟩_start, 0.1 eV) with ⟨s⟩_start and σ the mean and the
+    standard deviation of the first 20 explained frames and ⟨s⟩_now an exponential mean over the
+    last 20. The model does not change during a run, so the relevance of the same bonds should not
+    either, beyond what they vary by from frame to frame. Where a bond carries next to nothing, a
+    third of it is nothing, too. Names the atoms of the bond that changed most.
     """
 
     name = "species_drift"
@@ -273,23 +277,53 @@ class SpeciesDrift:
 
     def __init__(self, classes: BondClasses) -> None:
         self._classes, self._n = classes, 0
-        self._start = self._now = [0.0] * len(classes.names)
+        self._start = self._now = self._squares = np.zeros(len(classes.names))
+        self._bonds: dict[tuple[int, int], float] = {}  # mean strengths at the start, eV
 
     def deviate(self, frame: Frame, attribution: Attribution | None) -> Deviation | None:
         if attribution is None:
             return None
-        strengths = bonded_strengths(self._classes, attribution).tolist()
+        strengths = bonded_strengths(self._classes, attribution)
         self._n += 1
         if self._n <= self.FRAMES:
-            parts = zip(self._start, strengths, strict=True)
-            self._start = self._now = [mean + (s - mean) / self._n for mean, s in parts]
+            self._learn(strengths, attribution)
             return None
         # If all bonds of a kind are beyond the cutoff, other principles report that they broke.
-        self._now = [
-            now if math.isnan(s) else now + (s - now) / self.FRAMES
-            for now, s in zip(self._now, strengths, strict=True)
-        ]
-        kept = zip(self._now, self._start, strict=True)
-        changes = [_relative_change(*pair) for pair in kept if not math.isnan(pair[1])]
-        lost = any(map(math.isnan, changes))
-        return Deviation(self.name, self.unit, np.nan if lost else max(changes, default=0.0))
+        known = ~np.isnan(strengths)
+        self._now = self._now + np.where(known, strengths - self._now, 0.0) / self.FRAMES
+        usual = np.sqrt(self._squares / (self.FRAMES - 1))
+        change = np.abs(self._now - self._start) - usual
+        change = np.where(change < 0, 0.0, change) / np.maximum(self._start, WEAK)
+        if np.isnan(change[~np.isnan(self._start)]).any():
+            return Deviation(self.name, self.unit, np.nan)
+        if np.isnan(change).all():
+            return Deviation(self.name, self.unit, 0.0)
+        worst = int(np.nanargmax(change))
+        return Deviation(
+            self.name, self.unit, float(change[worst]), self._example(worst, attribution)
+        )
+
+    def _learn(self, strengths: Floats, attribution: Attribution) -> None:
+        change = strengths - self._start
+        self._start = self._now = self._start + change / self._n
+        self._squares = self._squares + change * (strengths - self._start)
+        for bond, strength in self._each(attribution, None):
+            before = self._bonds.get(bond, 0.0)
+            self._bonds[bond] = before + (strength - before) / self._n
+
+    def _each(
+        self, attribution: Attribution, channel: int | None
+    ) -> Iterator[tuple[tuple[int, int], float]]:
+        """Yield the single bonds of an element pair, or of all, and their strengths, eV."""
+        rows, channels = self._classes.of(attribution).single
+        pairs, strengths = attribution.pairs, attribution.profile.strengths
+        for row, kind in zip(rows.tolist(), channels.tolist(), strict=True):
+            if channel is None or kind == channel:
+                yield (int(pairs.i[row]), int(pairs.j[row])), float(strengths[row])
+
+    def _example(self, channel: int, attribution: Attribution) -> tuple[int, ...]:
+        changes = {
+            bond: abs(strength - self._bonds.get(bond, 0.0))
+            for bond, strength in self._each(attribution, channel)
+        }
+        return max(changes, key=lambda bond: changes[bond], default=())
