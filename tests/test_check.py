@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from ase.calculators.lj import LennardJones
 from ase.io import write
 
 from mdxai.calculators import CalculatorError, load_calculator
+from mdxai.calculators.by_name import calculator_factory
 from mdxai.frame import Frame, FrameError
 from mdxai.monitoring.check import (
     CheckError,
-    calculator_factory,
     check,
     default_structure,
     verdict_of,
@@ -115,9 +116,12 @@ def test_same_seed_same_numbers():
         (["schnet-ethanol", "--arg", "a=1"], "--arg is for calculators that are imported"),
         (["emt", "CH4", "--arg", "a"], "expected key=value after --arg, got 'a'"),
         (["no_module:EMT", "CH4"], "cannot be imported (ModuleNotFoundError"),
-        (["ase.calculators.emt:Emt", "CH4"], "cannot be imported (AttributeError"),
-        (["math:pi", "CH4"], "expected 'math:pi' to be a class or function"),
+        (["ase.calculators.emt:Emt", "CH4"], "has no 'Emt'; did you mean 'EMT'?"),
+        (["ase.calculators.emt:", "CH4"], "names no calculator; expected a shipped name"),
+        (["ase.calculators.emt.EMT", "CH4"], "write ase.calculators.emt:EMT, with a colon"),
+        (["math:pi", "CH4"], "expected 'math:pi' to be a class, a function or a calculator"),
         (["ase.build:bulk", "CH4"], "cannot be called: TypeError"),
+        (["ase.build:molecule", "CH4", "--arg", "name=CH4"], "makes no ASE calculator but Atoms"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments, message):
@@ -128,9 +132,15 @@ def test_bad_input_is_one_clear_error(arguments, message):
 
 def test_arguments_are_python_literals_or_text():
     made = calculator_factory(
-        "builtins:dict", ["a=1", "b=2.5", "c=GFN2-xTB", "d=[1, 2]", "e=True"]
+        "ase.calculators.emt:EMT", ["a=1", "b=2.5", "c=GFN2-xTB", "d=[1, 2]", "e=True"]
     )()
-    assert made == {"a": 1, "b": 2.5, "c": "GFN2-xTB", "d": [1, 2], "e": True}
+    assert {key: made.parameters[key] for key in "abcde"} == {
+        "a": 1,
+        "b": 2.5,
+        "c": "GFN2-xTB",
+        "d": [1, 2],
+        "e": True,
+    }
 
 
 def test_structures_by_the_name_of_the_calculator():
@@ -179,3 +189,41 @@ def test_a_single_atom_has_no_pairs_to_squeeze():
     for name in ("squeeze", "wall"):
         assert by_name[name].verdict == "not checked"
         assert by_name[name].remedy == "nothing to measure in this structure"
+
+
+def test_calculators_of_a_file_and_of_the_working_directory(tmp_path, monkeypatch):
+    """A script of one's own need not be installed; a calculator that it has made is taken too."""
+    (tmp_path / "my_potential.py").write_text(
+        "from ase.calculators.emt import EMT\n\n\nclass Mine(EMT):\n    pass\n\n\nready = Mine()\n"
+    )
+    assert type(calculator_factory(f"{tmp_path}/my_potential.py:Mine")()).__name__ == "Mine"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert type(calculator_factory("my_potential:ready")()).__name__ == "Mine"
+    with pytest.raises(CalculatorError, match="is a calculator already"):
+        calculator_factory("my_potential:ready", ["a=1"])
+
+
+@pytest.mark.parametrize("command", ["check", "run", "attribute", "replay"])
+def test_every_command_names_calculators_alike(command, tmp_path):
+    rest = {
+        "run": ["--steps", 2, "--out", tmp_path / "run"],
+        "attribute": ["--method", "hessian"],
+    }.get(command, [])
+    atoms = molecule("N2")
+    atoms.calc = EMT()
+    atoms.get_potential_energy()
+    write(tmp_path / "n2.traj", [atoms, atoms])
+    if command == "replay":
+        rest = ["--out", tmp_path / "run", "--timestep", "1"]
+    made = invoke(command, "ase.calculators.emt:EMT", tmp_path / "n2.traj", *rest)
+    assert made.exit_code in (0, 4), made.output
+    for source, message in (("emt:EMT", "cannot be imported"), ("enmt", "there is no calculator")):
+        wrong = invoke(command, source, tmp_path / "n2.traj", *rest)
+        assert wrong.exit_code == 2
+        assert message in " ".join(wrong.stderr.split())
+
+
+def test_a_table_names_the_model():
+    result = invoke("check", "ase.calculators.emt:EMT", "N2", "--json", "--arg", "method=mine")
+    assert json.loads(result.stdout)["model"] == "EMT (method=mine)"

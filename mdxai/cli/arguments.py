@@ -29,12 +29,11 @@ _judged = partial(Option, rich_help_panel="Judgement")
 _recorded = partial(Option, rich_help_panel="Record")
 _network = partial(Option, rich_help_panel="Network")
 
-Calculator = Annotated[str, Argument(help="Name, folder or file of a calculator.")]
-AnyCalculator = Annotated[
+Calculator = Annotated[
     str,
     Argument(
         help="Name, folder or file of a network; emt or lj; or package.module:name of a class or "
-        "function that makes an ASE calculator, which is imported and run."
+        "function that makes an ASE calculator, which is imported and run (--arg)."
     ),
 ]
 Structure = Annotated[
@@ -113,13 +112,6 @@ class NetworkArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompiledNetwork(NetworkArguments):
-    """A network that may be compiled for a long run."""
-
-    compile: Annotated[bool, _network("--compile", help="Compile the network.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class AnyNetwork(NetworkArguments):
     """A network, or any other calculator with its arguments."""
 
@@ -129,12 +121,19 @@ class AnyNetwork(NetworkArguments):
     ] = None
 
     def factory(self, calculator: str) -> Callable[[], Any]:
-        """Return what makes the calculator; CheckError or CalculatorError for one that is none."""
-        from mdxai.monitoring.check import calculator_factory
+        """Return what makes the calculator; CalculatorError for one that is none."""
+        from mdxai.calculators.by_name import calculator_factory
 
         keywords = asdict(self)
         arguments = keywords.pop("arg") or ()
         return calculator_factory(calculator, arguments, keywords)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledNetwork(AnyNetwork):
+    """A network that may be compiled for a long run."""
+
+    compile: Annotated[bool, _network("--compile", help="Compile the network.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

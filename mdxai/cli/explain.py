@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdxai.cli.arguments import (
-    AnyCalculator,
     AnyNetwork,
     AsJson,
     Calculator,
     Explanation,
-    NetworkArguments,
     Probing,
     Rule,
     Shown,
@@ -55,17 +53,16 @@ def attribute(
     calculator: Calculator,
     structure: Structure,
     rule: Rule,
-    network: NetworkArguments,
+    network: AnyNetwork,
     explanation: Explanation,
 ) -> None:
     """Explain one structure: which interactions the model's energy comes from."""
     with loading(explanation.json_out is not None):
         from mdxai.attribution import attributor
-        from mdxai.calculators import load_calculator
         from mdxai.monitoring.run import read_structure
 
     atoms = read_structure(structure)
-    potential = load_calculator(calculator, **asdict(network))
+    potential = network.factory(calculator)()
     attribution = attributor(potential, **asdict(rule)).attribute(atoms)
     _write_explanation(explanation, atoms, attribution)
     if explanation.json_out is None:
@@ -126,7 +123,7 @@ def _sums(attribution: Attribution) -> str:
 
 
 def check(
-    calculator: AnyCalculator,
+    calculator: Calculator,
     structure: CheckedStructure = None,
     *,
     probing: Probing,
@@ -136,13 +133,15 @@ def check(
     """Probe a calculator for what physics demands: before any simulation."""
     with loading(shown.silent):
         from mdxai.calculators import card_of
+        from mdxai.calculators.model_name import model_name
         from mdxai.monitoring.check import check as probe
         from mdxai.monitoring.check import default_structure, worst_verdict
         from mdxai.monitoring.run import read_structure
         from mdxai.stability.thresholds import PROBE_THRESHOLDS, load_thresholds
 
     make = network.factory(calculator)
-    structure = structure or default_structure(card_of(make()))
+    made = make()
+    structure = structure or default_structure(card_of(made))
     atoms = read_structure(structure)
     limits = load_thresholds(probing.thresholds) if probing.thresholds else PROBE_THRESHOLDS
     with spinner(shown.silent, "probing") as status:
@@ -154,11 +153,13 @@ def check(
     verdict = worst_verdict(results)
     if shown.as_json:
         print_json({
-            "calculator": calculator, "structure": structure, "verdict": verdict,
+            "calculator": calculator, "model": model_name(made), "structure": structure,
+            "verdict": verdict,
             "results": [result.as_dict() for result in results],
         })  # fmt: skip
     elif not shown.quiet:
-        _print_check(results, f"{calculator}, {structure}: {verdict}", atoms.get_chemical_symbols())
+        title = f"{model_name(made)}, {structure}: {verdict}"
+        _print_check(results, title, atoms.get_chemical_symbols())
     raise typer.Exit(ExitCode.UNSTABLE if verdict in ("fail", "error") else ExitCode.DONE)
 
 

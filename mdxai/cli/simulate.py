@@ -5,14 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mdxai.cli.arguments import (
-    AnyCalculator,
     AnyNetwork,
     Calculator,
     CompiledNetwork,
@@ -64,7 +62,6 @@ def run(
     if output.resume and output.out is None:
         raise typer.BadParameter("--resume needs --out, the directory of the run to continue")
     with loading(output.silent):
-        from mdxai.calculators import load_calculator
         from mdxai.monitoring.run import has_ended, read_structure, simulate
         from mdxai.record import refuse_other_run
 
@@ -74,7 +71,7 @@ def run(
     if not output.resume:
         refuse_other_run(out)
     atoms = read_structure(structure)
-    potential = load_calculator(calculator, **asdict(network))
+    potential = network.factory(calculator)()
     if output.resume and has_ended(out, potential, atoms, settings):
         _tell_finished(out, output)
     with run_progress(output.silent, settings.steps, calculator) as progress, _signals_noted():
@@ -84,7 +81,7 @@ def run(
 
 
 def replay(
-    calculator: AnyCalculator,
+    calculator: Calculator,
     trajectory: Trajectory,
     reading: Reading,
     monitored: Monitored,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
-from mdxai.calculators import CalculatorError, Card, Potential, load_calculator, twin_of
+from mdxai.calculators import CalculatorError, Card, Potential, twin_of
 from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle, PrincipleUnavailable
@@ -22,7 +19,6 @@ from mdxai.serialization import as_json
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, Threshold
 
 RATTLE = 0.03  # Å, so that symmetry does not hide a fault
-BUILT_IN = {"emt": "ase.calculators.emt:EMT", "lj": "ase.calculators.lj:LennardJones"}
 # Molecules of ASE's G2 set by the words that calculator names and cards use.
 MOLECULES = {
     "ethanol": "CH3CH2OH", "methanol": "CH3OH", "benzene": "C6H6", "water": "H2O",
@@ -150,64 +146,6 @@ def verdict_of(deviation: Deviation, threshold: Threshold) -> str:
     if deviation.value <= threshold.warn:
         return "pass"
     return "warn" if deviation.value <= threshold.unstable else "fail"
-
-
-def calculator_factory(
-    source: str, arguments: Sequence[str] = (), options: Mapping[str, Any] | None = None
-) -> Callable[[], Any]:
-    """Return a function that makes a calculator from its name.
-
-    Args:
-        source: name, folder or file of a network; "emt" or "lj" of ASE; or "package.module:name"
-            of a class or function, which is imported and called.
-        arguments: "key=value" of an imported calculator; a value is a Python literal or else text.
-        options: keyword arguments of `load_calculator`, for a network.
-
-    Raises:
-        CheckError: for a name that cannot be imported or called like this, or a bad argument.
-        CalculatorError: for a network that cannot be loaded.
-    """
-    target = BUILT_IN.get(source, source)
-    if Path(source).exists() or ":" not in target:
-        if arguments:
-            raise CheckError(f"--arg is for calculators that are imported; {source} is not one")
-        network = load_calculator(source, **(options or {}))
-        return lambda: network
-    make, keywords = _imported(target), dict(_keyword(argument) for argument in arguments)
-
-    def factory() -> Any:
-        try:
-            return make(**keywords)
-        except Exception as error:  # constructors raise errors of any type
-            raise CheckError(
-                f"{target} cannot be called: {type(error).__name__}: {error}"
-            ) from error
-
-    return factory
-
-
-def _imported(target: str) -> Callable[..., Any]:
-    module, _, name = target.partition(":")
-    try:
-        made = getattr(import_module(module), name)
-    except Exception as error:  # importing runs arbitrary code
-        raise CheckError(
-            f"{target!r} cannot be imported ({type(error).__name__}: {error}); expected "
-            "package.module:name of a class or function that makes an ASE calculator"
-        ) from error
-    if not callable(made):
-        raise CheckError(f"expected {target!r} to be a class or function, got {made!r}")
-    return made  # type: ignore[no-any-return]
-
-
-def _keyword(argument: str) -> tuple[str, Any]:
-    key, equals, text = argument.partition("=")
-    if not (equals and key.isidentifier()):
-        raise CheckError(f"expected key=value after --arg, got {argument!r}")
-    try:
-        return key, ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return key, text
 
 
 def default_structure(card: Card | None) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mdxai.calculators import card_of
+from mdxai.calculators.model_name import model_name
 from mdxai.engines import Engine, Restartable, Seeded
 from mdxai.frame import Frame
 from mdxai.monitoring.options import MonitorOptions
@@ -81,8 +82,7 @@ def describe_calculator(calculator: Any) -> dict[str, Any]:
         stated = getattr(calculator, "parameters", None)
         known = dict(stated) if isinstance(stated, Mapping) else {}  # a method in torch modules
         plain = {k: v for k, v in known.items() if isinstance(v, bool | int | float | str)}
-        name = str(getattr(calculator, "name", type(calculator).__name__))
-        return {"name": name} | ({"parameters": plain} if plain else {})
+        return {"name": model_name(calculator)} | ({"parameters": plain} if plain else {})
     return {
         "name": card.name,
         "weights_sha256": card.weights_sha256,
