@@ -20,8 +20,8 @@ from mdxai.calculators.loading import load_calculator
 BUILT_IN = {"emt": "ase.calculators.emt:EMT", "lj": "ase.calculators.lj:LennardJones"}
 FORMS = (
     "a shipped name such as painn-ethanol (`mdxai calculators` lists them), the folder or file of "
-    "a network, emt, lj, or package.module:name of a class or function that makes an ASE calculator, "
-    "with --arg key=value"
+    "a network, emt, lj, or package.module:name of a class or function that makes an ASE "
+    "calculator, with --arg key=value"
 )
 
 

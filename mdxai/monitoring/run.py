@@ -159,7 +159,8 @@ def make_dynamics(atoms: Atoms, settings: RunSettings) -> MolecularDynamics:
     if len(atoms) > 1:
         Stationary(atoms)
         if not atoms.pbc.any():
-            ZeroRotation(atoms)
+            with np.errstate(invalid="ignore"):  # ASE divides 0 by 0 about a linear molecule's axis
+                ZeroRotation(atoms)
     timestep = settings.timestep * units.fs
     if settings.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)
