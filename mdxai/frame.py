@@ -359,16 +359,20 @@ def _all_pairs(points: Floats, cutoff: float) -> Pairs:
     return pairs if np.isinf(cutoff) else pairs.select(distances < cutoff)
 
 
-_TRIANGLES: dict[int, tuple[Ints, Ints]] = {}
+_triangles: dict[int, tuple[Ints, Ints]] = {}  # of small systems, and of one large one
 
 
 def upper_triangle(n: int) -> tuple[Ints, Ints]:
     """Return all pairs i < j of n atoms, sorted; the same arrays as long as n stays."""
-    if n not in _TRIANGLES:
+    found = _triangles.get(n)
+    if found is None:
         i, j = np.triu_indices(n, k=1)
-        _TRIANGLES.clear()  # one system at a time: memory stays bounded
-        _TRIANGLES[n] = (i.astype(np.int64), j.astype(np.int64))
-    return _TRIANGLES[n]
+        found = i.astype(np.int64), j.astype(np.int64)
+        if n > DENSE_LIMIT:
+            for large in [size for size in tuple(_triangles) if size > DENSE_LIMIT]:
+                _triangles.pop(large, None)  # memory stays bounded
+        found = _triangles.setdefault(n, found)  # another thread may have been faster
+    return found
 
 
 def _shortest_images(points: Floats, cell: Floats, pbc: Bools, cutoff: float) -> Pairs:

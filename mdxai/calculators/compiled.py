@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 Function = Callable[..., tuple[Tensor, ...]]  # of tensors of fixed shapes
+
+_ONE_AT_A_TIME = threading.RLock()  # torch replaces functions of whole modules while it records
 
 
 def traced(eager: Function, examples: Sequence[Tensor]) -> Function:
@@ -32,7 +35,7 @@ def compiled_or_eager(eager: Function, examples: Sequence[Tensor]) -> Function:
     from torch._inductor import standalone_compile
 
     try:
-        with torch.inference_mode(False):
+        with _ONE_AT_A_TIME, torch.inference_mode(False):
             inputs: list[Any] = [_copied(example) for example in examples]
             graph: Any = standalone_compile(
                 _record(eager, inputs), inputs, dynamic_shapes="from_example_inputs"
@@ -68,4 +71,5 @@ def _record(eager: Function, examples: Sequence[Tensor]) -> GraphModule:
 
     # A lambda, because the graph would otherwise keep the annotations of `eager`, which the cache
     # of compiled code cannot store.
-    return make_fx(lambda *tensors: eager(*tensors))(*examples)  # noqa: PLW0108
+    with _ONE_AT_A_TIME:
+        return make_fx(lambda *tensors: eager(*tensors))(*examples)  # noqa: PLW0108

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -119,15 +120,20 @@ class FrameQuantities:
         return RigidMotion(spin, inertia, self.translation, rotation)
 
 
-_kept: list[FrameQuantities] = []  # at most one, to bound memory
+class _Last(threading.local):
+    """The quantities of a thread's last frame, and of no other, to bound memory."""
+
+    seen: FrameQuantities | None = None
+
+
+_last = _Last()
 
 
 def frame_quantities(frame: Frame) -> FrameQuantities:
     """Return the quantities of a frame; those of the last frame are cached."""
-    seen = _kept[0] if _kept else None
+    seen = _last.seen
     if seen is None or seen.frame is not frame:
-        seen = FrameQuantities(frame)
-        _kept[:] = [seen]
+        seen = _last.seen = FrameQuantities(frame)
     return seen
 
 
