@@ -30,6 +30,7 @@ from .crystal_baths import BATHS, hot_crystal, watch
 RANGES = {"H-H": (1.4, 4.5), "C-H": (0.95, 3.5), "H-O": (0.9, 3.6), "C-C": (1.4, 1.7),
           "C-O": (1.3, 2.7)}  # fmt: skip
 
+MATTER = {"lindemann", "detached", "crowding", "void", "density", "pair_distribution"}
 NVE = EngineDescription("VelocityVerlet", 0.5, None, conserves_energy=True)
 NVT = EngineDescription("Langevin", 0.5, 300.0, conserves_energy=False, random_bath=True)
 
@@ -63,7 +64,7 @@ def test_what_cannot_be_checked_says_why(frame):
     no_bath = {"temperature", "kinetic_spread", "flying_ice_cube", "mode_temperature",
                "element_temperature"}  # fmt: skip
     untrained = {"contact", "beyond_training", "force_beyond_training"}
-    assert set(unavailable) == no_bath | untrained | {"momentum", "angular_momentum"}
+    assert set(unavailable) == no_bath | untrained | MATTER | {"momentum", "angular_momentum"}
     assert "does not state which distances" in unavailable["contact"]
     assert {p.name for p in principles} == {
         "non_finite", "bond", "broken_bonds", "reaction", "formed_bonds", "fragments",
@@ -72,7 +73,7 @@ def test_what_cannot_be_checked_says_why(frame):
     }  # fmt: skip
     card = Card("x", {"cutoff": 5.0}, ("C", "H", "O"), distances=RANGES, forces_max=8.0)
     heated = replace(frame, thermostat=Thermostat(300.0))
-    assert set(principles_for(heated, card, NVT)[1]) == {"momentum", "angular_momentum"}
+    assert set(principles_for(heated, card, NVT)[1]) == MATTER | {"momentum", "angular_momentum"}
     less = {pair: span for pair, span in RANGES.items() if pair != "H-O"}
     partly = principles_for(frame, Card("x", {"cutoff": 5.0}, distances=less))[1]
     assert {"contact of H-O", "elements"} <= set(partly)
@@ -84,10 +85,11 @@ def test_every_principle_has_a_threshold_and_a_unit(frame):
     card = Card("x", {"cutoff": 5.0}, ("C", "H", "O"), distances=RANGES, forces_max=8.0)
     nve = principles_for(frame, card, NVE)[0]
     nvt = principles_for(replace(frame, thermostat=Thermostat(300.0)), card, NVT)[0]
+    crystal = principles_for(Frame.from_atoms(bulk("Cu", cubic=True) * (2, 2, 2)))[0]
     learned = explanation_principles(frame, 5.0)[0]
-    assert all(p.unit and p.cost == "free" for p in nve + nvt)
+    assert all(p.unit and p.cost == "free" for p in nve + nvt + crystal)
     assert all(p.unit and p.cost == "attribution" for p in learned)
-    judged = {p.name for p in nve + nvt + learned} - WITHOUT_LIMITS
+    judged = {p.name for p in nve + nvt + crystal + learned} - WITHOUT_LIMITS
     assert judged == {t.principle for t in THRESHOLDS}
 
 

@@ -26,7 +26,12 @@ from mdxai.principles.motion.connectivity import (
     LoneHydrogen,
     Reaction,
 )
-from mdxai.principles.motion.distances import ClosestContact, DistanceBeyondTraining, DistanceDrift
+from mdxai.principles.motion.distances import (
+    ClosestContact,
+    DistanceBeyondTraining,
+    DistanceDrift,
+    PairDistribution,
+)
 from mdxai.principles.motion.energy import (
     ConservedEnergy,
     EnergyConservation,
@@ -42,6 +47,7 @@ from mdxai.principles.motion.equipartition import (
     Temperature,
 )
 from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
+from mdxai.principles.motion.matter import Crowding, Density, Detached, Lindemann, Void
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.principle import Deviation, Principle, PrincipleUnavailable
@@ -71,12 +77,15 @@ __all__ = [
     "BrokenBonds",
     "ClosestContact",
     "ConservedEnergy",
+    "Crowding",
     "Curve",
     "Decay",
     "DecayExponent",
     "DecayForm",
     "DecayRise",
     "DecayTail",
+    "Density",
+    "Detached",
     "Deviation",
     "DistanceBeyondTraining",
     "DistanceDrift",
@@ -93,12 +102,14 @@ __all__ = [
     "Fragments",
     "Kind",
     "KineticSpread",
+    "Lindemann",
     "LoneHydrogen",
     "ModeTemperature",
     "Momentum",
     "NetForce",
     "NetTorque",
     "NonFinite",
+    "PairDistribution",
     "Principle",
     "PrincipleUnavailable",
     "Reaction",
@@ -108,6 +119,7 @@ __all__ = [
     "StepDefect",
     "StrengthProfile",
     "Temperature",
+    "Void",
     "bonds_of",
     "dimer_curve",
     "dimer_curves",

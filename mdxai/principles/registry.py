@@ -35,7 +35,12 @@ from mdxai.principles.motion.connectivity import (
     LoneHydrogen,
     Reaction,
 )
-from mdxai.principles.motion.distances import ClosestContact, DistanceBeyondTraining, DistanceDrift
+from mdxai.principles.motion.distances import (
+    ClosestContact,
+    DistanceBeyondTraining,
+    DistanceDrift,
+    PairDistribution,
+)
 from mdxai.principles.motion.energy import (
     ConservedEnergy,
     EnergyConservation,
@@ -52,6 +57,14 @@ from mdxai.principles.motion.equipartition import (
     Temperature,
 )
 from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
+from mdxai.principles.motion.matter import (
+    Crowding,
+    Density,
+    Detached,
+    Lindemann,
+    Void,
+    matter_of,
+)
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
 from mdxai.principles.motion.work import Work, WorkBalance, WorkScatter, WorkSlope
 from mdxai.principles.principle import Principle, PrincipleUnavailable
@@ -94,7 +107,8 @@ MOTION = tuple(
     principle.name
     for principle in (
         NonFinite, BondIntegrity, BrokenBonds, Reaction, FormedBonds, Fragments, LoneHydrogen,
-        ClosestContact, DistanceBeyondTraining, DistanceDrift, ForceSpike, ForceBeyondTraining,
+        Lindemann, Detached, Crowding, Void, Density, ClosestContact, DistanceBeyondTraining,
+        DistanceDrift, PairDistribution, ForceSpike, ForceBeyondTraining,
         EnergyConservation, EnergyDrift, EnergyJump, Work, WorkSlope, WorkScatter, NetForce,
         NetTorque, Momentum, AngularMomentum, Temperature, KineticSpread, FlyingIceCube,
         ModeTemperature, ElementTemperature,
@@ -223,8 +237,23 @@ def _structure(
         LoneHydrogen.name: lambda: LoneHydrogen(first, allowed),
         ClosestContact.name: lambda: ClosestContact(ranges, first),
         DistanceBeyondTraining.name: lambda: DistanceBeyondTraining(ranges, first),
-        DistanceDrift.name: lambda: DistanceDrift(first, reference),
+        DistanceDrift.name: lambda: _distance_drift(first, reference),
+        PairDistribution.name: lambda: PairDistribution(first, reference),
+        Lindemann.name: lambda: Lindemann(first),
+        Detached.name: lambda: Detached(first),
+        Crowding.name: lambda: Crowding(first),
+        Void.name: lambda: Void(first),
+        Density.name: lambda: Density(first),
     }
+
+
+def _distance_drift(first: Frame, reference: Sequence[Frame]) -> DistanceDrift:
+    """Return the principle for molecules; of other matter the whole structure may change."""
+    try:
+        matter_of(first)
+    except PrincipleUnavailable:
+        return DistanceDrift(first, reference)
+    raise PrincipleUnavailable("crystals and melts are compared by pair_distribution")
 
 
 def _forces(card: Card | None) -> Makers:

@@ -10,6 +10,7 @@ from ase.geometry import complete_cell
 from mdxai.attribution import Attribution
 from mdxai.frame import DENSE_LIMIT, Floats, Frame, Ints
 from mdxai.principles.frame_quantities import Contacts, frame_quantities
+from mdxai.principles.motion.matter import matter_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.statistics import ElementPairChannels
 from mdxai.statistics import _kernels as kernels
@@ -86,6 +87,36 @@ class DistanceDrift:
             self._value = float(np.abs(density - self._usual).sum() * WIDTH)
         self._counts[:] = 0
         self._begin = time
+
+
+class PairDistribution(DistanceDrift):
+    """Change of the pair distribution of matter without molecules, ∫|h(r) − h₀(r)| dr.
+
+    As `DistanceDrift` in every respect. But a crystal that melts or changes its phase has another
+    distribution by right, so that a change only warns.
+
+    Args:
+        first: a frame of the matter.
+        reference: frames that define h₀.
+
+    Raises:
+        PrincipleUnavailable: where there are molecules instead.
+    """
+
+    name = "pair_distribution"
+
+    def __init__(self, first: Frame, reference: Sequence[Frame] = ()) -> None:
+        if not _is_matter(first):
+            raise PrincipleUnavailable("molecules are compared by distance_drift")
+        super().__init__(first, reference)
+
+
+def _is_matter(frame: Frame) -> bool:
+    try:
+        matter_of(frame)
+    except PrincipleUnavailable:
+        return False
+    return True
 
 
 def _density(counts: Floats) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 from ase.data import covalent_radii
 from ase.geometry import complete_cell
 
-from mdxai.frame import Bools, Frame
+from mdxai.frame import Bools, Floats, Frame, Ints
 
 LINKED = 1.25  # times the sum of covalent radii
 
@@ -24,6 +24,15 @@ def network_of(frame: Frame) -> Bools:
     Returns:
         (n_atoms,); all false without a periodic cell.
     """
+    if not (_kept and _kept[0][0] is frame):
+        _kept[:] = [(frame, _network_of(frame))]
+    return _kept[0][1]
+
+
+_kept: list[tuple[Frame, Bools]] = []  # of the last frame, which several principles ask about
+
+
+def _network_of(frame: Frame) -> Bools:
     inside = np.zeros(frame.n_atoms, dtype=bool)
     if not frame.pbc.any() or not np.isfinite(frame.positions).all():
         return inside
@@ -37,17 +46,29 @@ def network_of(frame: Frame) -> Bools:
     return inside
 
 
+def neighbours(frame: Frame, reach: float) -> tuple[Ints, Ints, Ints, Floats]:
+    """Return all neighbours within `reach` (Å), every image counted.
+
+    Returns:
+        first and second atoms (n,), in which image of the cell the second is (n, 3), and distances
+        (n,), Å; each pair both ways.
+    """
+    from vesin import NeighborList
+
+    search = NeighborList(cutoff=reach, full_list=True)
+    i, j, shifts, distances = search.compute(
+        frame.positions, complete_cell(frame.cell), frame.pbc, "ijSd"
+    )
+    return i.astype(np.int64), j.astype(np.int64), shifts, distances
+
+
 Link = tuple[int, tuple[int, int, int]]  # the other atom, and in which image of the cell
 
 
 def _links(frame: Frame) -> list[list[Link]]:
     """Return the bonds of each atom, every image counted."""
-    from vesin import NeighborList
-
     reach = LINKED * covalent_radii[frame.numbers]
-    search = NeighborList(cutoff=2 * float(reach.max()), full_list=True)
-    cell = complete_cell(frame.cell)
-    i, j, shifts, distances = search.compute(frame.positions, cell, frame.pbc, "ijSd")
+    i, j, shifts, distances = neighbours(frame, 2 * float(reach.max()))
     near = distances < reach[i] + reach[j]
     links: list[list[Link]] = [[] for _ in range(frame.n_atoms)]
     for a, b, shift in zip(i[near].tolist(), j[near].tolist(), shifts[near].tolist(), strict=True):
