@@ -50,6 +50,13 @@ Gamma = Annotated[float, _explained(help="γ of the attribution rule; 0 is LRP-0
 Thresholds = Annotated[
     Path | None, _judged(help="TOML file with other thresholds: \\[bond] unstable = 0.7.")
 ]
+Reference = Annotated[
+    Path | None,
+    _judged(
+        help="Data that the model was trained on (extxyz, db, traj, npz): distances and forces are "
+        "compared with these. Default: what the calculator states, else physical radii."
+    ),
+]
 
 
 class Ensemble(StrEnum):
@@ -182,6 +189,7 @@ class Monitored:
     ] = None
     gamma: Gamma = 0.1
     thresholds: Thresholds = None
+    reference_data: Reference = None
     allow_reaction: Annotated[
         list[str] | None,
         _judged(
@@ -218,6 +226,7 @@ class Monitored:
             more["thresholds"] = self.thresholds
         every = self.attribute_every
         return MonitorOptions(
+            reference=self.reference_data,
             attribute_every=10 * interval if every is None else every,
             gamma=self.gamma,
             allowed_reactions=self.allow_reaction or (),
@@ -373,6 +382,7 @@ class Probing:
     )
     seed: Annotated[int, Option(help="Seed of the displacements of the structure.")] = 1
     thresholds: Thresholds = None
+    reference_data: Reference = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,6 +134,7 @@ def check(
     with loading(shown.silent):
         from mdxai.calculators import card_of
         from mdxai.calculators.model_name import model_name
+        from mdxai.calculators.reference_data import ReferenceData
         from mdxai.monitoring.check import check as probe
         from mdxai.monitoring.check import default_structure, worst_verdict
         from mdxai.monitoring.run import read_structure
@@ -147,6 +148,8 @@ def check(
     with spinner(shown.silent, "probing") as status:
         results = probe(
             make, atoms, seed=probing.seed, cutoff=probing.cutoff, thresholds=limits,
+            reference=None if probing.reference_data is None
+            else ReferenceData.load(probing.reference_data),
             progress=None if status is None
             else lambda name, done, of: status.update(f"probing {name} ({done + 1} of {of})"),
         )  # fmt: skip

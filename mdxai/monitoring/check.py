@@ -10,13 +10,14 @@ from typing import Any
 from ase import Atoms
 
 from mdxai.calculators import CalculatorError, Card, Potential, twin_of
+from mdxai.calculators.reference_data import ReferenceData
 from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
-from mdxai.principles import Deviation, Principle, PrincipleUnavailable
+from mdxai.principles import Deviation, Principle, PrincipleUnavailable, principles_for
 from mdxai.principles.probes.probe_registry import probe_principles
 from mdxai.principles.probes.repulsion import Dimers
 from mdxai.serialization import as_json
-from mdxai.stability.thresholds import PROBE_THRESHOLDS, Threshold
+from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
 
 RATTLE = 0.03  # Å, so that symmetry does not hide a fault
 # Molecules of ASE's G2 set by the words that calculator names and cards use.
@@ -24,6 +25,7 @@ MOLECULES = {
     "ethanol": "CH3CH2OH", "methanol": "CH3OH", "benzene": "C6H6", "water": "H2O",
     "methane": "CH4", "ethane": "C2H6", "ammonia": "NH3", "acetaldehyde": "CH3CHO",
 }  # fmt: skip
+OF_TRAINING = ("contact", "beyond_training", "unlike_training", "force_beyond_training")
 Progress = Callable[[str, int, int], None]  # name of the principle, number done, total
 
 
@@ -60,7 +62,7 @@ class CheckResult:
         return plain
 
 
-def check(
+def check(  # noqa: PLR0913 (one argument per choice)
     calculator: Any,
     atoms: Atoms,
     *,
@@ -68,6 +70,7 @@ def check(
     cutoff: float = math.nan,
     thresholds: Sequence[Threshold] = PROBE_THRESHOLDS,
     progress: Progress | None = None,
+    reference: ReferenceData | None = None,
 ) -> list[CheckResult]:
     """Probe a twin of a calculator near a structure, slightly rattled, and judge each principle.
 
@@ -79,6 +82,8 @@ def check(
         cutoff: of a calculator other than mdxai's, Å, if known.
         thresholds: one per principle.
         progress: called before each probe with the principle, the number done and the total.
+        reference: what the model was trained on: the structure's distances and the largest force on
+            its atoms are compared with it too.
 
     Raises:
         CalculatorError: for a calculator that cannot be copied, or that fails on the structure.
@@ -90,8 +95,21 @@ def check(
     shaken = atoms.copy()
     shaken.rattle(RATTLE, seed=seed)
     frame = Frame.from_atoms(shaken)
-    twin.evaluate(frame)  # an error here concerns the structure, not a principle
-    return list(_results(twin, frame, {t.principle: t for t in thresholds}, progress))
+    results = twin.evaluate(frame)  # an error here concerns the structure, not a principle
+    compared = [] if reference is None else _compared(frame.with_results(*results), reference)
+    return compared + list(_results(twin, frame, {t.principle: t for t in thresholds}, progress))
+
+
+def _compared(frame: Frame, reference: ReferenceData) -> list[CheckResult]:
+    """Judge the structure itself by what the model was trained on."""
+    principles, unavailable = principles_for(frame, training=reference)
+    limits = {t.principle: t for t in THRESHOLDS}
+    judged = [_judged(p, frame, limits[p.name]) for p in principles if p.name in OF_TRAINING]
+    return judged + [
+        CheckResult(name, math.nan, math.nan, "", "not checked", remedy=unavailable[name])
+        for name in OF_TRAINING
+        if name in unavailable
+    ]
 
 
 def worst_verdict(results: Sequence[CheckResult]) -> str:

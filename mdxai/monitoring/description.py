@@ -39,6 +39,7 @@ def describe_run(engine: Engine, setup: MonitorSetup, options: MonitorOptions) -
         "parameters": describe_options(options),
         "thresholds": {t.principle: asdict(t) for t in setup.thresholds},
         "unavailable": dict(setup.unavailable),
+        "reference": setup.reference,
         "restart": caveat or "exact",
         "context": {"command": shlex.join(sys.argv), **options.context},
     }
@@ -46,7 +47,7 @@ def describe_run(engine: Engine, setup: MonitorSetup, options: MonitorOptions) -
 
 def describe_options(options: MonitorOptions) -> dict[str, Any]:
     """Return what run.toml says of the options that decide what is recorded."""
-    calibration = options.calibration
+    calibration, reference = options.calibration, options.reference_data
     return {
         "attribute_every": options.attribute_every,
         "gamma": options.gamma,
@@ -54,6 +55,7 @@ def describe_options(options: MonitorOptions) -> dict[str, Any]:
         "allowed_reactions": list(options.allowed_reactions),
         "reactions": options.reactions,
         "max_overhead": options.max_overhead,
+        "reference": None if reference is None else reference.summary(),
         "early_warning": None if calibration is None else calibration.summary(),
     }
 

@@ -74,7 +74,9 @@ class MonitoredRun:
         # Settled once: asking None for a Protocol takes 5 µs, too long for every step.
         explainer = setup.explainer
         self._anticipating = explainer if isinstance(explainer, Anticipating) else None
-        self._builder = VerdictBuilder(setup.thresholds, setup.unavailable, setup.first.symbols)
+        self._builder = VerdictBuilder(
+            setup.thresholds, setup.unavailable, setup.first.symbols, setup.reference
+        )
         self._box = BlackBox(options.blackbox)
         self._overhead = Overhead(options.max_overhead, self.cost)
         self._waiting: deque[tuple[Frame, Attribution | None]] = deque()

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, cast
 import numpy as np
 
 from mdxai.attribution.rules import LARGEST_GAMMA
+from mdxai.calculators.reference_data import ReferenceData
 from mdxai.early_warning import Calibration, EarlyWarning, load_calibration
 from mdxai.errors import MdxaiError
 from mdxai.record import RecordError, RecordSettings
@@ -68,6 +69,9 @@ class MonitorOptions:
         alarms_per_ns: that rate; None takes the lowest that the calibration has.
         on_warning: "warn" (default): EarlyWarningIssued, "ignore", or a function that is given each
             early warning.
+        reference: data that the model was trained on, or their file (what ASE reads, or an npz as
+            those of MD17): distances and forces are compared with these. None takes the card of one
+            of mdxai's networks, else physical radii.
         record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
         report: write report.html, the page of the run, when it has come to its end: not after a
@@ -75,7 +79,8 @@ class MonitorOptions:
 
     Raises:
         OptionError: naming the option, what was given and what was expected.
-        ThresholdError, CalibrationError: for a file that cannot be read or used.
+        ThresholdError, CalibrationError, ReferenceDataError: for a file that cannot be read or
+            used.
         RecordError: for a context that TOML cannot hold, or a `record` of another kind.
     """
 
@@ -91,6 +96,7 @@ class MonitorOptions:
     early_warning: Calibration | PathLike | None = None
     alarms_per_ns: float | None = None
     on_warning: OnWarning = "warn"
+    reference: ReferenceData | PathLike | None = None
     record: RecordSettings = field(default_factory=RecordSettings)
     context: Mapping[str, Any] = field(default_factory=dict)
     report: bool = True
@@ -105,6 +111,10 @@ class MonitorOptions:
         self._set("context", dict(self.context))
         self._load_thresholds()
         self._load_calibration()
+        if isinstance(self.reference, str | os.PathLike):
+            self._set("reference", ReferenceData.load(self.reference))
+        elif not isinstance(self.reference, ReferenceData | None):
+            raise OptionError(f"reference must be data or their file, got {self.reference!r}")
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -175,6 +185,11 @@ class MonitorOptions:
         """The calibration of early warnings at their rate of false alarms."""
         whole = cast(Calibration | None, self.early_warning)  # read when the options were made
         return None if whole is None else load_calibration(whole, self.alarms_per_ns)
+
+    @property
+    def reference_data(self) -> ReferenceData | None:
+        """The reference data that were given."""
+        return cast(ReferenceData | None, self.reference)  # read when the options were made
 
     @property
     def acts(self) -> bool:

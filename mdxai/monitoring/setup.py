@@ -23,7 +23,7 @@ from mdxai.principles import (
     principles_for,
     probe_principles,
 )
-from mdxai.principles.registry import is_measurable
+from mdxai.principles.registry import is_measurable, reference_of
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
 from mdxai.statistics import BinnedMoments, profile_moments
 
@@ -41,6 +41,7 @@ class MonitorSetup:
         profile: empty moments of relevance against distance, where frames are explained and there
             are pairs.
         early: detectors of early warnings, where asked for.
+        reference: what distances and forces are compared with, in words.
     """
 
     first: Frame
@@ -50,6 +51,7 @@ class MonitorSetup:
     explainer: Attributor | None
     profile: BinnedMoments | None
     early: EarlyWarnings | None
+    reference: str = ""
 
     def deviations(
         self, frame: Frame, attribution: Attribution | None, *, probe: bool
@@ -82,8 +84,13 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
     """
     calculator = engine.calculator
     card = card_of(calculator)
+    training = options.reference_data or reference_of(first, card)
     principles, unavailable = principles_for(
-        first, card, _described(engine, first), allowed_reactions=options.allowed_reactions
+        first,
+        card,
+        _described(engine, first),
+        allowed_reactions=options.allowed_reactions,
+        training=training,
     )
     explainer, reasons = _explainer(calculator, first, options)
     unavailable |= reasons
@@ -104,8 +111,9 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
         early = EarlyWarnings(options.calibration, first, costs, cutoff)
         unavailable |= {f"early warning by {n}": why for n, why in early.unavailable.items()}
     return MonitorSetup(
-        first, tuple(principles), thresholds, unavailable, explainer, profile, early
-    )
+        first, tuple(principles), thresholds, unavailable, explainer, profile, early,
+        "" if "contact" in unavailable else training.source,
+    )  # fmt: skip
 
 
 def _described(engine: Engine, first: Frame) -> EngineDescription:

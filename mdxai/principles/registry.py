@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from mdxai.calculators import Card
+from mdxai.calculators.reference_data import ReferenceData
 from mdxai.engines import EngineDescription
 from mdxai.frame import Frame
 from mdxai.principles.allowed_reactions import AllowedBonds
@@ -40,6 +42,7 @@ from mdxai.principles.motion.distances import (
     DistanceBeyondTraining,
     DistanceDrift,
     PairDistribution,
+    UnlikeTraining,
 )
 from mdxai.principles.motion.energy import (
     ConservedEnergy,
@@ -108,7 +111,7 @@ MOTION = tuple(
     for principle in (
         NonFinite, BondIntegrity, BrokenBonds, Reaction, FormedBonds, Fragments, LoneHydrogen,
         Lindemann, Detached, Crowding, Void, Density, ClosestContact, DistanceBeyondTraining,
-        DistanceDrift, PairDistribution, ForceSpike, ForceBeyondTraining,
+        UnlikeTraining, DistanceDrift, PairDistribution, ForceSpike, ForceBeyondTraining,
         EnergyConservation, EnergyDrift, EnergyJump, Work, WorkSlope, WorkScatter, NetForce,
         NetTorque, Momentum, AngularMomentum, Temperature, KineticSpread, FlyingIceCube,
         ModeTemperature, ElementTemperature,
@@ -143,6 +146,7 @@ def principles_for(
     *,
     reference: Sequence[Frame] = (),
     allowed_reactions: Sequence[str] = (),
+    training: ReferenceData | None = None,
 ) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles that can be checked from `first` on, and why the others cannot.
 
@@ -153,14 +157,16 @@ def principles_for(
         reference: frames of a sound trajectory; bond lengths and distances are compared with these
             rather than with the start of the run.
         allowed_reactions: bonds that may break and form, such as "C1-O2" or "O-H".
+        training: what distances and forces are compared with; by default `reference_of`.
 
     Raises:
         AllowedReactionError: for an invalid pattern.
     """
     missing = dynamics.missing
+    training = training or reference_of(first, card)
     makers = {
-        **_structure(first, card, reference, AllowedBonds(allowed_reactions, first)),
-        **_forces(card),
+        **_structure(first, training, reference, AllowedBonds(allowed_reactions, first)),
+        **_forces(training),
         **_momentum(first, dynamics.conserves_energy),
         **_equipartition(first, dynamics),
     }
@@ -174,6 +180,14 @@ def principles_for(
     energy, reasons = _energy(first, dynamics)
     principles += energy
     return principles, lacking | unavailable | reasons | _partly_unavailable(principles, card)
+
+
+def reference_of(first: Frame, card: Card | None) -> ReferenceData:
+    """Return what a card says of the training data; else physical radii."""
+    if card is not None and card.distances:
+        return ReferenceData.of_card(card)
+    radii = ReferenceData.physical(first.numbers)
+    return radii if card is None else replace(radii, forces_max=card.forces_max)
 
 
 def explanation_principles(first: Frame, cutoff: float) -> tuple[list[Principle], dict[str, str]]:
@@ -224,9 +238,9 @@ def _made(
 
 
 def _structure(
-    first: Frame, card: Card | None, reference: Sequence[Frame], allowed: AllowedBonds
+    first: Frame, training: ReferenceData, reference: Sequence[Frame], allowed: AllowedBonds
 ) -> Makers:
-    ranges = card.distances if card is not None else {}
+    ranges = training.distances
     changes = BondChanges(first, allowed)
     return {
         BondIntegrity.name: lambda: BondIntegrity(first, reference, allowed, changes),
@@ -237,6 +251,7 @@ def _structure(
         LoneHydrogen.name: lambda: LoneHydrogen(first, allowed),
         ClosestContact.name: lambda: ClosestContact(ranges, first),
         DistanceBeyondTraining.name: lambda: DistanceBeyondTraining(ranges, first),
+        UnlikeTraining.name: lambda: UnlikeTraining(ranges, first),
         DistanceDrift.name: lambda: _distance_drift(first, reference),
         PairDistribution.name: lambda: PairDistribution(first, reference),
         Lindemann.name: lambda: Lindemann(first),
@@ -256,11 +271,11 @@ def _distance_drift(first: Frame, reference: Sequence[Frame]) -> DistanceDrift:
     raise PrincipleUnavailable("crystals and melts are compared by pair_distribution")
 
 
-def _forces(card: Card | None) -> Makers:
+def _forces(training: ReferenceData) -> Makers:
     return {
         NonFinite.name: NonFinite,
         ForceSpike.name: ForceSpike,
-        ForceBeyondTraining.name: lambda: ForceBeyondTraining(card.forces_max if card else None),
+        ForceBeyondTraining.name: lambda: ForceBeyondTraining(training.forces_max),
     }
 
 

@@ -63,6 +63,7 @@ class Verdict:
     """The judgement of a run. `onset_fs` is the start of the first finding that makes it unusable.
 
     Findings and onset carry the time of their frame; `start_fs` is the time of the first frame.
+    `reference`: what distances and forces were compared with.
     """
 
     stability: Stability
@@ -72,6 +73,7 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     unavailable: Mapping[str, str] = field(default_factory=dict)
     start_fs: float = 0.0
+    reference: str = ""
 
     @property
     def cause(self) -> Finding | None:
@@ -110,6 +112,7 @@ class Verdict:
             return cls(
                 Stability(plain["stability"]), plain["onset_fs"], plain["duration_fs"],
                 plain["n_frames"], findings, dict(plain["unavailable"]), plain["start_fs"],
+                plain.get("reference", ""),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError(
@@ -126,6 +129,8 @@ class Verdict:
                 "" if f.until_fs is None else f", within its limit again from {f.until_fs:g} fs on"
             )
             lines.append(f"  {f.severity}: {f}, worst {f.worst:.3g}{back}; {f.advice}")
+        if self.reference:
+            lines.append(f"  distances and forces compared with {self.reference}")
         by_reason: dict[str, list[str]] = {}
         for name, why in self.unavailable.items():
             by_reason.setdefault(why, []).append(name)
@@ -184,6 +189,7 @@ class VerdictBuilder:
         thresholds: one per principle; deviations without a threshold are not judged.
         unavailable: principles that could not be checked, with reasons; part of the verdict.
         symbols: one per atom, by which findings name atoms in words.
+        reference: what distances and forces are compared with, in words.
 
     Attributes:
         failed: whether the run has become unusable; see `Stability.is_failure`.
@@ -194,7 +200,9 @@ class VerdictBuilder:
         thresholds: Sequence[Threshold] = THRESHOLDS,
         unavailable: Mapping[str, str] | None = None,
         symbols: Sequence[str] = (),
+        reference: str = "",
     ) -> None:
+        self._reference = reference
         self._symbols = tuple(symbols)
         self._thresholds = {t.principle: t for t in thresholds}
         self._watches = {
@@ -265,6 +273,7 @@ class VerdictBuilder:
         return Verdict(
             stability, min(failures, default=None), end - start, self._n_frames, findings,
             silent | self._unavailable | ({END: self._lost} if self._lost else {}), start,
+            self._reference,
         )  # fmt: skip
 
     def _findings(self) -> Iterable[Finding]:
@@ -319,7 +328,8 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
     units = run.deviations
     thresholds = thresholds or recorded_thresholds(run)
     symbols = [chemical_symbols[z] for z in run.header["system"]["numbers"]]
-    builder = VerdictBuilder(thresholds, run.header.get("unavailable"), symbols)
+    unavailable, reference = run.header.get("unavailable"), run.header.get("reference", "")
+    builder = VerdictBuilder(thresholds, unavailable, symbols, reference)
     with suppress(RecordError):  # of a run that is not finished
         builder.lose_end(run.verdict["unavailable"].get(END, ""))
     columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]

@@ -17,6 +17,10 @@ from mdxai.statistics import _kernels as kernels
 
 WIDTH = 0.05  # Å, of a bin, as in Fu et al.
 REACH = 6.0  # Å, in cells and large systems
+OVERLAP = 0.15  # Å beyond a physical radius, where atoms overlap
+UNSTATED = (
+    "the calculator does not state which distances its training data covers; give reference data"
+)
 
 
 def distance_histogram(frame: Frame, reach: float) -> Floats:
@@ -162,7 +166,8 @@ class ClosestContact:
         unseen: element pairs of the system without a range in the card; they are not checked.
 
     Raises:
-        PrincipleUnavailable: when the card states no ranges.
+        PrincipleUnavailable: when there are no ranges, and when atoms of the first frame are closer
+            than any matter is, so that lengths are in another unit.
     """
 
     name = "contact"
@@ -171,13 +176,23 @@ class ClosestContact:
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
         if not ranges:
-            raise PrincipleUnavailable(
-                "the calculator does not state which distances its training data covers"
-            )
+            raise PrincipleUnavailable(UNSTATED)
         channels = ElementPairChannels(first.numbers)
         self.unseen = tuple(name for name in channels.names if name not in ranges)
         shortest = [ranges[name][0] if name in ranges else -np.inf for name in channels.names]
         self._shortest = _Limits(np.array(shortest), channels)
+        if all(np.isinf(longest) for _, longest in ranges.values()):
+            self._refuse_overlap(first)
+
+    def _refuse_overlap(self, first: Frame) -> None:
+        """Physical radii mean nothing to reduced units or to coarse grains."""
+        value, atoms = self.deviate(first)[2:]
+        if value > OVERLAP:
+            raise PrincipleUnavailable(
+                f"atoms {atoms[0]} and {atoms[1]} of the first frame overlap, so physical radii "
+                "are no limit here: reduced units, coarse grains or a wrong unit of length; give "
+                "reference data"
+            )
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         seen = frame_quantities(frame)
@@ -209,15 +224,15 @@ class DistanceBeyondTraining:
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
         if not ranges:
-            raise PrincipleUnavailable(
-                "the calculator does not state which distances its training data covers"
-            )
+            raise PrincipleUnavailable(UNSTATED)
         if not frame_quantities(first).small:
             raise PrincipleUnavailable(
                 "only distances within one small molecule have an upper limit"
             )
         channels = ElementPairChannels(first.numbers)
         longest = [ranges.get(name, (0.0, np.inf))[1] for name in channels.names]
+        if np.isinf(longest).all():
+            raise PrincipleUnavailable(UNSTATED)
         self._longest = _Limits(np.array(longest), channels)
         if self.deviate(first).value > 0:
             raise PrincipleUnavailable(
@@ -231,6 +246,45 @@ class DistanceBeyondTraining:
             return Deviation(self.name, self.unit, np.nan)
         worst = _worst(seen.contacts, self._longest.of(seen.contacts), sign=1.0)
         return Deviation(self.name, self.unit, *worst)
+
+
+class UnlikeTraining:
+    """By how much distances of the first frame exceed all of their elements in training, Å.
+
+    A model is asked about another molecule, or about elements that it has never seen next to each
+    other: whatever it answers was never tested. A pair of elements without a range counts with its
+    whole distance. It stays as it is over the run, so it can only warn.
+
+    Args:
+        ranges: shortest and longest distance (Å) per element pair ("C-H").
+        first: a frame of the system.
+
+    Raises:
+        PrincipleUnavailable: when no range has an upper end, and for a single atom.
+    """
+
+    name = "unlike_training"
+    unit = "Å"
+    cost: Cost = "free"
+
+    def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
+        if all(np.isinf(longest) for _, longest in ranges.values()) and _covers(ranges, first):
+            raise PrincipleUnavailable(UNSTATED)
+        contacts = frame_quantities(first).contacts
+        if not len(contacts.distances):
+            raise PrincipleUnavailable("the first frame has no pairs of atoms within 4 Å")
+        channels = ElementPairChannels(first.numbers)
+        longest = np.array([ranges.get(name, (0.0, 0.0))[1] for name in channels.names])
+        limits = _Limits(longest, channels).of(contacts)
+        self._found = Deviation(self.name, self.unit, *_worst(contacts, limits, sign=1.0))
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        return self._found
+
+
+def _covers(ranges: Mapping[str, tuple[float, float]], first: Frame) -> bool:
+    """Whether every pair of elements of a system has a range."""
+    return all(name in ranges for name in ElementPairChannels(first.numbers).names)
 
 
 def _worst(pairs: Contacts, limits: Floats, *, sign: float) -> tuple[float, tuple[int, ...]]:

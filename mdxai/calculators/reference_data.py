@@ -1,0 +1,172 @@
+"""What a model was trained on, from any data set that ASE reads: elements, distances, forces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
+
+from mdxai.calculators.card import Card, pair_key
+from mdxai.errors import MdxaiError
+from mdxai.frame import DENSE_LIMIT, Floats, Ints, find_pairs, iter_element_pairs, upper_triangle
+
+REACH = 6.0  # Å, in cells and large systems
+# Shorter than any bond, contact or metal under pressure: the closest are U=O and Mo–Mo (0.63), and
+# Cr–Cr (0.62 of the sum of covalent radii); H2 is at 1.2, F2 at 1.2, N2 at 0.77, copper at 0.96.
+OVERLAPPING = 0.55
+MARGIN = 0.15  # Å, what `contact` lets pass before it warns
+_NUMBERS = ("z", "nuclear_charges", "numbers", "atomic_numbers")  # entries of npz files
+_POSITIONS = ("R", "coords", "positions")
+_FORCES = ("REF_forces", "forces")  # arrays of ASE atoms, beside those of their calculator
+
+
+class ReferenceDataError(MdxaiError, ValueError):
+    """Reference data that cannot be read or hold nothing to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceData:
+    """What a trajectory is compared with.
+
+    Attributes:
+        source: what it is, in words.
+        elements: symbols; empty where not known.
+        distances: shortest and longest distance (Å) per element pair ("C-H"); the longest is
+            infinite where there is none.
+        forces_max: largest norm of a force on an atom, eV/Å; None where not known.
+        n_frames: structures that it was taken from; 0 where not known.
+    """
+
+    source: str
+    elements: tuple[str, ...] = ()
+    distances: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    forces_max: float | None = None
+    n_frames: int = 0
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a data set: what ASE reads (extxyz, db, traj …), or an npz as those of MD17.
+
+        Forces count where ASE finds some, or as the array `REF_forces`. An npz states no unit of
+        its forces, so these are left out.
+
+        Raises:
+            ReferenceDataError: for a file that cannot be read, or without pairs of atoms.
+        """
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise ReferenceDataError(f"there is no reference data {str(path)!r}")
+        ranges, forces, n_frames = _Ranges(), 0.0, 0
+        try:
+            systems = _from_npz(file) if file.suffix == ".npz" else _from_ase(file)
+            for numbers, positions, cell, pbc, force in systems:
+                ranges.add(numbers, positions, cell, pbc)
+                forces = max(forces, force)
+                n_frames += 1
+        except ReferenceDataError:
+            raise
+        except Exception as error:  # ASE's readers raise whatever their formats make them raise
+            raise ReferenceDataError(f"{file} cannot be read as reference data: {error}") from error
+        if not ranges.found:
+            raise ReferenceDataError(f"{file} holds no structure with two atoms")
+        source = f"{file} ({n_frames} structures{'' if forces else ', without forces'})"
+        return cls(source, ranges.elements, ranges.found, forces or None, n_frames)
+
+    @classmethod
+    def of_card(cls, card: Card) -> Self:
+        """Return what a card states; without distances where it states none."""
+        source = f"the training data of {card.name}"
+        return cls(source, card.elements, card.distances, card.forces_max)
+
+    @classmethod
+    def physical(cls, numbers: Ints) -> Self:
+        """Return the distances within which two atoms of a system overlap, and nothing else."""
+        shortest = {
+            pair_key(chemical_symbols[a], chemical_symbols[b]): (
+                round(float(OVERLAPPING * covalent_radii[[a, b]].sum()) + MARGIN, 4),
+                np.inf,
+            )
+            for a, b in iter_element_pairs(numbers)
+        }
+        return cls(f"physical radii ({OVERLAPPING:g} of the covalent)", distances=shortest)
+
+    def summary(self) -> dict[str, Any]:
+        """Return plain data that tells reference data apart."""
+        return {
+            "source": self.source,
+            "distances": {pair: list(span) for pair, span in self.distances.items()},
+            "forces_max": self.forces_max,
+        }
+
+
+class _Ranges:
+    """Shortest and longest distance per element pair, structure by structure."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[float, float]] = {}
+        self._elements: set[str] = set()
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        return tuple(sorted(self._elements))
+
+    def add(self, numbers: Ints, positions: Floats, cell: Any, pbc: Any) -> None:
+        """Take in one structure."""
+        self._elements |= {chemical_symbols[z] for z in numbers}
+        small = len(numbers) <= DENSE_LIMIT and not np.any(pbc)
+        if small:
+            i, j = upper_triangle(len(numbers))
+            distances = np.linalg.norm(positions[j] - positions[i], axis=1)
+        else:
+            pairs = find_pairs(positions, cell, pbc, REACH)
+            i, j, distances = pairs.i, pairs.j, pairs.distances
+        low, high = np.minimum(numbers[i], numbers[j]), np.maximum(numbers[i], numbers[j])
+        keys = 1000 * low + high
+        for key in np.unique(keys):
+            here = distances[keys == key]
+            name = pair_key(chemical_symbols[key // 1000], chemical_symbols[key % 1000])
+            least, most = self.found.get(name, (np.inf, 0.0))
+            longest = float(here.max()) if small else np.inf  # beyond REACH there are more
+            self.found[name] = min(least, float(here.min())), max(most, longest)
+
+
+System = tuple[Ints, Floats, Any, Any, float]  # numbers, positions, cell, pbc, largest force
+
+
+def _from_ase(file: Path) -> Iterator[System]:
+    import ase.io
+
+    images: Iterable[Atoms] = ase.io.iread(file, index=":")
+    for atoms in images:
+        numbers = atoms.numbers.astype(np.int64)
+        yield numbers, atoms.positions, atoms.cell.array, atoms.pbc, _largest_force(atoms)
+
+
+def _largest_force(atoms: Atoms) -> float:
+    """Return the largest norm, eV/Å; 0 where there are none."""
+    held = getattr(atoms.calc, "results", None) or {}
+    forces = held.get("forces")
+    for name in _FORCES:
+        forces = atoms.arrays.get(name) if forces is None else forces
+    if forces is None or not np.isfinite(forces).all():
+        return 0.0
+    return float(np.linalg.norm(forces, axis=1).max(initial=0.0))
+
+
+def _from_npz(file: Path) -> Iterator[System]:
+    with np.load(file, allow_pickle=False) as data:
+        numbers = next((data[name] for name in _NUMBERS if name in data), None)
+        positions = next((data[name] for name in _POSITIONS if name in data), None)
+    if numbers is None or positions is None or positions.shape[1:] != (len(numbers), 3):
+        raise ReferenceDataError(
+            f"{file} holds no positions (n_frames, n_atoms, 3) {' or '.join(_POSITIONS)} with "
+            f"(n_atoms,) {' or '.join(_NUMBERS)}; write it as extxyz"
+        )
+    for frame in positions:
+        yield numbers.astype(np.int64), frame, np.zeros((3, 3)), np.zeros(3, dtype=bool), 0.0
