@@ -12,6 +12,7 @@ from mdxai.frame import DENSE_LIMIT, Floats, Frame, Ints
 from mdxai.principles.frame_quantities import Contacts, frame_quantities
 from mdxai.principles.motion.matter import matter_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
+from mdxai.principles.running_statistics import Every
 from mdxai.statistics import ElementPairChannels
 from mdxai.statistics import _kernels as kernels
 
@@ -173,6 +174,7 @@ class ClosestContact:
     name = "contact"
     unit = "Å"
     cost: Cost = "free"
+    SELDOM = 10.0  # fs between frames that are used, in cells without upper ends of ranges
 
     def __init__(self, ranges: Mapping[str, tuple[float, float]], first: Frame) -> None:
         if not ranges:
@@ -181,12 +183,15 @@ class ClosestContact:
         self.unseen = tuple(name for name in channels.names if name not in ranges)
         shortest = [ranges[name][0] if name in ranges else -np.inf for name in channels.names]
         self._shortest = _Limits(np.array(shortest), channels)
+        self._when: Every | None = None
         if all(np.isinf(longest) for _, longest in ranges.values()):
             self._refuse_overlap(first)
+            if not frame_quantities(first).small:
+                self._when = Every(self.SELDOM)
 
     def _refuse_overlap(self, first: Frame) -> None:
         """Physical radii mean nothing to reduced units or to coarse grains."""
-        value, atoms = self.deviate(first)[2:]
+        value, atoms = self._worst(first)
         if value > OVERLAP:
             raise PrincipleUnavailable(
                 f"atoms {atoms[0]} and {atoms[1]} of the first frame overlap, so physical radii "
@@ -194,12 +199,16 @@ class ClosestContact:
                 "reference data"
             )
 
-    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        seen = frame_quantities(frame)
-        if not seen.placed:
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
+        if self._when is not None and not self._when.due(frame.time):
+            return None
+        if not frame_quantities(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
-        worst = _worst(seen.contacts, self._shortest.of(seen.contacts), sign=-1.0)
-        return Deviation(self.name, self.unit, *worst)
+        return Deviation(self.name, self.unit, *self._worst(frame))
+
+    def _worst(self, frame: Frame) -> tuple[float, tuple[int, ...]]:
+        contacts = frame_quantities(frame).contacts
+        return _worst(contacts, self._shortest.of(contacts), sign=-1.0)
 
 
 class DistanceBeyondTraining:
