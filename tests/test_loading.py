@@ -5,16 +5,23 @@ from __future__ import annotations
 import copy
 import pickle
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
+import schnetpack as spk
 import torch
 import torch._inductor
 from ase import Atoms
+from ase.build import molecule
+from schnetpack import transform as trn
+from schnetpack.interfaces import SpkCalculator
 from schnetpack.transform import AddOffsets
 
 import mdxai
 from mdxai.calculators import CalculatorError
+from mdxai.calculators.batch import BatchPotential, Systems
 from mdxai.calculators.card import Card
 from mdxai.calculators.loading import card_of_network, find_calculator
 from mdxai.calculators.potential import NetworkPotential
@@ -153,3 +160,86 @@ def test_a_network_is_described_by_what_builds_it():
     network, description = random_network("PaiNN", 2)
     card = card_of_network(network, "x")
     assert card.network == description
+
+
+def schnetpack_model(*, references=None, stress=False):
+    """A PaiNN as schnetpack's own configurations make it."""
+    steps = [trn.CastTo64()]
+    steps.append(
+        AddOffsets(
+            "energy", add_mean=True, property_mean=torch.tensor([0.5]), atomrefs=references,
+            add_atomrefs=references is not None,
+        )
+    )  # fmt: skip
+    basis, cutoff = spk.nn.GaussianRBF(n_rbf=10, cutoff=5.0), spk.nn.CosineCutoff(5.0)
+    return spk.model.NeuralNetworkPotential(
+        representation=spk.representation.PaiNN(16, 2, radial_basis=basis, cutoff_fn=cutoff),
+        input_modules=[spk.atomistic.Strain()] * stress + [spk.atomistic.PairwiseDistances()],
+        output_modules=[
+            spk.atomistic.Atomwise(n_in=16, output_key="energy"),
+            spk.atomistic.Forces(calc_stress=stress),
+        ],
+        postprocessors=steps,
+    )
+
+
+@pytest.mark.parametrize("stress", [False, True])
+@pytest.mark.parametrize("with_references", [False, True])
+def test_a_best_model_gives_what_schnetpack_gives(tmp_path, stress, with_references):
+    references = torch.zeros(100, dtype=torch.float64)
+    references[[1, 6, 8]] = torch.tensor([-13.6, -1030.3, -2040.7], dtype=torch.float64)
+    torch.manual_seed(1)
+    made = schnetpack_model(references=references if with_references else None, stress=stress)
+    torch.save(made, tmp_path / "best_model")
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = SpkCalculator(
+        model=str(tmp_path / "best_model"), neighbor_list=trn.ASENeighborList(cutoff=5.0),
+        energy_key="energy", force_key="forces", energy_unit="eV", position_unit="Ang",
+        device="cpu",
+    )  # fmt: skip
+    ours = mdxai.load_calculator(
+        tmp_path / "best_model", trust_pickle=True, energy_unit="eV", length_unit="Ang"
+    )
+    frame = Frame.from_atoms(atoms)
+    energy, forces = ours.potential.evaluate(frame)
+    # schnetpack adds references in single precision: to 0.0005 of 4,000 eV.
+    rounding = 1e-3 if with_references else 1e-4
+    assert energy == pytest.approx(float(atoms.get_potential_energy()), abs=rounding)
+    np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-5)
+    assert (energy < -5000) == with_references
+    twice = Systems(
+        np.tile(frame.numbers, 2), np.array([0, 9, 18]), np.tile(frame.positions, (2, 1)),
+        np.zeros((2, 3, 3)), np.zeros((2, 3), dtype=bool),
+    )  # fmt: skip
+    both = BatchPotential(ours.potential).predict(twice)
+    np.testing.assert_allclose(both[0], energy, atol=1e-4)
+    # What single atoms are given is no interaction.
+    explained = mdxai.attributor(ours, method="expansion").attribute(frame)
+    assert abs(explained.output) < 1000
+
+
+def test_a_card_keeps_the_energies_of_atoms(tmp_path):
+    card = Card(
+        "c", {"cutoff": 5.0, "n_interactions": 1}, atom_energies={"H": -13.6}, offset_per_atom=1.0
+    )
+    card.dump(tmp_path / "card.toml")
+    again = Card.load(tmp_path / "card.toml")
+    np.testing.assert_allclose(again.offsets(np.array([1, 6])), [-12.6, 1.0])
+
+
+def test_a_model_of_schnetpack_1_is_one_line_with_a_way_out(tmp_path, monkeypatch):
+    for name in ("schnetpack.atomistic.model", "absent_package"):
+        module = types.ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)
+
+        class Old(torch.nn.Module):
+            pass
+
+        Old.__module__, Old.__qualname__, module.Old = name, "Old", Old
+        torch.save(Old(), tmp_path / name)
+        monkeypatch.delitem(sys.modules, name)
+    how = {"trust_pickle": True, "energy_unit": "eV", "length_unit": "Ang"}
+    with pytest.raises(CalculatorError, match=r"saved by schnetpack 1 .*save model.state_dict()"):
+        mdxai.load_calculator(tmp_path / "schnetpack.atomistic.model", **how)
+    with pytest.raises(CalculatorError, match="needs the Python package 'absent_package'"):
+        mdxai.load_calculator(tmp_path / "absent_package", **how)

@@ -19,6 +19,7 @@ from mdxai.attribution.attribution import (
 from mdxai.attribution.model_agnostic import ExpansionAttributor, HessianAttributor
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
 from mdxai.attribution.rules import Rule
+from mdxai.calculators.card import Card
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.network_property import NetworkProperty
 from mdxai.calculators.pooling import SUM, DipoleMagnitude, OneAtom, Pooling
@@ -110,9 +111,11 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
         return HessianAttributor(_twin(calculator, dtype))
     if method == "expansion":
         ours = isinstance(calculator, NetworkCalculator)
-        offset = calculator.card.offset_per_atom if ours else 0.0
-        twin = _twin(calculator, dtype)
-        return ExpansionAttributor(twin, body_order=body_order, offset_per_atom=offset)
+        card = calculator.card if ours else Card("", {})
+        return ExpansionAttributor(
+            _twin(calculator, dtype), body_order=body_order, offset_per_atom=card.offset_per_atom,
+            atom_energies=card.atom_energies,
+        )  # fmt: skip
     potential, pooling = _potential_of(calculator, dtype), _pooling_of(calculator, atom)
     unit = calculator.unit if isinstance(calculator, NetworkProperty) else "eV"
     walks = WalkAttributor(potential, rule, pooling=pooling, unit=unit, body_order=body_order)

@@ -8,7 +8,7 @@ expansion  n-body expansion of the energy by inclusion–exclusion over fragment
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -88,19 +88,25 @@ class ExpansionAttributor:
         calculator: an ASE calculator, other than the one that drives a simulation.
         body_order: highest order, 2 or 3.
         offset_per_atom: constant per atom in the calculator's energy, left out, eV.
+        atom_energies: the same by element.
     """
 
     method = "expansion"
 
     def __init__(
-        self, calculator: Any, *, body_order: int = 2, offset_per_atom: float = 0.0
+        self,
+        calculator: Any,
+        *,
+        body_order: int = 2,
+        offset_per_atom: float = 0.0,
+        atom_energies: Mapping[str, float] | None = None,
     ) -> None:
         if isinstance(body_order, float) or body_order not in (2, 3):
             raise AttributionError(
                 f'method "expansion" resolves body_order 2 or 3, got {body_order!r}'
             )
         self._calculator, self._body_order = calculator, body_order
-        self._offset = offset_per_atom
+        self._offset, self._atom_energies = offset_per_atom, dict(atom_energies or {})
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
         """Explain one frame. Pair and triple terms are shared out evenly in `atoms`.
@@ -153,7 +159,8 @@ class ExpansionAttributor:
         inputs = inputs_of_atoms_in(Frame.from_atoms(molecule), list(members))
         fragment.info.update(inputs.info)
         fragment.calc = self._calculator
-        return float(fragment.get_potential_energy()) - self._offset * len(fragment)
+        own = sum(self._atom_energies.get(symbol, 0.0) for symbol in fragment.symbols)
+        return float(fragment.get_potential_energy()) - self._offset * len(fragment) - own
 
 
 def partial_forces(

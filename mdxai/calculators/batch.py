@@ -77,7 +77,7 @@ class BatchPotential:
         card = self._potential.card
         slopes = gradient.cpu().numpy().astype(np.float64) * (card.energy_unit / card.length_unit)
         atomic = energies.cpu().numpy().astype(np.float64) * card.energy_unit
-        total = np.add.reduceat(atomic + card.offset_per_atom, systems.starts[:-1])
+        total = np.add.reduceat(atomic + self._offsets, systems.starts[:-1])
         forces = edges.pull(slopes)
         total[~finite] = np.nan
         forces[np.repeat(~finite, np.diff(systems.starts))] = np.nan
@@ -99,6 +99,7 @@ class BatchPotential:
             self._pairs = ReplicaPairs(len(systems), int(sizes[0]), device)
         self._lists = [VerletList(self._potential.cutoff) for _ in sizes]
         self._numbers = torch.tensor(systems.numbers, device=device)
+        self._offsets = self._potential.card.offsets(systems.numbers)
         self._fixed: Callable[..., tuple[Tensor, ...]] | None = None
         self._n_evaluations = 0
         self._known = systems.numbers.copy(), systems.starts.copy()

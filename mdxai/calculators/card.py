@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
+from ase.data import chemical_symbols
 
 from mdxai.errors import MdxaiError
+from mdxai.frame import Floats, Ints
 
 SCHEMA = 1
 
@@ -25,7 +28,8 @@ class Card:
     """Everything a calculator states about itself.
 
     `network` is what `build_network` takes. Network energies and lengths are multiplied by
-    `energy_unit` (eV) and `length_unit` (Å). `offset_per_atom` (eV) is added in float64.
+    `energy_unit` (eV) and `length_unit` (Å). `offset_per_atom` and the energy of its element in
+    `atom_energies` (eV) are added for each atom, in float64.
     `distances` maps an element pair such as "C-H" (alphabetical) to the shortest and the longest
     distance (Å) seen in training, `forces_max` is the largest norm of a force on an atom (eV/Å)
     there; None where it is not known. `errors` and `provenance` are free-form.
@@ -37,6 +41,7 @@ class Card:
     energy_unit: float = 1.0
     length_unit: float = 1.0
     offset_per_atom: float = 0.0
+    atom_energies: Mapping[str, float] = field(default_factory=dict)
     distances: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     forces_max: float | None = None
     errors: Mapping[str, Any] = field(default_factory=dict)
@@ -52,6 +57,17 @@ class Card:
     def n_layers(self) -> int:
         """Number of interaction blocks."""
         return int(self.network["n_interactions"])
+
+    def offsets(self, numbers: Ints) -> Floats | float:
+        """Return what is added to the atoms' energies, eV: (n_atoms,), or one value for all.
+
+        Args:
+            numbers: (n_atoms,) atomic numbers.
+        """
+        if not self.atom_energies:
+            return self.offset_per_atom
+        own = [self.atom_energies.get(chemical_symbols[z], 0.0) for z in numbers]
+        return self.offset_per_atom + np.array(own, dtype=np.float64)
 
     def dump(self, path: Path) -> None:
         """Write the card as TOML."""
@@ -78,6 +94,9 @@ class Card:
             content["elements"] = tuple(content.get("elements", ()))
             for key in ("energy_unit", "length_unit", "offset_per_atom"):
                 content[key] = float(content.get(key, 1.0 if key.endswith("unit") else 0.0))
+            content["atom_energies"] = {
+                symbol: float(energy) for symbol, energy in content.get("atom_energies", {}).items()
+            }
             if "forces_max" in content:
                 content["forces_max"] = float(content["forces_max"])
             content["distances"] = {

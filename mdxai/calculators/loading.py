@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from ase import units
+from ase.data import chemical_symbols
 
 from mdxai.calculators.card import CalculatorError, Card, sha256
 from mdxai.calculators.network import build_network
@@ -246,6 +247,8 @@ def _from_pickle(
         # weights_only=False: the caller asked for it by name (trust_pickle).
         network = torch.load(path, map_location="cpu", weights_only=False)
         card = card_of_network(network, path.stem)
+    except ModuleNotFoundError as error:
+        raise CalculatorError(_what_to_do_about(path, str(error.name))) from error
     except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError, ValueError) as error:
         raise CalculatorError(
             f"{path} is not a schnetpack SchNet or PaiNN potential: {first_line(error)}"
@@ -256,21 +259,45 @@ def _from_pickle(
         energy_unit=unit,
         length_unit=unit_value(LENGTH_UNITS, length_unit, "length"),
         offset_per_atom=card.offset_per_atom * unit,
+        atom_energies={symbol: energy * unit for symbol, energy in card.atom_energies.items()},
         weights_sha256=sha256(path),
     )
 
 
+def _what_to_do_about(path: Path, module: str) -> str:
+    """Return what to do about a pickle of a module that is not installed."""
+    if module.partition(".")[0] != "schnetpack":
+        return f"{path} needs the Python package {module.partition('.')[0]!r}; install it"
+    return (
+        f"{path} was saved by schnetpack 1 ({module}), which schnetpack 2 cannot load: where "
+        "schnetpack 1 is installed, save model.state_dict(), load it into the same network of "
+        "schnetpack 2 and save that; or run MD there with its SpkCalculator and `mdxai replay` the "
+        "trajectory with another calculator"
+    )
+
+
 def card_of_network(network: Any, name: str) -> Card:
-    """Describe a schnetpack potential; the offset is in the network's energy unit.
+    """Describe a schnetpack potential; offsets are in the network's energy unit.
 
     Raises:
-        ValueError: for single-atom reference energies, which a card cannot state.
+        ValueError: for parts that a card cannot state.
         AttributeError: for an object that is not a schnetpack potential.
     """
     _refuse_unknown_parts(network)
-    offsets = [step for step in network.postprocessors if type(step).__name__ == "AddOffsets"]
-    offset = sum(float(step.mean) for step in offsets if step.add_mean)
-    return Card(name=name, network=description_of(network), offset_per_atom=offset)
+    key = network.output_modules[0].output_key
+    steps = [step for step in network.postprocessors if type(step).__name__ == "AddOffsets"]
+    offsets = [step for step in steps if step._property == key]
+    alone: dict[str, float] = {}
+    for step in offsets:
+        if step.add_atomrefs:
+            for z, value in enumerate(step.atomref.flatten().tolist()):
+                if value and z < len(chemical_symbols):
+                    symbol = chemical_symbols[z]
+                    alone[symbol] = alone.get(symbol, 0.0) + value
+    return Card(
+        name=name, network=description_of(network), atom_energies=alone,
+        offset_per_atom=sum(float(step.mean) for step in offsets if step.add_mean),
+    )  # fmt: skip
 
 
 def description_of(network: Any) -> dict[str, Any]:
@@ -312,8 +339,6 @@ def _refuse_unknown_parts(network: Any) -> None:
         if name == "AddOffsets":
             if not step.is_extensive:
                 raise ValueError("an offset that is not extensive is not supported")
-            if step.add_atomrefs and bool((step.atomref != 0).any()):
-                raise ValueError("single-atom reference energies (atomrefs) are not supported")
         elif not name.startswith("Cast"):
             raise ValueError(f"the postprocessor {name} is not supported")
 

@@ -122,6 +122,7 @@ class NetworkPotential:
         self.compile = compile
         self._atom_energies = atom_energies_of(network)
         self._numbers: Ints | None = None
+        self._offsets: Floats | float = 0.0
         self._parameters = list(self.network.parameters())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -323,6 +324,7 @@ class NetworkPotential:
         self._neighbours = VerletList(self.cutoff)
         self._prepared, self._n_evaluations = {}, 0
         self._numbers = np.array(numbers)
+        self._offsets = self.card.offsets(numbers)
 
     def _energies_and_gradient(self, edges: Edges, vectors: Tensor) -> tuple[Tensor, ...]:
         vectors = vectors.detach().requires_grad_()
@@ -354,7 +356,7 @@ class NetworkPotential:
         unit = self.card.energy_unit
         slope = gradient.cpu().numpy().astype(np.float64) * (unit / self.card.length_unit)
         # The offset is thousands of eV: in float32 it would hide energy differences.
-        atomic = energies.cpu().numpy().astype(np.float64) * unit + self.card.offset_per_atom
+        atomic = energies.cpu().numpy().astype(np.float64) * unit + self._offsets
         return Prediction(atomic, edges.pull(slope), vectors.T @ slope)
 
 
