@@ -74,8 +74,8 @@ def _image(frame: TextFrame, heads: dict[str, str], units: Units, selection: Sel
         raise TrajectoryError(ASK_IDS)
     elements = _elements(rows, columns, selection)
     atoms = _by_ase(frame.lines[:start], columns, rows, elements)
-    set_isotopes(atoms, elements)
     velocities = atoms.get_velocities() if atoms.has("momenta") else None
+    set_isotopes(atoms, elements)  # would change the velocities of the momenta
     made, notes = frame_of_atoms(atoms, selection, units, velocities)
     step = int(heads["TIMESTEP"]) if "TIMESTEP" in heads else None
     time = float(heads["TIME"]) * units.time if "TIME" in heads and units.time else None

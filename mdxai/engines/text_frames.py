@@ -83,7 +83,7 @@ def split_xyz(lines: Lines) -> Iterator[TextFrame]:
         while ahead.lstrip().startswith("VEC"):
             taken.append(ahead)
             ahead = lines.next()
-        _refuse_cut(taken)
+        _refuse_cut(taken[2:])
         yield TextFrame(tuple(taken))
 
 
@@ -99,13 +99,18 @@ def _count(line: str, lines: Lines) -> int:
     return n_atoms
 
 
-def _refuse_cut(taken: list[str]) -> None:
-    """Check that the last line is whole: without its end, it is as long as the one before it.
+def _refuse_cut(atoms: list[str]) -> None:
+    """Check that the last line of a file is whole, from the lines of the atoms of its last frame.
 
-    A number cut in two is still a number, and a wrong one.
+    A number cut in two is still a number, and a wrong one. A line without its end counts as whole
+    only where all lines have as many columns and decimals.
     """
-    last = taken[-1]
-    if not last.endswith("\n") and len(last) != len(taken[-2].rstrip("\r\n")):
+    last = atoms[-1]
+    if last.endswith("\n"):
+        return
+    shapes = {(len(cells), len(cells[-1].partition(".")[2])) for line in atoms
+              if (cells := line.split())}  # fmt: skip
+    if len(atoms) < 3 or len(shapes) > 1 or "." not in last.split()[-1]:
         raise DamagedTrajectory(f"its last line has no end: {last.strip()[:60]!r}")
 
 
@@ -136,7 +141,7 @@ def split_lammps_dump(lines: Lines) -> Iterator[TextFrame]:
             taken.append(lines.next())
             if not taken[-1] or taken[-1].startswith("ITEM:"):
                 raise DamagedTrajectory(f"it ends after {n} of {n_atoms} atoms")
-        _refuse_cut(taken)
+        _refuse_cut(taken[-n_atoms:])
         yield TextFrame(tuple(taken))
         ahead = lines.next()
 
@@ -167,5 +172,6 @@ def split_pdb(lines: Lines) -> Iterator[TextFrame]:
     if atoms and models:
         raise DamagedTrajectory(f"its last model has no end (ENDMDL) after {len(atoms)} atoms")
     if atoms:
-        _refuse_cut(atoms if len(atoms) > 1 else ["", *atoms])
+        if not atoms[-1].endswith("\n") and len(atoms[-1]) < 78:
+            raise DamagedTrajectory(f"its last line has no end: {atoms[-1].strip()[:60]!r}")
         yield TextFrame((*head.values(), *atoms, "ENDMDL\n"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -13,7 +14,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.io import iread
-from ase.io.formats import UnknownFileTypeError, filetype, ioformats, open_with_compression
+from ase.io.formats import (
+    UnknownFileTypeError,
+    filetype,
+    get_compression,
+    ioformats,
+    open_with_compression,
+)
 from ase.io.trajectory import Trajectory as AseTrajectory
 
 from mdxai.engines.engine import EngineDescription
@@ -34,6 +41,7 @@ from mdxai.engines.xyz_frames import instant_of_info, read_xyz
 from mdxai.frame import QUANTITIES, Frame
 
 LONGEST_STEP = 2.0  # fs; no integrator of molecules with free hydrogen takes longer steps
+PEEKED = 2000  # bytes that tell the format of a file
 LOOKED_AT = 6  # frames that are read before the first is judged, to see whether units can be right
 
 
@@ -146,12 +154,16 @@ def _kind(path: Path, selection: Selection) -> str:
         head = _head(path)
         if "ITEM: TIMESTEP" in head:
             return "lammps-dump-text"
+        if get_compression(str(path))[1] is not None and _looks_like_xyz(head):
+            return "xyz"
         kind = filetype(str(path))
         if kind not in ioformats:  # ASE then returns only the extension
             if _looks_like_xyz(head):
                 return "xyz"
             raise UnknownFileTypeError(f"{kind!r} is not one of its formats")
-    except (UnknownFileTypeError, OSError, EOFError, ValueError) as error:
+    except TrajectoryError:
+        raise
+    except Exception as error:  # those of gzip, zlib and lzma are of no common class
         raise TrajectoryError(
             f"ASE cannot read {path}: {one_line(error)}. State its format (format=, --format); "
             "formats without elements, such as XTC, TRR and DCD, need a topology (topology=, "
@@ -163,11 +175,11 @@ def _kind(path: Path, selection: Selection) -> str:
 def _head(path: Path) -> str:
     if path.is_dir():
         return ""
-    try:
-        with open_with_compression(str(path), "rb") as file:
-            found = file.read(2000)
-    except Exception as error:  # those of gzip, zlib and lzma are of no common class
-        raise TrajectoryError(f"{path} is damaged: {one_line(error)}") from error
+    found = bytearray()
+    with suppress(Exception), open_with_compression(str(path), "rb") as file:
+        # Line by line: of a damaged file those before the damage tell what it is.
+        while len(found) < PEEKED and (line := file.readline(PEEKED)):
+            found += line
     return bytes(found).decode("utf-8", "replace")
 
 
@@ -258,7 +270,7 @@ def _image(atoms: Atoms, selection: Selection, time_unit: float | None) -> Image
 
 def _read_traj(path: Path, selection: Selection) -> Images:
     """Yield the images of a .traj file, one at a time, so that those before a damage are read."""
-    last = b""
+    last, number = b"", -1
     with AseTrajectory(str(path)) as file:
         for n in range(len(file)):
             # All times follow from the number of frames, so none may be counted twice.
@@ -266,12 +278,9 @@ def _read_traj(path: Path, selection: Selection) -> Images:
             here = b"".join(part.tobytes() for part in parts if part is not None)
             if here == last and parts[1] is not None and parts[1].any():
                 continue
-            last = here
-            yield (
-                _image(file[n], selection, selection.stated_units.time)
-                if selection.wants(n)
-                else None
-            )
+            last, number = here, number + 1
+            wanted = selection.wants(number)
+            yield _image(file[n], selection, selection.stated_units.time) if wanted else None
 
 
 READERS: Mapping[str, Callable[[Path, Selection], Images]] = {
