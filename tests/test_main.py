@@ -181,8 +181,9 @@ def test_an_error_that_no_user_can_mend_is_not_hidden(monkeypatch):
 
     monkeypatch.setattr("mdxai.record.repair", broken)
     result = invoke("repair", "runs/any")
-    assert isinstance(result.exception, ValueError)
-    assert result.exit_code == 1
+    assert "error: ValueError: a defect; raised in " in result.stderr
+    assert "`mdxai --debug`" in result.stderr
+    assert result.exit_code == 2
 
 
 def test_the_exit_code_says_whether_a_run_can_be_used():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from enum import IntEnum
 from functools import wraps
 from itertools import count
@@ -16,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-
-from mdxai.errors import MdxaiError
 
 if TYPE_CHECKING:
     from mdxai.monitoring.monitor import Monitor
@@ -43,7 +43,7 @@ EXIT_CODES = {
     ExitCode.BAD_INPUT: "bad input (a message says what to change)",
     ExitCode.UNSTABLE: "a run is unstable, its model broken, a check failed or a record damaged",
     ExitCode.INCONCLUSIVE: "a run holds nothing to judge",
-    ExitCode.STOPPED: "stopped by SIGTERM or SIGUSR1 (--resume continues a run)",
+    ExitCode.STOPPED: "stopped by Ctrl-C, SIGTERM or SIGUSR1 (--resume continues a run)",
     ExitCode.HALTED: "a run was unusable and ended for that (--halt, or no --rollback left)",
     ExitCode.INCOMPLETE: "some models or runs of a study failed",
 }
@@ -60,18 +60,36 @@ def exit_code_of(stability: str) -> ExitCode:
 
 
 def clean_exit[**P, R](command: Callable[P, R]) -> Callable[P, R]:
-    """Turn an error that the user can mend into one message and exit code 2."""
+    """Turn an error into one message and exit code 2; with `mdxai --debug`, after its traceback."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         _quieten_libraries()
         try:
             return command(*args, **kwargs)
-        except MdxaiError as error:
-            errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        except _NO_ERRORS:
+            raise
+        except KeyboardInterrupt as stop:
+            complain("; ".join(["stopped by SIGINT", *getattr(stop, "__notes__", [])]))
+            raise typer.Exit(ExitCode.STOPPED) from stop
+        except Exception as error:
+            _tell(error)
             raise typer.Exit(ExitCode.BAD_INPUT) from error
 
     return wrapped
+
+
+# Ways to end a command, and a reader that closed the pipe.
+_NO_ERRORS = (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError)
+debugging = ContextVar("debugging", default=False)  # whether `mdxai --debug` was asked for
+
+
+def _tell(error: Exception) -> None:
+    from mdxai.cli.failures import one_line
+
+    if debugging.get():
+        complain("".join(traceback.format_exception(error)))
+    errors.print(f"[bold red]error:[/] {escape(one_line(error))}", soft_wrap=True)
 
 
 def _quieten_libraries() -> None:

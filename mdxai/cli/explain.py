@@ -82,7 +82,8 @@ def _write_explanation(to: Explanation, atoms: Atoms, attribution: Attribution) 
 
             draw_molecule(atoms, attribution).figure.savefig(to.picture, dpi=150)  # type: ignore[union-attr]
         if to.json_out is not None and str(to.json_out) != "-":
-            to.json_out.write_text(json.dumps(attribution.as_dict(), allow_nan=False) + "\n")
+            text = json.dumps(attribution.as_dict(), allow_nan=False)
+            to.json_out.write_text(text + "\n", encoding="utf-8")
     except (OSError, ValueError) as error:  # matplotlib refuses unknown formats by ValueError
         raise SettingsError(f"the explanation cannot be written: {error}") from error
 

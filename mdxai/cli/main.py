@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from mdxai.cli.arguments import spread
-from mdxai.cli.console import EXIT_CODES, clean_exit
+from mdxai.cli.console import EXIT_CODES, clean_exit, debugging
 from mdxai.cli.demo import demo
 from mdxai.cli.explain import attribute, calculators, check
+from mdxai.cli.plain_text import show_what_can_be_shown
 from mdxai.cli.runs import export, label, repair, report
 from mdxai.cli.simulate import replay, run
 from mdxai.cli.studies import associate, lead_times, study
@@ -51,8 +52,12 @@ def _mdxai(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error. Anywhere in the line.")
+    ] = False,
 ) -> None:
     """Watch molecular dynamics driven by machine-learned potentials, explain it, judge it."""
+    debugging.set(debug)
 
 
 for _panel, _commands in COMMANDS.items():
@@ -63,8 +68,12 @@ for _panel, _commands in COMMANDS.items():
 
 def main() -> None:
     """Entry point; a reader that closes the pipe early, such as `head`, is no error."""
+    show_what_can_be_shown()
+    arguments = sys.argv[1:]
+    if "--debug" in arguments:  # an option of mdxai, wherever it stands
+        arguments = ["--debug", *(a for a in arguments if a != "--debug")]
     try:
-        app()
+        app(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -11,6 +11,7 @@ import typer
 from mdxai.cli.arguments import Quiet, RunFolder, Shown
 from mdxai.cli.console import (
     ExitCode,
+    complain,
     escape,
     loading,
     print_json,
@@ -54,9 +55,14 @@ def export(
 ) -> None:
     """Write the frames of a run for other programs; .extxyz with energies, forces, deviations."""
     with loading(quiet):
+        from mdxai.record.export import ExportWarning
         from mdxai.record.export import export as write_frames
 
-    n_frames = write_frames(run, out, start=start, stop=stop, step=step)
+    with warnings.catch_warnings(record=True, category=ExportWarning) as losses:
+        warnings.simplefilter("ignore" if quiet else "always", ExportWarning)
+        n_frames = write_frames(run, out, start=start, stop=stop, step=step)
+    for loss in losses:
+        complain(f"note: {loss.message}")
     if not quiet:
         print(f"{n_frames} frames in {out}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,9 +75,14 @@ def run(
     potential = network.factory(calculator)()
     if output.resume and has_ended(out, potential, atoms, settings):
         _tell_finished(out, output)
-    with run_progress(output.silent, settings.steps, calculator) as progress, _signals_noted():
+    named = "" if output.out else f" and --out {shlex.quote(str(out))}"
+    onwards = f"the same command with --resume{named} continues up to step {settings.steps}"
+    with (
+        run_progress(output.silent, settings.steps, calculator) as progress,
+        _interruptible(out, onwards),
+    ):
         monitor = simulate(potential, atoms, settings, out, resume=output.resume, progress=progress)
-    _stop_if_told(monitor, f"the same command with --resume continues up to step {settings.steps}")
+    _stop_if_told(monitor, onwards)
     _end(monitor, out, output)
 
 
@@ -104,7 +110,12 @@ def replay(
         workers=reading.workers,
     )
     make = network.factory(calculator)
-    with spinner(output.silent, "replaying") as status, _signals_noted(), _notes_shown(output):
+    onwards = "a replay cannot be resumed"
+    with (
+        spinner(output.silent, "replaying") as status,
+        _interruptible(out, onwards),
+        _notes_shown(output),
+    ):
         try:
             monitor = replaying.replay(
                 make(), trajectory, out, options, settings, report=False,
@@ -115,7 +126,7 @@ def replay(
             complain(f"error: {error}")
             _end(error.monitor, out, output, incomplete=True)
             raise  # not reached
-    _stop_if_told(monitor, f"{out} holds the frames up to there; a replay cannot be resumed")
+    _stop_if_told(monitor, f"{out} holds the frames up to there; {onwards}")
     _end(monitor, out, output)
 
 
@@ -139,12 +150,33 @@ def _notes_shown(shown: Shown) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_noted() -> Iterator[None]:
-    """Let SIGTERM and SIGUSR1 end the run, but not this process before it has said so."""
-    from mdxai.monitoring.signals import handled
+def _interruptible(out: Path, what_next: str) -> Iterator[None]:
+    """Let signals end the run, but not this process before it has said so.
 
-    with handled(lambda number, frame: None):
-        yield
+    Whatever else ends it gets a note of what is kept.
+    """
+    from mdxai.monitoring.signals import commanded
+
+    try:
+        with commanded():
+            yield
+    except (Exception, KeyboardInterrupt) as error:
+        kept = _kept(out)
+        if kept is not None:
+            error.add_note(f"{kept}; {what_next}")
+        raise
+
+
+def _kept(out: Path) -> str | None:
+    from mdxai.record import RecordError, open_run
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            last = open_run(out).last_frame()
+    except RecordError:
+        return None
+    return None if last is None else f"{out} keeps the frames up to step {last.step}"
 
 
 def _stop_if_told(monitor: Monitor, what_next: str) -> None:

@@ -1,4 +1,7 @@
-"""Signals that ask a run to stop: recorded, then passed on to their previous handlers."""
+"""Signals that ask a run to stop: recorded, then passed on to their previous handlers.
+
+Ctrl-C (SIGINT) raises KeyboardInterrupt as usual, but in a command: there it asks too.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,32 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
             signal.signal(number, old)
 
 
+@contextmanager
+def commanded() -> Iterator[None]:
+    """Have SIGTERM, SIGUSR1 and Ctrl-C end monitored runs after the present step, and nothing else.
+
+    Outside a monitored run the first two change nothing, and Ctrl-C raises KeyboardInterrupt.
+    """
+    with handled(lambda number, frame: None):
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, _interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 class StopSignal:
     """Notes SIGTERM and SIGUSR1 from `catch` to `release`, so that a run can end between steps.
 
-    Outside the main thread it catches nothing: Python allows no handlers there.
+    Within `commanded`, SIGINT as well; a second one ends the step too. Outside the main thread it
+    catches nothing: Python allows no handlers there.
     """
 
     def __init__(self) -> None:
@@ -47,11 +72,14 @@ class StopSignal:
         """Take the signals over; a second call changes nothing."""
         if self._before or threading.current_thread() is not threading.main_thread():
             return
-        for number in SIGNALS:
+        asked = (signal.SIGINT,) if signal.getsignal(signal.SIGINT) is _interrupt else ()
+        for number in (*SIGNALS, *asked):
             if signal.getsignal(number) is not None:  # handlers set by C code cannot be put back
                 self._before[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == self._number == signal.SIGINT:
+            raise KeyboardInterrupt
         self._number = number
 
     def release(self) -> None:
@@ -60,5 +88,5 @@ class StopSignal:
             signal.signal(number, handler)
         caught = bool(self._before)
         self._before = {}
-        if caught and self._number is not None:
+        if caught and self._number is not None and self._number != signal.SIGINT:
             signal.raise_signal(self._number)

@@ -10,6 +10,7 @@ channel −1. All other kernels rely on their callers for shapes and indices.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -25,7 +26,18 @@ WIDTH = np.uint64(8)
 C_SUM1, C_SUM2, C_CENTER, C_LOW, C_HIGH, C_COUNT = (np.uint64(k) for k in (1, 2, 3, 4, 5, 6))
 
 
-@numba.njit(cache=True, nogil=True)
+def _compiled(function: Any) -> Any:
+    """Compile a function when it is first called; cached on disk where there is room for that.
+
+    numba looks for a place beside this file, in $NUMBA_CACHE_DIR and in the user's home.
+    """
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # an installation that cannot be written to, and no home
+        return numba.njit(nogil=True)(function)
+
+
+@_compiled
 def _skip(channel, n_channels, finite, skipped):  # type: ignore[no-untyped-def]
     """Count one sample that is left out; return 1 where its channel does not exist."""
     if channel < -1 or channel >= n_channels:
@@ -34,7 +46,7 @@ def _skip(channel, n_channels, finite, skipped):  # type: ignore[no-untyped-def]
     return 0
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _join(cell, square, n, delta, gain):  # type: ignore[no-untyped-def]
     """Merge n samples into the running moments (Chan, Golub and LeVeque 1983).
 
@@ -57,7 +69,7 @@ def _join(cell, square, n, delta, gain):  # type: ignore[no-untyped-def]
     cell[COUNT] = total
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _fold(cell, square):  # type: ignore[no-untyped-def]
     """Merge the pending sums of one cell into its running moments."""
     n = cell[PENDING]
@@ -70,14 +82,14 @@ def _fold(cell, square):  # type: ignore[no-untyped-def]
         cell[SUM2] = 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def fold_all(cells, squares):  # type: ignore[no-untyped-def]
     """Merge the pending sums of every cell. cells: (n_cells, 8), squares: (n_cells, 2)."""
     for k in range(len(cells)):
         _fold(cells[k], squares[k])
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def merge_moments(cells, squares, other_cells, other_squares):  # type: ignore[no-untyped-def]
     """Add the moments of other cells; both without pending sums. Shapes as in `fold_all`."""
     for k in range(len(cells)):
@@ -95,7 +107,7 @@ def merge_moments(cells, squares, other_cells, other_squares):  # type: ignore[n
         cell[HIGH] = max(cell[HIGH], other[HIGH])
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (flat arrays for numba)
     channels, distances, values, inverse_width, n_channels, n_bins, flat, squares, skipped
 ):
@@ -135,7 +147,7 @@ def update_moments(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (f
     return unknown
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def sum_strengths(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (flat arrays for numba)
     frames, channels, distances, strengths, width, count, total
 ):
@@ -159,7 +171,7 @@ def sum_strengths(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (fl
 # as the largest, and the first of several equal values is returned.
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def all_distances(points, distances):  # type: ignore[no-untyped-def]
     """Fill distances (n_pairs,) of all pairs i < j of points (n, 3)."""
     k = 0
@@ -172,7 +184,7 @@ def all_distances(points, distances):  # type: ignore[no-untyped-def]
             k += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def summary(  # type: ignore[no-untyped-def]
     positions, velocities, forces, masses, kinetic, distances
 ):
@@ -211,7 +223,7 @@ def summary(  # type: ignore[no-untyped-def]
     return x, v, fx, fy, fz, px, py, pz, mass, total, largest, at_force, at_heat
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def largest_change(values, rows, reference):  # type: ignore[no-untyped-def]
     """Return the largest |values[rows] − reference| and its index. rows, reference: (n,)."""
     largest, at = -1.0, 0
@@ -224,7 +236,7 @@ def largest_change(values, rows, reference):  # type: ignore[no-untyped-def]
     return largest, at
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def largest_excess(values, limits, sign):  # type: ignore[no-untyped-def]
     """Return the largest sign · (values − limits) and its index; −∞ if there are no values."""
     largest, at = -np.inf, 0
@@ -237,7 +249,7 @@ def largest_excess(values, limits, sign):  # type: ignore[no-untyped-def]
     return largest, at
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def largest_ratio(values, rows, reference):  # type: ignore[no-untyped-def]
     """Return the largest values[rows] / reference and its index. rows, reference: (n,)."""
     largest, at = -np.inf, 0
@@ -250,7 +262,7 @@ def largest_ratio(values, rows, reference):  # type: ignore[no-untyped-def]
     return largest, at
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def nearest_heavy(i, j, distances, light, nearest):  # type: ignore[no-untyped-def]
     """Lower `nearest` (n_atoms,) of light atoms to the distance of their nearest heavy partner.
 
@@ -264,7 +276,7 @@ def nearest_heavy(i, j, distances, light, nearest):  # type: ignore[no-untyped-d
                 nearest[atom] = distances[k]
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def step_work(moved, forces, last_forces):  # type: ignore[no-untyped-def]
     """Return Σ (F + F_last)·(x − x_last), `moved` being x − x_last. All (n_atoms, 3)."""
     work = 0.0
