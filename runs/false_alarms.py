@@ -4,7 +4,7 @@
     python runs/false_alarms.py --table PASS             print the table of docs/false_alarms.md
 
 -N: only the first N segments of each system. Each segment adds one line to
-runs/false_alarms/segments.csv. GFN2-xTB needs tblite, silicon SevenNet.
+runs/false_alarms/segments.csv. GFN2-xTB needs tblite.
 """
 
 import csv
@@ -13,7 +13,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import ase.io
@@ -23,7 +22,7 @@ from ase.build import add_adsorbate, bulk, fcc111, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.cluster import Icosahedron
-from ase.constraints import FixAtoms, FixBondLengths
+from ase.constraints import FixAtoms
 from ase.md.andersen import Andersen
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
@@ -209,32 +208,6 @@ def water_dimer():
     return first + second
 
 
-def rigid_water():
-    """Return a box of TIP3P water as in ASE's tutorial on its equilibration."""
-    from ase.calculators.tip3p import TIP3P, angleHOH, rOH
-
-    x = angleHOH * np.pi / 180 / 2
-    single = Atoms(
-        "OH2",
-        [(0, 0, 0), (0, rOH * np.cos(x), rOH * np.sin(x)), (0, rOH * np.cos(x), -rOH * np.sin(x))],
-    )
-    side = ((18.01528 / 6.022140857e23) / (0.9982 / 1e24)) ** (1 / 3)
-    single.set_cell((side, side, side))
-    single.center()
-    atoms = single.repeat((3, 3, 3))
-    atoms.set_pbc(True)
-    atoms.constraints = FixBondLengths(
-        [(3 * k + a, 3 * k + b) for k in range(27) for a, b in combinations(range(3), 2)]
-    )
-    return with_calculator(atoms, TIP3P(rc=4.5))
-
-
-def silicon():
-    from sevenn.calculator import SevenNetCalculator
-
-    return with_calculator(bulk("Si", cubic=True), SevenNetCalculator("7net-0", device="cpu"))
-
-
 @dataclass(frozen=True)
 class System:
     """A sound system. temperature: K; timestep: fs; ps: of a segment."""
@@ -249,44 +222,39 @@ class System:
 
 
 SYSTEMS = {
-    "argon crystal, NVE": System(argon_crystal, nve, 40, 10, 60, 3),
-    "argon crystal, Langevin": System(argon_crystal, langevin, 40, 10, 60, 3),
-    "argon liquid, Langevin": System(argon_liquid, free_langevin, 94, 10, 60, 3),
-    "argon liquid, Bussi": System(argon_liquid, bussi, 94, 10, 60, 3),
-    "Cu, NVE": System(metal("Cu"), nve, 300, 5, 20, 3),
-    "Cu, Langevin": System(metal("Cu"), langevin, 600, 5, 20, 3),
-    "Al, MTK NPT": System(metal("Al"), npt, 300, 4, 20, 2),
+    "argon crystal, NVE": System(argon_crystal, nve, 40, 10, 60, 2),
+    "argon crystal, Langevin": System(argon_crystal, langevin, 40, 10, 60, 2),
+    "argon liquid, Langevin": System(argon_liquid, free_langevin, 94, 10, 60, 2),
+    "argon liquid, Bussi": System(argon_liquid, bussi, 94, 10, 60, 2),
+    "Cu, NVE": System(metal("Cu"), nve, 300, 5, 20, 2),
+    "Cu, Langevin": System(metal("Cu"), langevin, 600, 5, 20, 2),
+    "Al, MTK NPT": System(metal("Al"), npt, 300, 4, 20, 1),
     "Au, Bussi": System(metal("Au"), bussi, 300, 10, 40, 2),
     "Au, Nosé–Hoover chain": System(metal("Au"), chain, 600, 10, 40, 2),
     "Ag, Andersen": System(metal("Ag"), andersen, 300, 10, 40, 2),
     "Pt, BAOAB": System(metal("Pt"), baoab, 300, 10, 40, 2),
-    "Ni, Berendsen": System(metal("Ni"), berendsen, 300, 5, 20, 2),
-    "Cu3Au, Langevin": System(copper_gold, free_langevin, 400, 5, 20, 3),
-    "Cu, Berendsen NPT": System(metal("Cu"), npt_berendsen, 300, 5, 20, 2),
-    "O on Cu(111), Langevin": System(slab, langevin, 300, 4, 10, 4),
+    "Ni, Berendsen": System(metal("Ni"), berendsen, 300, 5, 20, 1),
+    "Cu3Au, Langevin": System(copper_gold, free_langevin, 400, 5, 20, 2),
+    "Cu, Berendsen NPT": System(metal("Cu"), npt_berendsen, 300, 5, 20, 1),
+    "O on Cu(111), Langevin": System(slab, langevin, 300, 4, 10, 2),
     "Cu13, NVE": System(cluster, nve, 300, 5, 20, 2),
     "Cu13, Langevin": System(cluster, langevin, 300, 5, 20, 2),
-    "TIP3P water, Langevin": System(rigid_water, langevin, 300, 2, 5, 4),
-    "schnet-ethanol, Langevin": System(
-        ours("schnet-ethanol", ethanol), langevin, 300, 0.5, 5, 4, 20
-    ),
+    "schnet-ethanol, Langevin": System(ours("schnet-ethanol", ethanol), langevin, 300, 1, 5, 4, 20),
     "painn-ethanol, Langevin": System(
         ours("painn-ethanol", ethanol), free_langevin, 300, 0.5, 5, 4, 20
     ),
-    "schnet-ethanol, NVE": System(ours("schnet-ethanol", ethanol), nve, 300, 0.5, 5, 4, 20),
+    "schnet-ethanol, NVE": System(ours("schnet-ethanol", ethanol), nve, 300, 0.5, 5, 2, 20),
     "schnet-aspirin, Langevin": System(
-        ours("schnet-aspirin", aspirin), free_langevin, 300, 0.5, 5, 4, 20
+        ours("schnet-aspirin", aspirin), free_langevin, 300, 1, 5, 4, 20
     ),
     "painn-aspirin, Langevin": System(
-        ours("painn-aspirin", aspirin), weak_langevin, 300, 0.5, 5, 4, 20
+        ours("painn-aspirin", aspirin), weak_langevin, 300, 1, 5, 4, 20
     ),
     "GFN2 water dimer, NVE": System(gfn2(water_dimer), nve, 100, 0.5, 5, 4),
-    "GFN2 ethanol, Langevin": System(gfn2(ethanol), langevin, 300, 0.5, 5, 4),
+    "GFN2 ethanol, Langevin": System(gfn2(ethanol), langevin, 300, 0.5, 5, 2),
     "GFN2 acetic acid, Langevin": System(
-        gfn2(lambda: molecule("CH3COOH")), weak_langevin, 300, 0.5, 5, 4
+        gfn2(lambda: molecule("CH3COOH")), weak_langevin, 300, 0.5, 5, 1
     ),
-    "GFN2 benzene, Bussi": System(gfn2(lambda: molecule("C6H6")), bussi, 300, 0.5, 5, 2),
-    "SevenNet silicon, Langevin": System(silicon, free_langevin, 600, 2, 2, 2),
 }
 
 
@@ -343,6 +311,7 @@ def described(verdict: mdxai.Verdict) -> str:
 
 def run(name: str, systems: Sequence[str], most: int) -> None:
     """Run the segments of a pass that are not there yet, the first ones of all systems first."""
+    measured = commit()
     for seed in range(1, most + 1):
         for key in systems:
             done = {(row["pass"], row["system"], row["seed"]) for row in rows()}
@@ -352,7 +321,7 @@ def run(name: str, systems: Sequence[str], most: int) -> None:
             found = described(verdict)
             write(
                 {
-                    "pass": name, "system": key, "seed": seed, "commit": commit(),
+                    "pass": name, "system": key, "seed": seed, "commit": measured,
                     "ps": f"{verdict.duration_fs / 1e3:g}", "frames": verdict.n_frames,
                     "outcome": str(verdict.stability), "findings": found,
                     "checked": " ".join(report_times(verdict)),

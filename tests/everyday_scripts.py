@@ -11,8 +11,10 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pytest
 from ase import Atoms, units
 from ase.build import add_adsorbate, bulk, fcc111, molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.harmonic import SpringCalculator
 from ase.calculators.lj import LennardJones
@@ -69,6 +71,43 @@ def warmed(atoms: Atoms, kelvin: float, seed: int, *, still: bool = False) -> At
         Stationary(atoms)
         if not atoms.pbc.any():
             ZeroRotation(atoms)
+    return atoms
+
+
+class PairMetal(Calculator):
+    """A Lennard-Jones metal with copper's size and well, switched off smoothly: a fast crystal."""
+
+    implemented_properties = ("energy", "forces", "stress")
+    SIGMA, EPSILON, ON, OFF = 2.338, 0.4096, 2.9, 3.6
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        n, cell = len(self.atoms), self.atoms.cell.array
+        i, j = np.triu_indices(n, 1)
+        v = self.atoms.positions[j] - self.atoms.positions[i]
+        v -= np.round(v @ np.linalg.inv(cell)) @ cell
+        r = np.sqrt(np.einsum("ij,ij->i", v, v))
+        near = r < self.OFF
+        i, j, v, r = i[near], j[near], v[near], r[near]
+        s = (self.SIGMA / r) ** 6
+        energy, slope = 4 * self.EPSILON * (s * s - s), -24 * self.EPSILON * (2 * s * s - s) / r
+        x = np.clip((r - self.ON) / (self.OFF - self.ON), 0, 1)
+        switch, fall = 1 - x**3 * (10 - 15 * x + 6 * x * x), -30 * (x * (1 - x)) ** 2
+        slope = slope * switch + energy * fall / (self.OFF - self.ON)
+        pull = (slope / r)[:, None] * v
+        stress = pull.T @ v / self.atoms.get_volume()
+        self.results = {
+            "energy": float((energy * switch).sum()),
+            "forces": np.column_stack(
+                [np.bincount(i, p, n) - np.bincount(j, p, n) for p in pull.T]
+            ),
+            "stress": stress.flat[[0, 4, 8, 5, 2, 1]],
+        }
+
+
+def metal() -> Atoms:
+    atoms = bulk("Cu", a=3.71, cubic=True) * (2, 2, 2)
+    atoms.calc = PairMetal()
     return atoms
 
 
@@ -151,6 +190,19 @@ def ethanol(name: str = "schnet-ethanol") -> Atoms:
     return atoms
 
 
+def gfn2(name: str) -> Callable[[], Atoms]:
+    """Return how to build a relaxed molecule with GFN2-xTB, where that is installed."""
+
+    def make() -> Atoms:
+        tblite = pytest.importorskip("tblite.ase", reason="GFN2-xTB is not installed")
+        atoms = molecule(name)
+        atoms.calc = tblite.TBLite(method="GFN2-xTB", verbosity=0)
+        QuasiNewton(atoms, logfile=None).run(fmax=0.05)
+        return atoms
+
+    return make
+
+
 def verlet(
     make: Callable[[], Atoms], kelvin: float, timestep: float = 5.0, *, still: bool = False
 ) -> Callable[[int], MolecularDynamics]:
@@ -160,7 +212,7 @@ def verlet(
 
 def bath(
     kind: Any,
-    make: Callable[[], Atoms] = copper,
+    make: Callable[[], Atoms] = metal,
     *,
     kelvin: float = 300.0,
     timestep: float = 5.0,
@@ -183,7 +235,7 @@ def bath(
 
 def holding_centre(seed: int) -> MolecularDynamics:
     """Return Langevin as ASE recommends it today: fixcm=False together with FixCom."""
-    atoms = copper()
+    atoms = metal()
     atoms.set_constraint(FixCom())
     return bath(Langevin, lambda: atoms, friction=0.01 * PER_FS, fixcm=False)(seed)
 
@@ -196,7 +248,7 @@ def with_symmetry(seed: int) -> MolecularDynamics:
 
 def with_zones(seed: int) -> MolecularDynamics:
     """Return Langevin whose friction acts at one end only, as ASE's manual suggests."""
-    atoms = warmed(copper(), 300, seed)
+    atoms = warmed(metal(), 300, seed)
     friction = np.where(atoms.positions[:, :1] < 2.0, 0.02 * PER_FS, 0.0)
     rng = np.random.default_rng(seed)
     return Langevin(atoms, 5 * fs, temperature_K=300, friction=friction, fixcm=False, rng=rng)
@@ -204,7 +256,7 @@ def with_zones(seed: int) -> MolecularDynamics:
 
 def hot_and_cold(seed: int) -> MolecularDynamics:
     """Return Langevin with a temperature per atom: heat flows from one end to the other."""
-    atoms = warmed(copper(), 300, seed)
+    atoms = warmed(metal(), 300, seed)
     kelvin = np.where(atoms.positions[:, :1] < 2.0, 400.0, 300.0)
     rng = np.random.default_rng(seed)
     return Langevin(
@@ -229,7 +281,7 @@ def changing(kelvin: Callable[[int], float], every: int = 20) -> Callable[[int],
 
     def build(seed: int) -> MolecularDynamics:
         rng = np.random.default_rng(seed)
-        atoms = warmed(copper(), kelvin(0), seed)
+        atoms = warmed(metal(), kelvin(0), seed)
         dynamics = Langevin(
             atoms, 5 * fs, temperature_K=kelvin(0), friction=0.01 * PER_FS, fixcm=False, rng=rng
         )
@@ -271,44 +323,45 @@ MTK = {"pressure_au": BAR, "tdamp": 100 * fs, "pdamp": 1000 * fs, "random": Fals
 MOLECULE = {"kelvin": 300.0, "timestep": 0.5}
 
 SCRIPTS = {
-    "NVE, Cu crystal": Script(verlet(copper, 300), 900),
-    "NVE, Cu crystal, twice the temperature": Script(verlet(copper, 600, still=True), 900),
-    "NVE, Cu cluster": Script(verlet(cluster, 300, still=True), 900),
-    "NVE, Cu cluster that drifts and turns": Script(verlet(cluster, 300), 900),
-    "NVE, Cu cluster, FixRotation": Script(not_turning, 900),
+    "NVE, Cu crystal": Script(verlet(copper, 300), 1000),
+    "NVE, Cu crystal, twice the temperature": Script(verlet(copper, 600, still=True), 1000),
+    "NVE, Cu cluster": Script(verlet(cluster, 300, still=True), 1000),
+    "NVE, Cu cluster that drifts and turns": Script(verlet(cluster, 300), 1000),
+    "NVE, Cu cluster, FixRotation": Script(not_turning, 1000),
     "NVE, Au octahedron": Script(
         verlet(lambda: with_emt(Octahedron("Au", 3, cutoff=1)), 200, still=True), 500
     ),
-    "NVE, Ar crystal": Script(verlet(argon, 40), 900),
+    "NVE, Ar crystal": Script(verlet(argon, 40), 1000),
     "NVE, N2 on fixed Cu(111)": Script(verlet(nitrogen_on_copper, 300, 1.0), 1500),
-    "NVE, O on Cu(111), FixAtoms": Script(verlet(oxygen_on_copper, 300, 2.0), 900),
+    "NVE, O on Cu(111), FixAtoms": Script(verlet(oxygen_on_copper, 300, 2.0), 1000),
     "NVE, O on Cu(111), FixedPlane": Script(
         verlet(lambda: oxygen_on_copper(planes=True), 300, 2.0), 900
     ),
     "NVE, Cu, FixSymmetry": Script(with_symmetry, 500),
-    "NVE, Cu atom hits Cu(111)": Script(deposition, 900),
+    "NVE, Cu atom hits Cu(111)": Script(deposition, 1000),
     "NVE, ethanol": Script(verlet(ethanol, 300, 0.5), 2000, 20),
-    "Langevin, Cu, default": Script(bath(Langevin, friction=USUAL), 900),
-    "Langevin, Cu, friction 0.002": Script(bath(Langevin, friction=0.002), 900),
-    "Langevin, Cu, weak": Script(bath(Langevin, friction=SLOW), 900),
-    "Langevin, Cu, fixcm=False": Script(bath(Langevin, friction=USUAL, fixcm=False), 900),
-    "Langevin, Cu, FixCom": Script(holding_centre, 900),
-    "Langevin, Cu at 1500 K": Script(bath(Langevin, kelvin=1500, friction=0.002), 900),
-    "Langevin, Cu, started at 0 K": Script(bath(Langevin, start=0, friction=SLOW), 900),
-    "Langevin, Cu, very weak, started at 0 K": Script(
+    "Langevin, Cu, default": Script(bath(Langevin, copper, friction=USUAL), 1000),
+    "Langevin, metal, default": Script(bath(Langevin, friction=USUAL), 1000),
+    "Langevin, metal, friction 0.002": Script(bath(Langevin, friction=0.002), 1000),
+    "Langevin, metal, weak": Script(bath(Langevin, friction=SLOW), 1000),
+    "Langevin, metal, fixcm=False": Script(bath(Langevin, friction=USUAL, fixcm=False), 1000),
+    "Langevin, metal, FixCom": Script(holding_centre, 1000),
+    "Langevin, metal at 1500 K": Script(bath(Langevin, kelvin=1500, friction=0.002), 1000),
+    "Langevin, metal, started at 0 K": Script(bath(Langevin, start=0, friction=SLOW), 1000),
+    "Langevin, metal, very weak, started at 0 K": Script(
         bath(Langevin, start=0, friction=0.0005 * PER_FS, fixcm=False), 900
     ),
-    "Langevin, Cu, started at 600 K": Script(bath(Langevin, start=600, friction=SLOW), 900),
-    "Langevin, Cu, started at 1200 K, very weak": Script(
+    "Langevin, metal, started at 600 K": Script(bath(Langevin, start=600, friction=SLOW), 1000),
+    "Langevin, metal, started at 1200 K, very weak": Script(
         bath(Langevin, start=1200, friction=0.0005 * PER_FS), 900
     ),
-    "Langevin, friction at one end": Script(with_zones, 900),
-    "Langevin, hot and cold end": Script(hot_and_cold, 900),
-    "Langevin, Cu, heated": Script(changing(lambda step: 300 + 0.5 * step), 900),
-    "Langevin, Cu, cooled": Script(changing(lambda step: max(900 - step, 100)), 900),
-    "Langevin, Cu, quenched": Script(changing(lambda step: 900 if step < 300 else 100), 900),
-    "Langevin, Cu cluster, default": Script(bath(Langevin, cluster, friction=USUAL), 900),
-    "Langevin, Ar": Script(bath(Langevin, argon, kelvin=40, friction=USUAL), 900),
+    "Langevin, metal, friction at one end": Script(with_zones, 1000),
+    "Langevin, metal, hot and cold end": Script(hot_and_cold, 1000),
+    "Langevin, metal, heated": Script(changing(lambda step: 300 + 0.5 * step), 1000),
+    "Langevin, metal, cooled": Script(changing(lambda step: max(900 - step, 100)), 1000),
+    "Langevin, metal, quenched": Script(changing(lambda step: 900 if step < 300 else 100), 1000),
+    "Langevin, Cu cluster, default": Script(bath(Langevin, cluster, friction=USUAL), 1000),
+    "Langevin, Ar": Script(bath(Langevin, argon, kelvin=40, friction=USUAL), 1000),
     "Langevin, Ar, started at 0 K": Script(
         bath(Langevin, argon, kelvin=40, start=0, friction=SLOW, fixcm=False), 900
     ),
@@ -328,44 +381,54 @@ SCRIPTS = {
     "Langevin, ethanol, started at 0 K": Script(
         bath(Langevin, ethanol, start=0, friction=SLOW, fixcm=False, **MOLECULE), 8000, 20
     ),
-    "BAOAB, Cu": Script(bath(LangevinBAOAB, T_tau=250 * fs), 900),
-    "BAOAB, Cu, constant stress": Script(
+    "BAOAB, metal": Script(bath(LangevinBAOAB, T_tau=250 * fs), 1000),
+    "BAOAB, metal, constant stress": Script(
         bath(LangevinBAOAB, T_tau=250 * fs, externalstress=0.0, hydrostatic=True), 900
     ),
-    "BAOAB, Cu, neither bath nor stress": Script(
+    "BAOAB, metal, neither bath nor stress": Script(
         lambda seed: LangevinBAOAB(warmed(copper(), 300, seed), 5 * fs), 900
     ),
-    "Andersen, Cu": Script(bath(Andersen, andersen_prob=0.002), 900),
-    "Andersen, Cu, fixcm=False": Script(bath(Andersen, andersen_prob=0.02, fixcm=False), 900),
+    "Andersen, metal": Script(bath(Andersen, andersen_prob=0.002), 1000),
+    "Andersen, metal, fixcm=False": Script(bath(Andersen, andersen_prob=0.02, fixcm=False), 1000),
     "Andersen, ethanol": Script(bath(Andersen, ethanol, andersen_prob=0.01, **MOLECULE), 8000, 20),
-    "Bussi, Cu": Script(bath(Bussi, taut=100 * fs), 900),
+    "Bussi, metal": Script(bath(Bussi, taut=100 * fs), 1000),
     "Bussi, ethanol": Script(bath(Bussi, ethanol, taut=100 * fs, **MOLECULE), 8000, 20),
-    "Nosé–Hoover chain, Cu": Script(bath(NoseHooverChainNVT, tdamp=100 * fs, random=False), 900),
-    "Nosé–Hoover chain, Cu, started at 600 K": Script(
+    "Nosé–Hoover chain, metal": Script(
+        bath(NoseHooverChainNVT, tdamp=100 * fs, random=False), 1000
+    ),
+    "Nosé–Hoover chain, metal, started at 600 K": Script(
         bath(NoseHooverChainNVT, start=600, tdamp=100 * fs, random=False), 900
     ),
     "Nosé–Hoover chain, ethanol": Script(
         bath(NoseHooverChainNVT, ethanol, tdamp=50 * fs, random=False, **MOLECULE), 8000, 20
     ),
-    "Berendsen, Cu": Script(bath(NVTBerendsen, taut=500 * fs, random=False), 900),
-    "Berendsen, Cu, 100 fs": Script(bath(NVTBerendsen, taut=100 * fs, random=False), 900),
-    "Berendsen, Cu, started at 600 K": Script(
+    "Berendsen, metal": Script(bath(NVTBerendsen, taut=500 * fs, random=False), 1000),
+    "Berendsen, metal, 100 fs": Script(bath(NVTBerendsen, taut=100 * fs, random=False), 1000),
+    "Berendsen, metal, started at 600 K": Script(
         bath(NVTBerendsen, start=600, taut=500 * fs, random=False), 900
     ),
     "Berendsen, ethanol": Script(
         bath(NVTBerendsen, ethanol, taut=500 * fs, random=False, **MOLECULE), 8000, 20
     ),
-    "NPT Berendsen, Cu": Script(bath(NPTBerendsen, random=False, **NPT), 900),
-    "NPT Berendsen, Cu, each axis": Script(
+    "NPT Berendsen, metal": Script(bath(NPTBerendsen, random=False, **NPT), 1000),
+    "NPT Berendsen, metal, each axis": Script(
         bath(Inhomogeneous_NPTBerendsen, random=False, **NPT), 900
     ),
-    "NPT Melchionna, Cu": Script(
+    "NPT Melchionna, metal": Script(
         bath(MelchionnaNPT, pfactor=100 * units.GPa * (75 * fs) ** 2, **STRESS), 900
     ),
-    "NVT Melchionna, Cu": Script(bath(MelchionnaNPT, pfactor=None, **STRESS), 900),
-    "NPT MTK, Cu, isotropic": Script(bath(IsotropicMTKNPT, **MTK), 900),
-    "NPT MTK, Cu": Script(bath(MTKNPT, **MTK), 900),
-    "NPT MTK, Cu, one axis": Script(bath(MaskedMTKNPT, mask=(False, False, True), **MTK), 900),
+    "NVT Melchionna, metal": Script(bath(MelchionnaNPT, pfactor=None, **STRESS), 1000),
+    "NPT MTK, Cu, isotropic": Script(bath(IsotropicMTKNPT, copper, **MTK), 300),
+    "NPT MTK, metal, isotropic": Script(bath(IsotropicMTKNPT, **MTK), 1000),
+    "NPT MTK, metal": Script(bath(MTKNPT, **MTK), 1000),
+    "NPT MTK, metal, one axis": Script(bath(MaskedMTKNPT, mask=(False, False, True), **MTK), 1000),
+    "NVE, GFN2 water": Script(verlet(gfn2("H2O"), 300, 0.5), 1000),
+    "Langevin, GFN2 methanol, default": Script(
+        bath(Langevin, gfn2("CH3OH"), friction=USUAL, **MOLECULE), 8000
+    ),
+    "Nosé–Hoover chain, GFN2 methanol": Script(
+        bath(NoseHooverChainNVT, gfn2("CH3OH"), tdamp=50 * fs, random=False, **MOLECULE), 8000
+    ),
     "SwitchLangevin, springs": Script(switching, 500),
 }
 

@@ -1,0 +1,71 @@
+"""Everyday scripts raise no alarm: all of ase.md, as its documentation uses it.
+
+docs/false_alarms.md has the table. GFN2-xTB runs where tblite is installed.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from ase.build import molecule
+from ase.md.contour_exploration import ContourExploration
+from ase.optimize import BFGS, FIRE
+
+import mdxai
+
+from .everyday_scripts import SCRIPTS, metal, run
+
+PAGE = Path(__file__).parents[1] / "docs" / "false_alarms.md"
+SEGMENTS = Path(__file__).parents[1] / "runs" / "false_alarms" / "segments.csv"
+
+# What is reported, and is right.
+REPORTED = {
+    "NVE, N2 on fixed Cu(111)": "reacted",
+}
+ALLOWED = {
+    "Langevin, metal at 1500 K": {"stable", "melted"},
+    "Langevin, Cu, friction 0.002": {"stable", "melted"},
+}
+FAST = {
+    "NVE, Cu cluster that drifts and turns",
+    "Langevin, metal, default",
+    "Langevin, metal, weak",
+    "Langevin, metal, FixCom",
+    "Langevin, metal, started at 0 K",
+    "Langevin, metal, started at 1200 K, very weak",
+    "Langevin, metal, hot and cold end",
+    "Langevin, metal, quenched",
+    "BAOAB, metal, constant stress",
+    "Andersen, metal",
+    "Bussi, metal",
+    "Nosé–Hoover chain, metal, started at 600 K",
+    "Berendsen, metal, 100 fs",
+    "NPT Berendsen, metal, each axis",
+    "NPT MTK, metal",
+    "SwitchLangevin, springs",
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # ASE's own, on fixcm and on missing velocities
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in SCRIPTS]
+)
+def test_an_everyday_script_raises_no_alarm(name):
+    verdict = run(SCRIPTS[name])
+    expected = ALLOWED.get(name, {REPORTED.get(name, "stable")})
+    assert str(verdict.stability) in expected, str(verdict)
+    assert name in REPORTED or not verdict.findings or "melted" in expected, str(verdict)
+
+
+def test_the_page_lists_every_script():
+    rows = [line.split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines()]
+    listed = {row[0].removeprefix("| ") for row in rows if len(row) > 1}
+    assert set(SCRIPTS) <= listed
+
+
+@pytest.mark.parametrize("kind", [BFGS, FIRE, ContourExploration])
+def test_what_is_no_dynamics_is_refused_in_one_line(kind):
+    with pytest.raises(TypeError, match=f"expected ASE molecular dynamics .* got {kind.__name__}"):
+        mdxai.Monitor(kind(metal()))
