@@ -100,8 +100,9 @@ def test_a_start_hotter_than_its_bath_is_no_fault_but_heating_is():
     rng = np.random.default_rng(6)
     principle = Temperature(crystal(1000, rng, 600.0))
     for k, kelvin in enumerate((600.0, 450.0, 520.0, 400.0, 310.0, 300.0)):
-        assert principle.deviate(at(crystal(1000, rng, kelvin), k)).value < 2
-    assert principle.deviate(at(crystal(1000, rng, 700.0), 6)).value > 8
+        assert principle.deviate(at(crystal(1000, rng, kelvin), k, 500.0)).value < 2
+    assert principle.deviate(at(crystal(1000, rng, 300.0), 6, 5000.0)).value < 1
+    assert principle.deviate(at(crystal(1000, rng, 700.0), 60, 5001.0)).value > 8
     assert Temperature(crystal(8, rng)).deviate(crystal(8, rng, 30_000.0)).value > 12
 
 

@@ -60,23 +60,34 @@ class Temperature:
     SLOW = 0.15  # of T₀
     FEW, FAR = 27, 8.0  # degrees of freedom; σ
     HOT = 5.0  # of T₀: a start that is hotter still is reported
+    MEMORY = 500.0  # fs, longer than kinetic energy oscillates into potential energy and back
 
     def __init__(self, first: Frame) -> None:
         _require_thermostat(first)
-        self._coldest = math.inf  # K, of the frames so far
+        self._cooled = 0.0, math.nan  # K, what the start has cooled to; at this time, fs
         self._energy = first.energy if first.has_energy else math.nan
         self._sigma = 0, math.nan
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         seen = frame_quantities(frame)
-        self._coldest = min(self._coldest, seen.temperature)
         target = max(_target(frame), self.COLDEST)
-        target = max(target, min(self._coldest, self.HOT * target))
+        target = max(target, min(self._start_now(frame), self.HOT * target))
         sigma = self._width(frame.degrees_of_freedom)
         excess = (seen.temperature / target - 1) / sigma
         if excess > 1:
             excess -= self._released(frame) / target / sigma
         return Deviation(self.name, self.unit, 0.0 if excess < 0 else excess, (seen.hottest,))
+
+    def _start_now(self, frame: Frame) -> float:
+        """Return the temperature that the start has cooled to by now, K."""
+        now = frame_quantities(frame).temperature
+        before, time = self._cooled
+        if not time == time:  # the first frame
+            before = now
+        elif now < before:
+            before += (now - before) * min(abs(frame.time - time) / self.MEMORY, 1.0)
+        self._cooled = before, frame.time
+        return before
 
     def _width(self, freedom: int) -> float:
         """Return σ for f degrees of freedom."""
