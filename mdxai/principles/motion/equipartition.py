@@ -35,9 +35,9 @@ class Temperature:
     """How many standard deviations the kinetic energy lies above that of the thermostat.
 
     In the canonical ensemble at T₀, 2 E_kin/(k_B T₀) follows χ² with f degrees of freedom: mean f,
-    variance 2f. The deviation is (T/T₀ − 1)/σ, 0 when colder. Up to 27 degrees of freedom, σ is
-    such that 8 σ are as rare as with 27 (χ² has the longer tail the fewer there are); beyond, σ is
-    √(2/f), but at least 0.15: a large system hardly fluctuates, but takes time to follow its bath.
+    variance 2f. The deviation is (T/T₀ − 1)/σ, 0 when colder. σ is √(2/27), that of nine atoms: a
+    larger system fluctuates less, but follows its bath as slowly, and thermostats ring. With fewer
+    degrees of freedom χ² has a longer tail, and σ is such that 8 σ are as rare as with 27.
 
     Heat that the start brought is no fault. T₀ is at least 300 K: there, a strained start releases
     more heat than it holds. A start that is hotter than the thermostat, or becomes so as the
@@ -57,7 +57,6 @@ class Temperature:
     unit = "σ"
     cost: Cost = "free"
     COLDEST = 300.0  # K
-    SLOW = 0.15  # of T₀
     FEW, FAR = 27, 8.0  # degrees of freedom; σ
     HOT = 5.0  # of T₀: a start that is hotter still is reported
     MEMORY = 500.0  # fs, longer than kinetic energy oscillates into potential energy and back
@@ -92,10 +91,10 @@ class Temperature:
     def _width(self, freedom: int) -> float:
         """Return σ for f degrees of freedom."""
         if freedom != self._sigma[0]:
-            sigma = max(math.sqrt(2 / freedom), self.SLOW)
+            sigma = math.sqrt(2 / self.FEW)
             if freedom < self.FEW:
-                rare = special.chdtrc(self.FEW, self.FEW * (1 + self.FAR * math.sqrt(2 / self.FEW)))
-                sigma = max(sigma, (special.chdtri(freedom, rare) / freedom - 1) / self.FAR)
+                rare = special.chdtrc(self.FEW, self.FEW * (1 + self.FAR * sigma))
+                sigma = (special.chdtri(freedom, rare) / freedom - 1) / self.FAR
             self._sigma = freedom, float(sigma)
         return self._sigma[1]
 
