@@ -25,7 +25,9 @@ def test_an_energy_that_counts_atoms_breaks_locality_and_extensivity(frame):
     def measured(fault):
         twin = twin_of(Pairwise(fault))
         principles = [*energy_and_forces("locality", spectator(twin, frame))]
-        return values([*principles, *energy_and_forces("extensivity", doubling(twin))], frame)
+        return values(
+            [*principles, *energy_and_forces("extensivity", doubling(twin, frame))], frame
+        )
 
     assert max(measured("").values()) < 1e-6
     broken = measured("mean")

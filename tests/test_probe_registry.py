@@ -31,7 +31,7 @@ def test_sound_networks_pass_what_their_architecture_guarantees(frame, networks,
     scans = cutoff_scans(twin)
     principles = [Gradient(twin, n_atoms=4), *invariances(twin), CutoffJump("energy", scans),
             CutoffJump("forces", scans), *energy_and_forces("locality", spectator(twin, frame)),
-            *energy_and_forces("extensivity", doubling(twin))]  # fmt: skip
+            *energy_and_forces("extensivity", doubling(twin, frame))]  # fmt: skip
     found = values(principles, frame)
     assert all(value <= limits()[p].warn for p, value in found.items()), found
 

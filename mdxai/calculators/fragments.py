@@ -22,6 +22,16 @@ SPINS = (
 )  # fmt: skip
 
 
+def stated_charge(frame: Frame) -> float:
+    """Return the charge, e, that the inputs of a frame state; 0 where they state none."""
+    info = frame.inputs.info
+    total = next((info[name] for name in CHARGES if _is_number(info.get(name))), None)
+    if total is not None:
+        return float(total)
+    charges = frame.inputs.charges
+    return 0.0 if charges is None else float(np.round(charges.sum(), 3))
+
+
 def inputs_of_atoms_in(frame: Frame, members: Sequence[int]) -> CalculatorInputs:
     """Return the inputs of some atoms of a frame alone; those of the frame for all of its atoms."""
     if len(members) == frame.n_atoms or frame.inputs is NO_INPUTS:

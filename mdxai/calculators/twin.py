@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mdxai.calculators.card import CalculatorError
+from mdxai.calculators.fragments import stated_charge
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.potential import Potential
 from mdxai.frame import Floats, Frame
@@ -43,7 +44,7 @@ class AseTwin:
         except Exception as error:  # calculators raise any exception of their backends
             words = str(error).strip().splitlines() or [""]
             raise CalculatorError(
-                f"{self.name} fails on {atoms.get_chemical_formula()}: "
+                f"{self.name} fails on {_described(frame)}: "
                 f"{type(error).__name__}: {words[0][:200]}"
             ) from error
         if forces.shape != (frame.n_atoms, 3):
@@ -52,6 +53,18 @@ class AseTwin:
                 f"expected ({frame.n_atoms}, 3)"
             )
         return energy, forces
+
+
+def _described(frame: Frame) -> str:
+    """Return a system in a few words: formula, of two atoms their distance, charge."""
+    atoms = frame.to_atoms(results=False)
+    words = [atoms.get_chemical_formula()]
+    if frame.n_atoms == 2:
+        words.append(f"{atoms.get_distance(0, 1, mic=bool(frame.pbc.any())):.3g} Å apart")
+    charge = stated_charge(frame)
+    if charge:
+        words.append(f"with charge {charge:+g}")
+    return " ".join(words)
 
 
 def twin_of(source: Any, *, cutoff: float = np.nan, n_layers: int = 1) -> Potential:

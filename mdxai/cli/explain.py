@@ -43,6 +43,7 @@ CheckedStructure = Annotated[
         "molecule that a network of mdxai was trained on, where the G2 set has it."
     ),
 ]
+LONG = 40  # characters of a remedy that is not repeated
 COLOURS = {
     "pass": "green", "warn": "yellow", "fail": "bold red", "error": "bold red",
     "not checked": "dim",
@@ -174,13 +175,17 @@ def _print_check(results: list[CheckResult], title: str, symbols: list[str]) -> 
     for heading in ("principle", "value", "allowed", "unit", "verdict", "atoms", "remedy"):
         right = heading in ("value", "allowed")
         table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "remedy")
+    said: set[str] = set()
     for r in results:
+        again = len(r.remedy) > LONG and r.remedy in said  # one cause is told once
+        said.add(r.remedy)
         value, allowed = ("" if isnan(x) else f"{x:.2g}" for x in (r.value, r.allowed))
         if r.verdict == "fail" and isnan(r.value):
             value = "NaN"
         table.add_row(
             r.name, value, allowed, r.unit, f"[{COLOURS[r.verdict]}]{r.verdict}[/]",
-            "–".join(f"{symbols[a]}{a}" for a in r.atoms), escape(r.remedy),
+            "–".join(f"{symbols[a]}{a}" for a in r.atoms),
+            "as above" if again else escape(r.remedy),
         )  # fmt: skip
     print_table(table)
 

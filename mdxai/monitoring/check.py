@@ -151,12 +151,20 @@ def _judged(principle: Principle, frame: Frame, threshold: Threshold | None) -> 
         )  # fmt: skip
     verdict = verdict_of(deviation, threshold)
     notes = [] if verdict == "pass" else [threshold.advice]
-    refused = principle.refused if isinstance(principle, Dimers) else {}
-    if refused:
-        notes.append(f"without {', '.join(refused)} ({next(iter(refused.values()))})")
+    if isinstance(principle, Dimers):
+        notes += _on_pairs(principle)
     return CheckResult(
         name, deviation.value, threshold.warn, unit, verdict, deviation.atoms, "; ".join(notes)
     )
+
+
+def _on_pairs(dimers: Dimers) -> list[str]:
+    """Return which pairs were refused, and how pairs were isolated."""
+    causes: dict[str, list[str]] = {}
+    for pair, cause in dimers.refused.items():
+        causes.setdefault(cause, []).append(pair)
+    notes = [f"without {', '.join(pairs)} ({cause})" for cause, pairs in causes.items()]
+    return notes + ([dimers.note] if dimers.note else [])
 
 
 def verdict_of(deviation: Deviation, threshold: Threshold) -> str:

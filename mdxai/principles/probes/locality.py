@@ -6,7 +6,12 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from mdxai.calculators import CalculatorError, Potential
-from mdxai.calculators.fragments import inputs_of_copies, inputs_of_elements, inputs_with_atom
+from mdxai.calculators.fragments import (
+    inputs_of_copies,
+    inputs_of_elements,
+    inputs_with_atom,
+    stated_charge,
+)
 from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import PrincipleUnavailable
 from mdxai.principles.probes.configurations import configuration
@@ -70,12 +75,17 @@ def _spectator(twin: Potential, first: Frame) -> tuple[int, float]:
     raise PrincipleUnavailable(f"the calculator takes no single atom: {reason}")
 
 
-def doubling(twin: Potential) -> Comparison:
+def doubling(twin: Potential, first: Frame) -> Comparison:
     """Compare two copies of a system with twice the result of one.
 
     The copies are far apart; those of a periodic cell lie side by side along its first periodic
     axis. Forces are compared atom by atom, for the worse copy.
+
+    Raises:
+        PrincipleUnavailable: for a molecular ion, as two of them repel at any distance.
     """
+    if stated_charge(first) and not first.pbc.any():
+        raise PrincipleUnavailable("two copies of an ion repel at any distance")
 
     def compare(frame: Frame) -> Mismatch:
         energy, forces = twin.evaluate(frame)

@@ -9,6 +9,7 @@ from mdxai.frame import Frame
 from mdxai.principles.explanation.health import ExplanationPrecision
 from mdxai.principles.principle import Principle, PrincipleUnavailable
 from mdxai.principles.probes.gradient import Gradient, precision_of
+from mdxai.principles.probes.isolation import isolating
 from mdxai.principles.probes.locality import doubling, spectator
 from mdxai.principles.probes.mismatch import energy_and_forces
 from mdxai.principles.probes.partial_forces import PartialForces
@@ -41,7 +42,8 @@ def probe_principles(twin: Potential, first: Frame) -> tuple[list[Principle], di
         twin: an independent potential (see `mdxai.calculators.twin_of`), used by the probes alone.
         first: a frame of the system.
     """
-    squeezes, curves, cutoffs = squeeze_scans(twin), DimerCurves(twin, first), cutoff_scans(twin)
+    squeezes, pairs = squeeze_scans(twin), isolating(twin, first)
+    curves, cutoffs = DimerCurves(pairs, first), cutoff_scans(twin, pairs)
 
     def stretches() -> list[Principle]:
         scans = stretch_scans(twin, first)
@@ -55,7 +57,7 @@ def probe_principles(twin: Potential, first: Frame) -> tuple[list[Principle], di
         ("cutoff",): lambda: [CutoffJump("energy", cutoffs), CutoffJump("forces", cutoffs)],
         ("stretch", "inflections"): stretches,
         LOCALITY: lambda: [*energy_and_forces("locality", spectator(twin, first))],
-        EXTENSIVITY: lambda: [*energy_and_forces("extensivity", doubling(twin))],
+        EXTENSIVITY: lambda: [*energy_and_forces("extensivity", doubling(twin, first))],
         ("reciprocity",): lambda: [PartialForces(twin, "reciprocity", first)],
         ("centrality",): lambda: [PartialForces(twin, "centrality", first)],
         PRECISION: lambda: [*energy_and_forces("precision", precision_of(twin))],

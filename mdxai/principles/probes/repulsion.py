@@ -27,6 +27,7 @@ from mdxai.principles.probes.configurations import (
     deepest_fall,
     moved,
 )
+from mdxai.principles.probes.isolation import Boxed
 
 CLOSEST = 0.4  # of the covalent length, where a scan ends
 BOND_WALL = 0.7  # of the covalent length: shorter than any bond, so the energy must rise inwards
@@ -146,6 +147,7 @@ class DimerCurves:
 
     def __init__(self, twin: Potential, first: Frame | None = None) -> None:
         self._twin, self._first = twin, first
+        self.note = twin.note if isinstance(twin, Boxed) else ""
         self._known: dict[tuple[int, int], Curve | CalculatorError] = {}
 
     def __call__(self, z1: int, z2: int) -> Curve:
@@ -264,6 +266,7 @@ class Dimers:
 
     Attributes:
         refused: reasons why the calculator refused a pair of elements, by name such as "C-H".
+        note: how the pairs were isolated, where that needs a word.
 
     Raises:
         PrincipleUnavailable: for a single atom, or if the calculator refuses all pairs.
@@ -274,6 +277,7 @@ class Dimers:
     def __init__(self, measure: str, curves: DimerCurves, first: Frame) -> None:
         self.name = measure
         self.unit, self._measure = DIMER_MEASURES[measure]
+        self.note = curves.note
         self.refused: dict[str, str] = {}
         self._values: dict[tuple[int, int], float] = {}
         for a, b in iter_element_pairs(first.numbers):

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from mdxai.calculators import Potential
+from mdxai.calculators import CalculatorError, Potential
 from mdxai.calculators.fragments import inputs_of_copies, inputs_of_elements
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles.motion.structure import bonds_of
@@ -84,8 +84,13 @@ class CutoffJump:
         return Deviation(self.name, self.unit, float(values[worst]), atoms)
 
 
-def cutoff_scans(twin: Potential) -> CutoffScans:
-    """Return the scan of a frame: atoms moved across the cutoff, and their jumps (meV, eV/Å)."""
+def cutoff_scans(twin: Potential, isolated: Potential | None = None) -> CutoffScans:
+    """Return the scan of a frame: atoms moved across the cutoff, and their jumps (meV, eV/Å).
+
+    Args:
+        twin: potential to probe.
+        isolated: the same for isolated pairs, where it needs a cell; by default `twin`.
+    """
 
     def at_cutoff(frame: Frame) -> list[Crossing]:
         distances: Floats = np.add(ACROSS, twin.cutoff, dtype=np.float64)
@@ -95,10 +100,17 @@ def cutoff_scans(twin: Potential) -> CutoffScans:
         ]
 
     def anywhere(frame: Frame) -> list[Crossing]:
-        start, direction = _two_copies(frame) if not frame.pbc.any() else _two_atoms(frame)
-        curve = scan(twin, start, direction, APPROACH)
-        found = [_closer_look(twin, start, direction, curve, which)[which] for which in (0, 1)]
-        return [((), (found[0], found[1]))]
+        if not frame.pbc.any():
+            return [((), approached(twin, *_two_copies(frame)))]
+        try:
+            return [((), approached(isolated or twin, *_two_atoms(frame)))]
+        except CalculatorError as refused:
+            raise PrincipleUnavailable(str(refused)) from refused
+
+    def approached(potential: Potential, start: Frame, direction: Floats) -> tuple[float, float]:
+        curve = scan(potential, start, direction, APPROACH)
+        found = [_closer_look(potential, start, direction, curve, w)[w] for w in (0, 1)]
+        return found[0], found[1]
 
     return OncePerFrame(at_cutoff if np.isfinite(twin.cutoff) else anywhere)
 
