@@ -15,7 +15,7 @@ from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 
 import mdxai
-from mdxai.monitoring.monitor import Monitor
+from mdxai.monitoring.monitor import Monitor, UnseenRunWarning
 from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
 from mdxai.testing import FaultyCalculator, NanForces
@@ -81,7 +81,8 @@ def test_sparse_monitoring_says_that_energy_was_not_checked():
     monitor = Monitor(dynamics, None, attribute_every=0)
     dynamics.attach(monitor, interval=5)
     dynamics.run(20)
-    assert monitor.verdict.unavailable["energy"] == "could not be measured after 0 fs"
+    said = monitor.verdict.unavailable["energy"]
+    assert said.startswith("could not be measured after 0 fs: every step is needed, and frames are")
 
 
 def test_probes_on_the_way_use_a_twin_and_disturb_nothing():
@@ -178,3 +179,51 @@ def test_an_energy_that_is_absent_now_and_then_is_no_nan(tmp_path, path):
         assert 5 < rows.potential_energy_eV.isna().sum() < 10
         assert (rows.non_finite == 0).all()
         assert mdxai.judge(recorded) == monitor.verdict
+
+
+class BreaksAt(EMT):
+    """EMT that gives NaN forces from one evaluation on."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.left = when
+
+    def calculate(self, *arguments, **options):
+        super().calculate(*arguments, **options)
+        self.left -= 1
+        if self.left < 0:
+            self.results["forces"] = np.full_like(self.results["forces"], np.nan)
+
+
+def test_numbers_that_are_not_finite_are_one_finding(tmp_path):
+    dynamics = ethanol_dynamics(BreaksAt(130))
+    with Monitor(dynamics, tmp_path / "run", attribute_every=0, on_unstable="ignore") as monitor:
+        dynamics.attach(monitor)
+        dynamics.run(200)
+    verdict = monitor.verdict
+    late = [f.principle for f in verdict.findings if f.time_fs >= verdict.onset_fs]
+    assert verdict.cause.principle == "non_finite"
+    assert late == ["non_finite"]
+    assert not [why for why in verdict.unavailable.values() if "could not be measured" in why]
+    assert str(mdxai.judge(mdxai.open_run(tmp_path / "run"))) == str(verdict)
+
+
+def test_what_waits_says_for_what():
+    dynamics = ethanol_dynamics()
+    monitor = Monitor(dynamics, None, attribute_every=0)
+    dynamics.attach(monitor)
+    dynamics.run(20)
+    why = monitor.verdict.unavailable
+    assert why["mode_temperature"] == "needs 3.2 ps of motion; the run has 0.01 ps"
+    assert why["distance_drift"] == "needs 4.5 ps of motion; the run has 0.01 ps"
+    assert why["force_spike"] == "needs more than 100 frames; the run has 21 frames"
+
+
+def test_a_monitor_that_was_not_attached_says_so():
+    dynamics = ethanol_dynamics()
+    with pytest.warns(UnseenRunWarning, match="saw none of 3 steps.*dyn.attach") as caught:
+        with Monitor(dynamics, None) as monitor:
+            dynamics.run(3)
+    assert caught[0].filename == __file__
+    assert monitor.verdict.stability == "inconclusive"
+    assert "saw none of 3 steps" in monitor.verdict.unavailable["all"]

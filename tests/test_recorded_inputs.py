@@ -114,6 +114,15 @@ def test_what_is_absent_is_null_and_nan_is_nan(tmp_path):
     assert str(mdxai.judge(run)) == str(monitor.verdict)
 
 
+def test_a_record_without_any_velocities_can_be_read(tmp_path):
+    frames = [Frame.from_atoms(hydroxide(), step=k, time=0.5 * k) for k in range(3)]
+    moving = [frame.without("velocities") for frame in frames]
+    replay(ReadsCharge(), moving, tmp_path / "run", recompute=True, attribute_every=0, report=False)
+    (first, *_) = mdxai.open_run(tmp_path / "run").frames()
+    assert first.absent == {"velocities"}
+    assert np.isnan(first.velocities).all()
+
+
 def test_restraints_are_recorded_apart_and_kept_in_replays(tmp_path):
     atoms = hydroxide()
     atoms.set_constraint(Hookean(0, (0.0, 0.0, 0.5), rt=0.1, k=2.0))

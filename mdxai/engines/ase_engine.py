@@ -44,6 +44,7 @@ class AseEngine:
         self._thermometer = _thermometer(dynamics)
         self._temperature_at_start = self._thermometer()
         self._origin: tuple[int, float] | None = None  # step and time (fs) of the start
+        self._made_at = int(dynamics.nsteps)
         self._unwrapping = Unwrapping()
         self._last: Frame | None = None  # as the atoms were, wrapped or not
 
@@ -148,6 +149,10 @@ class AseEngine:
         off = off_lattice(atoms.positions - last.positions, atoms)
         moving = Frame.from_atoms(atoms).velocities
         return bool((np.abs(off) <= SAME_PLACE).all() and np.array_equal(moving, last.velocities))
+
+    def steps_taken(self) -> int:
+        """Return how many steps the dynamics have taken since the engine was made."""
+        return int(self._dynamics.nsteps) - self._made_at
 
     def staleness(self) -> str | None:
         """Return why the calculator holds no results of the present atoms, where one can tell."""

@@ -110,7 +110,13 @@ class Branchable(Restartable, Protocol):
 
 @runtime_checkable
 class Evaluated(Protocol):
-    """An engine whose calculator may hold results of other atoms than the present ones."""
+    """An engine that moves on whether it is watched or not, and whose calculator may hold results
+    of other atoms than the present ones.
+    """
+
+    def steps_taken(self) -> int:
+        """Return how many steps were taken since the engine was made."""
+        ...
 
     def staleness(self) -> str | None:
         """Return why the calculator holds no results of the present atoms; None where it does, or

@@ -22,7 +22,7 @@ from mdxai.monitoring.monitored_run import MonitoredRun
 from mdxai.monitoring.options import MonitorOptions, OptionError, PathLike
 from mdxai.monitoring.overhead import Cost
 from mdxai.monitoring.persistence import Persistence
-from mdxai.monitoring.reactions import InstabilityWarning, UnstableTrajectory
+from mdxai.monitoring.reactions import OURS, InstabilityWarning, UnstableTrajectory
 from mdxai.monitoring.resumption import Resumption
 from mdxai.monitoring.setup import set_up
 from mdxai.monitoring.signals import StopSignal
@@ -36,6 +36,10 @@ from mdxai.stability.verdict import Verdict, VerdictBuilder
 from mdxai.statistics import BinnedMoments
 
 __all__ = ["InstabilityWarning", "Monitor", "UnstableTrajectory"]
+
+
+class UnseenRunWarning(UserWarning):
+    """A run that its monitor was not attached to."""
 
 
 class Monitor:
@@ -199,7 +203,21 @@ class Monitor:
     @property
     def verdict(self) -> Verdict:
         """The judgement of what has been seen so far."""
-        return VerdictBuilder().verdict() if self._run is None else self._run.verdict
+        if self._run is not None:
+            return self._run.verdict
+        unseen = self._unseen()
+        return VerdictBuilder(unavailable={} if unseen is None else {"all": unseen}).verdict()
+
+    def _unseen(self) -> str | None:
+        """Return that nobody showed the run to the monitor; None where somebody did."""
+        engine = self._engine
+        steps = engine.steps_taken() if isinstance(engine, Evaluated) else 0
+        if self._run is not None or not steps:
+            return None
+        return (
+            f"the monitor saw none of {steps} steps: attach it before the run, with "
+            "dyn.attach(monitor)"
+        )
 
     @property
     def warnings(self) -> tuple[EarlyWarning, ...]:
@@ -330,6 +348,9 @@ class Monitor:
         """
         by = interrupted_by or self.stopped_by
         was_open = self._record.is_open
+        unseen = self._unseen()
+        if unseen is not None and interrupted_by is None:
+            warnings.warn(unseen, UnseenRunWarning, skip_file_prefixes=OURS)
         if self._run is not None:
             self._run.catch_up()
             if was_open:

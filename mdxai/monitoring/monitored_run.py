@@ -221,7 +221,7 @@ class MonitoredRun:
     def _judge(self, frame: Frame, attribution: Attribution | None) -> None:
         probe = self._overhead.due(frame.step, self._options.probe_every)
         deviations = self.setup.deviations(frame, attribution, probe=probe)
-        self._builder.add(frame.time, deviations)
+        self._builder.add(frame.time, deviations, step=frame.step, absent=frame.absent)
         self._record.add(frame, deviations, attribution)
         self._box.see(frame, deviations, attribution)
         if self.setup.early is not None:

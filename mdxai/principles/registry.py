@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from mdxai.calculators import Card
 from mdxai.calculators.reference_data import ReferenceData
 from mdxai.engines import EngineDescription
-from mdxai.frame import Frame
+from mdxai.frame import QUANTITIES, Frame
 from mdxai.principles.allowed_reactions import AllowedBonds
 from mdxai.principles.explanation.body_order import BodyOrderDrift, BodyOrders
 from mdxai.principles.explanation.decay import (
@@ -53,6 +53,7 @@ from mdxai.principles.motion.energy import (
     counts_all,
 )
 from mdxai.principles.motion.equipartition import (
+    STRETCH,
     ElementTemperature,
     FlyingIceCube,
     KineticSpread,
@@ -69,9 +70,10 @@ from mdxai.principles.motion.matter import (
     matter_of,
 )
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
-from mdxai.principles.motion.work import Work, WorkBalance, WorkScatter, WorkSlope
+from mdxai.principles.motion.work import FEWEST, Work, WorkBalance, WorkScatter, WorkSlope
 from mdxai.principles.principle import Principle, PrincipleUnavailable
 from mdxai.principles.probes.probe_registry import PROBES
+from mdxai.principles.running_statistics import BlockMeans, RunningMedian
 
 Makers = dict[str, Callable[[], Principle]]
 
@@ -98,6 +100,42 @@ _NEEDS_OF_FRAME: dict[str, frozenset[str]] = {
     EnergyDrift.name: frozenset({"energy"}),
     **dict.fromkeys(_OF_STEPS, frozenset({"energy", "forces"})),
 }
+
+
+class Wait(NamedTuple):
+    """What a principle needs before it has a value.
+
+    time: of motion, fs. frames: number of them, of a `kind`. every_step: whether it also needs
+    every step without a gap.
+    """
+
+    time: float = 0.0
+    frames: int = 0
+    kind: str = "frames"
+    every_step: bool = False
+
+
+_AVERAGED = Wait(BlockMeans.BATCHES * STRETCH)
+WAITS: dict[str, Wait] = {
+    DistanceDrift.name: Wait(DistanceDrift.SETTLED + 2 * DistanceDrift.STRETCH),
+    ForceSpike.name: Wait(frames=RunningMedian.WARM_UP),
+    EnergyConservation.name: Wait(every_step=True),
+    EnergyDrift.name: Wait(EnergyDrift.SHORTEST + EnergyDrift.STRETCH, every_step=True),
+    EnergyJump.name: Wait(frames=RunningMedian.WARM_UP, every_step=True),
+    WorkSlope.name: Wait(frames=FEWEST, every_step=True),
+    WorkScatter.name: Wait(frames=FEWEST, every_step=True),
+    KineticSpread.name: _AVERAGED,
+    ModeTemperature.name: _AVERAGED,
+    ElementTemperature.name: _AVERAGED,
+    SpeciesDrift.name: Wait(frames=SpeciesDrift.FRAMES, kind="explained frames"),
+    BodyOrderDrift.name: Wait(frames=BodyOrderDrift.FRAMES, kind="explained frames"),
+}
+
+
+def quantities_of(principle: str) -> tuple[str, ...]:
+    """Return which of velocities, forces and energy a principle is measured from, by its name."""
+    return tuple(sorted(_NEEDS_OF_FRAME.get(principle, frozenset()) & set(QUANTITIES)))
+
 
 EXPLANATION = tuple(
     principle.name

@@ -18,7 +18,9 @@ class RunningMedian:
     Non-finite values are ignored.
     """
 
-    def __init__(self, *, warm_up: int = 100, rate: float = 0.01) -> None:
+    WARM_UP = 100
+
+    def __init__(self, *, warm_up: int = WARM_UP, rate: float = 0.01) -> None:
         self._first: list[float] = []
         self._warm_up = warm_up
         self._rate = rate

@@ -13,9 +13,11 @@ from ase.data import chemical_symbols
 from mdxai.principles import Deviation
 from mdxai.record import RecordError, Run
 from mdxai.serialization import as_json
+from mdxai.stability.attendance import Coverage
 from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
 
+NON_FINITE = "non_finite"
 OF_A_BOND = ("bond", "broken_bonds", "formed_bonds")  # name the two atoms of a bond
 END = "end of the trajectory"  # among what could not be checked, where frames are lost
 
@@ -175,11 +177,13 @@ class _Attendance:
     usual: float = 0.0
     calm: float = -math.inf
 
-    def complaint(self, end: float) -> str | None:
+    def complaint(self, end: float, reason: str | None) -> str | None:
         if not self.measured:
-            return f"could not be measured from {self.last:g} fs on"
-        silent = end - self.last > 2 * self.usual
-        return f"could not be measured after {self.last:g} fs" if silent else None
+            return reason or f"could not be measured from {self.last:g} fs on"
+        if not end - self.last > 2 * self.usual:
+            return None
+        after = f"could not be measured after {self.last:g} fs"
+        return after if reason is None else f"{after}: {reason}"
 
 
 class VerdictBuilder:
@@ -213,18 +217,32 @@ class VerdictBuilder:
         self._attendance: dict[str, _Attendance] = {}
         self._shown: dict[str, Deviation | None] = {}  # beside a principle that is above its limit
         self._span: tuple[float, float] | None = None
-        self._n_frames = 0
+        self._coverage = Coverage()
         self._lost = ""
         self.failed = False
 
-    def add(self, time: float, deviations: Mapping[str, Deviation | None]) -> None:
+    def add(
+        self,
+        time: float,
+        deviations: Mapping[str, Deviation | None],
+        *,
+        step: int | None = None,
+        absent: frozenset[str] = frozenset(),
+    ) -> None:
         """Take in the deviations of the frame at `time` (fs), by principle; None: not measured.
 
         Many principles have no value in most frames, which are not explained. A principle whose
         last gap is more than twice its longest earlier one is reported as no longer measured.
+
+        Args:
+            time: fs.
+            deviations: by principle.
+            step: MD step, where it is known.
+            absent: what the frame lacked, of "velocities", "forces" and "energy".
         """
-        self._n_frames += 1
         self._span = (self._span[0] if self._span else time, time)
+        lost = deviations.get(NON_FINITE)
+        self._coverage.add(time, step, absent, is_finite=lost is None or lost.value <= 0)
         attendances = self._attendance
         for name, deviation in deviations.items():
             if deviation is None:
@@ -261,17 +279,18 @@ class VerdictBuilder:
         """Return the verdict so far."""
         findings = tuple(sorted(self._findings(), key=lambda f: f.time_fs))
         failures = [f.time_fs for f in findings if f.outcome.is_failure]
-        whole = self._n_frames > 1 and not self._lost
+        whole = self._coverage.n_frames > 1 and not self._lost
         clean = Stability.STABLE if whole else Stability.INCONCLUSIVE
         stability = max((f.outcome for f in findings), key=lambda o: o.rank, default=clean)
         start, end = self._span or (0.0, 0.0)
-        silent = {
+        coverage = self._coverage
+        silent = coverage.partly() | {
             name: complaint
             for name, attendance in self._attendance.items()
-            if (complaint := attendance.complaint(end)) is not None
+            if (complaint := attendance.complaint(coverage.end, coverage.reason(name))) is not None
         }
         return Verdict(
-            stability, min(failures, default=None), end - start, self._n_frames, findings,
+            stability, min(failures, default=None), end - start, self._coverage.n_frames, findings,
             silent | self._unavailable | ({END: self._lost} if self._lost else {}), start,
             self._reference,
         )  # fmt: skip
@@ -331,8 +350,8 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
     unavailable, reference = run.header.get("unavailable"), run.header.get("reference", "")
     builder = VerdictBuilder(thresholds, unavailable, symbols, reference)
     with suppress(RecordError):  # of a run that is not finished
-        builder.lose_end(run.verdict["unavailable"].get(END, ""))
-    columns = ["time_fs", *units, *(f"{name}_atoms" for name in units)]
+        builder.lose_end(run.verdict.get("unavailable", {}).get(END, ""))
+    columns = ["step", "time_fs", "absent", *units, *(f"{name}_atoms" for name in units)]
     if not run.parts("frames"):
         raise RecordError(f"{run.path} contains no recorded frames")
     for row in (row for table in run.tables("frames", columns) for row in table.to_pylist()):
@@ -344,6 +363,8 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
                 else Deviation(name, unit, row[name], tuple(row[f"{name}_atoms"]))
                 for name, unit in units.items()
             },
+            step=row["step"],
+            absent=frozenset((row["absent"] or "").split()),
         )
     return builder.verdict()
 
