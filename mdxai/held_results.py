@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from inspect import isfunction
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,7 @@ from mdxai.errors import MdxaiError
 
 Floats = NDArray[np.float64]
 GETTERS = ("get_forces", "get_potential_energy", "get_property")
+RESTRAIN = ("adjust_forces", "adjust_potential_energy")  # what a constraint is asked
 SAME_PLACE = 1e-8  # Å: rounding of positions that were moved by lattice vectors
 DEEPEST = 6  # levels of attributes in which a calculator's state is looked for
 
@@ -130,7 +132,8 @@ _changing: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 def changes_when_asked(asked: Any, atoms: Atoms, ask: Callable[[Any, Atoms], None]) -> bool:
     """Return whether an object changes when it is asked, such as a bias that grows on each call.
 
-    Tried once, on a copy. What cannot be copied is believed to change nothing.
+    Tried once, on a copy. Of what cannot be copied, only compiled classes are believed to change
+    nothing.
 
     Args:
         asked: a calculator or a constraint.
@@ -152,7 +155,7 @@ def _copy_changes(asked: Any, atoms: Atoms, ask: Callable[[Any, Atoms], None]) -
         ask(twin, same)
         return _state(twin) != before
     except Exception:  # foreign code raises any exception
-        return False
+        return any(isfunction(getattr(type(asked), name, None)) for name in GETTERS + RESTRAIN)
 
 
 def _state(value: Any, depth: int = DEEPEST) -> Any:

@@ -20,7 +20,7 @@ from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold
 from mdxai.testing import FaultyCalculator, NanForces
 
-from .conftest import copper, ethanol_dynamics
+from .conftest import copper, ethanol_dynamics, heated, langevin
 
 BATHS = {
     "Langevin": None,
@@ -196,7 +196,9 @@ class BreaksAt(EMT):
 
 
 def test_numbers_that_are_not_finite_are_one_finding(tmp_path):
-    dynamics = ethanol_dynamics(BreaksAt(130))
+    atoms = copper()
+    atoms.calc = BreaksAt(130)
+    dynamics = langevin(heated(atoms))
     with Monitor(dynamics, tmp_path / "run", attribute_every=0, on_unstable="ignore") as monitor:
         dynamics.attach(monitor)
         dynamics.run(200)
@@ -221,9 +223,12 @@ def test_what_waits_says_for_what():
 
 def test_a_monitor_that_was_not_attached_says_so():
     dynamics = ethanol_dynamics()
-    with pytest.warns(UnseenRunWarning, match="saw none of 3 steps.*dyn.attach") as caught:
-        with Monitor(dynamics, None) as monitor:
-            dynamics.run(3)
-    assert caught[0].filename == __file__
+    with (
+        pytest.warns(UnseenRunWarning, match=r"saw none of 3 steps.*dyn\.attach") as caught,
+        Monitor(dynamics, None) as monitor,
+    ):
+        dynamics.run(3)
+    (said,) = (w for w in caught if w.category is UnseenRunWarning)
+    assert said.filename == __file__
     assert monitor.verdict.stability == "inconclusive"
     assert "saw none of 3 steps" in monitor.verdict.unavailable["all"]
