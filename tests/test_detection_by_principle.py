@@ -6,6 +6,8 @@ The slow test writes docs/detection_by_principle.md when $MDXAI_WRITE_DETECTION 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.cluster import Octahedron
 from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.nvtberendsen import NVTBerendsen
 from ase.md.velocitydistribution import thermalize_momenta
@@ -21,11 +24,14 @@ from ase.units import fs
 
 import mdxai
 from mdxai.engines import AseEngine
+from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.run import RunSettings, make_dynamics
-from mdxai.principles import EXPLANATION
+from mdxai.principles import EXPLANATION, principles_for
 from mdxai.stability.thresholds import THRESHOLDS
+from mdxai.stability.verdict import VerdictBuilder
 from mdxai.testing import (
+    Curl,
     CutoffJump,
     EnergyDrift,
     FaultyCalculator,
@@ -47,8 +53,10 @@ from mdxai.testing import (
     swapped_elements,
 )
 
-from .conftest import SOUND
+from .conftest import SOUND, at
+from .test_bond_changes import shared_proton
 from .test_detection import ethanol, false_alarms, learned_verdict
+from .test_matter import COPPER, melting, opening_hole
 
 PAGE = Path(__file__).parents[1] / "docs" / "detection_by_principle.md"
 METHYL_HYDROGEN = 6
@@ -112,11 +120,48 @@ def living(name, alter, steps=600, explain=10, **settings):
     return watch(start(ethanol(), calculator, **settings), steps, explain)
 
 
+def staged(atoms, path, scales=()):
+    """Return the verdict on positions set by hand, a frame in 10 fs; scales: of the cell."""
+    first = Frame.from_atoms(atoms)
+    principles, unavailable = principles_for(first)
+    builder = VerdictBuilder(THRESHOLDS, unavailable, first.symbols)
+    for k, (positions, scale) in enumerate(zip_longest(path, scales, fillvalue=1.0)):
+        frame = at(first, 10 * k, positions)
+        frame = replace(frame, cell=scale * first.cell)
+        builder.add(frame.time, {p.name: p.deviate(frame, None) for p in principles})
+    return builder.verdict()
+
+
+def handed_on():
+    """A proton passes from one water to the other."""
+    places = [0.4] * 5 + np.linspace(0.4, 0.62, 10).tolist() + [0.62] * 10
+    return staged(shared_proton(0.4), [shared_proton(place).positions for place in places])
+
+
+def scaled(atoms, factors):
+    """A cluster of atoms shrinks or flies apart."""
+    centre = atoms.positions.mean(axis=0)
+    return staged(atoms, [centre + (atoms.positions - centre) * factor for factor in factors])
+
+
+def swelling():
+    """The cell grows to twice its volume and more, and a crystal with it."""
+    crystal, scales = bulk("Cu", cubic=True) * (2, 2, 2), np.linspace(1, 1.4, 60)
+    return staged(crystal, [crystal.positions * scale for scale in scales], scales)
+
+
+def swollen_ethanol():
+    """After 3 ps all distances of a molecule are larger by a tenth."""
+    atoms = ethanol()
+    return staged(atoms, [atoms.positions * (1.1 if k > 300 else 1.0) for k in range(500)])
+
+
 NVE = {"ensemble": "nve", "temperature": 600.0}
 RUNS = {
     "NanForces": faulty_run(NanForces(), 300),
     "Hole": faulty_run(Hole(), 400),
     "ScaledForces, NVE": faulty_run(ScaledForces(), 300, **NVE),
+    "Curl, NVE": faulty_run(Curl(), 300, **NVE),
     "CutoffJump, NVE": faulty_run(CutoffJump(), 600, **NVE),
     "Push, NVE": faulty_run(Push(), 600, **NVE),
     "Swirl, NVE": faulty_run(Swirl(), 600, **NVE),
@@ -131,6 +176,13 @@ RUNS = {
         FaultyCalculator(lennard_jones(), Heating(4e-4)), steps=1400
     ),
     "C and O exchanged": lambda: living("schnet-ethanol", swapped_elements),
+    "proton handed on, by hand": handed_on,
+    "crystal melts, by hand": lambda: staged(COPPER, melting(COPPER)),
+    "cluster explodes, by hand": lambda: scaled(Octahedron("Au", 5, 1), np.linspace(1, 4, 40)),
+    "cluster collapses, by hand": lambda: scaled(Octahedron("Au", 5, 1), np.linspace(1, 0.4, 40)),
+    "hole opens, by hand": lambda: staged(*opening_hole()),
+    "cell swells, by hand": swelling,
+    "ethanol swells, by hand": swollen_ethanol,
 }
 # What explains the frames of a sound run.
 EXPLAINED = {
@@ -150,13 +202,22 @@ INTENDED = {
     "contact": "Hole",
     "temperature": "Hole",
     "energy": "ScaledForces, NVE",
+    "work": "ScaledForces, NVE",
+    "work_scatter": "Curl, NVE",
     "net_force": "Push, NVE",
     "broken_bonds": "Hole",
     "formed_bonds": "Hole",
     "fragments": "Hole",
     "lone_hydrogen": "Hole",
     "beyond_training": "Hole",
-    "distance_drift": "argon, Heating, NVE",
+    "reaction": "proton handed on, by hand",
+    "pair_distribution": "argon, Heating, NVE",
+    "lindemann": "crystal melts, by hand",
+    "detached": "cluster explodes, by hand",
+    "crowding": "cluster collapses, by hand",
+    "void": "hole opens, by hand",
+    "density": "cell swells, by hand",
+    "distance_drift": "ethanol swells, by hand",
     "force_spike": "Spike",
     "force_beyond_training": "Hole",
     "energy_drift": "slow EnergyDrift, NVE",
@@ -241,6 +302,13 @@ def test_every_principle_has_the_fault_that_it_is_for():
     assert set(INTENDED.values()) <= set(RUNS) | set(EXPLAINED)
 
 
+@pytest.mark.parametrize(
+    "case", sorted(case for case, run in INTENDED.items() if run.endswith("by hand"))
+)
+def test_what_is_done_by_hand_is_seen(case):
+    assert report_times(RUNS[INTENDED[case]]())[case] is not None
+
+
 def test_a_spike_is_caught_when_it_happens():
     times = report_times(faulty_run(Spike(at=100), 300)())  # as in RUNS, 50 fs sooner
     assert times["force_spike"] == pytest.approx(50.0)
@@ -308,6 +376,7 @@ HEAD = """# Each principle and the fault that it is for
 judge averages and need longer; here each meets the fault that it is for in a run that is long
 enough: ethanol driven by `schnet-ethanol`, Langevin at 300 K and 0.5 fs unless stated otherwise.
 Slow faults, separate baths and Berendsen's thermostat run at 1 fs. Every step judged, one seed.
+Runs "by hand" are positions that were set, a frame in 10 fs.
 "missed": checked and not reported. "–": could not be checked. This page is written by
 
     MDXAI_WRITE_DETECTION=1 python3 -m uv run pytest -m slow tests/test_detection_by_principle.py

@@ -210,15 +210,20 @@ def test_atoms_that_pile_up_are_seen_and_a_melt_is_not():
     assert len(found.atoms) == 1
 
 
-def test_a_hole_is_seen():
+def opening_hole():
+    """Return a crystal, and a path on which its atoms are pushed out of a sphere."""
     big = bulk("Cu", cubic=True) * (4, 4, 4)
     centre = big.positions[128] + np.array([1.805, 0, 0])  # between atoms
     apart = find_mic(big.positions - centre, big.cell)[0]
+    r = np.linalg.norm(apart, axis=1)[:, None]
     path = []
     for k in range(12):
-        r = np.linalg.norm(apart, axis=1)[:, None]
-        pushed = apart / np.maximum(r, 1e-9) * np.maximum(r, 0.5 * k)
-        path += [centre + pushed] * 10
+        path += [centre + apart / r * np.maximum(r, 0.5 * k)] * 10
+    return big, path
+
+
+def test_a_hole_is_seen():
+    big, path = opening_hole()
     assert last(Void(Frame.from_atoms(big)), frames(big, path)).value > 0.75
     assert last(Void(Frame.from_atoms(big)), frames(big, shaken(big, 0.25, 20))).value < 0.3
     for vacuum, why in (

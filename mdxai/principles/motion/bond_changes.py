@@ -23,6 +23,7 @@ from mdxai.principles.running_statistics import Every
 FORMED = 1.15  # times the sum of covalent radii: atoms closer than this form a bond
 BROKEN = 1.6  # times that sum: beyond this a bond is broken
 PARTNER = 1.5  # times that sum: in a transition state an atom is this close to its new partner
+COLLAPSED = 0.7  # times that sum: no bond is that short, triple bonds are at 0.78
 LOOK = 2.0  # fs between frames that are checked
 
 
@@ -54,8 +55,10 @@ class BondChanges:
 
     A bond is *replaced* where one of its atoms has come within 1.5 of a new partner, as in the
     transition state of a proton transfer or a substitution; within 1.25 where both had a common
-    partner in the first frame, so that a bent angle is none. No atom may have more than one bond
-    beyond those of the first frame meanwhile; matter that collapses has many.
+    partner in the first frame, so that a bent angle is none. Matter that collapses looks similar,
+    so the account must balance: that atom has one new partner and has lost one old; no atom
+    involved has more than one bond beyond those of the first frame, or a partner within 0.7; and
+    no other bond has broken.
 
     Args:
         first: frame that defines the bonds.
@@ -132,7 +135,8 @@ class BondChanges:
     def _match(self, bonds: Bonds, lengths: Floats) -> None:
         """Find the bonds of which an atom has formed another bond instead."""
         partner, new_length = np.full(self._n_atoms, -1), np.full(self._n_atoms, np.inf)
-        for k in np.argsort(-self.formed_lengths):  # so that the shortest is what stays
+        sound = np.flatnonzero(self.formed_lengths >= COLLAPSED)
+        for k in sound[np.argsort(-self.formed_lengths[sound])]:  # the shortest is what stays
             for atom, other in ((self.i[k], self.j[k]), (self.j[k], self.i[k])):
                 partner[atom], new_length[atom] = other, self.formed_lengths[k]
         gained = (partner[bonds.i] >= 0) | (partner[bonds.j] >= 0)
@@ -140,6 +144,8 @@ class BondChanges:
         for ends in (bonds.i, bonds.j):
             handed_on |= (self._numbers[ends] == 1) & (lengths > new_length[ends])
         self.exchanged = (gained & (lengths > BONDED)) | handed_on
+        if self.broken.any():  # then nothing that formed beside it is taken for chemistry
+            self.exchanged[:] = False
         ends = np.zeros(self._n_atoms, dtype=bool)
         ends[bonds.i[self.exchanged]] = ends[bonds.j[self.exchanged]] = True
         self.spare = ~(ends[self.i] | ends[self.j])
@@ -164,11 +170,14 @@ class BondChanges:
         bonded = ratio < BONDED
         crowded = self._coordination(i[bonded], j[bonded]) > self._usual_count + 1
         keys = i * self._n_atoms + j
+        collapsed = ratio < COLLAPSED
+        crowded[i[collapsed]] = crowded[j[collapsed]] = True
         new = ~np.isin(keys, self._own) & ~crowded[i] & ~crowded[j]
         new &= bonded | ~np.isin(keys, self._angles)
-        joined = np.zeros(self._n_atoms, dtype=bool)
-        joined[i[new]] = joined[j[new]] = True
-        found: Bools = joined[bonds.i] | joined[bonds.j]
+        lost = self.lengths(frame) > BONDED
+        losses = self._coordination(bonds.i[lost], bonds.j[lost])
+        balanced = (self._coordination(i[new], j[new]) == 1) & (losses <= 1)
+        found: Bools = lost & (balanced[bonds.i] | balanced[bonds.j])
         return found
 
     def _coordination(self, i: Ints, j: Ints) -> Ints:

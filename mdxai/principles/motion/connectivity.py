@@ -232,9 +232,9 @@ class Fragments:
 
     Fragments are the connected components of the graph of all pairs closer than 1.6 times the sum
     of their covalent radii; a hydrogen is linked to its nearest heavier atom only, so that hydrogen
-    bonds come and go unnoticed. Bonds that were replaced (`BondChanges`) still link, so that no
-    reaction makes a fragment, and so do all atoms of a network. The atoms named are those of the
-    smallest fragment.
+    bonds come and go unnoticed. Where no bond has broken, those that were replaced (`BondChanges`)
+    still link, so that no reaction makes a fragment; all atoms of a network always do. The atoms
+    named are those of the smallest fragment.
 
     Args:
         first: frame that defines the number of fragments.
@@ -300,7 +300,7 @@ class Fragments:
         lengths = pairs.distances[near] / self._sums.of(pairs)[near]
         own = is_bond_of_hydrogen(self._numbers, i, j, lengths)
         links = [(i[own], j[own]), self._always]
-        if self._pieces is not None:
+        if self._pieces is not None and not self._changes.broken.any():
             bonds, replaced = self._changes.bonds_to_keep(), self._changes.replaced(frame)
             links.append((bonds.i[replaced], bonds.j[replaced]))
         first, second = zip(*links, strict=True)
