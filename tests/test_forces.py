@@ -14,6 +14,7 @@ from mdxai.principles import (
     PrincipleUnavailable,
     principles_for,
 )
+from mdxai.principles.motion.forces import RepeatedForces
 
 
 @pytest.fixture
@@ -38,6 +39,25 @@ def test_a_calculator_without_energies_is_not_taken_for_nan(frame):
     silent = frame.without("energy")
     principles, _ = principles_for(silent)
     assert principles[0].deviate(silent).value == 0
+
+
+def test_repeated_forces_are_counted_while_atoms_move(frame):
+    """Frozen results of moving atoms, not those of atoms at rest, without forces or in a field."""
+
+    def counts(frames):
+        principle = RepeatedForces()
+        return [principle.deviate(each).value for each in frames]
+
+    moving = [at(frame, k, positions=frame.positions + 0.01 * k) for k in range(4)]
+    assert counts(moving) == [0, 1, 2, 3]
+    assert counts([each.without("energy") for each in moving]) == [0, 1, 2, 3]
+    assert counts(at(frame, k) for k in range(4)) == [0, 0, 0, 0]
+    free = np.zeros((9, 3))
+    assert counts(replace(each, forces=free) for each in moving) == [0, 0, 0, 0]
+    falling = [replace(each, energy=each.energy - 0.1 * each.step) for each in moving]
+    assert counts(falling) == [0, 0, 0, 0]
+    answered = [replace(each, forces=each.forces + 1e-9 * each.step) for each in moving]
+    assert counts(answered) == [0, 0, 0, 0]
 
 
 def test_force_spike_against_the_median(frame):

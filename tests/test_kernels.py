@@ -91,6 +91,15 @@ def trapezoid(moved, before, after):
     return -0.5 * np.sum((before + after) * moved)
 
 
+def test_largest_kick_against_numpy(system):
+    positions, velocities, forces, masses = system
+    last, half = velocities[::-1].copy(), 0.3
+    expected = velocities - last - half * (forces + positions) / masses[:, None]
+    heats = masses * (expected**2).sum(axis=1)
+    found = kernels.largest_kick(velocities, last, forces, positions, masses, half)
+    assert found == (pytest.approx(heats.max(), nan_ok=True), heats.argmax())
+
+
 def test_step_work_and_about_centre(system):
     positions, velocities, forces, masses = system
     work = kernels.step_work(positions, forces, velocities)

@@ -15,6 +15,7 @@ from mdxai.principles import (
     NetTorque,
     PrincipleUnavailable,
 )
+from mdxai.principles.motion.kicks import Kicks
 
 
 @pytest.fixture
@@ -55,8 +56,8 @@ def test_net_torque_against_the_sum_over_atoms(frame):
 def test_momentum_and_angular_momentum_in_thermal_units(frame):
     """A push of the whole by one thermal speed is 1 σ; a turn likewise; positions do not matter."""
     still = replace(frame, velocities=np.random.default_rng(0).normal(size=(9, 3)) * 0.01)
-    push = Momentum(still, conserves_energy=True)
-    turn = AngularMomentum(still, conserves_energy=True)
+    push = Momentum(still, Kicks(still))
+    turn = AngularMomentum(still, Kicks(still))
     assert push.deviate(still).value == turn.deviate(still).value == 0
     moved = replace(still, time=10.0, velocities=still.velocities + np.array([0.001, 0, 0]))
     sigma = np.sqrt(BOLTZMANN * moved.temperature / still.masses.sum() / AMU_ANG2_PER_FS2)
@@ -72,6 +73,6 @@ def test_momentum_and_angular_momentum_in_thermal_units(frame):
     assert turn.deviate(spun).value == pytest.approx(np.hypot(moment, np.hypot(*across)) / sigma)
     for principle in (Momentum, AngularMomentum):
         with pytest.raises(PrincipleUnavailable, match="a thermostat changes it"):
-            principle(frame, conserves_energy=False)
+            principle(frame, None)
         with pytest.raises(PrincipleUnavailable, match="constraints"):
-            principle(replace(frame, n_constrained=3), conserves_energy=True)
+            principle(replace(frame, n_constrained=3), Kicks(frame))

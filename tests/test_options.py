@@ -9,6 +9,7 @@ import pytest
 from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.harmonic import SpringCalculator
 from ase.md.verlet import VelocityVerlet
 
 import mdxai
@@ -20,7 +21,7 @@ from mdxai.monitoring.replay import replay
 from mdxai.record import RecordSettings
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, Threshold, ThresholdError
 
-from .conftest import copper, ethanol_dynamics
+from .conftest import copper, ethanol_dynamics, heated
 from .hot_ethanol import hot
 
 
@@ -150,3 +151,36 @@ def test_thresholds_that_fit_nothing_are_refused_and_missing_ones_named():
     for every in (np.nan, 2.5, -1):
         with pytest.raises(ValueError, match="probe_every must be 0 or a positive whole number"):
             mdxai.Monitor(dynamics, probe_every=every)
+
+
+def test_external_forces_leave_momentum_aside_and_say_so():
+    """A calculator with a field of its own: conserved with it, and no isolated system."""
+    atoms = heated(copper(), 300)
+    atoms.calc = SpringCalculator(atoms.positions.copy(), 5.0)
+
+    def watched(**options):
+        dynamics = VelocityVerlet(atoms.copy(), 2 * units.fs)
+        dynamics.atoms.calc = SpringCalculator(atoms.positions.copy(), 5.0)
+        monitor = Monitor(dynamics, attribute_every=0, on_unstable="ignore", **options)
+        with monitor:
+            dynamics.attach(monitor)
+            dynamics.run(60)
+        return monitor.verdict
+
+    found = watched()
+    assert found.stability == "broken"
+    assert {f.principle for f in found.findings} == {"net_force", "momentum"}
+    assert "state external forces" in str(found)
+    stated = watched(external_forces=True)
+    assert stated.stability == "stable"
+    assert "as stated" in stated.unavailable["net_force"]
+
+
+def test_time_that_runs_backwards_is_refused():
+    atoms = heated(copper(), 300)
+    atoms.calc = EMT()
+    dynamics = VelocityVerlet(atoms, -2 * units.fs)
+    with Monitor(dynamics, attribute_every=0) as monitor:
+        dynamics.attach(monitor)
+        with pytest.raises(OptionError, match="timestep of the dynamics is -2 fs"):
+            dynamics.run(2)

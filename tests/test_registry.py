@@ -64,16 +64,17 @@ def test_what_cannot_be_checked_says_why(frame):
     no_bath = {"temperature", "kinetic_spread", "flying_ice_cube", "mode_temperature",
                "element_temperature"}  # fmt: skip
     untrained = {"beyond_training", "unlike_training", "force_beyond_training"}
-    assert set(unavailable) == no_bath | untrained | MATTER | {"momentum", "angular_momentum"}
+    moved = {"momentum", "angular_momentum", "momentum_kicks"}
+    assert set(unavailable) == no_bath | untrained | MATTER | moved
     assert "does not state which distances" in unavailable["beyond_training"]
     assert {p.name for p in principles} == {
         "non_finite", "bond", "broken_bonds", "reaction", "formed_bonds", "fragments",
-        "lone_hydrogen", "contact", "distance_drift", "force_spike", "net_force", "net_torque",
-        "energy", "energy_drift", "energy_jump", "work", "work_slope", "work_scatter",
+        "lone_hydrogen", "contact", "distance_drift", "force_spike", "repeated_forces",
+        "net_force", "net_torque", "energy", "energy_drift", "energy_jump", "work", "work_slope", "work_scatter",
     }  # fmt: skip
     card = Card("x", {"cutoff": 5.0}, ("C", "H", "O"), distances=RANGES, forces_max=8.0)
     heated = replace(frame, thermostat=Thermostat(300.0))
-    assert set(principles_for(heated, card, NVT)[1]) == MATTER | {"momentum", "angular_momentum"}
+    assert set(principles_for(heated, card, NVT)[1]) == MATTER | moved
     less = {pair: span for pair, span in RANGES.items() if pair != "H-O"}
     partly = principles_for(frame, Card("x", {"cutoff": 5.0}, distances=less))[1]
     assert {"contact of H-O", "elements"} <= set(partly)

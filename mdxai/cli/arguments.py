@@ -200,6 +200,13 @@ class Monitored:
         bool,
         _judged("--no-reactions", help="Call a run that reacts or melts unstable."),
     ] = False
+    external_forces: Annotated[
+        bool,
+        _judged(
+            "--external-forces",
+            help="The calculator pushes or holds the atoms from outside: a field, a wall.",
+        ),
+    ] = False
     halt: Annotated[bool, _judged("--halt", help="End the run when it becomes unstable.")] = False
     early_warning: Annotated[
         Path | None,
@@ -231,6 +238,7 @@ class Monitored:
             gamma=self.gamma,
             allowed_reactions=self.allow_reaction or (),
             reactions=not self.no_reactions,
+            external_forces=self.external_forces,
             on_unstable="halt" if self.halt else "ignore",
             early_warning=self.early_warning,
             alarms_per_ns=self.alarms_per_ns,

@@ -28,8 +28,8 @@ class EngineDescription:
         holds_centre: whether it leaves the motion of the centre of mass alone, or only damps it.
         parameters: further parameters of the engine, in its own units.
         missing: information that its frames lack, with the reason: "velocities", "forces",
-            "energy", "steps" (frames are more than one step apart) or "ensemble" (the thermostat is
-            not known).
+            "energy", "steps" (frames are more than one step apart), "ensemble" (the thermostat is
+            not known) or "closed system" (the calculator acts on the atoms from outside).
     """
 
     name: str = "trajectory"

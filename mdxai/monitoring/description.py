@@ -54,6 +54,7 @@ def describe_options(options: MonitorOptions) -> dict[str, Any]:
         "probe_every": options.probe_every,
         "allowed_reactions": list(options.allowed_reactions),
         "reactions": options.reactions,
+        "external_forces": options.external_forces,
         "max_overhead": options.max_overhead,
         "reference": None if reference is None else reference.summary(),
         "early_warning": None if calibration is None else calibration.summary(),

@@ -54,6 +54,8 @@ class MonitorOptions:
         allowed_reactions: bonds that may break and form, such as "C1-O2" (atoms numbered from 0) or
             "O-H" (elements).
         reactions: whether a run may react or melt; False makes it unstable when it does.
+        external_forces: whether the calculator itself pushes or holds the atoms from outside, as a
+            field, a wall or a substrate does; then momentum need not be conserved.
         on_unstable: what to do, once, when the run becomes unstable, or its model turns out to be
             broken. "warn" (default), "ignore",
             "halt" (end the run after this step; a further `run()` stops at its next frame), "raise"
@@ -90,6 +92,7 @@ class MonitorOptions:
     thresholds: Sequence[Threshold] | PathLike = THRESHOLDS
     allowed_reactions: Sequence[str] = ()
     reactions: bool = True
+    external_forces: bool = False
     on_unstable: OnUnstable = "warn"
     blackbox: int = 50
     max_overhead: float | None = None
@@ -127,7 +130,7 @@ class MonitorOptions:
                 raise OptionError(f"{name} must be 0 or a positive whole number, got {steps!r}")
         if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= LARGEST_GAMMA):
             raise OptionError(f"gamma must be from 0 to {LARGEST_GAMMA:g}, got {self.gamma!r}")
-        for name in ("reactions", "report"):
+        for name in ("reactions", "external_forces", "report"):
             given = getattr(self, name)
             if not isinstance(given, bool | np.bool_):
                 raise OptionError(f"{name} must be True or False, got {given!r}")

@@ -14,7 +14,7 @@ from mdxai.calculators import CalculatorError, card_of, twin_of
 from mdxai.early_warning import EarlyWarnings
 from mdxai.engines import Engine, EngineDescription
 from mdxai.frame import Frame
-from mdxai.monitoring.options import MonitorOptions
+from mdxai.monitoring.options import MonitorOptions, OptionError
 from mdxai.principles import (
     EXPLANATION,
     Deviation,
@@ -103,7 +103,7 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
     principles, unavailable = principles_for(
         first,
         card,
-        _described(engine, first),
+        _described(engine, first, options),
         allowed_reactions=options.allowed_reactions,
         training=training,
     )
@@ -131,17 +131,24 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
     )  # fmt: skip
 
 
-def _described(engine: Engine, first: Frame) -> EngineDescription:
+def _described(engine: Engine, first: Frame, options: MonitorOptions) -> EngineDescription:
     """Return what the engine is, with what no frame of it will hold."""
     described = engine.describe()
-    if not first.absent >= {"energy", "forces"}:
-        return described
-    reason = dict.fromkeys(
-        ("energy", "forces"),
-        "the calculator does not say what it has computed, and the monitor computes nothing: make "
-        "it an ase.calculators.calculator.Calculator that keeps `results` and `atoms`",
-    )
-    return replace(described, missing=reason | described.missing)
+    if described.timestep <= 0:  # false for NaN, where nobody knows
+        raise OptionError(
+            f"the timestep of the dynamics is {described.timestep:g} fs; expected a positive one, "
+            "because a verdict says what happened first"
+        )
+    missing: dict[str, str] = {}
+    if options.external_forces:
+        missing["closed system"] = "the calculator acts on the system from outside, as stated"
+    if first.absent >= {"energy", "forces"}:
+        missing |= dict.fromkeys(
+            ("energy", "forces"),
+            "the calculator does not say what it has computed, and the monitor computes nothing: "
+            "make it an ase.calculators.calculator.Calculator that keeps `results` and `atoms`",
+        )
+    return replace(described, missing=missing | described.missing) if missing else described
 
 
 def _explainer(

@@ -60,7 +60,13 @@ from mdxai.principles.motion.equipartition import (
     ModeTemperature,
     Temperature,
 )
-from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
+from mdxai.principles.motion.forces import (
+    ForceBeyondTraining,
+    ForceSpike,
+    NonFinite,
+    RepeatedForces,
+)
+from mdxai.principles.motion.kicks import Kicks, MomentumKicks
 from mdxai.principles.motion.matter import (
     Crowding,
     Density,
@@ -77,18 +83,22 @@ from mdxai.principles.running_statistics import BlockMeans, RunningMedian
 
 Makers = dict[str, Callable[[], Principle]]
 
-# What a principle needs of a frame, which may lack it; "ensemble": the kind of thermostat is known.
+# What a principle needs of a frame, which may lack it; "ensemble": the kind of thermostat is known;
+# "closed system": the calculator neither pushes nor holds the atoms from outside.
 _MOVES = ("velocities", "ensemble")
+_CLOSED = "closed system"
 NEEDS: dict[str, tuple[str, ...]] = {
     Temperature.name: _MOVES,
     KineticSpread.name: _MOVES,
     FlyingIceCube.name: _MOVES,
     ModeTemperature.name: _MOVES,
     ElementTemperature.name: _MOVES,
-    Momentum.name: _MOVES,
-    AngularMomentum.name: _MOVES,
-    NetForce.name: ("forces",),
-    NetTorque.name: ("forces",),
+    Momentum.name: (*_MOVES, _CLOSED),
+    AngularMomentum.name: (*_MOVES, _CLOSED),
+    NetForce.name: ("forces", _CLOSED),
+    NetTorque.name: ("forces", _CLOSED),
+    MomentumKicks.name: (*_MOVES, "forces", "steps"),
+    RepeatedForces.name: ("forces",),
     ForceSpike.name: ("forces",),
     ForceBeyondTraining.name: ("forces",),
 }
@@ -149,10 +159,11 @@ MOTION = tuple(
     for principle in (
         NonFinite, BondIntegrity, BrokenBonds, Reaction, FormedBonds, Fragments, LoneHydrogen,
         Lindemann, Detached, Crowding, Void, Density, ClosestContact, DistanceBeyondTraining,
-        UnlikeTraining, DistanceDrift, PairDistribution, ForceSpike, ForceBeyondTraining,
+        UnlikeTraining, DistanceDrift, PairDistribution, ForceSpike, RepeatedForces,
+        ForceBeyondTraining,
         EnergyConservation, EnergyDrift, EnergyJump, Work, WorkSlope, WorkScatter, NetForce,
-        NetTorque, Momentum, AngularMomentum, Temperature, KineticSpread, FlyingIceCube,
-        ModeTemperature, ElementTemperature,
+        NetTorque, Momentum, AngularMomentum, MomentumKicks, Temperature, KineticSpread,
+        FlyingIceCube, ModeTemperature, ElementTemperature,
     )
 )  # fmt: skip
 
@@ -202,10 +213,11 @@ def principles_for(
     """
     missing = dynamics.missing
     training = training or reference_of(first, card)
+    kicks = Kicks(first) if dynamics.conserves_energy else None
     makers = {
         **_structure(first, training, reference, AllowedBonds(allowed_reactions, first)),
         **_forces(training),
-        **_momentum(first, dynamics.conserves_energy),
+        **_momentum(first, kicks),
         **_equipartition(first, dynamics),
     }
     lacking = {
@@ -215,7 +227,7 @@ def principles_for(
         if what in missing
     }
     principles, unavailable = _made({k: v for k, v in makers.items() if k not in lacking})
-    energy, reasons = _energy(first, dynamics)
+    energy, reasons = _energy(first, dynamics, kicks)
     principles += energy
     return principles, lacking | unavailable | reasons | _partly_unavailable(principles, card)
 
@@ -313,16 +325,18 @@ def _forces(training: ReferenceData) -> Makers:
     return {
         NonFinite.name: NonFinite,
         ForceSpike.name: ForceSpike,
+        RepeatedForces.name: RepeatedForces,
         ForceBeyondTraining.name: lambda: ForceBeyondTraining(training.forces_max),
     }
 
 
-def _momentum(first: Frame, conserves_energy: bool) -> Makers:
+def _momentum(first: Frame, kicks: Kicks | None) -> Makers:
     return {
         NetForce.name: NetForce,
         NetTorque.name: lambda: NetTorque(first),
-        Momentum.name: lambda: Momentum(first, conserves_energy=conserves_energy),
-        AngularMomentum.name: lambda: AngularMomentum(first, conserves_energy=conserves_energy),
+        Momentum.name: lambda: Momentum(first, kicks),
+        AngularMomentum.name: lambda: AngularMomentum(first, kicks),
+        MomentumKicks.name: lambda: MomentumKicks(kicks),
     }
 
 
@@ -339,10 +353,13 @@ def _equipartition(first: Frame, dynamics: EngineDescription) -> Makers:
     }
 
 
-def _energy(first: Frame, dynamics: EngineDescription) -> tuple[list[Principle], dict[str, str]]:
+def _energy(
+    first: Frame, dynamics: EngineDescription, kicks: Kicks | None
+) -> tuple[list[Principle], dict[str, str]]:
     """Return the principles of energy; the sum of what single steps create needs every step."""
     missing = dynamics.missing
-    counts_heat = counts_all(first, thermostatted=not dynamics.conserves_energy)
+    thermostatted = kicks is None
+    counts_heat = counts_all(first, thermostatted=thermostatted)
     single_steps = ("energy", "forces", "steps")
     sums = ("energy", "velocities") if counts_heat else single_steps
     lacking = {
@@ -356,7 +373,7 @@ def _energy(first: Frame, dynamics: EngineDescription) -> tuple[list[Principle],
         if set(needs) & set(missing)
     }
     defect = StepDefect(first)
-    conserved = ConservedEnergy(defect, first, thermostatted=not dynamics.conserves_energy)
+    conserved = ConservedEnergy(defect, first, thermostatted=thermostatted, kicks=kicks)
     balance = WorkBalance(defect)
     principles: list[Principle] = [
         EnergyConservation(conserved), EnergyDrift(conserved), EnergyJump(defect),

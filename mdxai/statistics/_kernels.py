@@ -277,6 +277,25 @@ def nearest_heavy(i, j, distances, light, nearest):  # type: ignore[no-untyped-d
 
 
 @_compiled
+def largest_kick(velocities, last, forces, last_forces, masses, half):  # type: ignore[no-untyped-def]
+    """Return the largest m |Δv − half · (F + F_last)/m|² and its atom; NaN counts as the largest.
+
+    velocities, last, forces, last_forces: (n_atoms, 3). masses: (n_atoms,).
+    """
+    largest, at = -1.0, 0
+    for a in range(len(masses)):
+        square = 0.0
+        for axis in range(3):
+            made = half * (forces[a, axis] + last_forces[a, axis]) / masses[a]
+            square += (velocities[a, axis] - last[a, axis] - made) ** 2
+        if not (masses[a] * square <= largest):
+            largest, at = masses[a] * square, a
+            if math.isnan(largest):
+                break
+    return largest, at
+
+
+@_compiled
 def step_work(moved, forces, last_forces):  # type: ignore[no-untyped-def]
     """Return Σ (F + F_last)·(x − x_last), `moved` being x − x_last. All (n_atoms, 3)."""
     work = 0.0

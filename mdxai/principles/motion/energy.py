@@ -10,6 +10,7 @@ from ase.geometry import complete_cell
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame
 from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.principles.motion.kicks import Kicks
 from mdxai.principles.principle import Cost, Deviation
 from mdxai.principles.running_statistics import BlockMeans, RunningMedian
 from mdxai.statistics import _kernels as kernels
@@ -79,15 +80,16 @@ def counts_all(first: Frame, *, thermostatted: bool) -> bool:
 class ConservedEnergy:
     """What should stay constant, eV, less its value at the start.
 
-    Without a thermostat E_pot + E_kin. With one that counts the heat it gave (Nosé–Hoover chains,
-    Bussi) E_pot + E_kin + E_bath. With any other, and with restraints that may change with time,
-    the sum of the defects of all steps: that needs every step and a fixed cell, and is None for
-    good after a gap.
+    Without a thermostat E_pot + E_kin, less what kicks gave. With one that counts the heat it gave
+    (Nosé–Hoover chains, Bussi) E_pot + E_kin + E_bath. With any other, and with restraints that may
+    change with time, the sum of the defects of all steps: that needs every step and a fixed cell,
+    and is None for good after a gap.
 
     Args:
         defect: of single steps; shared.
         thermostatted: whether anything but the forces changes the velocities.
         first: frame to start from; the first with what is needed, where it lacks that.
+        kicks: shared; None where they are not known.
     """
 
     def __init__(
@@ -96,8 +98,9 @@ class ConservedEnergy:
         first: Frame,
         *,
         thermostatted: bool,
+        kicks: Kicks | None = None,
     ) -> None:
-        self._defect = defect
+        self._defect, self._kicks = defect, kicks
         self._counts_heat = counts_all(first, thermostatted=thermostatted)
         self._thermostatted = thermostatted
         self._last: Frame | None = None
@@ -109,7 +112,13 @@ class ConservedEnergy:
 
     def _total(self, frame: Frame) -> float | None:
         heat = heat_of(frame) if self._thermostatted else 0.0
-        return None if heat is None else frame.energy + frame_quantities(frame).kinetic + heat
+        if heat is None:
+            return None
+        total = frame.energy + frame_quantities(frame).kinetic + heat
+        if self._kicks is None:
+            return total
+        self._kicks.of(frame)
+        return total - self._kicks.energy
 
     def of(self, frame: Frame) -> float | None:
         """Return its change since the start; None where it is not known."""

@@ -68,6 +68,40 @@ class ForceSpike:
         return Deviation(self.name, self.unit, max(ratio - 1.0, 0.0), (atom,))
 
 
+class RepeatedForces:
+    """Frames in a row whose forces and energy are those of the one before, to the last digit.
+
+    Atoms that forces act on have moved by more than 1e-5 Å in between, so a calculator that looked
+    at them would say something else, in a uniform field about the energy. This one answers with
+    results of an earlier structure.
+    """
+
+    name = "repeated_forces"
+    unit = "frames"
+    cost: Cost = "free"
+    STEP = 1e-5  # Å
+
+    def __init__(self) -> None:
+        self._last: Frame | None = None
+        self._largest = 0.0
+        self._row = 0
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        largest, before = frame_quantities(frame).largest_force[0], self._largest
+        last, self._last, self._largest = self._last, frame, largest
+        same = largest == before and last is not None and self._repeats(frame, last)
+        self._row = self._row + 1 if same else 0
+        return Deviation(self.name, self.unit, float(self._row))
+
+    def _repeats(self, frame: Frame, last: Frame) -> bool:
+        forces = frame.model_forces
+        same_energy = frame.energy == last.energy or not (frame.has_energy and last.has_energy)
+        if not (same_energy and np.array_equal(forces, last.model_forces)):
+            return False
+        moved = np.abs(frame.positions - last.positions).max(axis=1) > self.STEP
+        return bool(moved[forces.any(axis=1)].any())
+
+
 class ForceBeyondTraining:
     """How far the largest force exceeds the largest in the training data, as a share of that.
 

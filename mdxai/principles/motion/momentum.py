@@ -9,11 +9,11 @@ import numpy as np
 from mdxai.attribution import Attribution
 from mdxai.frame import AMU_ANG2_PER_FS2, BOLTZMANN, Frame
 from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.principles.motion.kicks import COLDEST, Kicks
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.running_statistics import Every
 from mdxai.statistics import _kernels as kernels
 
-COLDEST = 10.0  # K; at rest there is no thermal motion to compare with
 LOOK = 5.0  # fs between frames that are looked at, for all but the net force
 
 
@@ -73,14 +73,15 @@ class NetTorque:
         return self._found
 
 
-def _need_closed_system(first: Frame, conserves_energy: bool) -> None:
-    if not conserves_energy:
+def _need_closed_system(first: Frame, kicks: Kicks | None) -> Kicks:
+    if kicks is None:
         raise PrincipleUnavailable(
             "a thermostat changes it; what it does to the motion as a whole is checked instead"
         )
     if first.n_constrained:
         raise PrincipleUnavailable("constraints take up momentum")
     refuse_pushes(first)
+    return kicks
 
 
 def refuse_pushes(first: Frame) -> None:
@@ -99,11 +100,12 @@ class Momentum:
     """Change of the total momentum without a thermostat, in units of its thermal scale.
 
     |P − P(0)|/√(M k_B T): 1 is as fast as the whole would move in thermal equilibrium at the
-    frame's temperature (at least 10 K). One frame in 5 fs is looked at.
+    frame's temperature (at least 10 K). One frame in 5 fs is looked at. What kicks changed does not
+    count.
 
     Args:
         first: frame that it is counted from.
-        conserves_energy: whether nothing but the forces changes the velocities.
+        kicks: shared; None where more than the forces changes the velocities.
 
     Raises:
         PrincipleUnavailable: with a thermostat, constraints, or restraints that push the whole.
@@ -113,15 +115,16 @@ class Momentum:
     unit = "σ"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, *, conserves_energy: bool) -> None:
-        _need_closed_system(first, conserves_energy)
-        self._start = frame_quantities(first).momentum
+    def __init__(self, first: Frame, kicks: Kicks | None) -> None:
+        self._kicks = _need_closed_system(first, kicks)
+        self._start = np.array(frame_quantities(first).momentum)
         self._mass = float(first.masses.sum())
         self._look = Every(LOOK)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        self._kicks.of(frame)
         if self._look.due(frame.time):
-            change = math.dist(frame_quantities(frame).momentum, self._start)
+            change = math.dist(frame_quantities(frame).momentum, self._start + self._kicks.momentum)
             sigma = np.sqrt(self._mass * _heat(frame) / AMU_ANG2_PER_FS2)
             self._found = Deviation(self.name, self.unit, float(change / sigma))
         return self._found
@@ -131,11 +134,11 @@ class AngularMomentum:
     """Change of an isolated system's angular momentum without a thermostat, in thermal units.
 
     |L − L(0)|/√(k_B T tr I/3) about the centre of mass, I the tensor of inertia of the frame.
-    One frame in 5 fs is looked at.
+    One frame in 5 fs is looked at. What kicks changed does not count.
 
     Args:
         first: frame that it is counted from.
-        conserves_energy: whether nothing but the forces changes the velocities.
+        kicks: shared; None where more than the forces changes the velocities.
 
     Raises:
         PrincipleUnavailable: with a thermostat, constraints, or restraints that turn the whole, in
@@ -146,19 +149,21 @@ class AngularMomentum:
     unit = "σ"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame, *, conserves_energy: bool) -> None:
+    def __init__(self, first: Frame, kicks: Kicks | None) -> None:
         if first.pbc.any():
             raise PrincipleUnavailable("a periodic cell does not conserve it")
         if first.n_atoms < 2:
             raise PrincipleUnavailable("a single atom has none about its own centre")
-        _need_closed_system(first, conserves_energy)
+        self._kicks = _need_closed_system(first, kicks)
         self._start = frame_quantities(first).rigid.angular_momentum
         self._look = Every(LOOK)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        self._kicks.of(frame)
         if self._look.due(frame.time):
             rigid = frame_quantities(frame).rigid
-            change = np.linalg.norm(rigid.angular_momentum - self._start)
+            start = self._start + self._kicks.angular_momentum
+            change = np.linalg.norm(rigid.angular_momentum - start)
             sigma = np.sqrt(_heat(frame) * rigid.inertia.trace() / 3 / AMU_ANG2_PER_FS2)
             self._found = Deviation(self.name, self.unit, float(change / sigma))
         return self._found
