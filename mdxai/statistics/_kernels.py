@@ -10,6 +10,7 @@ channel −1. All other kernels rely on their callers for shapes and indices.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numba
@@ -26,15 +27,18 @@ WIDTH = np.uint64(8)
 C_SUM1, C_SUM2, C_CENTER, C_LOW, C_HIGH, C_COUNT = (np.uint64(k) for k in (1, 2, 3, 4, 5, 6))
 
 
-def _compiled(function: Any) -> Any:
+def _compiled(function: Any, **options: Any) -> Any:
     """Compile a function when it is first called; cached on disk where there is room for that.
 
     numba looks for a place beside this file, in $NUMBA_CACHE_DIR and in the user's home.
     """
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # an installation that cannot be written to, and no home
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, **options)(function)
+
+
+_dividing = partial(_compiled, error_model="numpy")  # by 0 gives infinity or NaN, as in NumPy
 
 
 @_compiled
@@ -276,7 +280,7 @@ def nearest_heavy(i, j, distances, light, nearest):  # type: ignore[no-untyped-d
                 nearest[atom] = distances[k]
 
 
-@_compiled
+@_dividing
 def largest_kick(velocities, last, forces, last_forces, masses, half):  # type: ignore[no-untyped-def]
     """Return the largest m |Δv − half · (F + F_last)/m|² and its atom; NaN counts as the largest.
 
@@ -305,7 +309,7 @@ def step_work(moved, forces, last_forces):  # type: ignore[no-untyped-def]
     return work
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@_dividing
 def turn_work(moved, first, middle, then_moved, last):  # type: ignore[no-untyped-def]
     """Return the work of two steps at once less that of one after the other, by trapezoids.
 
@@ -320,7 +324,7 @@ def turn_work(moved, first, middle, then_moved, last):  # type: ignore[no-untype
     return 0.5 * work
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@_dividing
 def about_centre(positions, vectors, masses):  # type: ignore[no-untyped-def]
     """Return Σ m a ⊗ a and Σ m a × v, a the vectors from the centre of mass.
 
