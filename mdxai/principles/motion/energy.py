@@ -114,11 +114,11 @@ class ConservedEnergy:
         heat = heat_of(frame) if self._thermostatted else 0.0
         if heat is None:
             return None
-        total = frame.energy + frame_quantities(frame).kinetic + heat
+        total: float = frame.energy + frame_quantities(frame).kinetic + heat
         if self._kicks is None:
             return total
         self._kicks.of(frame)
-        return total - self._kicks.energy
+        return float(total - self._kicks.energy)
 
     def of(self, frame: Frame) -> float | None:
         """Return its change since the start; None where it is not known."""
