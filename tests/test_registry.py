@@ -70,7 +70,8 @@ def test_what_cannot_be_checked_says_why(frame):
     assert {p.name for p in principles} == {
         "non_finite", "bond", "broken_bonds", "reaction", "formed_bonds", "fragments",
         "lone_hydrogen", "contact", "distance_drift", "force_spike", "repeated_forces",
-        "net_force", "net_torque", "energy", "energy_drift", "energy_jump", "work", "work_slope", "work_scatter",
+        "net_force", "net_torque", "energy", "energy_drift", "energy_jump", "work", "work_slope",
+        "work_scatter",
     }  # fmt: skip
     card = Card("x", {"cutoff": 5.0}, ("C", "H", "O"), distances=RANGES, forces_max=8.0)
     heated = replace(frame, thermostat=Thermostat(300.0))
