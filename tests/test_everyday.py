@@ -5,11 +5,9 @@ docs/false_alarms.md has the table. GFN2-xTB runs where tblite is installed.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
-from ase.build import molecule
 from ase.md.contour_exploration import ContourExploration
 from ase.optimize import BFGS, FIRE
 

@@ -77,6 +77,8 @@ def test_attribute_names_what_each_method_measures(method, column):
     result = invoke("attribute", "schnet-ethanol", "H2O", "--method", method)
     assert (result.exit_code, column in result.stdout) == (0, True)
     assert ("method expansion" in result.stdout) is (method == "expansion")
+    # Of H, H, O, HH, OH and OH of water, the hydrogens and hydroxyls have an unpaired electron.
+    assert ("4 of 6 fragments are radicals" in result.stdout) is (method == "expansion")
 
 
 def test_a_damaged_card_is_left_out_and_named(tmp_path, monkeypatch):

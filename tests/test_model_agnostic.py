@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from mdxai.attribution import (
     HessianAttributor,
     partial_forces,
 )
+from mdxai.attribution.model_agnostic import odd_fragments
 from mdxai.frame import Frame
 
 from .conftest import (
@@ -156,3 +159,30 @@ def test_expansion_leaves_constant_offsets_out():
     walks = mdxai.attributor(calculator).attribute(atoms)
     assert expansion.output == pytest.approx(walks.output, abs=1e-8)
     assert np.abs(expansion.one_body).max() < 50
+
+
+class NoAtoms(EMT):
+    """Fails on atoms of oxygen, as a calculation that does not converge."""
+
+    def calculate(self, atoms=None, *args, **kwargs):
+        if str(atoms.symbols) == "O":
+            raise RuntimeError("no convergence")
+        super().calculate(atoms, *args, **kwargs)
+
+
+def test_a_fragment_that_fails_is_named():
+    message = r"NoAtoms fails on O0, cut out of the molecule: RuntimeError: no convergence"
+    with pytest.raises(AttributionUnavailable, match=message):
+        ExpansionAttributor(NoAtoms()).attribute(molecule("H2O"))
+
+
+@pytest.mark.parametrize("body_order", [2, 3])
+def test_radicals_are_counted_as_one_counts_them(body_order):
+    numbers = molecule("CH3NO2").numbers
+    electrons = [
+        sum(numbers[list(members)])
+        for order in range(1, body_order + 1)
+        for members in combinations(range(len(numbers)), order)
+    ]
+    odd = sum(n % 2 for n in electrons)
+    assert odd_fragments(numbers, body_order) == (odd, len(electrons))

@@ -26,7 +26,7 @@ from mdxai.attribution.attribution import (
     as_frame,
 )
 from mdxai.calculators.fragments import inputs_of_atoms_in
-from mdxai.frame import Floats, Frame, Pairs
+from mdxai.frame import Floats, Frame, Ints, Pairs
 
 MAX_FRAGMENTS = 20_000
 
@@ -112,7 +112,8 @@ class ExpansionAttributor:
         """Explain one frame. Pair and triple terms are shared out evenly in `atoms`.
 
         Raises:
-            AttributionUnavailable: for a periodic frame, or too many fragments.
+            AttributionUnavailable: for a periodic frame, too many fragments, or one on which the
+                calculator fails.
         """
         whole, frame = _free_atoms(frame), as_frame(frame)
         n = frame.n_atoms
@@ -160,7 +161,36 @@ class ExpansionAttributor:
         fragment.info.update(inputs.info)
         fragment.calc = self._calculator
         own = sum(self._atom_energies.get(symbol, 0.0) for symbol in fragment.symbols)
-        return float(fragment.get_potential_energy()) - self._offset * len(fragment) - own
+        try:
+            energy = float(fragment.get_potential_energy())
+        except Exception as error:  # calculators raise any exception of their backends
+            names = "–".join(f"{s}{a}" for s, a in zip(fragment.symbols, members, strict=True))
+            raise AttributionUnavailable(
+                f"{type(self._calculator).__name__} fails on {names}, cut out of the molecule: "
+                f'{type(error).__name__}: {error}; method="hessian" cuts nothing'
+            ) from error
+        return energy - self._offset * len(fragment) - own
+
+
+def odd_fragments(numbers: Ints, body_order: int) -> tuple[int, int]:
+    """Return how many fragments of an expansion have an odd number of electrons, and how many
+    there are.
+
+    Cutting a bond leaves radicals, neutral and in their lowest spin. Models that assume closed
+    shells, or saw only whole molecules, give their energies poorly, and the terms inherit that.
+
+    Args:
+        numbers: (n_atoms,) atomic numbers of a molecule.
+        body_order: highest order of the expansion.
+    """
+    odd = int(np.count_nonzero(numbers % 2))
+    even = len(numbers) - odd
+    open_shells = sum(
+        comb(odd, k) * comb(even, order - k)
+        for order in range(1, body_order + 1)
+        for k in range(1, order + 1, 2)
+    )
+    return open_shells, sum(comb(len(numbers), order) for order in range(1, body_order + 1))
 
 
 def partial_forces(

@@ -111,12 +111,19 @@ def _print_attribution(attribution: Attribution, symbols: list[str], top: int) -
 
 
 def _sums(attribution: Attribution) -> str:
+    from mdxai.attribution.model_agnostic import odd_fragments
+
     names = ["one-body", "two-body", "three-body"][: len(attribution.by_body_order) - 1]
     names.append("all higher" if names else "all orders")
     orders = zip(names, attribution.by_body_order, strict=True)
     shares = ", ".join(f"{name} {value:+.3f}" for name, value in orders) + " eV\n"
     if attribution.method == "expansion":
-        return f"{shares}energy {attribution.output:.3f} eV; method expansion"
+        odd, of = odd_fragments(attribution.numbers, len(attribution.by_body_order) - 1)
+        return (
+            f"{shares}energy {attribution.output:.3f} eV; method expansion\n"
+            f"{odd} of {of} fragments are radicals (an odd number of electrons), taken as neutral "
+            "and in their lowest spin: read their terms with care"
+        )
     return (
         f"{shares}output {attribution.output:.3f} eV = relevance "
         f"{attribution.relevance_total:.3f} + residual {attribution.residual:.3f} (absorbed by "
