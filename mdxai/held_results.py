@@ -73,7 +73,8 @@ def staleness(atoms: Atoms) -> str | None:
 
 def _found(calculator: Any, atoms: Atoms) -> Mapping[str, Any]:
     """Return what the calculator holds of energy and forces for these atoms."""
-    if not (_reads_results(type(calculator)) and _own_getters(calculator)):
+    kind: type[object] = type(calculator)
+    if not (_reads_results(kind) and _own_getters(calculator)):
         return _asked(calculator, atoms)
     results = calculator.results
     if not isinstance(results, Mapping):
@@ -115,7 +116,7 @@ def _asked(calculator: Any, atoms: Atoms) -> Mapping[str, Any]:
         for getter in ready.values():
             getattr(twin, getter)(same)
 
-    if not ready or changes_when_asked(calculator, atoms, ask):
+    if not ready or changes_when_asked(calculator, atoms, ask, " ".join(ready)):
         return {}
     found = {}
     for name, getter in ready.items():
@@ -126,10 +127,12 @@ def _asked(calculator: Any, atoms: Atoms) -> Mapping[str, Any]:
     return found
 
 
-_changing: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_changing: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
 
 
-def changes_when_asked(asked: Any, atoms: Atoms, ask: Callable[[Any, Atoms], None]) -> bool:
+def changes_when_asked(
+    asked: Any, atoms: Atoms, ask: Callable[[Any, Atoms], None], what: str
+) -> bool:
     """Return whether an object changes when it is asked, such as a bias that grows on each call.
 
     Tried once, on a copy. Of what cannot be copied, only compiled classes are believed to change
@@ -139,11 +142,13 @@ def changes_when_asked(asked: Any, atoms: Atoms, ask: Callable[[Any, Atoms], Non
         asked: a calculator or a constraint.
         atoms: what it is asked about.
         ask: given copies of both.
+        what: is asked; tried once for each.
     """
     try:
-        if asked not in _changing:
-            _changing[asked] = _copy_changes(asked, atoms, ask)
-        return _changing[asked]
+        tried = _changing.setdefault(asked, {})
+        if what not in tried:
+            tried[what] = _copy_changes(asked, atoms, ask)
+        return tried[what]
     except TypeError:  # without a hash or weak references
         return _copy_changes(asked, atoms, ask)
 
@@ -153,7 +158,7 @@ def _copy_changes(asked: Any, atoms: Atoms, ask: Callable[[Any, Atoms], None]) -
         twin, same = copy.deepcopy(asked), atoms.copy()
         before = _state(twin)
         ask(twin, same)
-        return _state(twin) != before
+        return bool(_state(twin) != before)
     except Exception:  # foreign code raises any exception
         return any(isfunction(getattr(type(asked), name, None)) for name in GETTERS + RESTRAIN)
 

@@ -88,4 +88,4 @@ def _moves_on(restraint: Any, atoms: Atoms) -> bool:
         twin.adjust_potential_energy(same)
         twin.adjust_forces(same, same.positions * 0.0)
 
-    return not _is_of_ase(restraint) and changes_when_asked(restraint, atoms, ask)
+    return not _is_of_ase(restraint) and changes_when_asked(restraint, atoms, ask, "both")

@@ -33,7 +33,7 @@ class Watching(AseEngine):
         for restraint in restraints_of(atoms):
             added += restraint.adjust_potential_energy(atoms)
             restraint.adjust_forces(atoms, forces)
-        self.seen.append((frame, self.log[-1] if self.log else None, added, forces))
+        self.seen.append((frame, list(self.log), added, forces))
         return frame
 
 
@@ -88,21 +88,25 @@ def check(how: Hostility) -> None:
 
 
 def assert_read_rightly(how, frame, evaluated, added, forces):
-    """What a frame holds is that of the last evaluation, or absent."""
-    if frame.has_energy or frame.has_forces:
-        positions, energy, pulls = evaluated
-        off = frame.positions - positions
-        if how.periodic:
-            off -= 6.0 * np.round(off / 6.0)
-        np.testing.assert_allclose(off, 0.0, atol=1e-7)
+    """What a frame holds is that of an evaluation of these positions, or absent."""
     if how.restraint and (how.forces in ("tensor", "list") or how.energy.startswith("tensor")):
         return  # ASE's constraints change what it does not copy, the calculator's own results
+    here = [entry[1:] for entry in evaluated if is_here(how, frame, entry[0])]
     tolerance = 1e-5 if "float32" in (how.energy, how.forces) else 1e-12
+    close = {"rtol": tolerance, "atol": tolerance, "equal_nan": True}
+    half = 0.5 if how.kind == "scaled getter" else 1.0
     if frame.has_energy:
-        np.testing.assert_allclose(frame.energy, energy + added, rtol=tolerance, atol=tolerance)
+        assert any(np.allclose(frame.energy, energy + added, **close) for energy, _ in here)
     if frame.has_forces:
-        pulls = 0.5 * pulls if how.kind == "scaled getter" else pulls
-        np.testing.assert_allclose(frame.forces, pulls + forces, rtol=tolerance, atol=tolerance)
+        assert any(np.allclose(frame.forces, half * pulls + forces, **close) for _, pulls in here)
+
+
+def is_here(how, frame, positions):
+    """Whether positions are those of a frame, up to the cell."""
+    off = frame.positions - positions
+    if how.periodic:
+        off -= 6.0 * np.round(off / 6.0)
+    return np.abs(off).max() < 1e-7
 
 
 common = {"deadline": None, "suppress_health_check": list(HealthCheck)}
