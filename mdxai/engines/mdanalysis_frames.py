@@ -217,6 +217,7 @@ def _images(
     whole = kept_all <= set(group.indices)  # else forces are not those of these atoms alone
     try:
         with _reading(reader):
+            yield from [None] * selection.start
             for ts in reader if live else reader[selection.start : selection.stop]:
                 if live and selection.stop is not None and ts.frame >= selection.stop:
                     break

@@ -1,0 +1,152 @@
+"""Whatever a trajectory holds, it is read as ASE or MDAnalysis read it, or refused in one line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mdxai
+from mdxai.engines import DamagedTrajectory
+from mdxai.monitoring.replay import open_trajectory
+
+from .hostile_trajectories import TEXT, hostile_files, scales
+
+MANY = int(os.environ.get("MDXAI_HOSTILE", "10000"))
+
+
+def outcome(hostile):
+    """Return the frames that are read, and the error in the end."""
+    frames, failed = [], None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            opened = open_trajectory(hostile.path, hostile.topology, hostile.selection)
+            for frame in opened.frames:
+                frames.append(frame)  # noqa: PERF402 (those before an error are kept)
+        except mdxai.MdxaiError as error:
+            failed = error
+    if failed is not None:
+        assert "\n" not in str(failed)
+        assert len(str(failed)) > 20
+    return frames, failed
+
+
+def same(first, second):
+    return np.array_equal(first.positions, second.positions, equal_nan=True)
+
+
+def assert_is(frame, atoms, hostile):
+    """Check a frame against what ASE or MDAnalysis reads, in the units that are stated."""
+    length, speed = scales(hostile)
+    np.testing.assert_array_equal(frame.numbers, atoms.numbers)
+    tight = {"rtol": 1e-6, "atol": 1e-6}
+    np.testing.assert_allclose(frame.positions, atoms.positions * length, **tight)
+    if "cell" in hostile.selection.without:
+        assert not frame.pbc.any()
+    else:
+        np.testing.assert_array_equal(frame.pbc, atoms.pbc)
+        if atoms.pbc.any():
+            np.testing.assert_allclose(frame.cell, atoms.cell.array * length, **tight)
+    if frame.has_velocities and atoms.has("momenta"):
+        expected = atoms.get_momenta() / atoms.get_masses()[:, None] * speed
+        np.testing.assert_allclose(frame.velocities, expected, rtol=1e-5, atol=1e-12)
+    if "velocities" in hostile.selection.without:
+        assert not frame.has_velocities
+
+
+def assert_is_part_of_the_truth(frames, hostile):
+    """Check all frames in their order; only a repeated one may be left out. Return its place."""
+    at = -1
+    for number, frame in enumerate(frames):
+        at += 1 + (hostile.selection.start if number == 0 else 0)
+        truth = hostile.truth
+        while (
+            at > 0
+            and at < len(truth)
+            and same(truth[at], truth[at - 1])
+            and not np.allclose(
+                frame.positions, truth[at].positions * scales(hostile)[0], atol=1e-9
+            )
+        ):
+            at += 1
+        if number and at + 1 < len(truth) and same(truth[at], truth[at - 1]):
+            length = scales(hostile)[0]
+            if np.allclose(frame.positions, truth[at + 1].positions * length, atol=1e-9, rtol=0):
+                at += 1
+        assert at < len(truth)
+        assert_is(frame, truth[at], hostile)
+        if hostile.selection.timestep is not None:
+            index = frame.time / hostile.selection.timestep
+            assert index == pytest.approx(number + hostile.selection.start)
+    return at
+
+
+def check(hostile):
+    frames, error = outcome(hostile)
+    last = assert_is_part_of_the_truth(frames, hostile)
+    if error is not None:
+        return
+    rest = [k for k in range(last + 1, len(hostile.truth))
+            if k == 0 or not same(hostile.truth[k], hostile.truth[k - 1])]  # fmt: skip
+    if hostile.cut == hostile.size:
+        assert not rest, "frames are left out unsaid"
+    elif hostile.kind in TEXT and hostile.kind != "gz":
+        # Only where a frame ends, with or without the end of its line, is nothing amiss.
+        tail = [end for end in hostile.ends if end - 1 <= hostile.cut]
+        ended = tail and hostile.path.read_bytes()[tail[-1] :].strip() == b""
+        assert ended, f"cut at {hostile.cut} of {hostile.ends} and not seen"
+    elif hostile.kind in ("gz", "traj"):
+        raise AssertionError("a cut was not seen")
+
+
+def times(examples):
+    return settings(
+        max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck),
+        database=None,
+    )  # fmt: skip
+
+
+@times(60)
+@given(st.data())
+def test_hostile_files_are_read_as_they_are_or_refused(data):
+    with tempfile.TemporaryDirectory() as folder:
+        check(data.draw(hostile_files(Path(folder))))
+
+
+@pytest.mark.slow
+@times(MANY)
+@given(st.data())
+def test_many_hostile_files(data):
+    """10,000, or as many as MDXAI_HOSTILE says."""
+    with tempfile.TemporaryDirectory() as folder:
+        check(data.draw(hostile_files(Path(folder))))
+
+
+def test_the_checks_can_fail(tmp_path):
+    """A reader that loses, invents or scales frames is noticed."""
+    drawn = []
+
+    @times(200)
+    @given(st.data())
+    def look(data):
+        hostile = data.draw(hostile_files(tmp_path))
+        frames, error = outcome(hostile)
+        if len(frames) > 2 and hostile.kind == "extxyz" and np.ptp(frames[0].positions) > 0:
+            drawn.append((hostile, frames, error))
+
+    look()
+    hostile, frames, error = drawn[0]
+    assert not isinstance(error, DamagedTrajectory) or hostile.cut < hostile.size
+    from dataclasses import replace
+
+    scaled = [replace(f, positions=f.positions * 1.01 + 0.01) for f in frames]
+    for wrong in (scaled, [*frames[:1], *frames[2:], *frames[2:]]):
+        with pytest.raises(AssertionError):
+            assert_is_part_of_the_truth(wrong, hostile)
