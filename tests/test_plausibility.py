@@ -69,7 +69,7 @@ def run(atoms, temperature, timestep, every, n_frames=6, friction=None, seed=1):
     else:
         dynamics = Langevin(
             atoms, timestep * FS, temperature_K=temperature, friction=friction / FS,
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(seed), fixcm=False,
         )  # fmt: skip
     frames = []
     dynamics.attach(
@@ -120,30 +120,26 @@ def ethanol(every=1):
     return run(ethanol_with("schnet-ethanol"), 300, 0.5, every)
 
 
+SLOW = pytest.mark.slow
 SPACINGS = [
-    (0.25, 1),
-    (0.5, 1),
-    (1.0, 1),
-    (0.5, 4),
-    (0.5, 7),
-    (0.5, 9),
-    (0.5, 16),
-    (0.5, 40),
-    (1.0, 100),
-]
+    (0.25, 1), (0.5, 1), (1.0, 1), (0.5, 4), (0.5, 7),
+    *(pytest.param(*far, marks=SLOW) for far in ((0.5, 9), (0.5, 16), (0.5, 40), (1.0, 100))),
+]  # fmt: skip
+SPRINGS = ("H2O", "CO2", "CH4", "NaCl")
+MORE = ("H2", "HF", "C6H6", "LiF", "SiH4", "CS2")
 
 
 @pytest.mark.parametrize(("timestep", "every"), SPACINGS)
-@pytest.mark.parametrize(
-    "name", ["H2O", "H2", "CH4", "CO2", "HF", "C6H6", "NaCl", "LiF", "SiH4", "CS2"]
-)
+@pytest.mark.parametrize("name", [*SPRINGS, *(pytest.param(name, marks=SLOW) for name in MORE)])
 def test_molecules_are_left_in_peace(name, timestep, every):
     for seed, temperature in ((1, 30), (2, 300), (3, 3000)):
         frames = run(with_springs(name), temperature, timestep, every, seed=seed)
         assert doubts(frames) == []
 
 
-@pytest.mark.parametrize("every", [1, 2, 5, 9, 20, 60, 200])
+@pytest.mark.parametrize(
+    "every", [1, 5, *(pytest.param(every, marks=SLOW) for every in (2, 9, 20, 60, 200))]
+)
 @pytest.mark.parametrize("make", [lambda: metal("Cu"), lambda: metal("Al", 2), argon, hydrogen])
 def test_extended_matter_is_left_in_peace(make, every):
     if every > 20 and make is argon:
@@ -172,7 +168,8 @@ def test_sound_structures_have_sound_distances():
         frame = Frame.from_atoms(atoms)
         assert of_cell(frame) is None
         assert of_distances(frame) is None, atoms
-        assert of_distances(Frame.from_atoms(atoms.repeat((3, 3, 1)))) is None, atoms
+        larger = atoms.repeat([3 if length else 1 for length in atoms.cell.lengths()])
+        assert of_distances(Frame.from_atoms(larger)) is None, atoms
 
 
 def test_atoms_at_rest_or_started_at_rest_are_left_in_peace():
@@ -199,9 +196,9 @@ def scaled(frames, factor):
     ("factor", "likely"),
     [
         (1e-3, "1000 times larger"), (1e3, "in Å/ps"), (FS, "10.18 times larger"),
-        (1 / FS, "Å/ase_time"), (0.1, "another unit"), (SYSTEMS["akma"].velocities, "48.89"),
+        (1 / FS, "Å/ase_time"), (0.1, "10.18 times larger"), (SYSTEMS["akma"].velocities, "48.89"),
         (SYSTEMS["electron"].velocities / SYSTEMS["real"].velocities, "another unit"),
-        (SYSTEMS["si"].velocities, "another unit"), (1e5, "in m/s"),
+        (SYSTEMS["si"].velocities, "m/s"), (1e5, "in m/s"),
     ],
 )  # fmt: skip
 def test_velocities_in_another_unit(factor, likely):
@@ -219,17 +216,26 @@ def test_velocities_that_carry_atoms_nowhere_are_seen_between_distant_frames(fac
     assert "as far as their velocities carry them" in doubt.message
 
 
-@pytest.mark.parametrize("wrong", [0.001, 0.1, 0.25, 2.0, 4.0, 48.888, 1000.0])
+@pytest.mark.parametrize("wrong", [0.001, 0.1, 0.25, 2.0, 4.0])
 def test_times_that_are_wrong(wrong):
     frames = [replace(f, time=f.time * wrong) for f in ethanol()]
     doubt = of_velocities(frames)
     assert doubt is not None
     assert "fs apart rather than" in doubt.message
-    assert "--timestep 0.5" in doubt.message.replace("0.501", "0.5").replace("0.502", "0.5")
+    assert "--timestep 0.5" in doubt.message
+
+
+@pytest.mark.parametrize("wrong", [48.888, 1000.0])
+def test_times_that_are_far_too_long(wrong):
+    """As of a DCD whose time step is in fs; of many atoms no vibration explains it."""
+    frames = [replace(f, time=f.time * wrong) for f in run(metal("Cu", 2), 600, 1.0, 1)]
+    doubt = of_velocities(frames)
+    assert doubt is not None
+    assert "fs apart rather than" in doubt.message
 
 
 def test_velocities_of_a_plasma_are_a_word_only():
-    hot = scaled(ethanol(40), 1 / FS)
+    hot = scaled(ethanol(40), 20)
     doubt = of_temperature(hot)
     assert doubt is not None
     assert not doubt.refuses

@@ -20,6 +20,7 @@ from mdxai.frame import ASE_TIME_PER_FS, Floats, Frame
 SHORT = 2.0  # fs for H, a quarter of the period of H2; longer as the square root of the mass
 ALIGNED = 0.95  # correlation of displacement and velocity × time of frames that are close in time
 CLOSELY_ALIGNED = 0.97
+SHARED_BY = 4.0  # atoms: the motion of a few may be one vibration
 SLOPES = (0.6, 1.7)  # of one on the other, in sound files 1 to 1.3
 FASTER_THAN_VELOCITIES = 4.0  # × further than the velocities reach
 RESOLVED = 0.05  # Å; below, displacements may be rounding of coordinates
@@ -38,7 +39,7 @@ _MISTAKES = {
     1 / ASE_TIME_PER_FS: "ASE's Å/ase_time",
     48.888: "AKMA's Å/akma",
     100.0: "nm/ps",
-    1e-3 * 1e-2: "m/s",
+    1e5: "m/s",
 }
 
 
@@ -201,7 +202,7 @@ def of_slope(frames: Sequence[Frame]) -> Doubt | None:
     short = SHORT * float(np.sqrt(frames[0].masses.min() / 1.008))
     sure = interval <= short
     if not sure and slope * interval <= short:  # then the frames may be closer than they say
-        sure = aligned > CLOSELY_ALIGNED and min(m.participants for m in pairs) > 4
+        sure = aligned > CLOSELY_ALIGNED and min(m.participants for m in pairs) > SHARED_BY
     wrong = slope < SLOPES[0] or (slope > SLOPES[1] and interval <= short)
     if aligned > ALIGNED and steady and sure and wrong:
         return Doubt(_of_slope(slope, interval), "velocities")

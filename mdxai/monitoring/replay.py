@@ -105,7 +105,7 @@ def open_trajectory(
     name, top = os.fspath(source), None if topology is None else os.fspath(topology)
     if name.startswith(STREAM) or top is not None:
         return read_universe(name, top, selection)
-    if Path(name).is_dir():
+    if Path(name).is_dir() and selection.format is None:  # bundles of ASE are folders too
         return _from_run(open_run(name), selection)
     return read_ase(name, selection)
 
