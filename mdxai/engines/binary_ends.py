@@ -53,7 +53,7 @@ def _end_of_xtc(file: Any, reader: Any) -> int:
     file.seek(start)
     magic, n_atoms = struct.unpack(">2i", file.read(8))
     if n_atoms <= 9:
-        return start + 56 + 12 * n_atoms
+        return int(start + 56 + 12 * n_atoms)
     wide = magic == 2023
     file.seek(start + 88)
     (size,) = struct.unpack(">q" if wide else ">i", file.read(8 if wide else 4))
@@ -70,4 +70,4 @@ def _end_of_trr(file: Any, reader: Any) -> int:
     sizes = struct.unpack(">13i", file.read(52))
     box, positions, n_atoms = sizes[2], sizes[7], sizes[10]
     real = positions // (3 * n_atoms) if positions else max(box // 9, 4)
-    return start + header + 52 + 2 * real + sum(sizes[:10])
+    return int(start + header + 52 + 2 * real + sum(sizes[:10]))
