@@ -5,6 +5,7 @@ docs/false_alarms.md has the table. GFN2-xTB runs where tblite is installed.
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
