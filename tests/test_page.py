@@ -123,7 +123,7 @@ def broken(tmp_path_factory):
 def test_the_findings_are_those_of_verdict_json(broken):
     page, verdict = page_of(broken), json.loads((broken / "verdict.json").read_text())
     rows = page.table("what to do")[1:]
-    assert len(rows) == len(verdict["findings"]) > 3
+    assert len(rows) == len(verdict["findings"]) > 0
     symbols = ethanol_with().get_chemical_symbols()
     for row, finding in zip(rows, verdict["findings"], strict=True):
         principle, kind, severity, since, _, value, worst, allowed, unit, atoms, advice = row
@@ -159,7 +159,7 @@ def test_reasons_cost_and_the_black_box_stand_there(broken):
 def test_it_needs_nothing_else_and_runs_nothing(broken):
     page = page_of(broken)
     assert not {"script", "link", "img", "iframe", "object", "image"} & set(page.tags)
-    assert page.tags.count("svg") >= 9
+    assert page.tags.count("svg") >= 7
     text = (broken / "report.html").read_text()
     assert "http" not in text
     assert "@import" not in text

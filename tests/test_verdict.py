@@ -154,7 +154,7 @@ def test_json_gives_the_outcomes_back():
 def test_a_finding_says_since_when_it_is_over():
     (finding,) = judged([0.1, 0.6, 0.1, 0.7, 0.2, 0.1]).findings
     assert finding.until_fs == 4.0
-    assert "within its limit again from 2 fs on" in str(judged([0.1, 0.6, 0.1]))
+    assert "bonds as at the start again from 2 fs on" in str(judged([0.1, 0.6, 0.1]))
     assert judged([0.1, 0.6, 0.1, 0.7]).findings[0].until_fs is None
     warned = judged([0.1, 0.6, 0.45, 0.45])
     assert warned.findings[0].until_fs == 2.0  # below the limit that it broke

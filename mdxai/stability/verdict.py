@@ -51,6 +51,13 @@ class Finding:
         )
 
     @property
+    def over(self) -> str:
+        """What holds from `until_fs` on, in words."""
+        if self.principle in (*OF_A_BOND, "reaction"):
+            return "bonds as at the start again"
+        return "within its limit again"
+
+    @property
     def outcome(self) -> Stability:
         """What a run with this finding is, unless another one is graver."""
         return Stability.of_finding(self.severity)
@@ -127,9 +134,7 @@ class Verdict:
         if self.onset_fs is not None:
             lines[0] += f", onset at {self.onset_fs:g} fs"
         for f in self.findings:
-            back = (
-                "" if f.until_fs is None else f", within its limit again from {f.until_fs:g} fs on"
-            )
+            back = "" if f.until_fs is None else f", {f.over} from {f.until_fs:g} fs on"
             lines.append(f"  {f.severity}: {f}, worst {f.worst:.3g}{back}; {f.advice}")
         if self.reference:
             lines.append(f"  distances and forces compared with {self.reference}")
