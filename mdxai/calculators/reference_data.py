@@ -142,7 +142,7 @@ System = tuple[Ints, Floats, Any, Any, float]  # numbers, positions, cell, pbc, 
 def _from_ase(file: Path) -> Iterator[System]:
     import ase.io
 
-    images: Iterable[Atoms] = ase.io.iread(file, index=":")
+    images: Iterable[Atoms] = ase.io.iread(file, index=":", do_not_split_by_at_sign=True)
     for atoms in images:
         numbers = atoms.numbers.astype(np.int64)
         yield numbers, atoms.positions, atoms.cell.array, atoms.pbc, _largest_force(atoms)

@@ -140,7 +140,7 @@ def read_structure(source: str) -> Atoms:
     path = Path(source)
     if path.is_file():
         try:
-            atoms = ase.io.read(path)
+            atoms = ase.io.read(path, do_not_split_by_at_sign=True)
         except Exception as error:  # ASE's readers raise whatever their formats make them raise
             raise SettingsError(f"{path} cannot be read as a structure: {error}") from error
         return atoms

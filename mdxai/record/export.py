@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def export(
         )
     if not path.parent.is_dir():
         raise ExportError(f"{path} cannot be written: the directory {path.parent} does not exist")
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".{token_hex(8)}{path.suffix}")  # short beside the longest name
     try:
         if path.suffix.lower() in THROUGH_ASE:
             _through_ase(run, temporary, chosen)
