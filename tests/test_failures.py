@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ import mdxai
 from mdxai.cli.failures import one_line
 from mdxai.cli.plain_text import nearest
 
-from .conftest import invoke
+from .conftest import ethanol_dynamics, invoke
 
 PACKAGE = Path(mdxai.__file__).parent
 
@@ -215,3 +216,22 @@ def test_an_installation_that_cannot_be_written_to_works_without_a_cache(tmp_pat
 
 def test_atoms_of_the_failing_calculator_move():
     assert Failing("none").get_potential_energy(Atoms("H", [[1.0, 0, 0]])) == 1.0
+
+
+def test_help_and_repr_are_short(tmp_path):
+    from mdxai.monitoring.options import MonitorOptions
+
+    for public in [getattr(mdxai, name) for name in mdxai.__all__] + [MonitorOptions]:
+        error = isinstance(public, type) and issubclass(public, BaseException)
+        if callable(public) and not error:
+            assert len(str(inspect.signature(public))) < 1500, public
+    dynamics = ethanol_dynamics(Failing("none"))
+    with mdxai.Monitor(dynamics, tmp_path / "run", on_unstable="ignore") as monitor:
+        dynamics.attach(monitor, interval=1)
+        expected = f"<Monitor: no frame yet, inconclusive, record in {tmp_path / 'run'}>"
+        assert repr(monitor) == expected
+        dynamics.run(3)
+        run = mdxai.open_run(tmp_path / "run")
+        assert repr(run) == f"<Run {tmp_path / 'run'}: 9 atoms, not finished>"
+    assert repr(monitor).startswith("<Monitor: step 3, ")
+    assert repr(run).startswith(f"<Run {tmp_path / 'run'}: 9 atoms, 4 frames, ")

@@ -200,6 +200,11 @@ class Monitor:
         if self._record.folder is not None:
             atexit.register(self._finish_late)
 
+    def __repr__(self) -> str:
+        where = "no record" if self._record.folder is None else f"record in {self._record.folder}"
+        when = "no frame yet" if self.last_step is None else f"step {self.last_step}"
+        return f"<Monitor: {when}, {self.verdict.stability}, {where}>"
+
     @property
     def verdict(self) -> Verdict:
         """The judgement of what has been seen so far."""

@@ -62,6 +62,13 @@ class Run:
         self._places: list[Place] = []
         self._held: Held | None = None
 
+    def __repr__(self) -> str:
+        try:
+            ends = f"{self.n_frames} frames, {self.verdict['stability']}"
+        except RecordError:
+            ends = "not finished"
+        return f"<Run {self.path}: {len(self.header['system']['numbers'])} atoms, {ends}>"
+
     @property
     def deviations(self) -> dict[str, str]:
         """Unit of each recorded deviation, by principle."""

@@ -64,7 +64,7 @@ def standard_cell(frame: Frame) -> StandardCell | None:
             own[first] *= -1
     if not np.linalg.det(own) > 0:
         return None
-    for axis in np.flatnonzero(~repeats):
+    for axis in np.flatnonzero(~repeats).tolist():
         own[axis] *= _width(frame, own[axis], axis)
     box, turn = Cell(own).standard_form()
     return StandardCell(box.array, cell @ turn.T, repeats, turn.T)
@@ -75,7 +75,7 @@ def _width(frame: Frame, direction: Floats, axis: int) -> float:
     along = frame.positions[np.isfinite(frame.positions).all(axis=1)] @ direction
     extent = float(np.ptp(along)) if len(along) else 0.0
     stated = abs(float(frame.cell[axis] @ direction))
-    return max(stated, ROUNDED_TO * np.ceil((2 * extent + GAP) / ROUNDED_TO))
+    return max(stated, ROUNDED_TO * float(np.ceil((2 * extent + GAP) / ROUNDED_TO)))
 
 
 def repeating_axes(pbc: Bools) -> str:
