@@ -167,7 +167,7 @@ def test_ctrl_c_says_what_was_kept_and_how_to_go_on(tmp_path):
     assert f"after step {run.last_frame().step};" in line
     resumed = _command(*(a if a != 0.05 else 0 for a in arguments), "--resume")
     resumed.communicate(timeout=120)
-    assert resumed.returncode == 0
+    assert resumed.returncode == 3  # by its verdict: springs tear methane apart
     assert mdxai.open_run(out).last_frame().step == 400
 
 
