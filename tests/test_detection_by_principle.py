@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.cluster import Octahedron
@@ -100,6 +101,41 @@ def separate(part, temperature):
     return watch(dynamics, 3600)
 
 
+def rescaled():
+    """An observer changes the momenta of a run without a thermostat, every 10 fs."""
+    dynamics = start(ethanol(), mdxai.load_calculator("schnet-ethanol"), **NVE)
+    atoms = dynamics.atoms
+    dynamics.attach(lambda: atoms.set_momenta(0.99 * atoms.get_momenta()), interval=20)
+    return watch(dynamics, 200)
+
+
+class Repeating(Calculator):
+    """Gives its first answer again and again: a cache that nothing clears."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, calculator):
+        super().__init__()
+        self._calculator, self._answer = calculator, None
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        if self._answer is None:
+            energy = self._calculator.get_potential_energy(atoms)
+            self._answer = {"energy": energy, "forces": self._calculator.get_forces(atoms)}
+        self.results = dict(self._answer)
+
+
+def repeated():
+    calculator = Repeating(mdxai.load_calculator("schnet-ethanol"))
+    return watch(start(ethanol(), calculator, **NVE), 20)
+
+
+def benzene():
+    """Another molecule than the network was trained on."""
+    return watch(start(molecule("C6H6"), mdxai.load_calculator("schnet-ethanol")), 20)
+
+
 def lennard_jones():
     return LennardJones(sigma=3.4, epsilon=0.0103, rc=8.0, ro=7.0, smooth=True)
 
@@ -175,6 +211,9 @@ RUNS = {
     "argon, Heating, NVE": lambda: argon(
         FaultyCalculator(lennard_jones(), Heating(4e-4)), steps=1400
     ),
+    "momenta rescaled, NVE": rescaled,
+    "answer repeated, NVE": repeated,
+    "benzene": benzene,
     "C and O exchanged": lambda: living("schnet-ethanol", swapped_elements),
     "proton handed on, by hand": handed_on,
     "crystal melts, by hand": lambda: staged(COPPER, melting(COPPER)),
@@ -210,6 +249,9 @@ INTENDED = {
     "fragments": "Hole",
     "lone_hydrogen": "Hole",
     "beyond_training": "Hole",
+    "unlike_training": "benzene",
+    "repeated_forces": "answer repeated, NVE",
+    "momentum_kicks": "momenta rescaled, NVE",
     "reaction": "proton handed on, by hand",
     "pair_distribution": "argon, Heating, NVE",
     "lindemann": "crystal melts, by hand",
@@ -302,10 +344,13 @@ def test_every_principle_has_the_fault_that_it_is_for():
     assert set(INTENDED.values()) <= set(RUNS) | set(EXPLAINED)
 
 
+SHORT = {"unlike_training", "repeated_forces", "momentum_kicks"}
+
+
 @pytest.mark.parametrize(
-    "case", sorted(case for case, run in INTENDED.items() if run.endswith("by hand"))
+    "case", sorted(SHORT | {case for case, run in INTENDED.items() if run.endswith("by hand")})
 )
-def test_what_is_done_by_hand_is_seen(case):
+def test_what_is_soon_done_is_seen(case):
     assert report_times(RUNS[INTENDED[case]]())[case] is not None
 
 
