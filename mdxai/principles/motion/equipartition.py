@@ -81,7 +81,7 @@ class Temperature:
         """Return the temperature that the start has cooled to by now, K."""
         now = frame_quantities(frame).temperature
         before, time = self._cooled
-        if not time == time:  # the first frame
+        if math.isnan(time):  # the first frame
             before = now
         elif now < before:
             before += (now - before) * min(abs(frame.time - time) / self.MEMORY, 1.0)
