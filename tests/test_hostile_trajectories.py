@@ -17,6 +17,8 @@ from mdxai.monitoring.replay import open_trajectory
 
 from .hostile_trajectories import TEXT, hostile_files, scales
 
+# MDAnalysis' readers fail once more when they are thrown away.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 MANY = int(os.environ.get("MDXAI_HOSTILE", "10000"))
 
 
@@ -60,25 +62,27 @@ def assert_is(frame, atoms, hostile):
         assert not frame.has_velocities
 
 
+def is_repeated(hostile, at):
+    """Whether a frame is the last one again; of files without velocities it is not known."""
+    known = hostile.kind in ("traj", "extxyz", "gz", "lammpstrj")
+    return known and same(hostile.truth[at], hostile.truth[at - 1])
+
+
+def holds(frame, atoms, hostile):
+    places = atoms.positions * scales(hostile)[0]
+    return frame.positions.shape == places.shape and np.allclose(
+        frame.positions, places, atol=1e-9, rtol=0, equal_nan=True
+    )
+
+
 def assert_is_part_of_the_truth(frames, hostile):
     """Check all frames in their order; only a repeated one may be left out. Return its place."""
-    at = -1
+    truth, at = hostile.truth, -1
     for number, frame in enumerate(frames):
         at += 1 + (hostile.selection.start if number == 0 else 0)
-        truth = hostile.truth
-        while (
-            at > 0
-            and at < len(truth)
-            and same(truth[at], truth[at - 1])
-            and not np.allclose(
-                frame.positions, truth[at].positions * scales(hostile)[0], atol=1e-9
-            )
-        ):
+        repeated = 0 < at < len(truth) and is_repeated(hostile, at)
+        if repeated and at + 1 < len(truth) and holds(frame, truth[at + 1], hostile):
             at += 1
-        if number and at + 1 < len(truth) and same(truth[at], truth[at - 1]):
-            length = scales(hostile)[0]
-            if np.allclose(frame.positions, truth[at + 1].positions * length, atol=1e-9, rtol=0):
-                at += 1
         assert at < len(truth)
         assert_is(frame, truth[at], hostile)
         if hostile.selection.timestep is not None:
@@ -92,8 +96,8 @@ def check(hostile):
     last = assert_is_part_of_the_truth(frames, hostile)
     if error is not None or not frames:  # an engine refuses a trajectory without frames
         return
-    rest = [k for k in range(last + 1, len(hostile.truth))
-            if k == 0 or not same(hostile.truth[k], hostile.truth[k - 1])]  # fmt: skip
+    after = range(last + 1, len(hostile.truth))
+    rest = [at for at in after if at == 0 or not is_repeated(hostile, at)]
     if hostile.cut == hostile.size:
         assert not rest, "frames are left out unsaid"
     elif hostile.kind in TEXT and hostile.kind != "gz":

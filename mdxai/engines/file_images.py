@@ -180,10 +180,18 @@ def elements_by_type(labels: list[str], stated: tuple[str, ...], what: str) -> l
     Raises:
         TrajectoryError: where an element is not known.
     """
-    if stated and len(stated) == len(labels):
+    types = [int(label) if label.isdigit() else 0 for label in labels]
+    by_type = bool(stated) and all(0 < t <= len(stated) for t in types)
+    if stated and len(stated) == len(labels) and _go_together(types, stated):
+        typed = [stated[t - 1] for t in types] if by_type else list(stated)
+        if by_type and max(types) == len(stated) and typed != list(stated):
+            raise TrajectoryError(
+                f"{len(stated)} elements are stated for as many types and atoms of {what}; add one "
+                "that no type has, so that they are those of types 1, 2, … (elements=, --elements)"
+            )
         return list(stated)
-    if stated and all(label.isdigit() and 0 < int(label) <= len(stated) for label in labels):
-        return [stated[int(label) - 1] for label in labels]
+    if by_type:
+        return [stated[t - 1] for t in types]
     found = [element_of(label) for label in labels]
     unknown = [n for n, symbol in enumerate(found) if symbol is None]
     if unknown or stated:
@@ -194,6 +202,12 @@ def elements_by_type(labels: list[str], stated: tuple[str, ...], what: str) -> l
             f"of all {len(labels)} atoms in order (elements=, --elements C,H,O)"
         )
     return [symbol for symbol in found if symbol is not None]
+
+
+def _go_together(types: list[int], elements: tuple[str, ...]) -> bool:
+    """Whether atoms of one type are of one element, where they have types."""
+    seen: dict[int, str] = {}
+    return all(t == 0 or seen.setdefault(t, e) == e for t, e in zip(types, elements, strict=True))
 
 
 def set_isotopes(atoms: Atoms, elements: list[str]) -> None:

@@ -61,7 +61,10 @@ def doubts(frames: Sequence[Frame]) -> list[Doubt]:
     first = frames[0]
     if not np.isfinite(first.positions).all():
         return []  # a matter of its own, and no unit
-    found = [of_cell(first), of_distances(first), of_velocities(frames), of_temperature(frames)]
+    cell = of_cell(first)
+    if cell is not None and cell.refuses:  # distances in it mean nothing
+        return [cell]
+    found = [of_distances(first), of_velocities(frames), of_temperature(frames)]
     return [doubt for doubt in found if doubt is not None]
 
 
@@ -142,7 +145,8 @@ def nearest_over_radii(frame: Frame) -> tuple[Floats, Floats]:
     some = frame.positions[:MOST_PAIRS]
     radii = covalent_radii[frame.numbers]
     ratios, nearest = np.empty(len(some)), np.empty(len(some))
-    inverse = np.linalg.pinv(frame.cell) if frame.pbc.any() else None
+    sound = frame.pbc.any() and np.isfinite(frame.cell).all()
+    inverse = np.linalg.pinv(frame.cell) if sound else None
     for n, place in enumerate(some):
         apart = frame.positions - place
         if inverse is not None:
@@ -160,7 +164,7 @@ def displacements(frames: Sequence[Frame]) -> list[Floats]:
     found = []
     for before, after in pairwise(frames):
         moved = after.positions - before.positions
-        if after.pbc.any():
+        if after.pbc.any() and np.isfinite(after.cell).all():
             shifts = np.round(moved @ np.linalg.pinv(after.cell)) * after.pbc
             moved = moved - shifts @ after.cell
         found.append(moved)
