@@ -122,6 +122,10 @@ def test_a_lammps_dump_is_in_the_units_and_of_the_elements_that_are_stated(tmp_p
         frames_of(path, units="metal", elements=ELEMENTS, timestep=0.5)
     metal = lammps(tmp_path / "metal.dump", factor=1000.0)
     assert_same(frames_of(metal, units="metal", elements=ELEMENTS, timestep=0.5))
+    with pytest.raises(TrajectoryError, match="unit of its velocities is not stated"):
+        frames_of(path, units="positions=Å", elements=ELEMENTS, timestep=0.5)
+    single = "positions=Å,velocities=Å/fs"
+    assert_same(frames_of(path, units=single, elements=ELEMENTS, timestep=0.5))
     assert not any(f.has_energy for f in found)  # ASE makes up an energy of 0
 
 

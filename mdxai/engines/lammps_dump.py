@@ -47,8 +47,20 @@ def read_lammps_dump(path: Path, selection: Selection) -> Iterator[Image | None]
         units = stated.over(said)
         if units.positions is None:
             raise TrajectoryError(ASK_UNITS)
+        _refuse_unstated(frame, units, selection)
         wanted = selection.wants(n)
         yield _image(frame, heads, units, selection) if wanted else None
+
+
+def _refuse_unstated(frame: TextFrame, units: Units, selection: Selection) -> None:
+    """Check that the units of all columns are stated where only some of them are."""
+    head = next(line for line in frame.lines if line.startswith("ITEM: ATOMS")).split()
+    for column, name in (("vx", "velocities"), ("fx", "forces")):
+        if column in head and name not in selection.without and getattr(units, name) is None:
+            raise TrajectoryError(
+                f"the unit of its {name} is not stated; name a style (units=, --units real), state "
+                f"theirs too, or ignore them (without=, --without {name})"
+            )
 
 
 def _heads(frame: TextFrame) -> dict[str, str]:
