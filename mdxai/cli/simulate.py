@@ -145,7 +145,7 @@ def _notes_shown(shown: Shown) -> Iterator[None]:
             else:
                 show(message, category, *place)
 
-        warnings.showwarning = say_it  # catch_warnings puts it back
+        warnings.showwarning = say_it  # type: ignore[assignment]  # catch_warnings puts it back
         yield
 
 

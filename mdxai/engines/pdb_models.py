@@ -40,7 +40,8 @@ def read_pdb(path: Path, selection: Selection) -> Iterator[Image | None]:
 
 
 def _image(frame: TextFrame, selection: Selection) -> Image:
-    lines, said = list(frame.lines), ()
+    lines = list(frame.lines)
+    said: tuple[str, ...] = ()
     cell = next((line for line in lines if line.startswith("CRYST1")), None)
     if cell is not None and _stands_for_none(cell):
         lines.remove(cell)

@@ -169,7 +169,7 @@ def _kind(path: Path, selection: Selection) -> str:
             "formats without elements, such as XTC, TRR and DCD, need a topology (topology=, "
             "--topology)"
         ) from error
-    return kind
+    return str(kind)
 
 
 def _head(path: Path) -> str:

@@ -216,7 +216,8 @@ def vectors_in(table: pa.Table, name: str) -> Floats:
     column = table[name].combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     if not column.null_count:
-        return flat.reshape(table.num_rows, column.type.list_size // 3, 3)
+        whole: Floats = flat.reshape(table.num_rows, column.type.list_size // 3, 3)
+        return whole
     vectors = np.full((table.num_rows, column.type.list_size // 3, 3), np.nan)
     there = ~column.is_null().to_numpy(zero_copy_only=False)
     vectors[there] = flat.reshape(int(there.sum()), vectors.shape[1], 3)
