@@ -27,11 +27,11 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 def is_schnetpack(path: Path) -> bool:
     """Return whether a file is one of schnetpack's FileLogger."""
-    import h5py
-
     with path.open("rb") as file:
         if file.read(len(SIGNATURE)) != SIGNATURE:
             return False
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
             return "molecules" in file and "time_step" in file["molecules"].attrs
