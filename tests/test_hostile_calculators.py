@@ -112,7 +112,7 @@ def is_here(how, frame, positions):
 common = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=60, **common)
+@settings(max_examples=60, derandomize=True, **common)
 @given(hostilities())
 def test_any_calculator_runs_as_without_a_monitor(how):
     check(how)

@@ -128,6 +128,8 @@ class Wait(NamedTuple):
 _AVERAGED = Wait(BlockMeans.BATCHES * STRETCH)
 WAITS: dict[str, Wait] = {
     DistanceDrift.name: Wait(DistanceDrift.SETTLED + 2 * DistanceDrift.STRETCH),
+    PairDistribution.name: Wait(DistanceDrift.SETTLED + 2 * DistanceDrift.STRETCH),
+    Lindemann.name: Wait(Lindemann.WINDOW),
     ForceSpike.name: Wait(frames=RunningMedian.WARM_UP),
     EnergyConservation.name: Wait(every_step=True),
     EnergyDrift.name: Wait(EnergyDrift.SHORTEST + EnergyDrift.STRETCH, every_step=True),
