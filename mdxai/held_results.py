@@ -73,7 +73,7 @@ def staleness(atoms: Atoms) -> str | None:
 
 def _found(calculator: Any, atoms: Atoms) -> Mapping[str, Any]:
     """Return what the calculator holds of energy and forces for these atoms."""
-    kind: type[object] = type(calculator)
+    kind: Any = type(calculator)
     if not (_reads_results(kind) and _own_getters(calculator)):
         return _asked(calculator, atoms)
     results = calculator.results

@@ -106,7 +106,7 @@ class FrameColumns:
 
     def _nothing(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return, for columns that some rows have no value of, which rows."""
-        found = {}
+        found: dict[str, np.ndarray[Any, Any]] = {}
         for quantity, names in NULL_WITHOUT.items():
             rows = np.array([quantity in (absent or "") for absent in self._absent], dtype=bool)
             found |= dict.fromkeys(names, rows)
