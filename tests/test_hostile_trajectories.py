@@ -102,7 +102,8 @@ def check(hostile):
         assert not rest, "frames are left out unsaid"
     elif hostile.kind in TEXT and hostile.kind != "gz":
         # Only where a frame ends, with or without the end of its line, is nothing amiss.
-        tail = [end for end in hostile.ends if end - 1 <= hostile.cut]
+        closing = 4 if hostile.kind == "pdb" else 1  # bytes that END of ENDMDL leaves
+        tail = [end for end in hostile.ends if end - closing <= hostile.cut]
         ended = tail and hostile.path.read_bytes()[tail[-1] :].strip() == b""
         assert ended, f"cut at {hostile.cut} of {hostile.ends} and not seen"
     elif hostile.kind in ("gz", "traj"):

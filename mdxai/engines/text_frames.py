@@ -146,6 +146,9 @@ def split_lammps_dump(lines: Lines) -> Iterator[TextFrame]:
         ahead = lines.next()
 
 
+AFTER_MODELS = ("", "TER", "CONECT", "MASTER", "REMARK")  # records that begin no model
+
+
 def split_pdb(lines: Lines) -> Iterator[TextFrame]:
     """Yield the models of a PDB file, each with the cell and origin that hold for it.
 
@@ -156,10 +159,11 @@ def split_pdb(lines: Lines) -> Iterator[TextFrame]:
     """
     head: dict[str, str] = {}
     atoms: list[str] = []
-    models = False
+    models = begun = False  # several of them; a part of one
     while line := lines.next():
         kind = line[:6].strip()
         models |= kind == "MODEL"
+        begun |= models and kind not in AFTER_MODELS and not kind.startswith("END")
         if kind == "CRYST1" or kind.startswith("ORIGX"):
             head[kind] = line
         elif kind in ("ATOM", "HETATM"):
@@ -168,8 +172,8 @@ def split_pdb(lines: Lines) -> Iterator[TextFrame]:
             atoms.append(line)
         elif kind.startswith("END") and atoms:
             yield TextFrame((*head.values(), *atoms, "ENDMDL\n"))
-            atoms, models = [], True
-    if atoms and models:
+            atoms, models, begun = [], True, False
+    if begun:
         raise DamagedTrajectory(f"its last model has no end (ENDMDL) after {len(atoms)} atoms")
     if atoms:
         if not atoms[-1].endswith("\n") and len(atoms[-1]) < 78:
