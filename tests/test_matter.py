@@ -151,6 +151,27 @@ def test_a_crystal_that_melts_has_melted_and_is_not_unstable(atoms):
     assert verdict.cause.time_fs < 2000
 
 
+@pytest.mark.parametrize(
+    "crystal",
+    [
+        bulk("Cu", cubic=True) * (2, 2, 2),
+        bulk("Si", cubic=True),
+        bulk("Fe", cubic=True) * (3, 3, 3),
+        bulk("NaCl", "rocksalt", a=5.64, cubic=True),
+        bulk("Mg") * (3, 3, 2),
+        bulk("ZnO", "wurtzite", a=3.25, c=5.2) * (2, 2, 2),
+    ],
+    ids=lambda atoms: atoms.get_chemical_formula(),
+)
+def test_shaken_crystals_are_ordered(crystal):
+    shaken = crystal.copy()
+    shaken.rattle(0.15, seed=1)
+    for atoms in (crystal, shaken):
+        frame = Frame.from_atoms(atoms)
+        assert Packing(frame).order(frame)[0] > 0.4
+        Lindemann(frame)
+
+
 def test_what_is_liquid_at_the_start_cannot_melt():
     rng = np.random.default_rng(0)
     liquid = COPPER.copy()

@@ -7,6 +7,8 @@ one frame in the period stated, which bounds its cost.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from ase.data import covalent_radii
 from ase.geometry import complete_cell
@@ -76,16 +78,16 @@ class Packing:
         both = member[pairs.i] & member[pairs.j]
         return pairs.i[both], pairs.j[both], pairs.distances[both]
 
-    def order(self, frame: Frame) -> float:
-        """Return how alike the directions of all neighbours are, in units of chance.
+    def order(self, frame: Frame) -> tuple[float, float]:
+        """Return how alike the directions of all neighbours are: Q, and Q in units of chance.
 
         Q_l = √(4π/(2l+1) Σ_m |⟨Y_lm⟩|²), the larger of l = 4 and 6, over the vectors between
-        neighbours (Steinhardt, Nelson and Ronchetti, Phys. Rev. B 28, 784, 1983), times √n of n
-        vectors: about 1 for a liquid, and √n times 0.2 to 0.8 for a crystal.
+        neighbours (Steinhardt, Nelson and Ronchetti, Phys. Rev. B 28, 784, 1983): 0.4 to 0.8 for a
+        crystal, 0.11 for liquid argon. Chance gives 1/√n with n vectors.
         """
         vectors = self._neighbour_vectors(frame)
         if len(vectors) == 0:
-            return 0.0
+            return 0.0, 0.0
         unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
         # Addition theorem: Q_l² is the mean of P_l(cos) over all pairs of vectors; a few suffice.
         some = unit[:: max(1, len(unit) // 600)]
@@ -94,7 +96,8 @@ class Packing:
             (35 * cosine**4 - 30 * cosine**2 + 3).mean() / 8,
             (231 * cosine**6 - 315 * cosine**4 + 105 * cosine**2 - 5).mean() / 16,
         )
-        return float(np.sqrt(max(square, 0.0) * len(some)))
+        order = float(np.sqrt(max(square, 0.0)))
+        return order, order * math.sqrt(len(some))
 
     def _neighbour_vectors(self, frame: Frame) -> Floats:
         pairs = frame.pairs(1.3 * self.spacing)
@@ -125,11 +128,12 @@ class Lindemann:
     unit = "d"
     cost: Cost = "free"
     EVERY, WINDOW, LONGEST = 10.0, 500.0, 8000.0  # fs
-    ORDERED = 1.9  # of `Packing.order`; 1 is chance
+    ORDERED, UNLIKELY = 0.25, 1.9  # of `Packing.order`: Q, and in units of chance
 
     def __init__(self, first: Frame) -> None:
         self._packing = Packing(first)
-        if not self._packing.order(first) > self.ORDERED:
+        order, likelihood = self._packing.order(first)
+        if not (order > self.ORDERED and likelihood > self.UNLIKELY):
             raise PrincipleUnavailable("the first frame is no crystal, so nothing can melt")
         self._elements = first.numbers[self._packing.atoms]
         self._look = Every(self.EVERY)
