@@ -12,3 +12,8 @@ class MdxaiError(Exception):
 
     What a monitor raises because it was asked to (`UnstableTrajectory`) is not among them.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

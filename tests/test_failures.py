@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 import mdxai
-from mdxai.cli.failures import one_line
+from mdxai.cli.failures import whole_line
 from mdxai.cli.plain_text import nearest
 
 from .conftest import ethanol_dynamics, invoke
@@ -122,7 +122,7 @@ def test_a_fault_of_mdxai_is_called_one(monkeypatch):
     try:
         mdxai.frame.find_pairs(np.zeros((2, 3)), np.eye(3), np.zeros(3, bool), "far")
     except TypeError as error:
-        said = one_line(error)
+        said = whole_line(error)
     assert "a fault of mdxai itself (mdxai/frame.py, line" in said
     assert "please report it" in said
 

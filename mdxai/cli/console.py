@@ -85,11 +85,11 @@ debugging = ContextVar("debugging", default=False)  # whether `mdxai --debug` wa
 
 
 def _tell(error: Exception) -> None:
-    from mdxai.cli.failures import one_line
+    from mdxai.cli.failures import whole_line
 
     if debugging.get():
         complain("".join(traceback.format_exception(error)))
-    errors.print(f"[bold red]error:[/] {escape(one_line(error))}", soft_wrap=True)
+    errors.print(f"[bold red]error:[/] {escape(whole_line(error))}", soft_wrap=True)
 
 
 def _quieten_libraries() -> None:

@@ -8,23 +8,22 @@ from pathlib import Path
 from types import FrameType
 
 import mdxai
-from mdxai.errors import MdxaiError
+from mdxai.errors import MdxaiError, one_line
 
 LONGEST_TEXT = 300  # characters of an error's own words
 HOME = Path(mdxai.__file__).parent
 HOW_TO_SEE = "`mdxai --debug` and the same command show where it happened"
 
 
-def one_line(error: BaseException) -> str:
+def whole_line(error: BaseException) -> str:
     """Return an error as one line: its kind and words, where it came from, what was kept."""
     notes = getattr(error, "__notes__", [])
     if isinstance(error, MdxaiError):
         return "; ".join([str(error), *notes])
-    words = " ".join(str(error).split())
+    words, kind = one_line(error), type(error).__name__
     if len(words) > LONGEST_TEXT:
         words = f"{words[:LONGEST_TEXT]}…"
-    kind = type(error).__name__
-    said = f"{kind}: {words}" if words else kind
+    said = kind if words == kind else f"{kind}: {words}"
     return "; ".join([said, _origin(error), *notes, HOW_TO_SEE])
 
 

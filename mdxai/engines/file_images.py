@@ -13,7 +13,6 @@ from ase.data import atomic_masses
 from mdxai.engines.stated import ISOTOPES, OF_ASE, SYMBOLS, Selection, TrajectoryError, Units
 from mdxai.frame import ASE_TIME_PER_FS, CalculatorInputs, Floats, Frame, Ints
 
-IN_ASE_TIME = ASE_TIME_PER_FS  # Å/fs in ASE's unit of velocity
 MASS_TOLERANCE = 0.1  # amu; hydrogen and deuterium differ by 1
 
 
@@ -66,7 +65,7 @@ def frame_of_atoms(
     elif not atoms.has("momenta"):
         frame = frame.without("velocities")
     elif units.velocities is not None:  # a frame has taken them for ASE's
-        units = replace(units, velocities=units.velocities / IN_ASE_TIME)
+        units = replace(units, velocities=units.velocities / ASE_TIME_PER_FS)
     return in_our_units(frame, units), notes
 
 

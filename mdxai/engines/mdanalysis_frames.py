@@ -32,9 +32,9 @@ from mdxai.engines.stated import (
     DamagedTrajectory,
     Selection,
     TrajectoryError,
-    one_line,
 )
 from mdxai.engines.trajectories import LONGEST_STEP, Trajectory, guarded, read_ase, trajectory_of
+from mdxai.errors import one_line
 from mdxai.frame import Floats, Frame, Ints
 
 STREAM = "imd://"

@@ -17,8 +17,8 @@ from mdxai.engines.stated import (
     GROMACS,
     Selection,
     TrajectoryError,
-    one_line,
 )
+from mdxai.errors import one_line
 from mdxai.frame import Floats
 
 FORMAT = "schnetpack-md"

@@ -170,9 +170,6 @@ def _value(quantity: str, text: str) -> float:
     return float(value)
 
 
-_NUMBERS = re.compile(r"\d+(-\d+)?")
-
-
 SYMBOLS = tuple(chemical_symbols)
 ISOTOPES = {"D": 2.01410177812, "T": 3.01604928199}  # hydrogen by other names; amu, AME2020
 _NUMBERS = re.compile(r"\d+(-\d+)?")
@@ -286,11 +283,6 @@ class Selection:
 
 def _items(atoms: str) -> list[str]:
     return [item.strip() for item in atoms.split(",") if item.strip()]
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an error says, on one line; its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def as_number(value: Any) -> float | None:

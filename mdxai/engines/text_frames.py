@@ -10,7 +10,8 @@ from typing import IO, BinaryIO, cast
 
 from ase.io.formats import open_with_compression
 
-from mdxai.engines.stated import DamagedTrajectory, TrajectoryError, one_line
+from mdxai.engines.stated import DamagedTrajectory, TrajectoryError
+from mdxai.errors import one_line
 
 CHUNK_TOO_LARGE = 100_000_000  # atoms; a "number of atoms" beyond is none
 

@@ -17,10 +17,10 @@ from ase.constraints import FixAtoms, FixCartesian, dict2constraint
 from ase.io import write
 from ase.io.trajectory import TrajectoryWriter
 
-from mdxai.errors import MdxaiError
+from mdxai.errors import MdxaiError, one_line
 from mdxai.frame import Frame
 from mdxai.record import RecordWarning, Run, open_run
-from mdxai.record.standard_cell import repeating_axes
+from mdxai.record.standard_cell import on_partial_periodicity
 
 THROUGH_ASE = (".xyz", ".extxyz", ".traj")
 MODELS = (".pdb", ".ent")
@@ -85,8 +85,7 @@ def export(
     except Exception as error:  # MDAnalysis' writers raise errors of any kind
         if type(error).__module__.startswith("mdxai."):
             raise
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise ExportError(f"{path} cannot be written: {words}") from error
+        raise ExportError(f"{path} cannot be written: {one_line(error)}") from error
     finally:
         with suppress(OSError):  # in a read-only directory, which the error above reports
             temporary.unlink(missing_ok=True)
@@ -103,10 +102,7 @@ def _losses(run: Run, suffix: str) -> Iterator[str]:
     if pbc.any() and suffix in WITHOUT_CELL:
         yield f"{suffix} holds no cell"
     elif pbc.any() and not pbc.all() and suffix not in THROUGH_ASE:
-        yield (
-            f"the system repeats along {repeating_axes(pbc)} only, which {suffix} cannot express: "
-            "the box is wide enough along other directions for no image to count"
-        )
+        yield f"the system {on_partial_periodicity(pbc, suffix)}"
     stated = run.header["engine"].get("parameters", {}).get("constraints", [])
     kept = _constraints(run, suffix) if suffix in THROUGH_ASE else []
     lost = [text.partition(" ")[0] for text in stated]

@@ -40,7 +40,7 @@ from mdxai.record.durable_files import RecordError, RecordWarning
 from mdxai.record.explanations import ExplanationReader
 from mdxai.record.layout import HEADER
 from mdxai.record.reader import Run, read_run
-from mdxai.record.standard_cell import StandardCell, repeating_axes, standard_cell
+from mdxai.record.standard_cell import StandardCell, on_partial_periodicity, standard_cell
 from mdxai.record.step_rows import StepRows
 
 FS_PER_PS = 1000.0
@@ -135,8 +135,7 @@ class RunReader(ReaderBase):  # type: ignore[misc]
         pbc = self.ts.data.get("pbc")
         if pbc is not None and not pbc.all():
             warnings.warn(
-                f"{run.path} repeats along {repeating_axes(pbc)} only, which MDAnalysis cannot "
-                "express: the box is wide enough along other directions for no image to count",
+                f"{run.path} {on_partial_periodicity(pbc, 'MDAnalysis')}",
                 RecordWarning,
                 stacklevel=2,
             )

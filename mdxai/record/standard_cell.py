@@ -81,3 +81,11 @@ def _width(frame: Frame, direction: Floats, axis: int) -> float:
 def repeating_axes(pbc: Bools) -> str:
     """Return the cell vectors along which a system repeats, such as "a and b"."""
     return " and ".join(axis for axis, repeats in zip(AXES, pbc, strict=True) if repeats)
+
+
+def on_partial_periodicity(pbc: Bools, target: str) -> str:
+    """Return what becomes of a system that does not repeat in all directions, in a target."""
+    return (
+        f"repeats along {repeating_axes(pbc)} only, which {target} cannot express: the box is wide "
+        "enough along other directions for no image to count"
+    )
