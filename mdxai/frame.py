@@ -222,6 +222,10 @@ class Frame:
         """(n_atoms, 3) the calculator's part of the forces, eV/Å."""
         return self.forces if self.outside is None else self.forces - self.outside.forces
 
+    def has(self, *quantities: str) -> bool:
+        """Whether all of these are known, of "velocities", "forces" and "energy"."""
+        return self.absent.isdisjoint(quantities)
+
     @property
     def has_energy(self) -> bool:
         """Whether the dynamics saw a potential energy."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,11 +23,12 @@ from mdxai.principles import (
     principles_for,
     probe_principles,
 )
-from mdxai.principles.frame_quantities import frame_quantities
 from mdxai.principles.motion.forces import NonFinite
 from mdxai.principles.registry import is_measurable, reference_of
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
 from mdxai.statistics import BinnedMoments, profile_moments
+
+NON_FINITE = NonFinite()  # keeps nothing of earlier frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class MonitorSetup:
             attribution: its explanation, where it was explained.
             probe: whether probes are due.
         """
-        lost = _lost(self.principles, frame)
-        if lost is not None:  # where numbers are not finite, nothing else means anything
+        lost = NON_FINITE.deviate(frame)
+        if lost.value > 0:  # where numbers are not finite, nothing else means anything
             return {p.name: lost if p.name == lost.principle else None for p in self.principles}
         found: dict[str, Deviation | None] = {}
         for principle in self.principles:
@@ -80,15 +80,6 @@ class MonitorSetup:
             else:
                 found[principle.name] = None
         return found
-
-
-def _lost(principles: Sequence[Principle], frame: Frame) -> Deviation | None:
-    """Return the deviation of a frame with numbers that are not finite; None for others."""
-    scalars = frame.time + (frame.energy if frame.has_energy else 0.0)
-    if math.isfinite(scalars) and frame_quantities(frame).finite and not frame.absent:
-        return None  # the usual case
-    found = [p.deviate(frame, None) for p in principles if isinstance(p, NonFinite)]
-    return found[0] if found and found[0].value > 0 else None
 
 
 def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetup:

@@ -6,6 +6,7 @@ Bonds with metals and within networks are not checked (`Bonds`): their neighbour
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -99,7 +100,33 @@ def _growth(n: int, few: int) -> float:
     return float(np.sqrt(2 * np.log(n)) - np.sqrt(2 * np.log(few))) if n > few else 0.0
 
 
-class BrokenBonds:
+class _OfBondChanges(ABC):
+    """A number of bonds that have changed."""
+
+    name: str
+    unit = "bonds"
+    cost: Cost = "free"
+
+    def __init__(
+        self,
+        first: Frame,
+        allowed: AllowedBonds | None = None,
+        changes: BondChanges | None = None,
+    ) -> None:
+        self._changes = changes or BondChanges(first, allowed)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        if not frame_quantities(frame).placed:
+            return Deviation(self.name, self.unit, np.nan)
+        self._changes.look(frame)
+        return self._count(frame, self._changes)
+
+    @abstractmethod
+    def _count(self, frame: Frame, changes: BondChanges) -> Deviation:
+        """Return the deviation of a frame from the changes up to it."""
+
+
+class BrokenBonds(_OfBondChanges):
     """Number of bonds of the first frame that are broken: beyond 1.6 times the sum of the radii.
 
     C–C bonds break at 2.43 Å, C–H at 1.71 Å, O–H at 1.55 Å. A broken bond counts until it is
@@ -116,8 +143,6 @@ class BrokenBonds:
     """
 
     name = "broken_bonds"
-    unit = "bonds"
-    cost: Cost = "free"
 
     def __init__(
         self,
@@ -125,14 +150,10 @@ class BrokenBonds:
         allowed: AllowedBonds | None = None,
         changes: BondChanges | None = None,
     ) -> None:
-        self._changes = changes or BondChanges(first, allowed)
+        super().__init__(first, allowed, changes)
         self._bonds = self._changes.bonds_to_keep()
 
-    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if not frame_quantities(frame).placed:
-            return Deviation(self.name, self.unit, np.nan)
-        changes = self._changes
-        changes.look(frame)
+    def _count(self, frame: Frame, changes: BondChanges) -> Deviation:
         count = int(np.count_nonzero(changes.broken))
         if not count:
             return Deviation(self.name, self.unit, 0.0)
@@ -140,7 +161,7 @@ class BrokenBonds:
         return Deviation(self.name, self.unit, float(count), self._bonds.atoms(worst))
 
 
-class Reaction:
+class Reaction(_OfBondChanges):
     """Number of bonds of the first frame that were exchanged for another.
 
     A bond of the first frame is stretched beyond 1.25 times the sum of the radii, and one of its
@@ -158,8 +179,6 @@ class Reaction:
     """
 
     name = "reaction"
-    unit = "bonds"
-    cost: Cost = "free"
 
     def __init__(
         self,
@@ -167,18 +186,15 @@ class Reaction:
         allowed: AllowedBonds | None = None,
         changes: BondChanges | None = None,
     ) -> None:
-        self._changes = changes or BondChanges(first, allowed)
+        super().__init__(first, allowed, changes)
         self._changes.bonds_to_keep()
 
-    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if not frame_quantities(frame).placed:
-            return Deviation(self.name, self.unit, np.nan)
-        self._changes.look(frame)
-        count = float(np.count_nonzero(self._changes.exchanged))
-        return Deviation(self.name, self.unit, count, self._changes.shift)
+    def _count(self, frame: Frame, changes: BondChanges) -> Deviation:
+        count = float(np.count_nonzero(changes.exchanged))
+        return Deviation(self.name, self.unit, count, changes.shift)
 
 
-class FormedBonds:
+class FormedBonds(_OfBondChanges):
     """Number of bonds absent in the first frame: closer than 1.15 times the sum of the radii.
 
     A new bond counts until it is longer than 1.25 times that sum, and not where it replaces another
@@ -195,8 +211,6 @@ class FormedBonds:
     """
 
     name = "formed_bonds"
-    unit = "bonds"
-    cost: Cost = "free"
 
     def __init__(
         self,
@@ -207,14 +221,10 @@ class FormedBonds:
         free = ~(np.isin(first.numbers, list(METALS)) | network_of(first))
         if np.count_nonzero(free) < 2:
             raise PrincipleUnavailable("fewer than two atoms can form a covalent bond")
+        super().__init__(first, allowed, changes)
         self._allowed = allowed
-        self._changes = changes or BondChanges(first, allowed)
 
-    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if not frame_quantities(frame).placed:
-            return Deviation(self.name, self.unit, np.nan)
-        changes = self._changes
-        changes.look(frame)
+    def _count(self, frame: Frame, changes: BondChanges) -> Deviation:
         if not len(changes.i):
             return Deviation(self.name, self.unit, 0.0)
         counted = changes.spare

@@ -15,6 +15,8 @@ from mdxai.principles.principle import Cost, Deviation
 from mdxai.principles.running_statistics import BlockMeans, RunningMedian
 from mdxai.statistics import _kernels as kernels
 
+OF_A_STEP = ("energy", "forces")  # what the work of a step is computed from
+
 
 class StepDefect:
     """Energy that one step creates: ΔE_pot + ½(F_k + F_{k+1})·(x_{k+1} − x_k), eV.
@@ -48,7 +50,7 @@ class StepDefect:
         if not same_cell:
             self._inverse = np.linalg.inv(complete_cell(frame.cell))
         one_step = same_cell and 0 <= frame.step - last.step <= 1
-        if not one_step or not (_is_complete(last) and _is_complete(frame)):
+        if not one_step or not (last.has(*OF_A_STEP) and frame.has(*OF_A_STEP)):
             self._defect = None
             return None
         moved = frame.positions - last.positions
@@ -58,11 +60,6 @@ class StepDefect:
         self.work = -0.5 * kernels.step_work(moved, frame.model_forces, last.model_forces)
         self._defect = float(frame.model_energy - last.model_energy - self.work)
         return self._defect
-
-
-def _is_complete(frame: Frame) -> bool:
-    """Whether a frame holds what the work of a step is computed from."""
-    return not frame.absent or (frame.has_energy and frame.has_forces)
 
 
 def heat_of(frame: Frame) -> float | None:
@@ -107,7 +104,7 @@ class ConservedEnergy:
         self._value: float | None = None
         self._start: float | None = None
         self._begun = False
-        if _is_complete(first) or (self._counts_heat and first.has_energy):
+        if first.has(*OF_A_STEP) or (self._counts_heat and first.has_energy):
             self.of(first)
 
     def _total(self, frame: Frame) -> float | None:
@@ -135,7 +132,7 @@ class ConservedEnergy:
 
     def _summed(self, defect: float | None, frame: Frame) -> float | None:
         if not self._begun:
-            self._begun = _is_complete(frame)
+            self._begun = frame.has(*OF_A_STEP)
             return 0.0 if self._begun else None
         return None if defect is None or self._value is None else self._value + defect
 

@@ -14,6 +14,7 @@ from mdxai.statistics import _kernels as kernels
 
 COLDEST = 10.0  # K; at rest there is no thermal motion to compare with
 ROUNDING = 1e-3  # σ: of float32 velocities
+NEEDED = ("velocities", "forces")
 LEAST = 1e-2  # σ: a smaller change is no kick
 
 
@@ -47,7 +48,7 @@ class Kicks:
         if frame is last:
             return self._found
         self._last, self._found = frame, None
-        if frame.step - last.step != 1 or not (_is_known(last) and _is_known(frame)):
+        if frame.step - last.step != 1 or not (last.has(*NEEDED) and frame.has(*NEEDED)):
             return None
         half = 0.5 * (frame.time - last.time) / AMU_ANG2_PER_FS2
         heat, atom = kernels.largest_kick(
@@ -72,10 +73,6 @@ class Kicks:
         self.angular_momentum = self.angular_momentum + np.cross(about, given).sum(0)
         gained = masses * (frame.velocities**2 - expected**2)
         self.energy += 0.5 * AMU_ANG2_PER_FS2 * float(gained.sum())
-
-
-def _is_known(frame: Frame) -> bool:
-    return not frame.absent or (frame.has_velocities and frame.has_forces)
 
 
 class MomentumKicks:

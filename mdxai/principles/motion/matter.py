@@ -8,6 +8,7 @@ one frame in the period stated, which bounds its cost.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 from ase.data import covalent_radii
@@ -17,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from mdxai.attribution import Attribution
-from mdxai.frame import Floats, Frame, Ints
+from mdxai.frame import Floats, Frame, Ints, Pairs
 from mdxai.principles.frame_quantities import frame_quantities
 from mdxai.principles.motion.networks import neighbours, network_of
 from mdxai.principles.motion.structure import BONDED, METALS, bonds_of
@@ -60,9 +61,9 @@ class Packing:
         self.atoms = matter_of(first)
         near = np.full(first.n_atoms, np.inf)
         for reach in (4.0, 8.0):
-            i, j, distances = self.pairs(first, reach)
-            for ends in (i, j):
-                np.minimum.at(near, ends, distances)
+            pairs = self.pairs(first, reach)
+            for ends in (pairs.i, pairs.j):
+                np.minimum.at(near, ends, pairs.distances)
             if np.isfinite(near[self.atoms]).mean() > 0.5:
                 break
         nearest = near[self.atoms]
@@ -70,13 +71,12 @@ class Packing:
             raise PrincipleUnavailable("its atoms are too far apart to touch")
         self.spacing = float(np.median(nearest[np.isfinite(nearest)]))
 
-    def pairs(self, frame: Frame, reach: float) -> tuple[Ints, Ints, Floats]:
-        """Return the pairs of these atoms within `reach` (Å), with their distances."""
+    def pairs(self, frame: Frame, reach: float) -> Pairs:
+        """Return the pairs of these atoms within `reach`, Å."""
         pairs = frame.pairs(reach)
         member = np.zeros(frame.n_atoms, dtype=bool)
         member[self.atoms] = True
-        both = member[pairs.i] & member[pairs.j]
-        return pairs.i[both], pairs.j[both], pairs.distances[both]
+        return pairs.select(member[pairs.i] & member[pairs.j])
 
     def order(self, frame: Frame) -> tuple[float, float]:
         """Return how alike the directions of all neighbours are: Q, and Q in units of chance.
@@ -85,7 +85,7 @@ class Packing:
         neighbours (Steinhardt, Nelson and Ronchetti, Phys. Rev. B 28, 784, 1983): 0.4 to 0.8 for a
         crystal, 0.11 for liquid argon. Chance gives 1/√n with n vectors.
         """
-        vectors = self._neighbour_vectors(frame)
+        vectors = self.pairs(frame, 1.3 * self.spacing).vectors
         if len(vectors) == 0:
             return 0.0, 0.0
         unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
@@ -98,13 +98,6 @@ class Packing:
         )
         order = float(np.sqrt(max(square, 0.0)))
         return order, order * math.sqrt(len(some))
-
-    def _neighbour_vectors(self, frame: Frame) -> Floats:
-        pairs = frame.pairs(1.3 * self.spacing)
-        member = np.zeros(frame.n_atoms, dtype=bool)
-        member[self.atoms] = True
-        vectors: Floats = pairs.vectors[member[pairs.i] & member[pairs.j]]
-        return vectors
 
 
 class Lindemann:
@@ -207,7 +200,34 @@ def _rotation(points: Floats, target: Floats) -> Floats:
     return rotation
 
 
-class Detached:
+class _Excess(ABC):
+    """By how much a frame exceeds the first one, looked at every so often."""
+
+    name: str
+    unit: str
+    EVERY: float  # fs
+    cost: Cost = "free"
+
+    def __init__(self, usual: float) -> None:
+        self._look = Every(self.EVERY)
+        self._usual = usual
+        self._found = Deviation(self.name, self.unit, 0.0)
+
+    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
+        if not frame_quantities(frame).placed:
+            return Deviation(self.name, self.unit, np.nan)
+        if self._look.due(frame.time):
+            measured, atoms = self._measure(frame)
+            beyond = max(measured - self._usual, 0.0)
+            self._found = Deviation(self.name, self.unit, beyond, atoms if beyond else ())
+        return self._found
+
+    @abstractmethod
+    def _measure(self, frame: Frame) -> tuple[float, tuple[int, ...]]:
+        """Return what is compared, and the atoms that it is about."""
+
+
+class Detached(_Excess):
     """Share of matter that is no longer part of its largest piece, beyond that of the first frame.
 
     Pieces are connected by neighbours closer than 1.6 times the spacing in the first frame, which
@@ -224,29 +244,17 @@ class Detached:
 
     name = "detached"
     unit = "share"
-    cost: Cost = "free"
     EVERY, REACH, NAMED = 20.0, 1.6, 8
 
     def __init__(self, first: Frame) -> None:
         self._packing = Packing(first)
-        self._look = Every(self.EVERY)
-        self._usual = self._share(first)[0]
-        self._found = Deviation(self.name, self.unit, 0.0)
+        super().__init__(self._measure(first)[0])
 
-    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if not frame_quantities(frame).placed:
-            return Deviation(self.name, self.unit, np.nan)
-        if self._look.due(frame.time):
-            share, atoms = self._share(frame)
-            beyond = max(share - self._usual, 0.0)
-            self._found = Deviation(self.name, self.unit, beyond, atoms if beyond else ())
-        return self._found
-
-    def _share(self, frame: Frame) -> tuple[float, tuple[int, ...]]:
+    def _measure(self, frame: Frame) -> tuple[float, tuple[int, ...]]:
         packing = self._packing
-        i, j, _ = packing.pairs(frame, self.REACH * packing.spacing)
+        pairs = packing.pairs(frame, self.REACH * packing.spacing)
         shape = (frame.n_atoms, frame.n_atoms)
-        graph = coo_array((np.ones(len(i)), (i, j)), shape=shape)
+        graph = coo_array((np.ones(len(pairs)), (pairs.i, pairs.j)), shape=shape)
         labels = connected_components(graph, directed=False)[1][packing.atoms]
         sizes = np.bincount(labels)
         order = np.argsort(-sizes, kind="stable")
@@ -255,7 +263,7 @@ class Detached:
         return 1 - float(sizes[order[0]]) / len(labels), named
 
 
-class Crowding:
+class Crowding(_Excess):
     """By how many neighbours an atom has more than fit around it.
 
     Neighbours are closer than 1.25 times the sum of the covalent radii. Twelve equal spheres touch
@@ -272,34 +280,23 @@ class Crowding:
 
     name = "crowding"
     unit = "atoms"
-    cost: Cost = "free"
     EVERY, KISSING = 10.0, 12
 
     def __init__(self, first: Frame) -> None:
         matter_of(first)
         self._radii = covalent_radii[first.numbers]
-        self._look = Every(self.EVERY)
-        self._usual = max(int(self._neighbours(first).max()), self.KISSING)
-        self._found = Deviation(self.name, self.unit, 0.0)
+        super().__init__(max(self._measure(first)[0], self.KISSING))
 
-    def _neighbours(self, frame: Frame) -> Ints:
-        """Return (n_atoms,) numbers of neighbours; images of one atom count each."""
+    def _measure(self, frame: Frame) -> tuple[float, tuple[int, ...]]:
+        """Return the most neighbours of an atom, and the atom; images of one atom count each."""
         i, j, _, distances = neighbours(frame, BONDED * 2 * float(self._radii.max()))
         near = distances < BONDED * (self._radii[i] + self._radii[j])
-        return np.bincount(i[near], minlength=frame.n_atoms)
-
-    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if not frame_quantities(frame).placed:
-            return Deviation(self.name, self.unit, np.nan)
-        if self._look.due(frame.time):
-            counts = self._neighbours(frame)
-            worst = int(np.argmax(counts))
-            beyond = max(float(counts[worst] - self._usual), 0.0)
-            self._found = Deviation(self.name, self.unit, beyond, (worst,) if beyond else ())
-        return self._found
+        counts = np.bincount(i[near], minlength=frame.n_atoms)
+        worst = int(np.argmax(counts))
+        return float(counts[worst]), (worst,)
 
 
-class Void:
+class Void(_Excess):
     """Growth of the largest hole in matter that fills its cell, over the spacing of its atoms.
 
     The radius of the largest sphere without an atom's centre in it, on a grid, less that of the
@@ -315,7 +312,6 @@ class Void:
 
     name = "void"
     unit = "d"
-    cost: Cost = "free"
     EVERY = 100.0
     VACUUM = 1.3  # spacings; the largest hole of the loose diamond lattice is 1.0
     FINEST = 12  # points along a vector of the cell
@@ -324,22 +320,12 @@ class Void:
         self._packing = Packing(first)
         if not first.pbc.all() or len(self._packing.atoms) < first.n_atoms:
             raise PrincipleUnavailable("only matter that fills its whole cell has no holes")
-        self._look = Every(self.EVERY)
-        self._usual = self._hole(first)
+        super().__init__(self._measure(first)[0])
         if self._usual > self.VACUUM:
             raise PrincipleUnavailable("the first frame has a vacuum")
-        self._found = Deviation(self.name, self.unit, 0.0)
 
-    def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
-        if not frame_quantities(frame).placed:
-            return Deviation(self.name, self.unit, np.nan)
-        if self._look.due(frame.time):
-            growth = max(self._hole(frame) - self._usual, 0.0)
-            self._found = Deviation(self.name, self.unit, growth)
-        return self._found
-
-    def _hole(self, frame: Frame) -> float:
-        """Return the radius of the largest hole in units of the spacing."""
+    def _measure(self, frame: Frame) -> tuple[float, tuple[int, ...]]:
+        """Return the radius of the largest hole in units of the spacing; it is of no atoms."""
         lengths = np.linalg.norm(frame.cell, axis=1)
         points = np.clip(np.ceil(2 * lengths / self._packing.spacing), 2, self.FINEST).astype(int)
         axes = [(np.arange(n) + 0.5) / n for n in points]
@@ -350,7 +336,7 @@ class Void:
         margin = 4 * self._packing.spacing / lengths
         around = around[((around > -margin) & (around < 1 + margin)).all(axis=1)]
         distance, _ = cKDTree(around @ frame.cell).query(grid @ frame.cell)
-        return float(distance.max()) / self._packing.spacing
+        return float(distance.max()) / self._packing.spacing, ()
 
 
 class Density:

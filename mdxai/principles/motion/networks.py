@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 import numpy as np
@@ -24,12 +25,19 @@ def network_of(frame: Frame) -> Bools:
     Returns:
         (n_atoms,); all false without a periodic cell.
     """
-    if not (_kept and _kept[0][0] is frame):
-        _kept[:] = [(frame, _network_of(frame))]
-    return _kept[0][1]
+    kept = _last.kept
+    if kept is None or kept[0] is not frame:
+        kept = _last.kept = (frame, _network_of(frame))
+    return kept[1]
 
 
-_kept: list[tuple[Frame, Bools]] = []  # of the last frame, which several principles ask about
+class _Last(threading.local):
+    """The network of a thread's last frame, which several principles ask about."""
+
+    kept: tuple[Frame, Bools] | None = None
+
+
+_last = _Last()
 
 
 def _network_of(frame: Frame) -> Bools:
