@@ -127,14 +127,14 @@ class ExpansionAttributor:
                 f"{n} atoms make {n_fragments:,} fragments, more than {MAX_FRAGMENTS:,}; lower "
                 'the body order, or use method="hessian"'
             )
-        output = self._energy(whole, range(n))
-        one = np.array([self._energy(whole, [a]) for a in range(n)])
+        output = self._energy(whole, frame, range(n))
+        one = np.array([self._energy(whole, frame, [a]) for a in range(n)])
         i, j = np.triu_indices(n, k=1)
         couples = zip(i.tolist(), j.tolist(), strict=True)
-        two = np.array([self._energy(whole, pair) for pair in couples]) - one[i] - one[j]
+        two = np.array([self._energy(whole, frame, pair) for pair in couples]) - one[i] - one[j]
         triples = np.array(list(combinations(range(n), 3)), dtype=np.int64).reshape(-1, 3)
         triples = triples if self._body_order == 3 else triples[:0]
-        three = self._three_body(whole, triples, one, two)
+        three = self._three_body(whole, frame, triples, one, two)
         orders = [one.sum(), two.sum(), three.sum()][: self._body_order]
         atoms = one.copy()
         for members, values in ((np.stack([i, j], 1), two / 2), (triples, three / 3)):
@@ -146,18 +146,20 @@ class ExpansionAttributor:
             triples=triples, three_body=three,
         )  # fmt: skip
 
-    def _three_body(self, molecule: Atoms, triples: Any, one: Floats, two: Floats) -> Floats:
+    def _three_body(
+        self, molecule: Atoms, frame: Frame, triples: Any, one: Floats, two: Floats
+    ) -> Floats:
         n = len(molecule)
         square = np.zeros((n, n))
         square[np.triu_indices(n, k=1)] = two
-        whole = np.array([self._energy(molecule, trio) for trio in triples.tolist()])
+        whole = np.array([self._energy(molecule, frame, trio) for trio in triples.tolist()])
         a, b, c = triples.T
         lower: Floats = one[triples].sum(1) + square[a, b] + square[a, c] + square[b, c]
         return whole - lower if len(triples) else np.empty(0)
 
-    def _energy(self, molecule: Atoms, members: Any) -> float:
+    def _energy(self, molecule: Atoms, frame: Frame, members: Any) -> float:
         fragment = molecule[list(members)]
-        inputs = inputs_of_atoms_in(Frame.from_atoms(molecule), list(members))
+        inputs = inputs_of_atoms_in(frame, list(members))
         fragment.info.update(inputs.info)
         fragment.calc = self._calculator
         own = sum(self._atom_energies.get(symbol, 0.0) for symbol in fragment.symbols)

@@ -120,8 +120,8 @@ def _imported(target: str) -> Any:
 def _near(module: Any, name: str) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(name.lower(), {n.lower(): n for n in dir(module)}, n=1)
     spelled = {n.lower(): n for n in dir(module)}
+    near = get_close_matches(name.lower(), spelled, n=1)
     return f"; did you mean {spelled[near[0]]!r}?" if near else ""
 
 

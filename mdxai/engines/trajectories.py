@@ -35,9 +35,9 @@ from mdxai.engines.stated import (
     Selection,
     TrajectoryError,
     TrajectoryWarning,
-    one_line,
 )
 from mdxai.engines.xyz_frames import instant_of_info, read_xyz
+from mdxai.errors import one_line
 from mdxai.frame import QUANTITIES, Frame
 
 LONGEST_STEP = 2.0  # fs; no integrator of molecules with free hydrogen takes longer steps
@@ -470,7 +470,7 @@ def plausible(
     Raises:
         TrajectoryError: with the likely right statement.
     """
-    first = next(_gathered(frames), None)
+    first = next(gathered(frames, LOOKED_AT), None)
     if first is None:
         return
     believed = selection.stated_units.positions is not None
@@ -491,7 +491,7 @@ def _steadily(last: list[Frame], frames: Iterator[Frame], source: str) -> Iterat
     Raises:
         TrajectoryError: before the first of a few frames that do not.
     """
-    for some in _gathered(frames):
+    for some in gathered(frames, LOOKED_AT):
         doubt = of_slope([*last, *some.frames])
         if doubt is not None:
             at = (last or some.frames)[0].time
@@ -503,25 +503,27 @@ def _steadily(last: list[Frame], frames: Iterator[Frame], source: str) -> Iterat
 
 
 @dataclass(frozen=True, slots=True)
-class _Some:
-    """Some frames that follow each other, and what ended them early."""
+class Some[T]:
+    """Some frames (or numbered ones) that follow each other, and what ended them early."""
 
-    frames: list[Frame]
+    frames: list[T]
     failed: TrajectoryError | None
 
 
-def _gathered(frames: Iterator[Frame]) -> Iterator[_Some]:
-    """Yield the frames of an iterator by a few, up to its end or to what it raises."""
+def gathered[T](frames: Iterator[T], size: int) -> Iterator[Some[T]]:
+    """Yield the frames of an iterator by `size`, up to its end or to the TrajectoryError that it
+    raises.
+    """
     while True:
-        found: list[Frame] = []
+        found: list[T] = []
         failed = None
         try:
-            for frame in islice(frames, LOOKED_AT):
+            for frame in islice(frames, size):
                 found.append(frame)  # noqa: PERF402 (those before an error are kept)
         except TrajectoryError as error:
             failed = error
         if not found and failed is None:
             return
-        yield _Some(found, failed)
+        yield Some(found, failed)
         if failed is not None:
             return

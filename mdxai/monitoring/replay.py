@@ -10,7 +10,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
-from itertools import islice
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from mdxai.engines import (
     TrajectoryError,
 )
 from mdxai.engines.mdanalysis_frames import STREAM, from_universe, read_universe
-from mdxai.engines.trajectories import from_atoms, read_ase
+from mdxai.engines.trajectories import from_atoms, gathered, read_ase
 from mdxai.errors import MdxaiError
 from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
@@ -271,20 +270,11 @@ class Chunks:
         self.failed: TrajectoryError | None = None
 
     def __iter__(self) -> Iterator[Chunk]:
-        while batch := self._next():
-            due = tuple(self._every > 0 and n % self._every == 0 for n, _ in batch)
-            yield Chunk(tuple(frame for _, frame in batch), due)
-
-    def _next(self) -> list[tuple[int, Frame]]:
-        batch: list[tuple[int, Frame]] = []
-        if self.failed is not None:
-            return batch
-        try:
-            for numbered in islice(self._numbered, self._size):
-                batch.append(numbered)  # noqa: PERF402 (those before an error are kept)
-        except TrajectoryError as error:
-            self.failed = error
-        return batch
+        for some in gathered(self._numbered, self._size):
+            self.failed = some.failed
+            if some.frames:
+                due = tuple(self._every > 0 and n % self._every == 0 for n, _ in some.frames)
+                yield Chunk(tuple(frame for _, frame in some.frames), due)
 
 
 class Work:
