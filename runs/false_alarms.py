@@ -19,7 +19,6 @@ import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.build import add_adsorbate, bulk, fcc111, molecule
-from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.cluster import Icosahedron
 from ase.constraints import FixAtoms
@@ -38,6 +37,7 @@ from ase.md.velocitydistribution import (
 )
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import FIRE
+from lennard_jones import SwitchedLennardJones
 from scipy.stats import chi2
 
 import mdxai
@@ -53,29 +53,10 @@ Row = dict[str, str]
 Bath = Callable[[Atoms, float, float, Random], MolecularDynamics]
 
 
-class Argon(Calculator):
-    """Lennard-Jones argon in an orthorhombic cell, switched off smoothly between 6.5 and 7.5 Å."""
+class Argon(SwitchedLennardJones):
+    """Lennard-Jones argon, switched off smoothly between 6.5 and 7.5 Å."""
 
-    implemented_properties = ("energy", "forces")
     SIGMA, EPSILON, ON, OFF = 3.405, 0.010324, 6.5, 7.5
-
-    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
-        n, sides = len(self.atoms), self.atoms.cell.lengths()
-        i, j = np.triu_indices(n, 1)
-        v = self.atoms.positions[j] - self.atoms.positions[i]
-        v -= sides * np.round(v / sides)
-        r = np.sqrt(np.einsum("ij,ij->i", v, v))
-        near = r < self.OFF
-        i, j, v, r = i[near], j[near], v[near], r[near]
-        s = (self.SIGMA / r) ** 6
-        energy, slope = 4 * self.EPSILON * (s * s - s), -24 * self.EPSILON * (2 * s * s - s) / r
-        x = np.clip((r - self.ON) / (self.OFF - self.ON), 0, 1)
-        switch, fall = 1 - x**3 * (10 - 15 * x + 6 * x * x), -30 * (x * (1 - x)) ** 2
-        slope = slope * switch + energy * fall / (self.OFF - self.ON)
-        pull = (slope / r)[:, None] * v
-        forces = np.column_stack([np.bincount(i, p, n) - np.bincount(j, p, n) for p in pull.T])
-        self.results = {"energy": float((energy * switch).sum()), "forces": forces}
 
 
 def nve(atoms, temperature, timestep, rng):

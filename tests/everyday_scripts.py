@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import add_adsorbate, bulk, fcc111, molecule
-from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.harmonic import SpringCalculator
 from ase.calculators.lj import LennardJones
@@ -46,6 +45,7 @@ from ase.units import fs
 
 import mdxai
 from mdxai.stability.verdict import Verdict
+from runs.lennard_jones import SwitchedLennardJones
 
 BAR = 1.01325 * units.bar
 PER_FS = 1 / fs
@@ -74,37 +74,10 @@ def warmed(atoms: Atoms, kelvin: float, seed: int, *, still: bool = False) -> At
     return atoms
 
 
-class PairMetal(Calculator):
+class PairMetal(SwitchedLennardJones):
     """A Lennard-Jones metal with copper's size and well, switched off smoothly: a fast crystal."""
 
-    implemented_properties = ("energy", "free_energy", "forces", "stress")
     SIGMA, EPSILON, ON, OFF = 2.338, 0.4096, 2.9, 3.6
-
-    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
-        n, cell = len(self.atoms), self.atoms.cell.array
-        i, j = np.triu_indices(n, 1)
-        v = self.atoms.positions[j] - self.atoms.positions[i]
-        v -= np.round(v @ np.linalg.inv(cell)) @ cell
-        r = np.sqrt(np.einsum("ij,ij->i", v, v))
-        near = r < self.OFF
-        i, j, v, r = i[near], j[near], v[near], r[near]
-        s = (self.SIGMA / r) ** 6
-        energy, slope = 4 * self.EPSILON * (s * s - s), -24 * self.EPSILON * (2 * s * s - s) / r
-        x = np.clip((r - self.ON) / (self.OFF - self.ON), 0, 1)
-        switch, fall = 1 - x**3 * (10 - 15 * x + 6 * x * x), -30 * (x * (1 - x)) ** 2
-        slope = slope * switch + energy * fall / (self.OFF - self.ON)
-        pull = (slope / r)[:, None] * v
-        stress = pull.T @ v / self.atoms.get_volume()
-        total = float((energy * switch).sum())
-        self.results = {
-            "energy": total,
-            "free_energy": total,
-            "forces": np.column_stack(
-                [np.bincount(i, p, n) - np.bincount(j, p, n) for p in pull.T]
-            ),
-            "stress": stress.flat[[0, 4, 8, 5, 2, 1]],
-        }
 
 
 def metal() -> Atoms:
