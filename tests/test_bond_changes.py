@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 
 from mdxai.frame import Frame
 from mdxai.principles import (
@@ -120,6 +120,43 @@ def test_a_substitution_is_a_reaction_and_a_dissociation_is_not():
     verdict = judged(first, without + without[-1:] * 5)
     assert verdict.stability == "unstable"
     assert {"bond", "broken_bonds", "fragments"} <= {f.principle for f in verdict.findings}
+
+
+def on_copper(bond, height=1.85):
+    """Return N₂ with this bond (Å), flat and this high (Å) above tops and hollows of copper."""
+    slab = fcc111("Cu", (3, 3, 2), vacuum=8.0)
+    top = slab.positions[:, 2].max() + height
+    middle = slab.positions[13, :2]
+    along = slab.positions[14, :2] - middle
+    ends = [middle + sign * 0.5 * bond * along / np.linalg.norm(along) for sign in (-1, 1)]
+    return slab + Atoms("N2", [[*end, top] for end in ends])
+
+
+def test_a_molecule_that_dissociates_on_a_metal_has_reacted():
+    """Its atoms are bound to the metal instead; high above it, the same path breaks it."""
+    first = Frame.from_atoms(on_copper(1.1))
+    lengths = [*np.linspace(1.1, 2.55, 30), *[2.55] * 5]
+    verdict = judged(first, [on_copper(length).positions for length in lengths])
+    assert verdict.stability == "reacted", str(verdict)
+    (finding,) = verdict.findings
+    assert finding.principle == "reaction"
+    assert {18, 19} < set(finding.atoms)
+    verdict = judged(first, [on_copper(length, 3.2).positions for length in lengths])
+    assert verdict.stability == "unstable"
+    squeezed = judged(first, [on_copper(length, 0.6).positions for length in lengths])
+    assert squeezed.stability == "unstable"
+
+
+def test_atoms_that_join_on_a_metal_have_reacted():
+    """Two atoms on copper become a molecule; far above it a bond forms out of nothing."""
+    first = Frame.from_atoms(on_copper(2.553))
+    lengths = [*np.linspace(2.55, 1.1, 30), *[1.1] * 5]
+    verdict = judged(first, [on_copper(length).positions for length in lengths])
+    assert verdict.stability == "reacted", str(verdict)
+    assert {18, 19} < set(verdict.cause.atoms)
+    far = Frame.from_atoms(on_copper(2.553, height=5))
+    flying = judged(far, [on_copper(length, height=5).positions for length in lengths])
+    assert [finding.principle for finding in flying.findings] == ["formed_bonds"]
 
 
 def test_atoms_that_collapse_are_no_reaction():

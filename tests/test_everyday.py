@@ -21,7 +21,7 @@ SEGMENTS = Path(__file__).parents[1] / "runs" / "false_alarms" / "segments.csv"
 
 # What is reported, and is right.
 REPORTED = {
-    "NVE, N2 on fixed Cu(111)": "unstable",
+    "NVE, N2 on fixed Cu(111)": "reacted",
     "NVT Melchionna, metal": "suspect",
     "SwitchLangevin, springs": "unstable",
 }

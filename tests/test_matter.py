@@ -26,7 +26,8 @@ from mdxai.principles import (
     principles_for,
 )
 from mdxai.principles.motion.matter import Packing, matter_of
-from mdxai.principles.motion.networks import network_of
+from mdxai.principles.motion.networks import covalent_network_of, network_of
+from mdxai.principles.motion.structure import Bonds
 from mdxai.serialization import restore, snapshot
 from mdxai.stability.thresholds import THRESHOLDS
 from mdxai.stability.verdict import VerdictBuilder
@@ -66,6 +67,32 @@ def test_a_network_repeats_through_the_cell(atoms, inside):
     if len(atoms) == 3:
         atoms.positions += [0, 5.8, 0]  # across the boundary of the cell
     assert np.flatnonzero(network_of(Frame.from_atoms(atoms))).tolist() == list(inside)
+
+
+def flat_benzene():
+    """Return benzene 2.1 Å above a copper slab, bound to it all round."""
+    slab = fcc111("Cu", (4, 4, 2), vacuum=8.0)
+    ring = molecule("C6H6")
+    ring.translate([*slab.positions[21, :2], slab.positions[:, 2].max() + 2.1])
+    return slab + ring
+
+
+def test_molecules_that_metals_hold_are_no_network_but_oxides_and_silicides_are():
+    atoms = flat_benzene()
+    first = Frame.from_atoms(atoms)
+    assert network_of(first)[32:38].all()
+    assert not covalent_network_of(first)[32:].any()
+    assert covalent_network_of(first)[:32].all()
+    bonds = Bonds(first)
+    assert len(bonds.i) == 12
+    oxide = Frame.from_atoms(bulk("MgO", "rocksalt", a=4.21, cubic=True))
+    assert covalent_network_of(oxide)[oxide.numbers == 12].all()
+    with pytest.raises(PrincipleUnavailable, match="no covalent bonds"):
+        Bonds(oxide)
+    silicide = Frame.from_atoms(bulk("CoSi", "cesiumchloride", a=2.8) * (2, 2, 2))
+    assert covalent_network_of(silicide).all()
+    diamond = bulk("C", cubic=True)
+    assert covalent_network_of(Frame.from_atoms(diamond)).all()
 
 
 def test_matter_is_told_by_its_bonds():

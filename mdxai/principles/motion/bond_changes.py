@@ -9,10 +9,9 @@ from scipy.sparse import coo_array
 from mdxai.frame import Bools, Floats, Frame, Ints
 from mdxai.principles.allowed_reactions import AllowedBonds
 from mdxai.principles.frame_quantities import Contacts, frame_quantities
-from mdxai.principles.motion.networks import network_of
+from mdxai.principles.motion.networks import METALS, covalent_network_of
 from mdxai.principles.motion.structure import (
     BONDED,
-    METALS,
     Bonds,
     bonds_of,
     is_bond_of_hydrogen,
@@ -45,6 +44,42 @@ class RadiiSums:
         return self._sums
 
 
+class Surface:
+    """The metal that other atoms are bound to."""
+
+    def __init__(self, numbers: Ints) -> None:
+        self._metal: Bools = np.isin(numbers, list(METALS))
+        self._radii = covalent_radii[numbers].astype(np.float64)
+
+    def partners(self, frame: Frame) -> tuple[Ints, Floats]:
+        """Return the nearest metal (−1: none) of all non-metals, and how far, in sums of radii.
+
+        A metal within 0.7 counts as none: that is no bond but a collapse.
+        """
+        partner = np.full(len(self._metal), -1)
+        nearest = np.full(len(self._metal), np.inf)
+        if not self._metal.any():
+            return partner, nearest
+        pairs = frame_quantities(frame).contacts
+        mixed = np.flatnonzero(self._metal[pairs.i] != self._metal[pairs.j])
+        i, j = pairs.i[mixed], pairs.j[mixed]
+        lengths = pairs.distances[mixed] / (self._radii[i] + self._radii[j])
+        farthest_first = np.argsort(-lengths)  # what is written last stays
+        i, j, lengths = i[farthest_first], j[farthest_first], lengths[farthest_first]
+        atom, metal = np.where(self._metal[i], (j, i), (i, j))
+        partner[atom], nearest[atom] = metal, lengths
+        none = nearest < COLLAPSED
+        partner[none], nearest[none] = -1, np.inf
+        return partner, nearest
+
+    def holds(self, frame: Frame, bonds: Bonds, lengths: Floats) -> Bools:
+        """Return the bonds (n_bonds,) of which a metal binds both atoms; lengths are theirs."""
+        _, nearest = self.partners(frame)
+        limit = np.where(lengths > BROKEN, BONDED, PARTNER)
+        found: Bools = (nearest[bonds.i] < limit) & (nearest[bonds.j] < limit)
+        return found
+
+
 class BondChanges:
     """Follows the bonds of the first frame, and those that form.
 
@@ -60,6 +95,10 @@ class BondChanges:
     involved has more than one bond beyond those of the first frame, or a partner within 0.7; and
     no other bond has broken.
 
+    On a metal a bond is replaced where both of its atoms are bound to the metal instead: within 1.5
+    while it breaks, within 1.25 once it has, and not within 0.7. The way back, two atoms bound to a
+    metal in the first frame that form a bond with each other, is *associated*.
+
     Args:
         first: frame that defines the bonds.
         allowed: bonds that may break and form.
@@ -69,14 +108,15 @@ class BondChanges:
         exchanged: (n_bonds,) bonds that were replaced by one that has formed.
         shift: the first such exchange: old partner, atom that moved, new partner; or ().
         i, j, lengths: of bonds that have formed, whatever their part in an exchange.
-        spare: (n_formed,) whether a formed bond replaces none.
+        spare: (n_formed,) whether a formed bond replaces none and is not associated.
+        associated: (n_formed,) formed bonds between atoms that were bound to a metal.
     """
 
     _not_state = ("_sound", "_sound_of")
 
     def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
         self._n_atoms, self._numbers, self._allowed = first.n_atoms, first.numbers, allowed
-        self._network = network_of(first)
+        self._network = covalent_network_of(first)
         self._sums = RadiiSums(first.numbers)
         self._bonds, self._why_none = _bonds_to_keep(first, allowed)
         n_bonds = 0 if self._bonds is None else len(self._bonds.i)
@@ -88,6 +128,9 @@ class BondChanges:
         own_i, own_j = bonds_of(first)
         self._own = np.sort(own_i * self._n_atoms + own_j)
         self._angles = _ends_of_angles(own_i, own_j, self._n_atoms)
+        self._surface = Surface(first.numbers)
+        self._held, lengths = self._surface.partners(first)
+        self._held[(lengths > BONDED) | self._network] = -1
         self._usual_count = self._coordination(own_i, own_j)
         self.broken = np.zeros(n_bonds, dtype=bool)
         self.exchanged = np.zeros(n_bonds, dtype=bool)
@@ -106,6 +149,11 @@ class BondChanges:
             raise PrincipleUnavailable(self._why_none)
         return self._bonds
 
+    @property
+    def may_associate(self) -> bool:
+        """Whether two atoms or more were bound to a metal in the first frame."""
+        return int(np.count_nonzero(self._held >= 0)) > 1
+
     def look(self, frame: Frame) -> None:
         """Take in a frame, where one is due; all its positions are finite."""
         if not self._look.due(frame.time):
@@ -119,20 +167,22 @@ class BondChanges:
         return lengths
 
     def _follow_broken(self, frame: Frame) -> None:
+        self.shift = ()
         bonds = self._bonds
         if bonds is None:
+            self._associate()
             return
         usual = bonds.largest_stretch(frame, self._bond_sums) <= BONDED
         if usual and not len(self.i):
             self.broken[:] = self.exchanged[:] = False
-            self.shift = ()
             return
         lengths = self.lengths(frame)
         apart = (lengths > BROKEN) | ((self.broken | self.exchanged) & (lengths > BONDED))
         self.broken = apart & ~self.replaced(frame) if apart.any() else apart
-        self._match(bonds, lengths)
+        self._match(frame, bonds, lengths)
+        self._associate()
 
-    def _match(self, bonds: Bonds, lengths: Floats) -> None:
+    def _match(self, frame: Frame, bonds: Bonds, lengths: Floats) -> None:
         """Find the bonds of which an atom has formed another bond instead."""
         partner, new_length = np.full(self._n_atoms, -1), np.full(self._n_atoms, np.inf)
         sound = np.flatnonzero(self.formed_lengths >= COLLAPSED)
@@ -143,13 +193,18 @@ class BondChanges:
         handed_on = np.zeros(len(lengths), dtype=bool)  # a hydrogen has one bond: the shorter
         for ends in (bonds.i, bonds.j):
             handed_on |= (self._numbers[ends] == 1) & (lengths > new_length[ends])
+        if (lengths > BONDED).any():
+            on_metal = self._surface.holds(frame, bonds, lengths)
+            gained |= on_metal
+            metals, _ = self._surface.partners(frame)
+            for end in np.concatenate([bonds.i[on_metal], bonds.j[on_metal]]):
+                partner[end] = metals[end] if partner[end] < 0 else partner[end]
         self.exchanged = (gained & (lengths > BONDED)) | handed_on
         if self.broken.any():  # then nothing that formed beside it is taken for chemistry
             self.exchanged[:] = False
         ends = np.zeros(self._n_atoms, dtype=bool)
         ends[bonds.i[self.exchanged]] = ends[bonds.j[self.exchanged]] = True
         self.spare = ~(ends[self.i] | ends[self.j])
-        self.shift = ()
         if self.exchanged.any():
             worst = int(np.argmax(np.where(self.exchanged, lengths, 0.0)))
             # Where both ends have a new partner, the lighter one is said to have moved.
@@ -158,8 +213,29 @@ class BondChanges:
             )
             self.shift = (left, moved, int(partner[moved]))
 
-    def replaced(self, frame: Frame) -> Bools:
-        """Return which bonds (n_bonds,) have an atom that is close to a new partner."""
+    def _associate(self) -> None:
+        """Find the formed bonds between atoms that came from a metal."""
+        once = self._coordination(self.i, self.j) == 1
+        free = (self._held >= 0) & once
+        self.associated = free[self.i] & free[self.j] & (self.formed_lengths >= COLLAPSED)
+        if self._allowed:
+            self.associated &= ~self._allowed.allow(self.i, self.j)
+        if self.broken.any():
+            self.associated[:] = False
+        self.spare &= ~self.associated
+        if self.associated.any() and not self.exchanged.any():
+            k = int(np.argmax(self.associated))
+            atom, other = int(self.i[k]), int(self.j[k])
+            self.shift = (int(self._held[atom]), atom, other)
+
+    def replaced(self, frame: Frame, stretched: Bools | None = None) -> Bools:
+        """Return which bonds (n_bonds,) have an atom that is close to a new partner.
+
+        Args:
+            frame: where to look.
+            stretched: (n_bonds,) bonds that a metal may replace although they are within 1.25, as
+                short multiple bonds are when they have long begun to break.
+        """
         bonds = self.bonds_to_keep()
         pairs = frame_quantities(frame).contacts
         ratio = pairs.distances / self._sums.of(pairs)
@@ -174,11 +250,13 @@ class BondChanges:
         crowded[i[collapsed]] = crowded[j[collapsed]] = True
         new = ~np.isin(keys, self._own) & ~crowded[i] & ~crowded[j]
         new &= bonded | ~np.isin(keys, self._angles)
-        lost = self.lengths(frame) > BONDED
+        lengths = self.lengths(frame)
+        lost = lengths > BONDED
         losses = self._coordination(bonds.i[lost], bonds.j[lost])
         balanced = (self._coordination(i[new], j[new]) == 1) & (losses <= 1)
         found: Bools = lost & (balanced[bonds.i] | balanced[bonds.j])
-        return found
+        opening = lost if stretched is None else lost | stretched
+        return found | (opening & self._surface.holds(frame, bonds, lengths))
 
     def _coordination(self, i: Ints, j: Ints) -> Ints:
         return np.bincount(np.concatenate([i, j]), minlength=self._n_atoms)
@@ -195,6 +273,7 @@ class BondChanges:
         self._formed = np.empty(0, dtype=np.int64)
         self.i, self.j = self._formed, self._formed
         self.formed_lengths, self.spare = np.empty(0), np.empty(0, dtype=bool)
+        self.associated = self.spare
 
     def _follow_formed(self, frame: Frame) -> None:
         pairs = frame_quantities(frame).contacts
@@ -219,6 +298,7 @@ class BondChanges:
         self._formed, self.i, self.j = keys[new], i[new], j[new]
         self.formed_lengths = lengths[new]
         self.spare = np.ones(len(self._formed), dtype=bool)
+        self.associated = ~self.spare
 
 
 def _bonds_to_keep(first: Frame, allowed: AllowedBonds | None) -> tuple[Bonds | None, str]:

@@ -18,9 +18,8 @@ from mdxai.frame import BOLTZMANN, Floats, Frame, Ints
 from mdxai.principles.allowed_reactions import AllowedBonds
 from mdxai.principles.frame_quantities import CONTACT_RANGE, frame_quantities
 from mdxai.principles.motion.bond_changes import BROKEN, LOOK, BondChanges, RadiiSums
-from mdxai.principles.motion.networks import network_of
+from mdxai.principles.motion.networks import METALS, covalent_network_of
 from mdxai.principles.motion.structure import (
-    METALS,
     Bonds,
     bonds_of,
     is_bond_of_hydrogen,
@@ -90,7 +89,7 @@ class BondIntegrity:
     def _unexplained(self, frame: Frame) -> tuple[float, int]:
         """Return the largest change among bonds that were not exchanged for another."""
         change = np.abs(self._bonds.lengths(frame) - self._length)
-        change[self._changes.replaced(frame)] = 0.0
+        change[self._changes.replaced(frame, change > self.NOTABLE)] = 0.0
         worst = int(np.argmax(change))
         return float(change[worst]), worst
 
@@ -166,7 +165,8 @@ class Reaction(_OfBondChanges):
 
     A bond of the first frame is stretched beyond 1.25 times the sum of the radii, and one of its
     atoms has formed a bond that was not there: a proton has moved on, a group was substituted. That
-    is chemistry, whether the model has it right or not; `Stability` calls such a run reacted. The
+    is chemistry, whether the model has it right or not; `Stability` calls such a run reacted. So is
+    a molecule that dissociates on a metal, or that forms of atoms bound to one (`BondChanges`). The
     atoms named are the old partner, the atom that moved, and its new partner.
 
     Args:
@@ -187,10 +187,11 @@ class Reaction(_OfBondChanges):
         changes: BondChanges | None = None,
     ) -> None:
         super().__init__(first, allowed, changes)
-        self._changes.bonds_to_keep()
+        if not self._changes.may_associate:
+            self._changes.bonds_to_keep()
 
     def _count(self, frame: Frame, changes: BondChanges) -> Deviation:
-        count = float(np.count_nonzero(changes.exchanged))
+        count = float(np.count_nonzero(changes.exchanged) + np.count_nonzero(changes.associated))
         return Deviation(self.name, self.unit, count, changes.shift)
 
 
@@ -218,7 +219,7 @@ class FormedBonds(_OfBondChanges):
         allowed: AllowedBonds | None = None,
         changes: BondChanges | None = None,
     ) -> None:
-        free = ~(np.isin(first.numbers, list(METALS)) | network_of(first))
+        free = ~(np.isin(first.numbers, list(METALS)) | covalent_network_of(first))
         if np.count_nonzero(free) < 2:
             raise PrincipleUnavailable("fewer than two atoms can form a covalent bond")
         super().__init__(first, allowed, changes)
@@ -271,7 +272,7 @@ class Fragments:
         self._changes = changes or BondChanges(first, allowed)
         self._sums, self._numbers = RadiiSums(first.numbers), first.numbers
         may_break = allowed.allow(bonds.i, bonds.j) if allowed else np.zeros(len(bonds.i), bool)
-        network = np.flatnonzero(network_of(first))
+        network = np.flatnonzero(covalent_network_of(first))
         self._always = (
             np.concatenate([bonds.i[may_break], network[:-1]]),
             np.concatenate([bonds.j[may_break], network[1:]]),

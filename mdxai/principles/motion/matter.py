@@ -20,8 +20,8 @@ from scipy.spatial import cKDTree
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints, Pairs
 from mdxai.principles.frame_quantities import frame_quantities
-from mdxai.principles.motion.networks import neighbours, network_of
-from mdxai.principles.motion.structure import BONDED, METALS, bonds_of
+from mdxai.principles.motion.networks import METALS, neighbours, network_of
+from mdxai.principles.motion.structure import BONDED, bonds_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.running_statistics import Every
 

@@ -12,6 +12,10 @@ from ase.geometry import complete_cell
 from mdxai.frame import Bools, Floats, Frame, Ints
 
 LINKED = 1.25  # times the sum of covalent radii
+METALS = frozenset(
+    [3, 4, 11, 12, 13, *range(19, 32), *range(37, 51), *range(55, 85), *range(87, 119)]
+)
+ORGANIC = (1, 6, 7, 8, 9)  # bound to each other they make molecules, whatever these are bound to
 
 
 def network_of(frame: Frame) -> Bools:
@@ -25,27 +29,49 @@ def network_of(frame: Frame) -> Bools:
     Returns:
         (n_atoms,); all false without a periodic cell.
     """
-    kept = _last.kept
-    if kept is None or kept[0] is not frame:
-        kept = _last.kept = (frame, _network_of(frame))
-    return kept[1]
+    return _networks(frame)[0]
+
+
+def covalent_network_of(frame: Frame) -> Bools:
+    """Return which atoms are part of a network that is not made of molecules bound to metals.
+
+    Bonds among H, C, N, O and F are those of molecules, also where a metal holds these together: a
+    molecule that lies on a slab, the linkers of a metal–organic framework, the nitrate of a salt.
+    Where such bonds repeat by themselves (diamond), and for all other elements, it is `network_of`.
+
+    Returns:
+        (n_atoms,); all false without a periodic cell.
+    """
+    return _networks(frame)[1]
 
 
 class _Last(threading.local):
-    """The network of a thread's last frame, which several principles ask about."""
+    """The networks of a thread's last frame, which several principles ask about."""
 
-    kept: tuple[Frame, Bools] | None = None
+    kept: tuple[Frame, tuple[Bools, Bools]] | None = None
 
 
 _last = _Last()
 
 
-def _network_of(frame: Frame) -> Bools:
-    inside = np.zeros(frame.n_atoms, dtype=bool)
-    if not frame.pbc.any() or not np.isfinite(frame.positions).all():
-        return inside
-    links = _without_dangling(_links(frame), frame.n_atoms)
-    for atom in range(frame.n_atoms):
+def _networks(frame: Frame) -> tuple[Bools, Bools]:
+    """Return the atoms of networks, and those of networks without molecules bound to metals."""
+    kept = _last.kept
+    if kept is None or kept[0] is not frame:
+        network = _network_of(_links(frame))
+        metal = np.isin(frame.numbers, list(METALS))
+        covalent = network
+        if (network & metal).any():
+            own = _network_of(_links(frame, ~metal))
+            covalent = network & (own | ~np.isin(frame.numbers, ORGANIC))
+        kept = _last.kept = (frame, (network, covalent))
+    return kept[1]
+
+
+def _network_of(links: list[list[Link]]) -> Bools:
+    inside = np.zeros(len(links), dtype=bool)
+    links = _without_dangling(links)
+    for atom in range(len(links)):
         if links[atom] and not inside[atom]:
             component, endless = _walk(links, atom)
             inside[component] = endless
@@ -73,20 +99,24 @@ def neighbours(frame: Frame, reach: float) -> tuple[Ints, Ints, Ints, Floats]:
 Link = tuple[int, tuple[int, int, int]]  # the other atom, and in which image of the cell
 
 
-def _links(frame: Frame) -> list[list[Link]]:
-    """Return the bonds of each atom, every image counted."""
+def _links(frame: Frame, of: Bools | None = None) -> list[list[Link]]:
+    """Return the bonds of each atom, every image counted; of some atoms, those among themselves."""
+    links: list[list[Link]] = [[] for _ in range(frame.n_atoms)]
+    if not frame.pbc.any() or not np.isfinite(frame.positions).all():
+        return links
     reach = LINKED * covalent_radii[frame.numbers]
     i, j, shifts, distances = neighbours(frame, 2 * float(reach.max()))
     near = distances < reach[i] + reach[j]
-    links: list[list[Link]] = [[] for _ in range(frame.n_atoms)]
+    if of is not None:
+        near &= of[i] & of[j]
     for a, b, shift in zip(i[near].tolist(), j[near].tolist(), shifts[near].tolist(), strict=True):
         links[a].append((b, tuple(shift)))
     return links
 
 
-def _without_dangling(links: list[list[Link]], n_atoms: int) -> list[list[Link]]:
+def _without_dangling(links: list[list[Link]]) -> list[list[Link]]:
     """Take away atoms with one bond only, again and again."""
-    ends = deque(atom for atom in range(n_atoms) if len(links[atom]) == 1)
+    ends = deque(atom for atom in range(len(links)) if len(links[atom]) == 1)
     while ends:
         atom = ends.popleft()
         for other, _ in links[atom]:

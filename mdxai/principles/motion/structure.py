@@ -9,15 +9,12 @@ from ase.geometry import find_mic
 from mdxai.frame import Bools, Floats, Frame, Ints
 from mdxai.principles.allowed_reactions import AllowedBonds
 from mdxai.principles.frame_quantities import frame_quantities
-from mdxai.principles.motion.networks import network_of
+from mdxai.principles.motion.networks import METALS, covalent_network_of
 from mdxai.principles.principle import PrincipleUnavailable
 from mdxai.statistics import _kernels as kernels
 
 BONDED = 1.25  # times the sum of covalent radii: atoms closer than this are bonded
 HALFWAY = 1.4  # times that sum: a hydrogen between two atoms is this close to the nearer one
-METALS = frozenset(
-    [3, 4, 11, 12, 13, *range(19, 32), *range(37, 51), *range(55, 85), *range(87, 119)]
-)
 
 
 def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
@@ -61,7 +58,7 @@ class Bonds:
     """The covalent bonds of a frame that are to stay.
 
     Those are all but bonds to metals and bonds within a network that crystals, liquids and surfaces
-    are made of (`network_of`), whose neighbours may change.
+    are made of (`covalent_network_of`), whose neighbours may change.
 
     Args:
         first: the frame.
@@ -77,7 +74,7 @@ class Bonds:
     def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
         i, j = bonds_of(first)
         metal = np.isin(first.numbers, list(METALS))
-        network = network_of(first)
+        network = covalent_network_of(first)
         within = network[i] & network[j]
         keep = ~(metal[i] | metal[j]) & ~within
         if allowed:
