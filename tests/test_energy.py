@@ -205,7 +205,10 @@ def restrained(restraint, n_steps=200):
     return frames_of(dynamics, n_steps), own
 
 
-@pytest.mark.parametrize("kind", RESTRAINTS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=pytest.mark.slow if k in ("pair", "plane") else ()) for k in RESTRAINTS],
+)
 def test_restraints_count_as_in_ase(kind):
     frames, own = restrained(RESTRAINTS[kind]())
     assert max(abs(frame.outside.energy) for frame in frames) > 0.005

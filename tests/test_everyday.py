@@ -32,18 +32,8 @@ ALLOWED = {
 FAST = {
     "NVE, Cu cluster that drifts and turns",
     "Langevin, metal, default",
-    "Langevin, metal, weak",
-    "Langevin, metal, FixCom",
-    "Langevin, metal, started at 0 K",
     "Langevin, metal, started at 1200 K, very weak",
-    "Langevin, metal, hot and cold end",
-    "Langevin, metal, quenched",
-    "BAOAB, metal, constant stress",
-    "Andersen, metal",
     "Bussi, metal",
-    "Nosé–Hoover chain, metal, started at 600 K",
-    "Berendsen, metal, 100 fs",
-    "NPT Berendsen, metal, each axis",
     "NPT MTK, metal",
     "SwitchLangevin, springs",
 }

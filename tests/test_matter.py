@@ -289,6 +289,12 @@ def test_density_follows_the_cell():
     for factor in (0.5, 1.2, 2.0):
         frame = replace(first, cell=first.cell * factor ** (1 / 3))
         assert principle.deviate(frame).value == pytest.approx(abs(np.log(factor)))
+    trained = Density(first, (10.0, 11.0))  # Å³ per atom; this copper has 11.8
+    for factor in (1.0, 1.2, 0.7):
+        frame = replace(first, cell=first.cell * factor ** (1 / 3))
+        volume = factor * COPPER.get_volume() / len(COPPER)
+        beyond = max(np.log(volume / 11), np.log(10 / volume), abs(np.log(factor)))
+        assert trained.deviate(frame).value == pytest.approx(beyond)
     with pytest.raises(PrincipleUnavailable, match="all directions"):
         Density(Frame.from_atoms(molecule("H2O")))
 

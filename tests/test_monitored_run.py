@@ -33,7 +33,9 @@ BATHS = {
 }
 
 
-@pytest.mark.parametrize("bath", BATHS)
+@pytest.mark.parametrize(
+    "bath", [pytest.param(b, marks=() if b == "Bussi" else pytest.mark.slow) for b in BATHS]
+)
 def test_frames_judged_together_and_one_by_one_leave_the_same_record(bath, tmp_path):
     """Limits so strict that the run breaks them; a thermostat that changes at every step."""
     strict = [replace(t, warn=t.warn / 4, unstable=t.unstable / 4) for t in THRESHOLDS]

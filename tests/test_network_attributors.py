@@ -35,7 +35,7 @@ from .conftest import (
 from .walk_enumeration import assert_equals_enumeration, by_set, schnetpack_inputs, walk_relevance
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 1000),

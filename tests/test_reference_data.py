@@ -6,17 +6,18 @@ import json
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.collections import g2
 from ase.io import write
+from ase.md.verlet import VelocityVerlet
 
 from mdxai import Monitor, open_run
 from mdxai.calculators.card import Card
-from mdxai.calculators.reference_data import ReferenceData, ReferenceDataError
+from mdxai.calculators.reference_data import ReferenceData, ReferenceDataError, composition
 from mdxai.frame import Frame
 from mdxai.monitoring.options import MonitorOptions, OptionError
 from mdxai.monitoring.run import RunSettings, simulate
@@ -85,6 +86,25 @@ def test_a_crystal_has_shortest_distances_and_no_longest(tmp_path):
     write(tmp_path / "cu.traj", [bulk("Cu", cubic=True, a=a) for a in (3.5, 3.7)])
     found = ReferenceData.load(tmp_path / "cu.traj")
     assert found.distances == {"Cu-Cu": (pytest.approx(3.5 / np.sqrt(2)), np.inf)}
+    assert found.volumes == {"Cu": pytest.approx((3.5**3 / 4, 3.7**3 / 4))}
+
+
+def test_a_cell_that_training_never_saw_is_a_finding(tmp_path):
+    """Copper twice as dilute as the data: its volume at every step is that of the first frame."""
+    write(tmp_path / "cu.traj", [bulk("Cu", cubic=True, a=a) for a in (3.5, 3.7)])
+    for a, expected in ((3.6, set()), (4.6, {"density"})):
+        atoms = bulk("Cu", cubic=True, a=a) * (2, 2, 2)
+        atoms.calc = EMT()
+        dynamics = VelocityVerlet(atoms, 2 * units.fs)
+        with Monitor(dynamics, reference=tmp_path / "cu.traj", on_unstable="ignore") as monitor:
+            dynamics.attach(monitor)
+            dynamics.run(20)
+        assert {f.principle for f in monitor.verdict.findings} & {"density"} == expected
+
+
+def test_compositions_do_not_depend_on_order_or_size():
+    assert composition(bulk("Cu").numbers) == "Cu"
+    assert composition(np.array([79, 29, 29, 29] * 2)) == composition(np.array([29, 29, 79, 29]))
 
 
 def test_forces_under_the_name_that_training_sets_use(tmp_path):

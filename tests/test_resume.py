@@ -230,7 +230,7 @@ class Killed(BaseException):
     """Ends a run as a kill would, for nothing catches it."""
 
 
-@pytest.mark.parametrize("at", [3, 20, 41, 60])
+@pytest.mark.parametrize("at", [3, pytest.param(20, marks=pytest.mark.slow), 41, 60])
 def test_a_resumed_record_is_the_uninterrupted_one(tmp_path, uninterrupted, at):
     path = tmp_path / "run"
 

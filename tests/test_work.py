@@ -92,33 +92,43 @@ def test_forces_that_are_no_gradient_scatter(bath):
     assert deviations(frames_of(dynamics, STEPS), WorkScatter)[-1] > 0.2
 
 
-def rounded(digit):
-    return lambda frame: (digit * round(frame.energy / digit), frame.forces)
+@pytest.fixture(scope="module")
+def at_constant_energy():
+    return frames_of(BATHS["nve"](hot_crystal(600.0)), 400)
+
+
+@pytest.fixture(scope="module")
+def in_a_bath():
+    return frames_of(BATHS["langevin"](hot_crystal(600.0)), 1500)
+
+
+def with_noise(frames, noise, factor=1.0):
+    """Return frames whose energies are noisy (eV) and whose forces are scaled."""
+    rng = np.random.default_rng(0)
+    return [
+        replace(f, energy=f.energy + noise * rng.normal(), forces=factor * f.forces) for f in frames
+    ]
 
 
 @pytest.mark.parametrize("digit", [1e-4, 1e-2, 0.1, 1.0, 1e3])
-def test_rounded_energies_are_no_finding(digit):
+def test_rounded_energies_are_no_finding(digit, at_constant_energy):
     """A usual step does 0.04 eV of work; energies that never change say nothing about forces."""
-    frames = frames_of(BATHS["nve"](faulty_copper(rounded(digit))), 400)
+    frames = [replace(f, energy=digit * round(f.energy / digit)) for f in at_constant_energy]
     assert max(deviations(frames), default=0.0) == 0
     assert max(deviations(frames, WorkScatter), default=0.0) == 0
     assert bool(deviations(frames)) is (digit < 0.02)
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.1])
-def test_noise_of_the_energy_is_no_finding(noise):
+def test_noise_of_the_energy_is_no_finding(noise, in_a_bath):
     """Sums in single precision over thousands of atoms: as large as the work of a step."""
-    rng = np.random.default_rng(0)
-    noisy = faulty_copper(lambda frame: (frame.energy + noise * rng.normal(), frame.forces))
-    frames = frames_of(BATHS["langevin"](noisy), 1500)
+    frames = with_noise(in_a_bath, noise)
     assert max(deviations(frames)) < 0.05
     assert max(deviations(frames, WorkScatter)) < 0.1
 
 
-def test_noise_hides_no_factor_for_long():
-    rng = np.random.default_rng(0)
-    noisy = faulty_copper(lambda frame: (frame.energy + 0.01 * rng.normal(), 2.0016 * frame.forces))
-    assert deviations(frames_of(BATHS["langevin"](noisy), 600))[-1] > 0.2
+def test_noise_hides_no_factor_for_long(in_a_bath):
+    assert deviations(with_noise(in_a_bath[:600], 0.01, 2.0016))[-1] > 0.2
 
 
 @pytest.mark.parametrize("height", [0.1, 10.0])
@@ -127,13 +137,17 @@ def test_a_jump_of_the_energy_is_no_finding(height):
     assert max(deviations(frames_of(BATHS["nve"](jumping), STEPS))) == 0
 
 
-def test_a_timestep_that_is_too_long_is_no_fault_of_the_forces():
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "timestep", [pytest.param(10.0, marks=SLOW), pytest.param(40.0, marks=SLOW), 80.0]
+)
+def test_a_timestep_that_is_too_long_is_no_fault_of_the_forces(timestep):
     """Up to where the trajectory explodes, the forces remain the gradient."""
-    for timestep in (10.0, 40.0, 80.0):
-        dynamics = langevin(hot_crystal(900.0), 900, timestep=timestep)
-        frames = frames_of(dynamics, 200)
-        assert max(deviations(frames), default=0.0) < 0.05
-        assert max(deviations(frames, WorkScatter), default=0.0) < 0.1
+    frames = frames_of(langevin(hot_crystal(900.0), 900, timestep=timestep), 200)
+    assert max(deviations(frames), default=0.0) < 0.05
+    assert max(deviations(frames, WorkScatter), default=0.0) < 0.1
 
 
 def argon(**options):

@@ -1,8 +1,12 @@
-"""What a model was trained on, from any data set that ASE reads: elements, distances, forces."""
+"""What a model was trained on, from any data set that ASE reads.
+
+Elements, distances, forces, and the volumes of periodic cells.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
+from ase.formula import Formula
 
 from mdxai.calculators.card import Card, pair_key
 from mdxai.errors import MdxaiError
@@ -41,6 +46,8 @@ class ReferenceData:
             infinite where there is none.
         forces_max: largest norm of a force on an atom, eV/Å; None where not known.
         n_frames: structures that it was taken from; 0 where not known.
+        volumes: smallest and largest volume per atom (Å³) of cells that repeat in all directions,
+            per composition ("Cu", "AuCu3").
     """
 
     source: str
@@ -48,6 +55,7 @@ class ReferenceData:
     distances: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     forces_max: float | None = None
     n_frames: int = 0
+    volumes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -76,7 +84,7 @@ class ReferenceData:
         if not ranges.found:
             raise ReferenceDataError(f"{file} holds no structure with two atoms")
         source = f"{file} ({n_frames} structures{'' if forces else ', without forces'})"
-        return cls(source, ranges.elements, ranges.found, forces or None, n_frames)
+        return cls(source, ranges.elements, ranges.found, forces or None, n_frames, ranges.volumes)
 
     @classmethod
     def of_card(cls, card: Card) -> Self:
@@ -102,14 +110,22 @@ class ReferenceData:
             "source": self.source,
             "distances": {pair: list(span) for pair, span in self.distances.items()},
             "forces_max": self.forces_max,
+            **({"volumes": {k: list(v) for k, v in self.volumes.items()}} if self.volumes else {}),
         }
 
 
+def composition(numbers: Ints) -> str:
+    """Return the smallest formula with these proportions, elements in alphabetical order."""
+    counts = Counter(chemical_symbols[z] for z in numbers)
+    return str(Formula.from_dict(dict(sorted(counts.items()))).reduce()[0])
+
+
 class _Ranges:
-    """Shortest and longest distance per element pair, structure by structure."""
+    """Shortest and longest distance per element pair and volumes, structure by structure."""
 
     def __init__(self) -> None:
         self.found: dict[str, tuple[float, float]] = {}
+        self.volumes: dict[str, tuple[float, float]] = {}
         self._elements: set[str] = set()
 
     @property
@@ -119,6 +135,10 @@ class _Ranges:
     def add(self, numbers: Ints, positions: Floats, cell: Any, pbc: Any) -> None:
         """Take in one structure."""
         self._elements |= {chemical_symbols[z] for z in numbers}
+        if np.all(pbc):
+            volume = float(abs(np.linalg.det(cell))) / len(numbers)
+            least, most = self.volumes.get(key := composition(numbers), (np.inf, 0.0))
+            self.volumes[key] = min(least, volume), max(most, volume)
         small = len(numbers) <= DENSE_LIMIT and not np.any(pbc)
         if small:
             i, j = upper_triangle(len(numbers))

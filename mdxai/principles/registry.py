@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mdxai.calculators import Card
-from mdxai.calculators.reference_data import ReferenceData
+from mdxai.calculators.reference_data import ReferenceData, composition
 from mdxai.engines import EngineDescription
 from mdxai.frame import QUANTITIES, Frame
 from mdxai.principles.allowed_reactions import AllowedBonds
@@ -292,7 +292,7 @@ def _made(
 def _structure(
     first: Frame, training: ReferenceData, reference: Sequence[Frame], allowed: AllowedBonds
 ) -> Makers:
-    ranges = training.distances
+    ranges, volumes = training.distances, training.volumes.get(composition(first.numbers))
     changes = BondChanges(first, allowed)
     return {
         BondIntegrity.name: lambda: BondIntegrity(first, reference, allowed, changes),
@@ -310,7 +310,7 @@ def _structure(
         Detached.name: lambda: Detached(first),
         Crowding.name: lambda: Crowding(first),
         Void.name: lambda: Void(first),
-        Density.name: lambda: Density(first),
+        Density.name: lambda: Density(first, volumes),
     }
 
 

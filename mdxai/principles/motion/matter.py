@@ -342,8 +342,12 @@ class Void(_Excess):
 class Density:
     """Change of the volume of the cell since the first frame, |ln V/V₀|.
 
+    Where the volumes of the training data are known, how far ln V lies beyond theirs counts too,
+    and the larger of both is the deviation.
+
     Args:
         first: a frame of the run.
+        trained: smallest and largest volume per atom in training, Å³, for this composition.
 
     Raises:
         PrincipleUnavailable: for a system that does not repeat in all directions.
@@ -353,18 +357,29 @@ class Density:
     unit = "1"
     cost: Cost = "free"
 
-    def __init__(self, first: Frame) -> None:
+    def __init__(self, first: Frame, trained: tuple[float, float] | None = None) -> None:
         if not first.pbc.all():
             raise PrincipleUnavailable("only a system that repeats in all directions has a density")
         self._cell = first.cell.tobytes()
         self._volume = _volume(first.cell)
+        self._trained = None if trained is None else first.n_atoms * np.array(trained)
+        self._at_first = self._beyond_training(self._volume)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         if frame.cell.tobytes() == self._cell:  # the usual case
-            return Deviation(self.name, self.unit, 0.0)
+            return Deviation(self.name, self.unit, self._at_first)
         volume = _volume(frame.cell)
-        change = abs(np.log(volume / self._volume)) if volume > 0 else np.nan
-        return Deviation(self.name, self.unit, float(change))
+        if not volume > 0:
+            return Deviation(self.name, self.unit, np.nan)
+        change = abs(float(np.log(volume / self._volume)))
+        return Deviation(self.name, self.unit, max(change, self._beyond_training(volume)))
+
+    def _beyond_training(self, volume: float) -> float:
+        """Return by how much ln V exceeds its range in training."""
+        if self._trained is None or not volume > 0:
+            return 0.0
+        least, most = np.log(self._trained)
+        return float(max(least - np.log(volume), np.log(volume) - most, 0.0))
 
 
 def _volume(cell: Floats) -> float:
