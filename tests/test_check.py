@@ -40,6 +40,25 @@ class DoubledForces(LennardJones):
         self.results["forces"] = 2 * self.results["forces"]
 
 
+@pytest.mark.parametrize(
+    ("atoms", "most", "whole"),
+    [(molecule("CH3CH2OH"), 760, 500), (bulk("Cu", cubic=True) * (2, 2, 2), 410, 160)],
+    ids=["ethanol", "copper"],
+)
+def test_the_number_of_evaluations_is_bounded(atoms, most, whole):
+    """docs/guide.md states it: a slow calculator's user wants to know."""
+    sizes = []
+
+    class Counting(EMT):
+        def calculate(self, atoms=None, *arguments, **keywords):
+            sizes.append(len(atoms))
+            super().calculate(atoms, *arguments, **keywords)
+
+    check(Counting(), atoms)
+    assert 0.9 * most < len(sizes) <= most
+    assert sum(size > 2 for size in sizes) <= whole
+
+
 @pytest.fixture
 def argon(tmp_path):
     """A cluster of seven argon atoms."""

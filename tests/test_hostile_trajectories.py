@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import units
+from ase.build import molecule
+from ase.io import write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mdxai
+from mdxai.engines import Selection
 from mdxai.monitoring.replay import open_trajectory
 
-from .hostile_trajectories import TEXT, hostile_files, scales
+from .hostile_trajectories import TEXT, Hostile, hostile_files, scales
 
 # MDAnalysis' readers fail once more when they are thrown away.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -92,7 +97,10 @@ def assert_is_part_of_the_truth(frames, hostile):
 
 
 def check(hostile):
-    frames, error = outcome(hostile)
+    compare(hostile, *outcome(hostile))
+
+
+def compare(hostile, frames, error):
     last = assert_is_part_of_the_truth(frames, hostile)
     if error is not None or not frames:  # an engine refuses a trajectory without frames
         return
@@ -122,6 +130,47 @@ def times(examples, *, same_each_time=False):
 def test_hostile_files_are_read_as_they_are_or_refused(data):
     with tempfile.TemporaryDirectory() as folder:
         check(data.draw(hostile_files(Path(folder))))
+
+
+def shifted(frame):
+    return replace(frame, positions=frame.positions + 0.01)
+
+
+SABOTAGE = {
+    "moved": lambda frames: [shifted(frame) for frame in frames],
+    "one moved": lambda frames: [*frames[:-1], shifted(frames[-1])],
+    "left out": lambda frames: [*frames[:1], *frames[2:]],
+    "cut short": lambda frames: frames[:-1],
+    "out of order": lambda frames: frames[::-1],
+    "other elements": lambda frames: [replace(f, numbers=f.numbers + 1) for f in frames],
+    "other velocities": lambda frames: [replace(f, velocities=2 * f.velocities) for f in frames],
+    "other times": lambda frames: [replace(f, time=2 * f.time + 1) for f in frames],
+}
+
+
+@pytest.mark.parametrize("how", SABOTAGE)
+def test_the_checks_of_hostile_files_see_what_is_read_wrongly(how, tmp_path):
+    """A sound file whose frames are falsified after reading."""
+    velocities = np.random.default_rng(0).normal(scale=0.05, size=(3, 3))
+    images = []
+    for k in range(5):
+        atoms = molecule("H2O")
+        atoms.positions += 0.5 * units.fs * k * velocities
+        atoms.set_velocities(velocities)
+        images.append(atoms)
+    path = tmp_path / "md.traj"
+    write(path, images)
+    size = path.stat().st_size
+    sound = Hostile(path, "traj", Selection(timestep=0.5), None, images, (), size, size)
+    read, error = outcome(sound)
+    assert (len(read), error) == (5, None)
+    compare(sound, read, error)
+    seen = False
+    try:
+        compare(sound, SABOTAGE[how](read), error)
+    except AssertionError:
+        seen = True
+    assert seen
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.run import RunSettings, SettingsError, make_dynamics, simulate
 from mdxai.record import RecordError, RecordSettings, list_checkpoints, read_checkpoint, repair
-from mdxai.record.rollbacks import ROLLBACKS, is_pending, rollbacks_of
+from mdxai.record.rollbacks import ROLLBACKS, is_pending, plan_rollback, rollbacks_of
 
 from .conftest import ethanol_with
 
@@ -139,10 +139,15 @@ def test_a_run_stopped_after_a_rollback_is_resumed_with_what_it_changed(rolled_b
 def test_impossible_rollbacks_are_refused(rolled_back, tmp_path):
     path, _ = rolled_back
     dynamics = make_dynamics(ethanol_with(), WILD)
+    with pytest.raises(RecordError, match="holds no run"):
+        plan_rollback(tmp_path / "nothing", 100.0, {})
     with pytest.raises(RecordError, match="only an unstable run can be rolled back"):
         Monitor.rollback(dynamics, path)
+    unjudged = tmp_path / "unjudged"
+    shutil.copytree(path, unjudged)
+    (unjudged / "verdict.json").unlink()
     with pytest.raises(RecordError, match="has no verdict"):
-        Monitor.rollback(dynamics, tmp_path)
+        Monitor.rollback(dynamics, unjudged)
     with pytest.raises(SettingsError, match="rollback_timestep"):
         RunSettings(rollback=1, rollback_timestep=2.0)
     with pytest.raises(SettingsError, match="repeat the same steps"):

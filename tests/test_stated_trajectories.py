@@ -142,6 +142,18 @@ def test_a_lammps_dump_may_state_units_elements_and_time(tmp_path):
     assert_same(frames_of(path))
 
 
+def test_frames_whose_atoms_change_places_are_told_from_other_atoms(tmp_path):
+    path = tmp_path / "md.extxyz"
+    atoms = FRAMES[3]
+    for changed, why in (
+        (atoms[::-1], "another order; write them sorted"),
+        (atoms[:-1], r"other atoms than the first \(8, first 9\)"),
+    ):
+        write(path, [*FRAMES[:3], changed])
+        with pytest.raises(TrajectoryError, match=why):
+            frames_of(path, timestep=0.5)
+
+
 def test_atoms_of_a_dump_without_ids_have_no_order(tmp_path):
     path = lammps(tmp_path / "md.dump", ids=False)
     with pytest.raises(TrajectoryError, match="no id, so nothing says which is which"):

@@ -441,10 +441,7 @@ def checked(frames: Iterable[Frame], selection: Selection) -> Iterator[Frame]:
 
 def _check_follows(first: Frame, last: Frame, frame: Frame) -> None:
     if not np.array_equal(frame.numbers, first.numbers):
-        raise TrajectoryError(
-            f"the frame at {frame.time:g} fs has other atoms than the first ({frame.n_atoms}, "
-            f"first {first.n_atoms}); a replay follows one system"
-        )
+        raise TrajectoryError(f"the frame at {frame.time:g} fs has {_other_atoms(first, frame)}")
     if not (frame.time > last.time and frame.step > last.step):
         raise TrajectoryError(
             f"time does not increase: step {last.step} at {last.time:g} fs is followed by step "
@@ -458,6 +455,17 @@ def _check_follows(first: Frame, last: Frame, frame: Frame) -> None:
             f"the frame at {frame.time:g} fs has no {names}, unlike the first one; select frames "
             "that have them (step=, --step), or ignore them in all frames (without=, --without)"
         )
+
+
+def _other_atoms(first: Frame, frame: Frame) -> str:
+    """Return what has become of the atoms of the first frame, and what to do."""
+    if np.array_equal(np.sort(frame.numbers), np.sort(first.numbers)):
+        return (
+            "the atoms of the first in another order; write them sorted (in LAMMPS: dump_modify "
+            "sort id), for a replay follows each atom"
+        )
+    counts = f"{frame.n_atoms}, first {first.n_atoms}"
+    return f"other atoms than the first ({counts}); a replay follows one system"
 
 
 def plausible(

@@ -10,7 +10,7 @@ from typing import Any
 
 from mdxai.record.checkpoint import Checkpoint, read_checkpoint
 from mdxai.record.durable_files import RecordError, read_file, write_file
-from mdxai.record.header import read_verdict
+from mdxai.record.header import read_header, read_verdict
 from mdxai.record.layout import ROLLBACKS, list_checkpoints
 
 
@@ -67,8 +67,10 @@ def plan_rollback(folder: Path, margin: float, changes: Mapping[str, Any]) -> Ro
         changes: what changes from then on.
 
     Raises:
-        RecordError: when the run is not unstable or has no checkpoint from before the onset.
+        RecordError: when there is no run, it is not unstable, or it has no checkpoint from before
+            the onset.
     """
+    read_header(folder)
     done = rollbacks_of(folder)
     if done and is_pending(folder, done):
         return done[-1]
