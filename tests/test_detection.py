@@ -127,13 +127,17 @@ def explained_frames(name):
     return frames
 
 
-def learned_verdict(calculator, frames):
-    """Judge explanations of frames by the principles of what a model has learned."""
+def learned_verdict(calculator, frames, later=None):
+    """Judge explanations of frames by the principles of what a model has learned.
+
+    later: the calculator that explains the second half of the frames, if it is another.
+    """
     explain = mdxai.attributor(calculator)
+    then = explain if later is None else mdxai.attributor(later)
     principles, unavailable = explanation_principles(frames[0], calculator.card.cutoff)
     builder = VerdictBuilder(THRESHOLDS, unavailable)
-    for frame in frames:
-        attribution = explain.attribute(frame)
+    for k, frame in enumerate(frames):
+        attribution = (explain if 2 * k < len(frames) else then).attribute(frame)
         builder.add(
             frame.time,
             {principle.name: principle.deviate(frame, attribution) for principle in principles},
