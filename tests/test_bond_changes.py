@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from ase.data import covalent_radii
 
 from mdxai.frame import Frame
 from mdxai.principles import (
@@ -145,6 +146,34 @@ def test_a_molecule_that_dissociates_on_a_metal_has_reacted():
     assert verdict.stability == "unstable"
     squeezed = judged(first, [on_copper(length, 0.6).positions for length in lengths])
     assert squeezed.stability == "unstable"
+
+
+def test_an_atom_that_overshoots_its_place_on_the_metal_has_not_broken_loose():
+    """1.35 radii from the metal for 60 fs is a vibration; for good it is a fragment."""
+    first = Frame.from_atoms(on_copper(1.1))
+    apart = [on_copper(length).positions for length in np.linspace(1.1, 2.55, 12)]
+    above = apart[-1].copy()
+    above[-1, 2] += 0.8
+    ratio = np.linalg.norm(above[:18] - above[-1], axis=1).min() / covalent_radii[[7, 29]].sum()
+    assert 1.25 < ratio < 1.5
+    for n, outcome in ((12, "reacted"), (60, "unstable")):
+        verdict = judged(first, [*apart, *[above] * n, *[apart[-1]] * 5])
+        assert verdict.stability == outcome, str(verdict)
+
+
+def test_hydrogen_that_leaves_a_metal_as_a_molecule_is_not_lone():
+    slab = fcc111("Pd", (2, 2, 2), vacuum=8.0)
+    top = slab.positions[:, 2].max()
+
+    def at_height(z, apart=0.74):
+        return slab + Atoms("H2", [[0, 0, top + z], [apart, 0, top + z]])
+
+    first = Frame.from_atoms(at_height(1.9))
+    for apart, outcome in ((0.74, "stable"), (3.0, "unstable")):
+        path = [at_height(z, apart).positions for z in np.linspace(1.9, 5, 30)]
+        verdict = judged(first, path)
+        assert verdict.stability == outcome, str(verdict)
+    assert "lone_hydrogen" in {finding.principle for finding in verdict.findings}
 
 
 def test_atoms_that_join_on_a_metal_have_reacted():

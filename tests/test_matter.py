@@ -290,11 +290,13 @@ def test_density_follows_the_cell():
         frame = replace(first, cell=first.cell * factor ** (1 / 3))
         assert principle.deviate(frame).value == pytest.approx(abs(np.log(factor)))
     trained = Density(first, (10.0, 11.0))  # Å³ per atom; this copper has 11.8
-    for factor in (1.0, 1.2, 0.7):
+    start = np.log(COPPER.get_volume() / len(COPPER) / 11)
+    for factor, expected in ((1.0, start), (1.2, np.log(1.2)), (0.7, -np.log(0.7))):
         frame = replace(first, cell=first.cell * factor ** (1 / 3))
-        volume = factor * COPPER.get_volume() / len(COPPER)
-        beyond = max(np.log(volume / 11), np.log(10 / volume), abs(np.log(factor)))
-        assert trained.deviate(frame).value == pytest.approx(beyond)
+        assert trained.deviate(frame).value == pytest.approx(expected)
+    assert Density(first, (2.0, 3.0)).deviate(first).value == 0.5  # unlike training: a warning
+    slab = Frame.from_atoms(fcc111("Cu", (2, 2, 3), vacuum=8.0, periodic=True))
+    assert Density(slab, (10.0, 11.0)).deviate(slab).value == 0  # its volume is mostly vacuum
     with pytest.raises(PrincipleUnavailable, match="all directions"):
         Density(Frame.from_atoms(molecule("H2O")))
 

@@ -7,17 +7,23 @@ import json
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.cluster import Octahedron
 from ase.collections import g2
 from ase.io import write
 from ase.md.verlet import VelocityVerlet
 
 from mdxai import Monitor, open_run
 from mdxai.calculators.card import Card
-from mdxai.calculators.reference_data import ReferenceData, ReferenceDataError, composition
+from mdxai.calculators.reference_data import (
+    ReferenceData,
+    ReferenceDataError,
+    composition,
+    has_vacuum,
+)
 from mdxai.frame import Frame
 from mdxai.monitoring.options import MonitorOptions, OptionError
 from mdxai.monitoring.run import RunSettings, simulate
@@ -100,6 +106,26 @@ def test_a_cell_that_training_never_saw_is_a_finding(tmp_path):
             dynamics.attach(monitor)
             dynamics.run(20)
         assert {f.principle for f in monitor.verdict.findings} & {"density"} == expected
+
+
+def test_cells_with_vacuum_give_no_volume(tmp_path):
+    slab = fcc111("Cu", (2, 2, 3), vacuum=8.0, periodic=True)
+    box = molecule("H2O", cell=[9, 9, 9], pbc=True)
+    cluster = Octahedron("Cu", 3)
+    cluster.set_cell([20, 20, 20])
+    cluster.pbc = True
+    write(tmp_path / "all.traj", [slab, box, cluster, bulk("Cu", cubic=True)])
+    assert ReferenceData.load(tmp_path / "all.traj").volumes == {
+        "Cu": pytest.approx((11.76, 11.76), abs=0.01)
+    }
+    for solid in (bulk("Cu"), bulk("Si"), bulk("Cs", "bcc", a=6.1), bulk("Xe", "fcc", a=6.2)):
+        for n in (1, 3):
+            many = solid * (n, n, n)
+            assert not has_vacuum(many.positions, many.cell.array)
+    turned = bulk("Cu", cubic=True) * (2, 2, 2)
+    turned.rotate(40, (1, 2, 3), rotate_cell=True)
+    turned.positions += [31.0, -17.0, 5.0]
+    assert not has_vacuum(turned.positions, turned.cell.array)
 
 
 def test_compositions_do_not_depend_on_order_or_size():

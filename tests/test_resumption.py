@@ -141,6 +141,9 @@ def test_impossible_rollbacks_are_refused(rolled_back, tmp_path):
     dynamics = make_dynamics(ethanol_with(), WILD)
     with pytest.raises(RecordError, match="holds no run"):
         plan_rollback(tmp_path / "nothing", 100.0, {})
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match="is a file; expected the directory of a run"):
+        plan_rollback(tmp_path / "file", 100.0, {})
     with pytest.raises(RecordError, match="only an unstable run can be rolled back"):
         Monitor.rollback(dynamics, path)
     unjudged = tmp_path / "unjudged"

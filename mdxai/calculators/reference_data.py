@@ -25,6 +25,7 @@ REACH = 6.0  # Å, in cells and large systems
 # Shorter than any bond, contact or metal under pressure: the closest are U=O and Mo–Mo (0.63), and
 # Cr–Cr (0.62 of the sum of covalent radii); H2 is at 1.2, F2 at 1.2, N2 at 0.77, copper at 0.96.
 OVERLAPPING = 0.55
+VACUUM = 5.0  # Å
 MARGIN = 0.15  # Å, what `contact` lets pass before it warns
 _NUMBERS = ("z", "nuclear_charges", "numbers", "atomic_numbers")  # entries of npz files
 _POSITIONS = ("R", "coords", "positions")
@@ -46,8 +47,8 @@ class ReferenceData:
             infinite where there is none.
         forces_max: largest norm of a force on an atom, eV/Å; None where not known.
         n_frames: structures that it was taken from; 0 where not known.
-        volumes: smallest and largest volume per atom (Å³) of cells that repeat in all directions,
-            per composition ("Cu", "AuCu3").
+        volumes: smallest and largest volume per atom (Å³) of cells that repeat in all directions
+            and hold no vacuum, per composition ("Cu", "AuCu3").
     """
 
     source: str
@@ -120,6 +121,20 @@ def composition(numbers: Ints) -> str:
     return str(Formula.from_dict(dict(sorted(counts.items()))).reduce()[0])
 
 
+def has_vacuum(positions: Floats, cell: Floats) -> bool:
+    """Return whether a layer of the periodic cell thicker than 5 Å holds no atom's centre.
+
+    So it is around slabs, wires and molecules in a box; no crystal or liquid is that open along a
+    vector of its cell, but for some frameworks, whose volume is then not compared.
+    """
+    if not abs(np.linalg.det(cell)) > 0:
+        return True
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)  # of the cell, along each vector
+    places = np.sort(np.linalg.solve(cell.T, positions.T).T % 1.0, axis=0)
+    gaps = np.diff(places, axis=0, append=places[:1] + 1.0)
+    return bool((gaps.max(axis=0) * heights > VACUUM).any())
+
+
 class _Ranges:
     """Shortest and longest distance per element pair and volumes, structure by structure."""
 
@@ -135,7 +150,7 @@ class _Ranges:
     def add(self, numbers: Ints, positions: Floats, cell: Any, pbc: Any) -> None:
         """Take in one structure."""
         self._elements |= {chemical_symbols[z] for z in numbers}
-        if np.all(pbc):
+        if np.all(pbc) and not has_vacuum(positions, cell):
             volume = float(abs(np.linalg.det(cell))) / len(numbers)
             least, most = self.volumes.get(key := composition(numbers), (np.inf, 0.0))
             self.volumes[key] = min(least, volume), max(most, volume)

@@ -70,6 +70,8 @@ def read_header(folder: Path) -> dict[str, Any]:
         RecordError: when it is missing, damaged or of another schema.
     """
     path = folder / HEADER
+    if folder.is_file():
+        raise RecordError(f"{folder} is a file; expected the directory of a run")
     try:
         raw = read_file(path)
     except FileNotFoundError as error:

@@ -24,6 +24,7 @@ BROKEN = 1.6  # times that sum: beyond this a bond is broken
 PARTNER = 1.5  # times that sum: in a transition state an atom is this close to its new partner
 COLLAPSED = 0.7  # times that sum: no bond is that short, triple bonds are at 0.78
 LOOK = 2.0  # fs between frames that are checked
+SETTLING = 100.0  # fs; vibrations of adsorbed atoms take as long
 
 
 class RadiiSums:
@@ -72,10 +73,13 @@ class Surface:
         partner[none], nearest[none] = -1, np.inf
         return partner, nearest
 
-    def holds(self, frame: Frame, bonds: Bonds, lengths: Floats) -> Bools:
-        """Return the bonds (n_bonds,) of which a metal binds both atoms; lengths are theirs."""
+    def holds(self, frame: Frame, bonds: Bonds, settled: Bools) -> Bools:
+        """Return the bonds (n_bonds,) of which a metal binds both atoms.
+
+        settled: (n_bonds,) bonds that have been broken for long.
+        """
         _, nearest = self.partners(frame)
-        limit = np.where(lengths > BROKEN, BONDED, PARTNER)
+        limit = np.where(settled, BONDED, PARTNER)
         found: Bools = (nearest[bonds.i] < limit) & (nearest[bonds.j] < limit)
         return found
 
@@ -96,7 +100,8 @@ class BondChanges:
     no other bond has broken.
 
     On a metal a bond is replaced where both of its atoms are bound to the metal instead: within 1.5
-    while it breaks, within 1.25 once it has, and not within 0.7. The way back, two atoms bound to a
+    while it breaks, within 1.25 once it has been broken for 100 fs (atoms swing about the places
+    that they have fallen into), and not within 0.7. The way back, two atoms bound to a
     metal in the first frame that form a bond with each other, is *associated*.
 
     Args:
@@ -129,6 +134,7 @@ class BondChanges:
         self._own = np.sort(own_i * self._n_atoms + own_j)
         self._angles = _ends_of_angles(own_i, own_j, self._n_atoms)
         self._surface = Surface(first.numbers)
+        self._apart_since = np.full(n_bonds, np.inf)
         self._held, lengths = self._surface.partners(first)
         self._held[(lengths > BONDED) | self._network] = -1
         self._usual_count = self._coordination(own_i, own_j)
@@ -175,8 +181,11 @@ class BondChanges:
         usual = bonds.largest_stretch(frame, self._bond_sums) <= BONDED
         if usual and not len(self.i):
             self.broken[:] = self.exchanged[:] = False
+            self._apart_since[:] = np.inf
             return
         lengths = self.lengths(frame)
+        self._apart_since[lengths <= BROKEN] = np.inf
+        self._apart_since[(lengths > BROKEN) & np.isinf(self._apart_since)] = frame.time
         apart = (lengths > BROKEN) | ((self.broken | self.exchanged) & (lengths > BONDED))
         self.broken = apart & ~self.replaced(frame) if apart.any() else apart
         self._match(frame, bonds, lengths)
@@ -194,7 +203,7 @@ class BondChanges:
         for ends in (bonds.i, bonds.j):
             handed_on |= (self._numbers[ends] == 1) & (lengths > new_length[ends])
         if (lengths > BONDED).any():
-            on_metal = self._surface.holds(frame, bonds, lengths)
+            on_metal = self._surface.holds(frame, bonds, self._settled(frame))
             gained |= on_metal
             metals, _ = self._surface.partners(frame)
             for end in np.concatenate([bonds.i[on_metal], bonds.j[on_metal]]):
@@ -256,7 +265,12 @@ class BondChanges:
         balanced = (self._coordination(i[new], j[new]) == 1) & (losses <= 1)
         found: Bools = lost & (balanced[bonds.i] | balanced[bonds.j])
         opening = lost if stretched is None else lost | stretched
-        return found | (opening & self._surface.holds(frame, bonds, lengths))
+        return found | (opening & self._surface.holds(frame, bonds, self._settled(frame)))
+
+    def _settled(self, frame: Frame) -> Bools:
+        """Return which bonds (n_bonds,) have been broken for long."""
+        settled: Bools = frame.time - self._apart_since > SETTLING
+        return settled
 
     def _coordination(self, i: Ints, j: Ints) -> Ints:
         return np.bincount(np.concatenate([i, j]), minlength=self._n_atoms)

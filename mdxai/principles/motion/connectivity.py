@@ -333,7 +333,8 @@ class LoneHydrogen:
 
     A hydrogen more than 2.5 Å from every heavy atom is lost (the criterion of MLIPAudit). A bound
     one is at about 1.1 Å, so a lost one deviates by 1.4 Å. Distances beyond 4 Å count as 4 Å.
-    Hydrogens without a heavy atom within 2.5 Å in the first frame (H₂) are not checked.
+    Hydrogens without a heavy atom within 2.5 Å in the first frame (H₂) are not checked, and one
+    bound to another hydrogen (within 1 Å) is not lost, as when H₂ leaves a metal.
 
     Args:
         first: frame to compare with.
@@ -347,6 +348,7 @@ class LoneHydrogen:
     unit = "Å"
     cost: Cost = "free"
     LOST = 2.5  # Å
+    PAIRED = 1.0  # Å; H₂ is 0.74 Å long, and the hydrogens of a group are 1.5 Å apart
 
     def __init__(self, first: Frame, allowed: AllowedBonds | None = None) -> None:
         self._light = first.numbers == 1
@@ -369,6 +371,13 @@ class LoneHydrogen:
         kernels.nearest_heavy(pairs.i, pairs.j, pairs.distances, self._light, nearest)
         return nearest
 
+    def _pair_off(self, frame: Frame, nearest: Floats) -> None:
+        """Shorten the distances of hydrogens that are bound to another hydrogen."""
+        pairs = frame_quantities(frame).contacts
+        paired = (pairs.distances < self.PAIRED) & self._light[pairs.i] & self._light[pairs.j]
+        for atoms in (pairs.i[paired], pairs.j[paired]):
+            nearest[atoms] = np.minimum(nearest[atoms], pairs.distances[paired])
+
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         if self._look.due(frame.time):
             self._found = self._farthest(frame)
@@ -377,7 +386,10 @@ class LoneHydrogen:
     def _farthest(self, frame: Frame) -> Deviation:
         if not frame_quantities(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
-        nearest = self._nearest(frame)[self._watched]
+        nearest = self._nearest(frame)
+        if (nearest[self._watched] > self.LOST).any():
+            self._pair_off(frame, nearest)
+        nearest = nearest[self._watched]
         worst = int(nearest.argmax())
         value = max(float(nearest[worst]) - self._start, 0.0)
         return Deviation(self.name, self.unit, value, (int(self._watched[worst]),))

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from mdxai.attribution import Attribution
+from mdxai.calculators.reference_data import has_vacuum
 from mdxai.frame import Floats, Frame, Ints, Pairs
 from mdxai.principles.frame_quantities import frame_quantities
 from mdxai.principles.motion.networks import METALS, neighbours, network_of
@@ -342,12 +343,14 @@ class Void(_Excess):
 class Density:
     """Change of the volume of the cell since the first frame, |ln V/V₀|.
 
-    Where the volumes of the training data are known, how far ln V lies beyond theirs counts too,
-    and the larger of both is the deviation.
+    Where the volumes of the training data are known, how much farther ln V lies beyond theirs than
+    in the first frame counts too, and by how much it does there already, up to 0.5: a cell that
+    does not change can be unlike training, and so suspect, but it has not swollen.
 
     Args:
         first: a frame of the run.
-        trained: smallest and largest volume per atom in training, Å³, for this composition.
+        trained: smallest and largest volume per atom in training, Å³, for this composition; it
+            says nothing of a cell with vacuum.
 
     Raises:
         PrincipleUnavailable: for a system that does not repeat in all directions.
@@ -356,23 +359,27 @@ class Density:
     name = "density"
     unit = "1"
     cost: Cost = "free"
+    UNLIKE = 0.5
 
     def __init__(self, first: Frame, trained: tuple[float, float] | None = None) -> None:
         if not first.pbc.all():
             raise PrincipleUnavailable("only a system that repeats in all directions has a density")
         self._cell = first.cell.tobytes()
         self._volume = _volume(first.cell)
-        self._trained = None if trained is None else first.n_atoms * np.array(trained)
+        known = trained is not None and not has_vacuum(first.positions, first.cell)
+        self._trained = first.n_atoms * np.array(trained) if known else None
         self._at_first = self._beyond_training(self._volume)
+        self._unlike = min(self._at_first, self.UNLIKE)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         if frame.cell.tobytes() == self._cell:  # the usual case
-            return Deviation(self.name, self.unit, self._at_first)
+            return Deviation(self.name, self.unit, self._unlike)
         volume = _volume(frame.cell)
         if not volume > 0:
             return Deviation(self.name, self.unit, np.nan)
         change = abs(float(np.log(volume / self._volume)))
-        return Deviation(self.name, self.unit, max(change, self._beyond_training(volume)))
+        farther = self._beyond_training(volume) - self._at_first
+        return Deviation(self.name, self.unit, max(change, farther, self._unlike))
 
     def _beyond_training(self, volume: float) -> float:
         """Return by how much ln V exceeds its range in training."""
