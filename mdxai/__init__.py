@@ -13,8 +13,9 @@ Names are imported when first used: `import mdxai` alone loads neither torch nor
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mdxai.first_use import names_at_first_use
 
 if TYPE_CHECKING:
     from mdxai.attribution import Attribution, attributor
@@ -91,12 +92,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # A submodule imported by the same name must not be shadowed, so only these names resolve.
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'mdxai' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__ = names_at_first_use(__name__, _HOME)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mdxai.held_results import FrameError as FrameError  # noqa: PLC0414 (raised here too)
 from mdxai.held_results import held_results
+from mdxai.neighbour_search import cell_list
 from mdxai.outside import Outside, with_restraints
 
 if TYPE_CHECKING:
@@ -380,12 +381,10 @@ def upper_triangle(n: int) -> tuple[Ints, Ints]:
 
 
 def _shortest_images(points: Floats, cell: Floats, pbc: Bools, cutoff: float) -> Pairs:
-    from vesin import NeighborList
-
     if not np.isfinite(points).all():
         empty = np.empty(0, dtype=np.int64)
         return Pairs(empty, empty, np.empty((0, 3)), np.empty(0))
-    search = NeighborList(cutoff=cutoff, full_list=False)
+    search = cell_list()(cutoff=cutoff, full_list=False)
     i, j, vectors = search.compute(points, cell, pbc, "ijD")
     return merge_images(i.astype(np.int64), j.astype(np.int64), vectors)[0]
 

@@ -11,7 +11,7 @@ from ase import Atoms
 import mdxai
 from mdxai.calculators import CalculatorError
 from mdxai.calculators.card import sha256
-from mdxai.calculators.loading import find_calculator
+from mdxai.calculators.library import find_calculator
 
 
 @pytest.mark.parametrize(

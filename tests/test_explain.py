@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 import mdxai
-from mdxai.calculators.loading import find_calculator
+from mdxai.calculators.library import find_calculator
 
 from .conftest import ETHANOL, ethanol_with, invoke
 

@@ -16,7 +16,15 @@ import mdxai
 PACKAGE = Path(mdxai.__file__).parent
 # Rooms of one row may import each other only from left to right.
 ORDER = (
-    ("errors", "held_results", "outside", "frame", "serialization"),
+    (
+        "first_use",
+        "errors",
+        "held_results",
+        "neighbour_search",
+        "outside",
+        "frame",
+        "serialization",
+    ),
     ("calculators",),
     ("engines", "statistics", "attribution"),
     ("principles",),

@@ -23,7 +23,8 @@ import mdxai
 from mdxai.calculators import CalculatorError
 from mdxai.calculators.batch import BatchPotential, Systems
 from mdxai.calculators.card import Card
-from mdxai.calculators.loading import card_of_network, find_calculator
+from mdxai.calculators.library import find_calculator
+from mdxai.calculators.loading import card_of_network
 from mdxai.calculators.potential import NetworkPotential
 from mdxai.frame import Frame
 

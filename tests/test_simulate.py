@@ -10,7 +10,7 @@ import pytest
 from ase.io import read, write
 
 import mdxai
-from mdxai.calculators.loading import find_calculator
+from mdxai.calculators.library import find_calculator
 
 from .conftest import ETHANOL, ethanol_with, invoke
 

@@ -9,7 +9,7 @@ from ase import Atoms
 
 import mdxai
 from mdxai.calculators.card import CalculatorError
-from mdxai.calculators.loading import find_calculator
+from mdxai.calculators.library import find_calculator
 from mdxai.calculators.training import Recipe, load_labelled, train
 
 RECIPE = {

@@ -23,7 +23,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mdxai.attribution.rules import Place, Rule, RuledLayer, RuledLayers
+from mdxai.attribution.lrp_rule import Rule
+from mdxai.attribution.rules import Place, RuledLayer, RuledLayers
 from mdxai.calculators.forward import PaiNNBlock, SchNetBlock, Tape, readout
 
 

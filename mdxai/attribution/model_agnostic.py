@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import combinations
 from math import comb
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.geometry import find_mic
-from torch import Tensor
 
 from mdxai.attribution.attribution import (
     Attribution,
@@ -27,6 +25,9 @@ from mdxai.attribution.attribution import (
 )
 from mdxai.calculators.fragments import inputs_of_atoms_in
 from mdxai.frame import Floats, Frame, Ints, Pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_FRAGMENTS = 20_000
 
@@ -210,6 +211,8 @@ def partial_forces(
     Returns:
         (n_atoms, n_atoms, 3), or (n_atoms, 3) for one atom.
     """
+    import torch
+
     x = torch.tensor(positions, dtype=torch.float64, requires_grad=True)
     energies = atom_energies(x)
     chosen = range(len(positions)) if atom is None else [atom]

@@ -22,7 +22,7 @@ from mdxai.attribution.attribution import (
 )
 from mdxai.attribution.blocks import LinearNetwork, PaiNNRules, SchNetRules
 from mdxai.attribution.flow import pair_flow
-from mdxai.attribution.rules import Rule
+from mdxai.attribution.lrp_rule import Rule
 from mdxai.attribution.subsets import (
     DensePairs,
     LinkedPairs,

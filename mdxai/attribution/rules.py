@@ -9,39 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mdxai.attribution.attribution import AttributionError
+from mdxai.attribution.lrp_rule import Rule
 from mdxai.calculators.forward import DenseState
 
-LARGEST_GAMMA = 1e3  # beyond it the sums that γ weighs cancel to noise in float32
 TINY = 1e-6  # outputs smaller than this pass no relevance, as in the published rule
 
 Place = Callable[[Tensor], Tensor]  # (n_atoms, F) → the shape that coefficients of atom sets have
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """The rule that dense layers follow.
-
-    gamma: γ; 0 is LRP-0 with the quotient rule. max_bias: return the bias's share to the inputs
-    (as published with Bonneau, Lederer et al., Nat. Commun. 16, 9898): the denominator leaves the
-    bias out and is the larger of the two that the γ rule chooses from.
-
-    Raises:
-        AttributionError: for a negative γ or one above 1000.
-    """
-
-    gamma: float = 0.1  # the published default for potentials (Bonneau et al.)
-    max_bias: bool = False
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= LARGEST_GAMMA):
-            raise AttributionError(f"gamma must be from 0 to {LARGEST_GAMMA:g}, got {self.gamma!r}")
 
 
 @dataclass(frozen=True, slots=True)

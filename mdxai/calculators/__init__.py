@@ -1,11 +1,40 @@
-"""Trained potentials as ASE calculators."""
+"""Trained potentials as ASE calculators.
 
-from mdxai.calculators.card import CalculatorError, Card, card_of
-from mdxai.calculators.loading import find_calculator, list_calculators, load_calculator
-from mdxai.calculators.network_calculator import NetworkCalculator
-from mdxai.calculators.network_property import NetworkProperty, load_property
-from mdxai.calculators.potential import NetworkPotential, Potential
-from mdxai.calculators.twin import AseTwin, twin_of
+Names are imported when first used: cards and twins of other calculators need no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mdxai.first_use import names_at_first_use
+
+if TYPE_CHECKING:
+    from mdxai.calculators.card import CalculatorError, Card, card_of
+    from mdxai.calculators.library import find_calculator, list_calculators
+    from mdxai.calculators.loading import load_calculator
+    from mdxai.calculators.network_calculator import NetworkCalculator
+    from mdxai.calculators.network_property import NetworkProperty, load_property
+    from mdxai.calculators.own_networks import OwnNetwork
+    from mdxai.calculators.potential import NetworkPotential
+    from mdxai.calculators.twin import AseTwin, Potential, twin_of
+
+_HOME = {
+    "AseTwin": "mdxai.calculators.twin",
+    "CalculatorError": "mdxai.calculators.card",
+    "Card": "mdxai.calculators.card",
+    "NetworkCalculator": "mdxai.calculators.network_calculator",
+    "NetworkPotential": "mdxai.calculators.potential",
+    "NetworkProperty": "mdxai.calculators.network_property",
+    "OwnNetwork": "mdxai.calculators.own_networks",
+    "Potential": "mdxai.calculators.twin",
+    "card_of": "mdxai.calculators.card",
+    "find_calculator": "mdxai.calculators.library",
+    "list_calculators": "mdxai.calculators.library",
+    "load_calculator": "mdxai.calculators.loading",
+    "load_property": "mdxai.calculators.network_property",
+    "twin_of": "mdxai.calculators.twin",
+}
 
 __all__ = [
     "AseTwin",
@@ -14,6 +43,7 @@ __all__ = [
     "NetworkCalculator",
     "NetworkPotential",
     "NetworkProperty",
+    "OwnNetwork",
     "Potential",
     "card_of",
     "find_calculator",
@@ -22,3 +52,5 @@ __all__ = [
     "load_property",
     "twin_of",
 ]
+
+__getattr__, __dir__ = names_at_first_use(__name__, _HOME)

@@ -15,7 +15,6 @@ from typing import Any
 from ase import Atoms
 
 from mdxai.calculators.card import CalculatorError
-from mdxai.calculators.loading import load_calculator
 
 BUILT_IN = {"emt": "ase.calculators.emt:EMT", "lj": "ase.calculators.lj:LennardJones"}
 FORMS = (
@@ -65,6 +64,8 @@ def _network(
     if arguments:
         raise CalculatorError(f"--arg is for calculators that are imported; {source} is not one")
     try:
+        from mdxai.calculators.loading import load_calculator  # torch, only for a network
+
         network = load_calculator(source, **options)
     except CalculatorError as error:
         path, dot, name = source.rpartition(".")

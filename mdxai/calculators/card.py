@@ -14,9 +14,10 @@ import tomli_w
 from ase.data import chemical_symbols
 
 from mdxai.errors import MdxaiError
-from mdxai.frame import Floats, Ints
+from mdxai.frame import Bools, Floats, Ints, find_pairs
 
 SCHEMA = 1
+OVERLAP = 0.1  # Å; no two nuclei come this close
 
 
 class CalculatorError(MdxaiError, ValueError):
@@ -126,3 +127,33 @@ def sha256(path: Path) -> str:
 def pair_key(first: str, second: str) -> str:
     """Return the name of an element pair: symbols in alphabetical order, as in "C-H"."""
     return "-".join(sorted((first, second)))
+
+
+def check_structure(card: Card, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
+    """Refuse structures for which a trained network gives no meaningful result.
+
+    Raises:
+        CalculatorError: for no atoms, an element not in `card.elements` (where the card names
+            any), positions that are not finite, a periodic cell without volume, or two atoms
+            closer than 0.1 Å.
+    """
+    if len(numbers) == 0:
+        raise CalculatorError("the structure holds no atoms")
+    symbols = [chemical_symbols[z] for z in numbers]
+    unknown = sorted(set(symbols) - set(card.elements)) if card.elements else []
+    if unknown:
+        raise CalculatorError(
+            f"{card.name} was trained on {', '.join(card.elements)} and has never seen "
+            f"{', '.join(unknown)}; use a calculator that was trained on every element"
+        )
+    if not np.isfinite(positions).all():
+        raise CalculatorError("the structure has positions that are not finite")
+    if pbc.any() and not abs(np.linalg.det(cell)) > 0:
+        raise CalculatorError("the structure is periodic but its cell has no volume")
+    close = find_pairs(positions, cell, pbc, OVERLAP)
+    if len(close):
+        i, j = int(close.i[0]), int(close.j[0])
+        raise CalculatorError(
+            f"atoms {i} ({symbols[i]}) and {j} ({symbols[j]}) are {close.distances[0]:.3f} Å apart,"
+            f" on top of each other; check the structure and its units (Å expected)"
+        )

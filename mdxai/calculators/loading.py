@@ -1,12 +1,11 @@
-"""Find calculators by name or path and load them; foreign code runs only on request."""
+"""Load calculators; foreign code runs only on request."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ase import units
 from ase.data import chemical_symbols
 
 from mdxai.calculators.card import CalculatorError, Card, sha256
+from mdxai.calculators.library import find_calculator
 from mdxai.calculators.network import build_network
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.potential import NetworkPotential
@@ -23,8 +23,6 @@ from mdxai.calculators.potential import NetworkPotential
 # Entries of a configuration that describe the network; the others are provenance.
 DESCRIPTION = ("type", "n_atom_basis", "n_interactions", "n_rbf", "cutoff", "n_filters",
                "shared_interactions", "shared_filters", "output")  # fmt: skip
-
-SEARCH_VARIABLE = "MDXAI_CALCULATORS"
 
 ENERGY_UNITS = {  # eV
     "ev": 1.0,
@@ -76,47 +74,6 @@ def load_calculator(  # noqa: PLR0913 (a pickled model needs its two units)
         network, card, dtype=getattr(torch, dtype), device=device, compile=compile
     )
     return NetworkCalculator(potential)
-
-
-def find_calculator(name: str | os.PathLike[str]) -> Path:
-    """Return the folder or file that `load_calculator(name)` reads.
-
-    Raises:
-        CalculatorError: when there is none; the message lists the known names.
-    """
-    given = Path(name).expanduser()
-    if given.is_file() or (given / "card.toml").is_file():
-        return given
-    for folder in _search_folders():
-        if (folder / given / "card.toml").is_file():
-            return folder / given
-    if given.is_dir():
-        raise CalculatorError(f"{given} is a folder without a card.toml, so it is not a calculator")
-    known = sorted(list_calculators())
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise CalculatorError(
-        f"there is no calculator {str(name)!r}, neither as a path nor by name; {hint}"
-        f"known names: {', '.join(known) or 'none'}"
-    )
-
-
-def list_calculators() -> dict[str, Path]:
-    """Return every calculator that can be loaded by name, with its folder."""
-    found: dict[str, Path] = {}
-    for folder in _search_folders():
-        for card in sorted(p for p in folder.glob("*/card.toml") if p.is_file()):
-            found.setdefault(card.parent.name, card.parent)
-    return found
-
-
-def _search_folders() -> Iterator[Path]:
-    for entry in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep):
-        if entry:
-            yield Path(entry).expanduser()
-    package = Path(__file__).resolve().parents[1]
-    yield package / "_calculators"  # in a wheel
-    yield package.parent / "calculators"  # in a checkout
 
 
 def _from_folder(folder: Path) -> tuple[torch.nn.Module, Card]:

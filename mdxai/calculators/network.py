@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import schnetpack
 import torch
-from schnetpack import properties
 
+from mdxai.calculators import schnetpack_parts as schnetpack
 from mdxai.calculators.card import CalculatorError
 
 ARCHITECTURES = {
-    "SchNet": schnetpack.representation.SchNet,
-    "PaiNN": schnetpack.representation.PaiNN,
+    "SchNet": schnetpack.SchNet,
+    "PaiNN": schnetpack.PaiNN,
 }
 
 # Entries of a description that the representations take unchanged.
@@ -24,7 +23,7 @@ POOLINGS = ("sum", "mean", "dipole")
 
 def build_network(
     description: Mapping[str, Any],
-) -> schnetpack.model.NeuralNetworkPotential:
+) -> schnetpack.NeuralNetworkPotential:
     """Return an untrained network: a representation with energy and forces, or another output.
 
     Args:
@@ -51,13 +50,13 @@ def build_network(
     representation = ARCHITECTURES[kind](
         n_atom_basis=int(description["n_atom_basis"]),
         n_interactions=int(description["n_interactions"]),
-        radial_basis=schnetpack.nn.GaussianRBF(n_rbf=int(description["n_rbf"]), cutoff=cutoff),
-        cutoff_fn=schnetpack.nn.CosineCutoff(cutoff),
+        radial_basis=schnetpack.GaussianRBF(n_rbf=int(description["n_rbf"]), cutoff=cutoff),
+        cutoff_fn=schnetpack.CosineCutoff(cutoff),
         **{key: description[key] for key in _OPTIONAL if key in description},
     )
-    return schnetpack.model.NeuralNetworkPotential(
+    return schnetpack.NeuralNetworkPotential(
         representation=representation,
-        input_modules=[schnetpack.atomistic.PairwiseDistances()],
+        input_modules=[schnetpack.PairwiseDistances()],
         output_modules=_output_modules(description),
     )
 
@@ -65,17 +64,15 @@ def build_network(
 def _output_modules(description: Mapping[str, Any]) -> list[torch.nn.Module]:
     width, output = int(description["n_atom_basis"]), description.get("output")
     if output is None:
-        energy = schnetpack.atomistic.Atomwise(n_in=width, output_key=properties.energy)
-        return [energy, schnetpack.atomistic.Forces()]
+        energy = schnetpack.Atomwise(n_in=width, output_key=schnetpack.properties.energy)
+        return [energy, schnetpack.Forces()]
     name, pooling = str(output.get("property")), output.get("pooling")
     if pooling not in POOLINGS:
         raise CalculatorError(f"output.pooling must be one of {POOLINGS}, got {pooling!r}")
     if pooling == "dipole":
-        return [
-            schnetpack.atomistic.DipoleMoment(n_in=width, predict_magnitude=True, dipole_key=name)
-        ]
+        return [schnetpack.DipoleMoment(n_in=width, predict_magnitude=True, dipole_key=name)]
     mode = {"sum": "sum", "mean": "avg"}[pooling]
-    return [schnetpack.atomistic.Atomwise(n_in=width, output_key=name, aggregation_mode=mode)]
+    return [schnetpack.Atomwise(n_in=width, output_key=name, aggregation_mode=mode)]
 
 
 def all_pairs(n_atoms: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,10 +12,11 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import nn
 
 from mdxai.calculators.card import Card
+from mdxai.calculators.own_networks import OwnNetwork
 from mdxai.calculators.potential import NetworkPotential
 
 
-class NetworkCalculator(Calculator):  # type: ignore[misc]
+class NetworkCalculator(Calculator, OwnNetwork):  # type: ignore[misc]
     """ASE calculator for a SchNet or PaiNN potential of schnetpack.
 
     Gives energy (eV), forces (eV/Å), energies per atom (eV) and, where the cell is periodic in

@@ -27,6 +27,7 @@ from mdxai.calculators.loading import (
     trained_network,
     unit_value,
 )
+from mdxai.calculators.own_networks import OwnNetwork
 from mdxai.calculators.pooling import MEAN, SUM, DipoleMagnitude, Pooling
 from mdxai.calculators.potential import NetworkPotential
 from mdxai.frame import Floats, Frame
@@ -48,7 +49,7 @@ class Offsets:
         return atoms + self.per_atom * frame.n_atoms + self.whole
 
 
-class NetworkProperty:
+class NetworkProperty(OwnNetwork):
     """One output of a SchNet or PaiNN of schnetpack, to predict and to explain.
 
     Made by `load_property`; `mdxai.attributor` takes it in place of a calculator.

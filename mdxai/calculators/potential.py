@@ -5,39 +5,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from mdxai.calculators.card import CalculatorError, Card
+from mdxai.calculators.card import CalculatorError, Card, check_structure
 from mdxai.calculators.compiled import compiled_or_eager, traced
 from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges, VerletList
 from mdxai.calculators.forward import Tape, atom_energies_of
-from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs
+from mdxai.calculators.own_networks import OwnNetwork
+from mdxai.frame import Bools, Floats, Frame, Ints
 
 ALL_PAIRS_LIMIT = 40  # atoms; beyond this most pairs of a molecule lie outside the cutoff
 TRACE_AFTER = 50  # evaluations of one molecule, after which recording a graph pays off
-OVERLAP = 0.1  # Å; no two nuclei come this close
 
 Evaluation = Callable[[Tensor], tuple[Tensor, ...]]  # energies, gradient, activations if kept
-
-
-class Potential(Protocol):
-    """A potential that may be probed without affecting a running calculator."""
-
-    name: str
-    cutoff: float  # Å
-    n_layers: int
-    elements: tuple[str, ...]
-
-    def evaluate(self, frame: Frame) -> tuple[float, Floats]:
-        """Return energy (eV) and forces (n_atoms, 3) (eV/Å)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +67,7 @@ class Activations:
         return all(map(np.array_equal, mine, theirs))
 
 
-class NetworkPotential:
+class NetworkPotential(OwnNetwork):
     """A schnetpack network with its card and its own neighbour lists.
 
     Args:
@@ -375,33 +361,3 @@ def _usable(device: str | torch.device) -> torch.device:
             f"device {str(device)!r} cannot be used here ({reason}); expected cpu, or cuda where "
             "torch finds a GPU"
         ) from error
-
-
-def check_structure(card: Card, numbers: Ints, positions: Floats, cell: Floats, pbc: Bools) -> None:
-    """Refuse structures for which a trained network gives no meaningful result.
-
-    Raises:
-        CalculatorError: for no atoms, an element not in `card.elements` (where the card names
-            any), positions that are not finite, a periodic cell without volume, or two atoms
-            closer than 0.1 Å.
-    """
-    if len(numbers) == 0:
-        raise CalculatorError("the structure holds no atoms")
-    symbols = [chemical_symbols[z] for z in numbers]
-    unknown = sorted(set(symbols) - set(card.elements)) if card.elements else []
-    if unknown:
-        raise CalculatorError(
-            f"{card.name} was trained on {', '.join(card.elements)} and has never seen "
-            f"{', '.join(unknown)}; use a calculator that was trained on every element"
-        )
-    if not np.isfinite(positions).all():
-        raise CalculatorError("the structure has positions that are not finite")
-    if pbc.any() and not abs(np.linalg.det(cell)) > 0:
-        raise CalculatorError("the structure is periodic but its cell has no volume")
-    close = find_pairs(positions, cell, pbc, OVERLAP)
-    if len(close):
-        i, j = int(close.i[0]), int(close.j[0])
-        raise CalculatorError(
-            f"atoms {i} ({symbols[i]}) and {j} ({symbols[j]}) are {close.distances[0]:.3f} Å apart,"
-            f" on top of each other; check the structure and its units (Å expected)"
-        )

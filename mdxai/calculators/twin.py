@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from mdxai.calculators.card import CalculatorError
 from mdxai.calculators.fragments import stated_charge
-from mdxai.calculators.network_calculator import NetworkCalculator
-from mdxai.calculators.potential import Potential
+from mdxai.calculators.own_networks import network_calculator
 from mdxai.frame import Floats, Frame
+
+
+class Potential(Protocol):
+    """A potential that may be probed without affecting a running calculator."""
+
+    name: str
+    cutoff: float  # Å
+    n_layers: int
+    elements: tuple[str, ...]
+
+    def evaluate(self, frame: Frame) -> tuple[float, Floats]:
+        """Return energy (eV) and forces (n_atoms, 3) (eV/Å)."""
+        ...
 
 
 class AseTwin:
@@ -79,13 +91,15 @@ def twin_of(source: Any, *, cutoff: float = np.nan, n_layers: int = 1) -> Potent
     Raises:
         CalculatorError: for a calculator that cannot be copied, or another object.
     """
-    if isinstance(source, NetworkCalculator):
-        return source.potential
+    ours = network_calculator(source)
+    if ours is not None:
+        return ours.potential
     made_by = isinstance(source, type) or not hasattr(source, "get_potential_energy")
     if made_by and callable(source):
         calculator = source()
-        if isinstance(calculator, NetworkCalculator):
-            return calculator.potential
+        ours = network_calculator(calculator)
+        if ours is not None:
+            return ours.potential
     elif made_by:
         raise CalculatorError(f"expected an ASE calculator, or a function that makes one, got "
                               f"{source!r}")  # fmt: skip

@@ -200,7 +200,7 @@ def _print_check(results: list[CheckResult], title: str, symbols: list[str]) -> 
 def calculators(as_json: AsJson = False) -> None:
     """List the calculators that can be used by name."""
     from mdxai.calculators.card import CalculatorError, Card
-    from mdxai.calculators.loading import list_calculators
+    from mdxai.calculators.library import list_calculators
 
     cards = {}
     for name, path in list_calculators().items():

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, cast
 
 import numpy as np
 
-from mdxai.attribution.rules import LARGEST_GAMMA
+from mdxai.attribution.lrp_rule import LARGEST_GAMMA
 from mdxai.calculators.reference_data import ReferenceData
 from mdxai.early_warning import Calibration, EarlyWarning, load_calibration
 from mdxai.errors import MdxaiError

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mdxai.attribution import Attribution, AttributionUnavailable, attributor
-from mdxai.attribution.attributor import AutomaticAttributor
+from mdxai.attribution.network_choice import AutomaticAttributor
 from mdxai.calculators import CalculatorError
 from mdxai.early_warning import EarlyWarning, EarlyWarningIssued
 from mdxai.engines.schnetpack_engine import ReplicaReader, SchNetPackEngine

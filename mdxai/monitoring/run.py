@@ -20,7 +20,7 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_mom
 from ase.md.verlet import VelocityVerlet
 
 from mdxai.calculators import card_of
-from mdxai.calculators.potential import check_structure
+from mdxai.calculators.card import check_structure
 from mdxai.errors import MdxaiError
 from mdxai.monitoring.description import describe_calculator, describe_options
 from mdxai.monitoring.monitor import Monitor

@@ -16,7 +16,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mdxai.calculators.card import CalculatorError, Card
-from mdxai.calculators.loading import find_calculator
+from mdxai.calculators.library import find_calculator
 from mdxai.errors import MdxaiError
 from mdxai.frame import Floats
 from mdxai.record import RecordError, Run, open_run

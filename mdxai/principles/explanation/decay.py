@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 from scipy.optimize import isotonic_regression
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame
@@ -89,7 +89,7 @@ def _line(x: Floats, y: Floats) -> tuple[float, float, float]:
     residual = max(float(np.sum((y - y.mean() - slope * x) ** 2)), 1e-30)
     freedom = len(x) - 2
     error = np.sqrt(residual / freedom / (x @ x))
-    return slope, float(student.ppf(0.975, freedom) * error), residual
+    return slope, float(stdtrit(freedom, 0.975) * error), residual
 
 
 class StrengthProfile:

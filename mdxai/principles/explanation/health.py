@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from mdxai.attribution import Attribution, AttributionUnavailable, WalkAttributor
-from mdxai.calculators import NetworkPotential, Potential
+from mdxai.attribution import Attribution, AttributionUnavailable
+from mdxai.calculators import Potential
+from mdxai.calculators.own_networks import network_potential
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles.explanation.ranking import WEAK
 from mdxai.principles.motion.structure import bonds_of
@@ -121,9 +121,15 @@ class ExplanationPrecision:
     cost: Cost = "probe"
 
     def __init__(self, twin: Potential) -> None:
-        if not isinstance(twin, NetworkPotential):
+        network = network_potential(twin)
+        if network is None:
             raise PrincipleUnavailable("only the energy of a SchNet or PaiNN can be explained")
-        self._used, self._exact = WalkAttributor(twin), WalkAttributor(twin.twin(torch.float64))
+        import torch
+
+        from mdxai.attribution import WalkAttributor
+
+        self._used = WalkAttributor(network)
+        self._exact = WalkAttributor(network.twin(torch.float64))
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
         try:

@@ -10,6 +10,7 @@ from ase.data import covalent_radii
 from ase.geometry import complete_cell
 
 from mdxai.frame import Bools, Floats, Frame, Ints
+from mdxai.neighbour_search import cell_list
 
 LINKED = 1.25  # times the sum of covalent radii
 METALS = frozenset(
@@ -87,9 +88,7 @@ def neighbours(frame: Frame, reach: float) -> tuple[Ints, Ints, Ints, Floats]:
         first and second atoms (n,), in which image of the cell the second is (n, 3), and distances
         (n,), Å; each pair both ways.
     """
-    from vesin import NeighborList
-
-    search = NeighborList(cutoff=reach, full_list=True)
+    search = cell_list()(cutoff=reach, full_list=True)
     i, j, shifts, distances = search.compute(
         frame.positions, complete_cell(frame.cell), frame.pbc, "ijSd"
     )

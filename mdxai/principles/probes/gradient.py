@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from mdxai.calculators import NetworkPotential, Potential
+from mdxai.calculators import Potential
+from mdxai.calculators.own_networks import network_potential
 from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.probes.configurations import generator, moved, noise
@@ -82,11 +82,14 @@ def precision_of(twin: Potential) -> Comparison:
     Raises:
         PrincipleUnavailable: for a calculator other than mdxai's, or one in float64.
     """
-    if not isinstance(twin, NetworkPotential):
+    network = network_potential(twin)
+    if network is None:
         raise PrincipleUnavailable("the calculator has no other precision")
-    if twin.dtype == torch.float64:
+    import torch
+
+    if network.dtype == torch.float64:
         raise PrincipleUnavailable("the calculator already computes in float64")
-    exact = twin.twin(torch.float64)
+    exact = network.twin(torch.float64)
 
     def compare(frame: Frame) -> Mismatch:
         (energy, forces), (energy64, forces64) = twin.evaluate(frame), exact.evaluate(frame)

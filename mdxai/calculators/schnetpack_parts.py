@@ -1,0 +1,68 @@
+"""schnetpack's networks without what only its training needs."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from threading import RLock
+from typing import Any
+
+_PACKAGE = "schnetpack"
+_lock = RLock()
+
+
+def spare_training() -> None:
+    """Let parts of schnetpack be imported without its `__init__`, which imports all of them.
+
+    That `__init__` brings lightning, torchmetrics and matplotlib: seconds and hundreds of MB to
+    evaluate a network. It runs as soon as anybody asks the package for a name that it alone
+    defines, so that `import schnetpack` means what it always does.
+    """
+    if _PACKAGE in sys.modules:
+        return
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.loader is None:
+        return  # the import that follows says so
+    package, loader = importlib.util.module_from_spec(spec), spec.loader
+
+    def find(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        part = f"{_PACKAGE}.{name}"
+        if part in sys.modules:  # still being imported: its parent does not hold it yet
+            return sys.modules[part]
+        if importlib.util.find_spec(part) is not None:
+            return import_module(part)
+        with _lock:
+            if vars(package).pop("__getattr__", None) is not None:
+                loader.exec_module(package)
+        return getattr(package, name)
+
+    vars(package)["__version__"] = version(_PACKAGE)
+    vars(package)["__getattr__"] = find
+    sys.modules[_PACKAGE] = package
+
+
+spare_training()
+
+from schnetpack import properties  # noqa: E402
+from schnetpack.atomistic import Atomwise, DipoleMoment, Forces, PairwiseDistances  # noqa: E402
+from schnetpack.model import NeuralNetworkPotential  # noqa: E402
+from schnetpack.nn import CosineCutoff, GaussianRBF  # noqa: E402
+from schnetpack.representation import PaiNN, SchNet  # noqa: E402
+
+__all__ = [
+    "Atomwise",
+    "CosineCutoff",
+    "DipoleMoment",
+    "Forces",
+    "GaussianRBF",
+    "NeuralNetworkPotential",
+    "PaiNN",
+    "PairwiseDistances",
+    "SchNet",
+    "properties",
+    "spare_training",
+]
