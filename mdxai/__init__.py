@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mdxai.early_warning import Calibration, EarlyWarning, EarlyWarningIssued
     from mdxai.engines.schnetpack_calculator import ReplicaCalculator
     from mdxai.errors import MdxaiError
+    from mdxai.forecast import WeakSpots, weak_spots
     from mdxai.frame import Frame, Pairs
     from mdxai.monitoring.monitor import InstabilityWarning, Monitor, UnstableTrajectory
     from mdxai.monitoring.replicas import ReplicaMonitor, SimulationInterrupted, UnstableReplica
@@ -51,6 +52,7 @@ _HOME = {
     "UnstableReplica": "mdxai.monitoring.replicas",
     "UnstableTrajectory": "mdxai.monitoring.monitor",
     "Verdict": "mdxai.stability.verdict",
+    "WeakSpots": "mdxai.forecast",
     "associate": "mdxai.study.survival",
     "attributor": "mdxai.attribution",
     "judge": "mdxai.stability.verdict",
@@ -59,6 +61,7 @@ _HOME = {
     "load_property": "mdxai.calculators",
     "load_thresholds": "mdxai.stability.thresholds",
     "open_run": "mdxai.record",
+    "weak_spots": "mdxai.forecast",
 }
 
 __all__ = [
@@ -81,6 +84,7 @@ __all__ = [
     "UnstableReplica",
     "UnstableTrajectory",
     "Verdict",
+    "WeakSpots",
     "associate",
     "attributor",
     "judge",
@@ -89,6 +93,7 @@ __all__ = [
     "load_property",
     "load_thresholds",
     "open_run",
+    "weak_spots",
 ]
 
 

@@ -30,6 +30,7 @@ ORDER = (
     ("principles",),
     ("record", "early_warning"),
     ("stability",),
+    ("forecast",),
     ("mending",),
     ("report",),
     ("monitoring",),

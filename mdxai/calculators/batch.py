@@ -46,13 +46,15 @@ class BatchPotential:
 
     Args:
         potential: source of weights, units, dtype and device; it is not changed.
+        traces: whether to record a graph after 50 evaluations, which takes some seconds and pays
+            off in molecular dynamics.
     """
 
-    def __init__(self, potential: NetworkPotential) -> None:
+    def __init__(self, potential: NetworkPotential, *, traces: bool = True) -> None:
         self._potential = NetworkPotential(
             potential.network, potential.card, dtype=potential.dtype, device=potential.device
         )
-        self._compile = potential.compile
+        self._compile, self._traces = potential.compile, traces
         self._atom_energies = atom_energies_of(potential.network)
         self._known: tuple[Ints, Ints] | None = None
 
@@ -139,7 +141,7 @@ class BatchPotential:
                 (gradient,) = torch.autograd.grad(energies.sum(), vectors)
             return energies.detach(), gradient
 
-        if edges is not self._pairs:
+        if edges is not self._pairs or not (self._traces or self._compile):
             return eager
         self._n_evaluations += 1
         if self._fixed is None and (self._compile or self._n_evaluations > TRACE_AFTER):

@@ -3,6 +3,7 @@
 from mdxai.report.figures import run_figure
 from mdxai.report.molecule_pictures import draw_body_orders, draw_decay, draw_dimers, draw_molecule
 from mdxai.report.page import attempt_report, write_report
+from mdxai.report.weak_spot_pictures import draw_weak_spot
 
 __all__ = [
     "attempt_report",
@@ -10,6 +11,7 @@ __all__ = [
     "draw_decay",
     "draw_dimers",
     "draw_molecule",
+    "draw_weak_spot",
     "run_figure",
     "write_report",
 ]

@@ -1,0 +1,97 @@
+"""Many configurations of one system, evaluated together where the potential can."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from mdxai.calculators import CalculatorError, NetworkPotential, Potential
+from mdxai.calculators.batch import BatchPotential, Systems
+from mdxai.frame import Bools, Floats, Frame
+from mdxai.principles.probes.configurations import moved
+
+LARGEST = 4000  # atoms in one batch; larger ones are no faster per atom and need more memory
+SIZES = sorted({base << k for base in (1, 3) for k in range(13)})  # systems in a batch
+
+
+class Evaluations(Protocol):
+    """Energies and forces of many configurations of one system."""
+
+    frame: Frame  # numbers, cell and what else the potential reads
+
+    def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
+        """Return energies (n,), eV, and forces (n, n_atoms, 3), eV/Å, of positions (n, n_atoms, 3).
+
+        NaN for configurations that the potential refuses.
+        """
+        ...
+
+
+class _OneByOne:
+    def __init__(self, potential: Potential, frame: Frame) -> None:
+        self._potential, self.frame = potential, frame
+
+    def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
+        energies, forces = np.full(len(positions), np.nan), np.full(positions.shape, np.nan)
+        for k in np.flatnonzero(np.isfinite(positions).all(axis=(1, 2))):
+            try:
+                energies[k], forces[k] = self._potential.evaluate(moved(self.frame, positions[k]))
+            except CalculatorError:
+                continue
+        return energies, forces
+
+
+class _Batched:
+    def __init__(self, potential: NetworkPotential, frame: Frame) -> None:
+        self._potential, self.frame = potential, frame
+        self._batches: dict[int, BatchPotential] = {}  # by number of systems: each is recorded once
+        self._capacity = next(s for s in reversed(SIZES) if s == 1 or s * frame.n_atoms <= LARGEST)
+
+    def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
+        parts = [
+            self._together(positions[k : k + self._capacity])
+            for k in range(0, len(positions), self._capacity)
+        ]
+        return np.concatenate([e for e, _ in parts]), np.concatenate([f for _, f in parts])
+
+    def _together(self, positions: Floats) -> tuple[Floats, Floats]:
+        n, n_atoms = positions.shape[:2]
+        size = next(size for size in SIZES if size >= n)
+        # Placeholders at the frame's positions fill the batch up, so that few sizes are prepared.
+        whole = np.concatenate([positions, np.tile(self.frame.positions, (size - n, 1, 1))])
+        energies, forces = self._batch(size).predict(self._systems(whole))
+        return energies[:n], forces.reshape(size, n_atoms, 3)[:n]
+
+    def _batch(self, size: int) -> BatchPotential:
+        if size not in self._batches:
+            self._batches[size] = batch = BatchPotential(self._potential, traces=False)
+            # Prepared with sound structures: later ones may overlap, which is what is looked for.
+            batch.predict(self._systems(np.tile(self.frame.positions, (size, 1, 1))))
+        return self._batches[size]
+
+    def _systems(self, positions: Floats) -> Systems:
+        size, frame = len(positions), self.frame
+        return Systems(
+            np.tile(frame.numbers, size), np.arange(size + 1) * frame.n_atoms,
+            positions.reshape(-1, 3), np.tile(frame.cell, (size, 1, 1)),
+            np.tile(frame.pbc, (size, 1)),
+        )  # fmt: skip
+
+
+def evaluations(potential: Potential, frame: Frame) -> Evaluations:
+    """Return what evaluates configurations of a frame: one batch for mdxai's networks.
+
+    Args:
+        potential: a twin that is evaluated here alone.
+        frame: the system; its charge and spin go along with every evaluation.
+    """
+    if isinstance(potential, NetworkPotential):
+        return _Batched(potential, frame)
+    return _OneByOne(potential, frame)
+
+
+def finite(energies: Floats, forces: Floats) -> Bools:
+    """Return which results (n,) are finite throughout."""
+    found: Bools = np.isfinite(energies) & np.isfinite(forces).all(axis=(1, 2))
+    return found

@@ -1,0 +1,331 @@
+"""Search for weak spots: relaxed scans, what physics forbids, saddles and rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mdxai.calculators import twin_of
+from mdxai.errors import MdxaiError
+from mdxai.forecast.coordinates import coordinates_of
+from mdxai.forecast.evaluations import Evaluations, evaluations
+from mdxai.forecast.forbidden import Physics
+from mdxai.forecast.relaxation import Relaxed, relax
+from mdxai.forecast.saddle import StationaryPoint, prefactor, stationary_point
+from mdxai.forecast.scans import ABYSS, FALL, Scan, ScanOptions, distances_of, scan_all
+from mdxai.forecast.weak_spot import WeakPath, WeakSpot, WeakSpots
+from mdxai.frame import Floats, Frame
+from mdxai.principles.probes.configurations import moved
+
+LOWER = 0.05  # eV, by which another minimum has to be lower to start again from it
+RESTARTS = 2
+IRRELEVANT = 1.0  # eV above the lowest barrier, 12 k_B T at 1000 K, where no saddle is looked for
+BETWEEN = (
+    6  # places between two points of a scan, to begin the search for a saddle from the highest
+)
+GUESSED_PREFACTOR = 10.0  # per ps, where no saddle tells
+SAME_SADDLE = 0.002, 0.02  # eV, Å
+TOLERANCE = 0.5  # eV, by which a reference's barrier for the same reaction may be higher
+RELEASE_FMAX, RELEASE_STEPS = 0.03, 200  # eV/Å; of what is let go
+Progress = Callable[[str, int, int], None]  # what is done, number done, total
+
+
+class WeakSpotError(MdxaiError, ValueError):
+    """A search for weak spots that cannot begin."""
+
+
+def weak_spots(  # noqa: PLR0913 (one argument per choice)
+    calculator: Any,
+    structure: Atoms | Frame,
+    *,
+    temperature: float = 300.0,
+    reference: Any = None,
+    cutoff: float = math.nan,
+    options: ScanOptions | None = None,
+    progress: Progress | None = None,
+) -> WeakSpots:
+    """Find the coordinates along which a model leads to structures that physics forbids.
+
+    A twin is relaxed to a minimum. From there every pair of atoms is pushed together and every bond
+    pulled apart, everything else relaxed (`scan_all`). Structures beyond a top are released: a weak
+    spot is one that comes to rest where physics forbids (`Physics`), not one that springs back or
+    has merely changed its conformation. Its top is taken to a saddle, with the rate of harmonic
+    transition-state theory. mdxai's networks evaluate all coordinates as one batch.
+
+    Args:
+        calculator: any ASE calculator, which is copied and not evaluated itself, or a function that
+            makes one.
+        structure: a reasonable structure; it is not changed.
+        temperature: K, of the rates.
+        reference: a trusted ASE calculator, or a function that makes one, to compare paths with:
+            what it does too is a reaction and no weak spot.
+        cutoff: of a calculator other than mdxai's, Å, if known.
+        options: how far and how finely to scan.
+        progress: called with what is being done, the number done and the total.
+
+    Raises:
+        CalculatorError: for a calculator that cannot be copied, or that fails on the structure.
+        WeakSpotError: for a structure without two atoms, or a temperature that is not positive.
+    """
+    frame = structure if isinstance(structure, Frame) else Frame.from_atoms(structure)
+    if frame.n_atoms < 2:
+        raise WeakSpotError(f"weak spots need at least two atoms, got {frame.n_atoms}")
+    if not temperature > 0:
+        raise WeakSpotError(f"expected a temperature above 0 K, got {temperature:g}")
+    twin = twin_of(calculator, cutoff=cutoff)
+    twin.evaluate(frame)  # an error here concerns the structure
+    search = _Search(evaluations(twin, frame), options or ScanOptions(), progress or _silent)
+    scans = search.scan(frame.positions)
+    spots = search.refined(search.entrances(scans))
+    real: list[WeakSpot] = []
+    if reference is not None:
+        rival = twin_of(reference)
+        spots, real = _compared(spots, evaluations(rival, search.frame), search.energy)
+    return WeakSpots(
+        tuple(sorted(spots, key=lambda spot: spot.barrier)), temperature, search.frame, len(scans),
+        search.options.ceiling, "" if reference is None else rival.name, tuple(real),
+    )  # fmt: skip
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entrance:
+    """Where a scan leads into what is forbidden: at point `beyond`, after the point `top`."""
+
+    scan: Scan
+    top: int
+    beyond: int
+    forbidden: str
+    depth: float
+
+    @property
+    def height(self) -> float:
+        """Energy of the top above the minimum, eV."""
+        return float(self.scan.energies[self.top])
+
+
+class _Search:
+    """The search from one minimum."""
+
+    def __init__(self, evaluate: Evaluations, options: ScanOptions, progress: Progress) -> None:
+        self._evaluate, self.options, self._progress = evaluate, options, progress
+        self.frame, self.energy = evaluate.frame, math.nan
+        self._minimum: StationaryPoint | None = None
+        self._physics = Physics(evaluate.frame)
+
+    def scan(self, positions: Floats) -> list[Scan]:
+        """Relax, scan every coordinate, and do so again where a lower minimum turns up."""
+        for attempt in range(RESTARTS + 1):
+            self._begin(positions)
+            coordinates = coordinates_of(self.frame)
+            self._progress("scans", attempt, RESTARTS + 1)
+            scans = scan_all(self._evaluate, self.frame.positions, coordinates, self.options)
+            lower = self._lower_minimum(scans)
+            if lower is None:
+                break
+            positions = lower
+        return scans
+
+    def _begin(self, positions: Floats) -> None:
+        relaxed = relax(self._evaluate, positions[None], fmax=0.02, steps=500)
+        where = relaxed.positions[0]
+        why = self._physics.forbids(where, math.inf)
+        if why:
+            raise WeakSpotError(
+                f"the structure relaxes into what physics forbids ({why}); expected a structure in "
+                "which the model holds atoms apart"
+            )
+        self._minimum = stationary_point(self._evaluate, where)
+        if self._minimum is not None and self._minimum.order == 0:
+            where = self._minimum.positions
+        energies, forces = self._evaluate(where[None])
+        self.energy = float(energies[0])
+        self.frame = moved(self.frame, where).with_results(self.energy, forces[0])
+
+    def _lower_minimum(self, scans: Sequence[Scan]) -> Floats | None:
+        """Return a lower minimum with the same bonds that scans have met, relaxed."""
+        low = [
+            (float(scan.energies[k]), scan.positions[k])
+            for scan in scans
+            for k in np.flatnonzero(scan.energies < -LOWER)
+            if self._physics.keeps_bonds(scan.positions[k])
+            and not self._physics.forbids(scan.positions[k], math.inf)
+        ]
+        if not low:
+            return None
+        lowest = np.array([min(low, key=lambda found: found[0])[1]])
+        relaxed = relax(self._evaluate, lowest, fmax=0.05, steps=300).positions[0]
+        sound = self._physics.keeps_bonds(relaxed)
+        return relaxed if sound and not self._physics.forbids(relaxed, math.inf) else None
+
+    def _released(self, positions: Floats) -> Relaxed:
+        """Let go of structures (n, n_atoms, 3) and return where they come to rest."""
+        floor = self.energy - ABYSS
+        return relax(self._evaluate, positions, fmax=RELEASE_FMAX, steps=RELEASE_STEPS, floor=floor)
+
+    def entrances(self, scans: Sequence[Scan]) -> list[_Entrance]:
+        """Release what lies beyond the tops of scans, and return where that stays forbidden."""
+        places = [(s, k) for s, scan in enumerate(scans) for k in scan.beyond_tops()]
+        if not places:
+            return []
+        self._progress("releases", 0, len(places))
+        starts = np.array([scans[s].positions[k] for s, k in places])
+        released = self._released(starts)
+        found: dict[int, _Entrance] = {}
+        for (s, k), end, energy in zip(places, released.positions, released.energies, strict=True):
+            if s in found:  # the first way in counts
+                continue
+            scan, rise = scans[s], float(energy) - self.energy
+            top = int(np.argmax(scan.energies[:k]))
+            if k == len(scan.energies) - 1 and scan.energies[k] > scan.energies[top]:
+                top = k  # a stretch that ends on a plateau
+            height = float(scan.energies[top])
+            why = self._why(end, rise, scan.positions[k], height)
+            if why and height <= self.options.ceiling:
+                depth = height - rise if np.isfinite(rise) else math.inf
+                found[s] = _Entrance(scan, top, k, why, depth)
+        return list(found.values())
+
+    def _why(self, end: Floats, rise: float, start: Floats, height: float) -> str:
+        """Return what is forbidden about where a structure comes to rest; empty for nothing."""
+        if not np.isfinite(rise):
+            overlapping = self._physics.forbids(start, math.inf)
+            return "" if overlapping and height > self.options.ceiling / 2 else "no finite energy"
+        if rise <= -ABYSS:
+            return self._physics.forbids(end, height) or f"{ABYSS:g} eV below the minimum"
+        return self._physics.forbids(end, height)
+
+    def refined(self, entrances: Sequence[_Entrance]) -> list[WeakSpot]:
+        """Take each top to its saddle; coordinates that lead over the same saddle are one."""
+        found: list[tuple[WeakSpot, StationaryPoint | None, float]] = []
+        lowest = min((entrance.height for entrance in entrances), default=0.0)
+        for done, entrance in enumerate(sorted(entrances, key=lambda e: e.height)):
+            self._progress("saddles", done, len(entrances))
+            saddle, note = self._saddle(entrance, lowest)
+            spot = self._spot(entrance, saddle, note)
+            if spot.barrier > self.options.ceiling:
+                continue
+            share = 0.0 if saddle is None else _share(entrance, saddle)
+            twin = next(
+                (k for k, (_, other, _) in enumerate(found)
+                 if saddle and other and _same(saddle, other, self.frame)), None,
+            )  # fmt: skip
+            if twin is None:
+                found.append((spot, saddle, share))
+            elif share > found[twin][2]:
+                found[twin] = spot, saddle, share
+        return [spot for spot, _, _ in found]
+
+    def _saddle(self, entrance: _Entrance, lowest: float) -> tuple[StationaryPoint | None, str]:
+        """Return the saddle between the minimum and what is forbidden, or why there is none."""
+        if entrance.top in (0, entrance.beyond):
+            way = "falls from the start" if entrance.top == 0 else "rises to a plateau"
+            return None, f"no saddle: the energy {way}"
+        if entrance.height > lowest + IRRELEVANT:
+            return None, f"not refined: {IRRELEVANT:g} eV above the lowest"
+        start, uphill = self._top(entrance)
+        saddle = stationary_point(self._evaluate, start, uphill)
+        if saddle is None:
+            return None, "no saddle found from the top of the scan"
+        if saddle.order != 1:
+            return None, f"a point of order {saddle.order} instead of a saddle"
+        sides = self._sides(saddle)
+        why = [self._physics.forbids(side, saddle.energy - self.energy) for side in sides]
+        if bool(why[0]) == bool(why[1]):
+            return None, "the saddle found does not lie between the minimum and this"
+        return saddle, ""
+
+    def _top(self, entrance: _Entrance) -> tuple[Floats, Floats]:
+        """Return the highest place (n_atoms, 3) about the top of a scan, and the way over it."""
+        before, top, after = entrance.scan.positions[entrance.top - 1 : entrance.top + 2]
+        shares = np.linspace(0.0, 1.0, BETWEEN + 1)[:, None, None]
+        images = np.concatenate([before + shares * (top - before), top + shares * (after - top)])
+        highest = int(np.nanargmax(self._evaluate(images)[0]))
+        return images[highest], (top - before) if highest <= BETWEEN else (after - top)
+
+    def _sides(self, saddle: StationaryPoint) -> Floats:
+        """Return where (2, n_atoms, 3) the ways down from a saddle come to rest."""
+        starts = saddle.positions + 0.1 * np.array([[saddle.mode], [-saddle.mode]])[:, 0]
+        return self._released(starts).positions
+
+    def _spot(self, entrance: _Entrance, saddle: StationaryPoint | None, note: str) -> WeakSpot:
+        scan, top, end = entrance.scan, entrance.top, entrance.beyond + 1
+        coordinate, height = scan.coordinate, float(scan.energies[entrance.top])
+        path = WeakPath(scan.positions[:end], scan.lengths[:end], scan.energies[:end], top)
+        nu, depth = GUESSED_PREFACTOR, entrance.depth
+        if saddle is not None:
+            barrier = saddle.energy - self.energy
+            depth += barrier - height
+            path, height = _with_saddle(path, scan, saddle, barrier), barrier
+            if self._minimum is None or self._minimum.order:
+                note = "prefactor guessed: the minimum is none"
+            else:
+                nu = prefactor(self._minimum, saddle)
+        return WeakSpot(
+            coordinate.kind, coordinate.atoms, coordinate.label(self.frame.symbols),
+            entrance.forbidden, height, nu, depth, coordinate.multiplicity, path, note=note,
+        )  # fmt: skip
+
+
+def _share(entrance: _Entrance, saddle: StationaryPoint) -> float:
+    """Return how much of the way over the saddle is the scanned distance's."""
+    i, j = entrance.scan.coordinate.ends
+    axis = saddle.positions[j] - saddle.positions[i]
+    return abs(float((saddle.mode[j] - saddle.mode[i]) @ axis / np.linalg.norm(axis)))
+
+
+def _same(one: StationaryPoint, other: StationaryPoint, frame: Frame) -> bool:
+    """Return whether two saddles are equal, or images of each other by symmetry."""
+    if abs(one.energy - other.energy) > SAME_SADDLE[0]:
+        return False
+    a, b = (_distances(frame, point.positions) for point in (one, other))
+    return bool(np.abs(a - b).max() < SAME_SADDLE[1])
+
+
+def _distances(frame: Frame, positions: Floats) -> Floats:
+    """Return all distances, sorted within each pair of elements."""
+    i, j = np.triu_indices(frame.n_atoms, k=1)
+    z = np.sort(np.stack([frame.numbers[i], frame.numbers[j]]), axis=0)
+    lengths = np.linalg.norm(positions[j] - positions[i], axis=1)
+    ordered: Floats = lengths[np.lexsort((lengths, z[1], z[0]))]
+    return ordered
+
+
+def _with_saddle(path: WeakPath, scan: Scan, saddle: StationaryPoint, barrier: float) -> WeakPath:
+    """Return the path with the saddle in place of its highest point."""
+    length = float(distances_of([scan.coordinate]).lengths(saddle.positions[None])[0])
+    k = path.top
+    changes = (
+        (path.positions, saddle.positions), (path.lengths, length), (path.energies, barrier),
+    )  # fmt: skip
+    series = []
+    for values, value in changes:
+        changed = values.copy()
+        changed[k] = value
+        series.append(changed)
+    return WeakPath(series[0], series[1], series[2], k)
+
+
+def _compared(
+    spots: Sequence[WeakSpot], evaluate: Evaluations, zero: float
+) -> tuple[list[WeakSpot], list[WeakSpot]]:
+    """Return weak spots with the reference's barriers, and apart from these what it does too."""
+    weak, real = list[WeakSpot](), list[WeakSpot]()
+    for spot in spots:
+        energies = evaluate(spot.path.positions)[0]
+        energies = energies - energies[0]
+        barrier = float(np.nanmax(energies)) if np.isfinite(energies).any() else math.nan
+        known = replace(
+            spot, path=replace(spot.path, reference=energies), reference_barrier=barrier
+        )
+        falls = energies[-1] < barrier - FALL
+        (real if falls and barrier < spot.barrier + TOLERANCE else weak).append(known)
+    return weak, real

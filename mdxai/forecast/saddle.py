@@ -1,0 +1,160 @@
+"""Minima and saddles by partitioned rational functions, their frequencies, and rates from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdxai.forecast.evaluations import Evaluations
+from mdxai.frame import BOLTZMANN, Floats
+
+SPACING = 0.01  # Å, of the finite differences of forces
+TRUST = 0.15  # Å, longest step of all atoms together
+# √(eV / (amu Å²)) as a frequency: 15.633 per ps
+PER_PS = float(np.sqrt(1.602176634e-19 / 1.66053906660e-27) * 1e10 / (2 * np.pi) * 1e-12)
+
+
+@dataclass(frozen=True, slots=True)
+class StationaryPoint:
+    """A minimum or a saddle.
+
+    Attributes:
+        positions: (n_atoms, 3) Å.
+        energy: eV.
+        frequencies: (n_modes,) per ps, ascending, of all motions but those of the whole; imaginary
+            ones are negative.
+        mode: (n_atoms, 3) unit vector of the lowest frequency's motion.
+        fmax: largest force on an atom that is left, eV/Å.
+    """
+
+    positions: Floats
+    energy: float
+    frequencies: Floats
+    mode: Floats
+    fmax: float
+
+    @property
+    def order(self) -> int:
+        """Number of imaginary frequencies: 0 for a minimum, 1 for a saddle."""
+        return int(np.count_nonzero(self.frequencies < 0))
+
+
+def stationary_point(
+    evaluate: Evaluations,
+    positions: Floats,
+    uphill: Floats | None = None,
+    *,
+    fmax: float = 0.005,
+    steps: int = 40,
+) -> StationaryPoint | None:
+    """Find a minimum, or the saddle that lies uphill along a direction.
+
+    Each step uses the whole Hessian. Along the mode that resembles `uphill` most, later the one
+    that was followed, the energy is maximised; along all others it is minimised (Banerjee et al.,
+    J. Phys. Chem. 89, 52, 1985).
+
+    Args:
+        evaluate: of the system.
+        positions: (n_atoms, 3) Å, to start from.
+        uphill: (n_atoms, 3), for a saddle.
+        fmax: eV/Å, largest force that may be left.
+        steps: at most.
+
+    Returns:
+        None where it is not found.
+    """
+    x, follow = positions.copy(), None if uphill is None else uphill.ravel()
+    periodic = bool(evaluate.frame.pbc.any())
+    for _ in range(steps):
+        energies, forces = evaluate(x[None])
+        hessian = force_constants(evaluate, x)
+        if not (np.isfinite(energies[0]) and np.isfinite(hessian).all()):
+            return None
+        left = float(np.linalg.norm(forces[0], axis=1).max())
+        if left < fmax:
+            frequencies, mode = _vibrations(evaluate, x, hessian)
+            return StationaryPoint(x, float(energies[0]), frequencies, mode, left)
+        internal = internal_space(x, periodic)
+        curvatures, modes = np.linalg.eigh(internal.T @ hessian @ internal)
+        modes = internal @ modes
+        slopes = -modes.T @ forces[0].ravel()
+        chosen = None
+        if follow is not None:
+            chosen = int(np.argmax(np.abs(modes.T @ follow)))
+            follow = modes[:, chosen]
+        step = modes @ _rational_step(curvatures, slopes, chosen)
+        x = x + (step * min(1.0, TRUST / np.linalg.norm(step))).reshape(x.shape)
+    return None
+
+
+def _rational_step(curvatures: Floats, slopes: Floats, uphill: int | None) -> Floats:
+    """Return the step along each mode: down, but up along one of them."""
+    step = np.zeros_like(slopes)
+    down = np.arange(len(slopes)) != (-1 if uphill is None else uphill)
+    if down.any():
+        n = int(down.sum())
+        bordered = np.zeros((n + 1, n + 1))
+        bordered[:n, :n] = np.diag(curvatures[down])
+        bordered[n, :n] = bordered[:n, n] = slopes[down]
+        shift = np.linalg.eigvalsh(bordered)[0]
+        step[down] = -slopes[down] / np.maximum(curvatures[down] - shift, 1e-8)
+    if uphill is not None:
+        b, g = curvatures[uphill], slopes[uphill]
+        step[uphill] = -g / (b - (b + np.sqrt(b**2 + 4 * g**2)) / 2) if g else 0.0
+    return step
+
+
+def force_constants(evaluate: Evaluations, positions: Floats) -> Floats:
+    """Return the Hessian (3n, 3n), eV/Å², by central differences of the forces, as one batch."""
+    n = positions.size
+    shifts = SPACING * np.concatenate([np.eye(n), -np.eye(n)]).reshape(2 * n, *positions.shape)
+    forces = evaluate(positions + shifts)[1].reshape(2, n, n)
+    hessian = (forces[1] - forces[0]) / (2 * SPACING)
+    symmetric: Floats = (hessian + hessian.T) / 2
+    return symmetric
+
+
+def internal_space(positions: Floats, periodic: bool, weights: Floats | None = None) -> Floats:
+    """Return an orthonormal basis (3n, n_modes) of all motions but those of the whole.
+
+    Args:
+        positions: (n_atoms, 3) Å.
+        periodic: whether rotations are none of them.
+        weights: (n_atoms,) square roots of masses, for mass-weighted coordinates.
+    """
+    w = np.ones(len(positions)) if weights is None else weights
+    moves = [w[:, None] * axis * np.ones_like(positions) for axis in np.eye(3)]
+    if not periodic:
+        centred = positions - np.average(positions, axis=0, weights=w**2)
+        moves += [w[:, None] * np.cross(axis, centred) for axis in np.eye(3)]
+    whole = np.array([move.ravel() for move in moves]).T
+    left, size, _ = np.linalg.svd(whole, full_matrices=True)
+    rank = int(np.count_nonzero(size > 1e-4 * size[0]))  # a linear molecule has one turn less
+    internal: Floats = left[:, rank:]
+    return internal
+
+
+def _vibrations(evaluate: Evaluations, positions: Floats, hessian: Floats) -> tuple[Floats, Floats]:
+    """Return frequencies (n_modes,), per ps, and the lowest mode (n_atoms, 3)."""
+    root = np.sqrt(evaluate.frame.masses)
+    inverse = np.repeat(1 / root, 3)
+    internal = internal_space(positions, bool(evaluate.frame.pbc.any()), root)
+    weighted = internal.T @ (inverse[:, None] * hessian * inverse) @ internal
+    squares, modes = np.linalg.eigh(weighted)
+    frequencies = np.sign(squares) * np.sqrt(np.abs(squares)) * PER_PS
+    if not len(squares):
+        return frequencies, np.zeros_like(positions)
+    lowest = inverse * (internal @ modes[:, 0])
+    return frequencies, (lowest / np.linalg.norm(lowest)).reshape(positions.shape)
+
+
+def prefactor(minimum: StationaryPoint, saddle: StationaryPoint) -> float:
+    """Return Π ν_min / Π' ν_saddle, per ps (Vineyard, J. Phys. Chem. Solids 3, 121, 1957)."""
+    down = saddle.frequencies[saddle.frequencies > 0]
+    return float(np.exp(np.log(minimum.frequencies).sum() - np.log(down).sum()))
+
+
+def rate(prefactor_per_ps: float, barrier: float, temperature: float) -> float:
+    """Return ν exp(−E/k_B T), per ps; eV, K."""
+    return float(prefactor_per_ps * np.exp(-barrier / (BOLTZMANN * temperature)))

@@ -1,0 +1,127 @@
+"""Relaxed scans: distances pulled or pushed while everything else relaxes, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdxai.forecast.coordinates import Coordinate
+from mdxai.forecast.evaluations import Evaluations
+from mdxai.forecast.relaxation import Distances, relax
+from mdxai.frame import Floats
+from mdxai.principles.probes.configurations import covalent_length
+
+INWARDS, OUTWARDS = 0.45, 1.9  # of the covalent length, where scans end
+POINTS = 20  # of a scan, the first one not counted
+FALL = 0.05  # eV, of an energy that has passed a top
+ABYSS = 20.0  # eV below the minimum, where nothing is left to be learnt
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Energy along a coordinate, everything else relaxed.
+
+    Attributes:
+        coordinate: what was scanned.
+        lengths: (n,) Å, from that at the minimum.
+        energies: (n,) eV above the minimum; NaN where the potential refuses.
+        positions: (n, n_atoms, 3) Å.
+    """
+
+    coordinate: Coordinate
+    lengths: Floats
+    energies: Floats
+    positions: Floats
+
+    def beyond_tops(self) -> list[int]:
+        """Return the points from which a structure may not find back: lowest points after a top
+        that was 0.05 eV higher, the first point without an energy, and where a stretch ends.
+        """
+        energies, found = self.energies, list[int]()
+        last = len(energies) - 1
+        for k in range(1, last + 1):
+            if not np.isfinite(energies[k]):
+                return [*found, k]
+            falling = k < last and energies[k + 1] < energies[k]
+            lowest = energies[k] < energies[k - 1] and not falling
+            if lowest and energies[k] < energies[:k].max() - FALL:
+                found.append(k)
+        if self.coordinate.kind == "stretch" and last not in found:
+            found.append(last)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """How far and how finely to scan.
+
+    Attributes:
+        ceiling: eV above the minimum, where a scan ends.
+        points: of a scan, the minimum not counted.
+        steps: of the relaxation at each point, at most.
+        fmax: eV/Å, where the relaxation ends.
+    """
+
+    ceiling: float = 3.0
+    points: int = POINTS
+    steps: int = 60
+    fmax: float = 0.1
+
+
+def distances_of(coordinates: Sequence[Coordinate]) -> Distances:
+    """Return the distances that coordinates scan, one per configuration."""
+    ends = np.array([c.ends for c in coordinates], dtype=np.int64).reshape(-1, 2)
+    shifts = np.array([c.shift for c in coordinates], dtype=np.float64).reshape(-1, 3)
+    return Distances(ends[:, 0], ends[:, 1], shifts)
+
+
+def scan_all(
+    evaluate: Evaluations,
+    minimum: Floats,
+    coordinates: Sequence[Coordinate],
+    options: ScanOptions,
+) -> list[Scan]:
+    """Scan all coordinates from a minimum, each point as one batch.
+
+    Lengths form a geometric series, so that steps are short where atoms are close. A scan ends at
+    the ceiling, at an energy that is not finite, or 20 eV below the minimum.
+
+    Args:
+        evaluate: of the system.
+        minimum: (n_atoms, 3) Å.
+        coordinates: to scan.
+        options: how far and how finely.
+    """
+    distances, m = distances_of(coordinates), len(coordinates)
+    zero = float(evaluate(minimum[None])[0][0])
+    now = np.tile(minimum, (m, 1, 1))
+    start = distances.lengths(now)
+    goal = np.array([_end(evaluate, c) for c in coordinates])
+    goal = np.where([c.kind == "stretch" for c in coordinates], np.maximum(goal, 1.2 * start), goal)
+    walks = [[(float(s), 0.0, minimum)] for s in start]
+    active = np.arange(m)
+    for k in range(1, options.points + 1):
+        if not len(active):
+            break
+        held, lengths = distances.select(active), (start * (goal / start) ** (k / options.points))
+        pushed = held.set(now[active], lengths[active])
+        relaxed = relax(
+            evaluate, pushed, held=held, fmax=options.fmax, steps=options.steps,
+            floor=zero - ABYSS,
+        )  # fmt: skip
+        now[active] = relaxed.positions
+        rises = relaxed.energies - zero
+        for c, rise in zip(active, rises, strict=True):
+            walks[c].append((float(lengths[c]), float(rise), now[c].copy()))
+        active = active[(rises <= options.ceiling) & (rises > -ABYSS)]
+    return [
+        Scan(c, *(np.array(series) for series in zip(*walk, strict=True)))
+        for c, walk in zip(coordinates, walks, strict=True)
+    ]
+
+
+def _end(evaluate: Evaluations, coordinate: Coordinate) -> float:
+    share = OUTWARDS if coordinate.kind == "stretch" else INWARDS
+    return share * covalent_length(evaluate.frame, *coordinate.ends)

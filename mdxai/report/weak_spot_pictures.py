@@ -1,0 +1,69 @@
+"""Pictures of weak spots: the energy along the way in, and the molecule at the top."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mdxai.forecast import WeakSpot, WeakSpots
+from mdxai.principles.motion.structure import bonds_of
+from mdxai.principles.probes.configurations import moved
+from mdxai.report.figures import ALARM, INK, PHYSICAL, tidy
+from mdxai.report.molecule_pictures import draw_molecule
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+REACHED = 1.5  # times the highest energy of the model: more of the reference would dwarf the model
+
+
+def draw_weak_spot(found: WeakSpots, spot: WeakSpot | None = None) -> Figure:
+    """Return a figure of one weak spot: the energy along its path, and the molecule at its top.
+
+    Args:
+        found: by `mdxai.weak_spots`.
+        spot: which one; by default that with the highest rate.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    from matplotlib.figure import Figure
+
+    shown = spot or found.worst
+    if shown is None:
+        raise ValueError("there is no weak spot to draw")
+    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    _draw_path(left, shown, found.reference)
+    frame = moved(found.minimum, shown.path.positions[shown.path.top])
+    i, j = bonds_of(found.minimum)
+    bonds = list(zip(i.tolist(), j.tolist(), strict=True))
+    draw_molecule(frame, None, bonds=bonds, marked=(shown.atoms[0], shown.atoms[-1]), ax=right)
+    right.margins(0.25)  # room for the rings
+    right.set_title("at the top", fontsize=10, color=INK)
+    rate = shown.rate_per_ps(found.temperature)
+    figure.suptitle(
+        f"{shown.label} ({shown.kind}): {shown.barrier:.2f} eV, {rate:.1e} per ps at "
+        f"{found.temperature:g} K", color=INK,
+    )  # fmt: skip
+    return figure
+
+
+def _draw_path(ax: Axes, spot: WeakSpot, reference: str) -> None:
+    path = spot.path
+    ax.plot(path.lengths, path.energies, color=ALARM, marker=".", lw=1.6, label="model")
+    ax.plot(path.lengths[path.top], path.energies[path.top], color=ALARM, marker="o", ms=8)
+    if len(path.reference):
+        ax.plot(path.lengths, path.reference, color=PHYSICAL, marker=".", ls="--", lw=1.2,
+                label=reference)  # fmt: skip
+        ax.legend(frameon=False, fontsize=8)
+        low = min(0.0, float(np.nanmin(path.energies)))
+        ax.set_ylim(low - 0.1, max(REACHED * spot.barrier, spot.barrier + 1.0))
+    if spot.kind != "stretch":
+        ax.invert_xaxis()  # from the minimum on the left
+    ax.axhline(0, color=INK, lw=0.5)
+    ax.set_xlabel("distance / Å", color=INK)
+    ax.set_ylabel("energy above the minimum / eV", color=INK)
+    tidy(ax)
