@@ -281,7 +281,7 @@ def no_velocities(frames):
     ("change", "message"),
     [
         (jump_back, "time does not increase"),
-        (other_atoms, "has other atoms"),
+        (other_atoms, "has the atoms of the first in another order"),
         (no_velocities, "has no velocities"),
         (forces_said_absent, "says that its forces are absent, yet holds some"),
         (lambda frames: [], "has no frames"),

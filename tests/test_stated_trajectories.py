@@ -154,6 +154,26 @@ def test_frames_whose_atoms_change_places_are_told_from_other_atoms(tmp_path):
             frames_of(path, timestep=0.5)
 
 
+@pytest.mark.parametrize("periodic", [False, True])
+def test_like_atoms_that_change_places_are_seen_by_their_velocities(tmp_path, periodic):
+    """Swapping two hydrogens with all that belongs to them; a wrapped atom has not moved."""
+    path, frames = tmp_path / "md.extxyz", [atoms.copy() for atoms in FRAMES[:6]]
+    for atoms, original in zip(frames, FRAMES, strict=False):
+        atoms.set_velocities(original.get_velocities())
+        if periodic:
+            atoms.set_cell([9, 9, 9])
+            atoms.pbc = True
+            atoms.positions[5] += 9 * (atoms is frames[3])
+    write(path, frames)
+    assert len(frames_of(path, timestep=0.5)) == 6
+    hydrogens = [i for i in range(9) if frames[0].symbols[i] == "H"]
+    order = list(range(9))
+    order[hydrogens[0]], order[hydrogens[-1]] = hydrogens[-1], hydrogens[0]
+    write(path, [*frames[:4], *(atoms[order] for atoms in frames[4:])])
+    with pytest.raises(TrajectoryError, match=r"atom \d is where atom \d was at 1.5 fs.*sorted"):
+        frames_of(path, timestep=0.5)
+
+
 def test_atoms_of_a_dump_without_ids_have_no_order(tmp_path):
     path = lammps(tmp_path / "md.dump", ids=False)
     with pytest.raises(TrajectoryError, match="no id, so nothing says which is which"):

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 from ase.data import covalent_radii
+from ase.geometry import find_mic
 from ase.units import Bohr
 
 from mdxai.frame import ASE_TIME_PER_FS, Floats, Frame
@@ -31,6 +32,8 @@ OWN_IMAGE = 0.9  # Å
 IN_BOHR = (0.88, 1.2)  # nearest distance over covalent radii and Bohr, of bonded atoms
 TAKEN_FOR_BOHR = 0.66  # nearest distance over covalent radii
 CROWDED = 0.25  # nearest distance over covalent radii, median
+CARRIED = 0.5  # Å, beyond what velocities say, of atoms that another one has replaced
+TOO_FAR = 0.8  # Å
 MOST_PAIRS = 600  # atoms up to which all distances are formed
 
 # What velocities are in, where they are taken for Å/fs and are off by this factor.
@@ -294,3 +297,30 @@ def _confirmed(frames: Sequence[Frame]) -> bool:
     """Whether displacements agree with velocity × time."""
     pairs = _motions(frames)
     return bool(pairs) and all(m.aligned > 0.9 and SLOPES[0] < m.slope < SLOPES[1] for m in pairs)
+
+
+def changed_places(last: Frame, frame: Frame) -> tuple[int, int] | None:
+    """Return an atom that is where another one of its element was a frame before, and that one.
+
+    Velocities must be known, and too small to carry the atom there; frames too far apart to tell
+    (more than 0.8 Å at twice these velocities, and 0.5 Å besides) are passed over.
+    """
+    if not (last.has_velocities and frame.has_velocities):
+        return None
+    speed = np.maximum(*(np.linalg.norm(f.velocities, axis=1) for f in (last, frame)))
+    reach = 2 * speed * (frame.time - last.time) + CARRIED
+    moved = frame.positions - last.positions
+    far = np.flatnonzero((np.einsum("ij,ij->i", moved, moved) > reach**2) & (reach < TOO_FAR))
+    if len(far) < 2:
+        return None
+    there = frame.positions[far, None] - last.positions[None, far]  # to where the others were
+    if frame.pbc.any():
+        there = find_mic(there.reshape(-1, 3), frame.cell, frame.pbc)[0].reshape(there.shape)
+    distances = np.linalg.norm(there, axis=2)
+    alike = frame.numbers[far, None] == frame.numbers[None, far]
+    taken = alike & (distances < reach[far, None])
+    taken[np.diag(taken)] = False  # it is near its own place, in another image of the cell
+    if not taken.any():
+        return None
+    atom, other = np.argwhere(taken)[0]
+    return int(far[atom]), int(far[other])

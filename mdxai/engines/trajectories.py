@@ -27,7 +27,7 @@ from mdxai.engines.engine import EngineDescription
 from mdxai.engines.file_images import Image, chosen_of_frame, frame_of_atoms
 from mdxai.engines.lammps_dump import read_lammps_dump
 from mdxai.engines.pdb_models import read_pdb
-from mdxai.engines.plausibility import doubts, of_slope
+from mdxai.engines.plausibility import changed_places, doubts, of_slope
 from mdxai.engines.schnetpack_trajectory import FORMAT, is_schnetpack, read_schnetpack
 from mdxai.engines.stated import (
     OF_ASE,
@@ -455,15 +455,22 @@ def _check_follows(first: Frame, last: Frame, frame: Frame) -> None:
             f"the frame at {frame.time:g} fs has no {names}, unlike the first one; select frames "
             "that have them (step=, --step), or ignore them in all frames (without=, --without)"
         )
+    exchanged = changed_places(last, frame)
+    if exchanged is not None:
+        atom, other = exchanged
+        raise TrajectoryError(
+            f"at {frame.time:g} fs atom {atom} is where atom {other} was at {last.time:g} fs, "
+            f"farther than they move in that time: atoms have changed places; {SORTED}"
+        )
+
+
+SORTED = "write them sorted (in LAMMPS: dump_modify sort id), for a replay follows each atom"
 
 
 def _other_atoms(first: Frame, frame: Frame) -> str:
     """Return what has become of the atoms of the first frame, and what to do."""
     if np.array_equal(np.sort(frame.numbers), np.sort(first.numbers)):
-        return (
-            "the atoms of the first in another order; write them sorted (in LAMMPS: dump_modify "
-            "sort id), for a replay follows each atom"
-        )
+        return f"the atoms of the first in another order; {SORTED}"
     counts = f"{frame.n_atoms}, first {first.n_atoms}"
     return f"other atoms than the first ({counts}); a replay follows one system"
 
