@@ -93,7 +93,7 @@ def test_readme_is_short():
 
 def test_import_order_in_the_documentation_is_that_of_the_layout():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    order = re.search(r"^    (errors, .* ← [^`]*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    order = re.search(r"^    (\w+, errors, .* ← [^`]*?)\n\n", text, re.MULTILINE | re.DOTALL)
     assert order is not None
     steps = [tuple(re.findall(r"\w+", step)) for step in order[1].split("←")]
     assert tuple(steps) == ORDER

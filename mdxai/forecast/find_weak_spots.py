@@ -24,7 +24,7 @@ from mdxai.principles.probes.configurations import moved
 
 LOWER = 0.05  # eV, by which another minimum has to be lower to start again from it
 RESTARTS = 2
-IRRELEVANT = 1.0  # eV above the lowest barrier, 12 k_B T at 1000 K, where no saddle is looked for
+IRRELEVANT = 0.5  # eV above the lowest barrier, 6 k_B T at 1000 K, where no saddle is looked for
 BETWEEN = (
     6  # places between two points of a scan, to begin the search for a saddle from the highest
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from mdxai.principles.probes.configurations import covalent_length
 
 INWARDS, OUTWARDS = 0.45, 1.9  # of the covalent length, where scans end
 POINTS = 20  # of a scan, the first one not counted
+LONGEST = 0.25  # Å, between two points
 FALL = 0.05  # eV, of an energy that has passed a top
 ABYSS = 20.0  # eV below the minimum, where nothing is left to be learnt
 
@@ -59,7 +61,7 @@ class ScanOptions:
 
     Attributes:
         ceiling: eV above the minimum, where a scan ends.
-        points: of a scan, the minimum not counted.
+        points: of a scan that begins close by, the minimum not counted.
         steps: of the relaxation at each point, at most.
         fmax: eV/Å, where the relaxation ends.
     """
@@ -85,8 +87,9 @@ def scan_all(
 ) -> list[Scan]:
     """Scan all coordinates from a minimum, each point as one batch.
 
-    Lengths form a geometric series, so that steps are short where atoms are close. A scan ends at
-    the ceiling, at an energy that is not finite, or 20 eV below the minimum.
+    Lengths form a geometric series, so that steps are short where atoms are close; none is longer
+    than 0.25 Å, so that no atom is torn from its place. A scan ends at the ceiling, at an energy
+    that is not finite, or 20 eV below the minimum.
 
     Args:
         evaluate: of the system.
@@ -100,26 +103,38 @@ def scan_all(
     start = distances.lengths(now)
     goal = np.array([_end(evaluate, c) for c in coordinates])
     goal = np.where([c.kind == "stretch" for c in coordinates], np.maximum(goal, 1.2 * start), goal)
+    ways = [_lengths(s, g, options.points) for s, g in zip(start, goal, strict=True)]
     walks = [[(float(s), 0.0, minimum)] for s in start]
     active = np.arange(m)
-    for k in range(1, options.points + 1):
+    for k in range(1, max(map(len, ways), default=0)):
+        active = np.array([c for c in active if len(ways[c]) > k], dtype=np.int64)
         if not len(active):
             break
-        held, lengths = distances.select(active), (start * (goal / start) ** (k / options.points))
-        pushed = held.set(now[active], lengths[active])
+        held, lengths = distances.select(active), np.array([ways[c][k] for c in active])
+        pushed = held.set(now[active], lengths)
         relaxed = relax(
             evaluate, pushed, held=held, fmax=options.fmax, steps=options.steps,
             floor=zero - ABYSS,
         )  # fmt: skip
         now[active] = relaxed.positions
         rises = relaxed.energies - zero
-        for c, rise in zip(active, rises, strict=True):
-            walks[c].append((float(lengths[c]), float(rise), now[c].copy()))
+        for c, length, rise in zip(active, lengths, rises, strict=True):
+            walks[c].append((float(length), float(rise), now[c].copy()))
         active = active[(rises <= options.ceiling) & (rises > -ABYSS)]
     return [
         Scan(c, *(np.array(series) for series in zip(*walk, strict=True)))
         for c, walk in zip(coordinates, walks, strict=True)
     ]
+
+
+def _lengths(start: float, end: float, points: int) -> Floats:
+    """Return the lengths of a scan, Å, the first included."""
+    lengths = start * (end / start) ** (np.arange(points + 1) / points)
+    finer = [
+        np.linspace(a, b, max(1, int(np.ceil(abs(b - a) / LONGEST))), endpoint=False)
+        for a, b in pairwise(lengths)
+    ]
+    return np.concatenate([*finer, [end]])
 
 
 def _end(evaluate: Evaluations, coordinate: Coordinate) -> float:

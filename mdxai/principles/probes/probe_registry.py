@@ -21,6 +21,7 @@ from mdxai.principles.probes.repulsion import (
     squeeze_scans,
 )
 from mdxai.principles.probes.smoothness import BondStretch, CutoffJump, cutoff_scans, stretch_scans
+from mdxai.principles.probes.softness import Softness
 from mdxai.principles.probes.symmetry import CHANGES, invariances
 
 # Names of the principles that one function makes together.
@@ -31,7 +32,8 @@ LOCALITY, EXTENSIVITY = (("locality", "locality_forces"), ("extensivity", "exten
 PROBES = (
     *GRADIENT, *(f"{change}{of}" for change in CHANGES for of in ("", "_forces")),
     "squeeze", "wall", *DIMER_MEASURES, "cutoff_energy", "cutoff_forces", "stretch", "inflections",
-    *LOCALITY, *EXTENSIVITY, "reciprocity", "centrality", *PRECISION, ExplanationPrecision.name,
+    Softness.name, *LOCALITY, *EXTENSIVITY, "reciprocity", "centrality", *PRECISION,
+    ExplanationPrecision.name,
 )  # fmt: skip
 
 
@@ -56,6 +58,7 @@ def probe_principles(twin: Potential, first: Frame) -> tuple[list[Principle], di
         **{(m,): lambda m=m: [Dimers(m, curves, first)] for m in DIMER_MEASURES},  # type: ignore[misc]
         ("cutoff",): lambda: [CutoffJump("energy", cutoffs), CutoffJump("forces", cutoffs)],
         ("stretch", "inflections"): stretches,
+        (Softness.name,): lambda: [Softness(twin, first)],
         LOCALITY: lambda: [*energy_and_forces("locality", spectator(twin, first))],
         EXTENSIVITY: lambda: [*energy_and_forces("extensivity", doubling(twin, first))],
         ("reciprocity",): lambda: [PartialForces(twin, "reciprocity", first)],

@@ -240,16 +240,16 @@ def bonds_to_stretch(frame: Frame) -> list[tuple[tuple[int, int], Ints]]:
         kinds = tuple(sorted((int(frame.numbers[i]), int(frame.numbers[j]))))
         if kinds in chosen:
             continue
-        side = _fragment(j, [bond for bond in bonds if bond != (i, j)])
+        side = fragment(j, [bond for bond in bonds if bond != (i, j)])
         if i in side:  # a ring
             side = {j}
         elif len(side) > frame.n_atoms - len(side):
-            i, j, side = j, i, _fragment(i, [bond for bond in bonds if bond != (i, j)])  # noqa: PLW2901
+            i, j, side = j, i, fragment(i, [bond for bond in bonds if bond != (i, j)])  # noqa: PLW2901
         chosen[kinds] = (i, j), np.array(sorted(side))  # type: ignore[index]
     return list(chosen.values())
 
 
-def _fragment(atom: int, bonds: list[tuple[int, int]]) -> set[int]:
+def fragment(atom: int, bonds: list[tuple[int, int]]) -> set[int]:
     """Return the atoms that bonds connect to `atom`, itself included."""
     partners = defaultdict[int, list[int]](list)
     for i, j in bonds:
