@@ -342,7 +342,10 @@ def alarms_of(row: Row) -> set[str]:
 
 def main() -> None:
     """Read the arguments; run, or print the tables."""
-    name, *rest = sys.argv[1:]
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name == "--help":
+        print(__doc__)
+        return
     if name == "--table":
         mine = [row for row in rows() if row["pass"] == rest[0]]
         print("\n".join([*of_systems(mine), "", *of_principles(mine)]))

@@ -18,6 +18,9 @@ from mdxai.principles import (
     PrincipleUnavailable,
     Temperature,
 )
+from mdxai.principles.motion.bond_changes import BondChanges
+
+from .test_bond_changes import on_copper
 
 
 @pytest.fixture
@@ -60,6 +63,28 @@ def test_temperature_counts_standard_deviations_of_the_bath(frame):
     deviation = principle.deviate(replace(frame, velocities=hot))
     assert deviation.value > 12
     assert deviation.atoms == (6,)
+
+
+def test_the_heat_of_a_reaction_is_no_fault_of_the_bath_and_heat_from_nothing_is():
+    """N₂ dissociates on copper, and its atoms hold the 3 eV that this released."""
+    heat, first = 3.0, Frame.from_atoms(on_copper(1.1))
+    still = np.zeros_like(first.positions)
+    first = replace(
+        first, energy=0.0, velocities=still, thermostat=Thermostat(300.0), n_constrained=48,
+        absent=frozenset({"forces"}),
+    )  # fmt: skip
+    hot = still.copy()
+    hot[-2:, 0] = np.sqrt(heat / first.masses[-2:] / AMU_ANG2_PER_FS2)
+    changes = BondChanges(first)
+    watching, blind = Temperature(first, changes), Temperature(first)
+    for principle in (watching, blind):
+        assert principle.deviate(first).value == 0
+    for length in (1.4, 2.55):
+        apart = at(first, 10 * length, positions=on_copper(length).positions, velocities=hot)
+        changes.look(apart)
+        assert blind.deviate(replace(apart, energy=-heat)).value > 8
+        assert watching.deviate(replace(apart, energy=-heat)).value < 4
+        assert watching.deviate(replace(apart, energy=0.0)).value > 8
 
 
 def test_temperature_follows_the_bath_and_needs_one(frame):

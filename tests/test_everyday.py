@@ -60,17 +60,18 @@ def test_the_page_lists_every_script():
 def counted():
     """Return the segments of the last count of false alarms, one dict each."""
     with SEGMENTS.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["pass"] == "final"]
-
-
-KNOWN = {("argon liquid, Bussi", "1"): "melted"}  # it was liquid from the start
+        return [row for row in csv.DictReader(file) if row["pass"] == "pass2"]
 
 
 def test_no_principle_alarmed_in_the_sound_runs(counted):
     """Wherever a principle alarms, its rate is above the one it is built for."""
     for row in counted:
-        assert row["outcome"] == KNOWN.get((row["system"], row["seed"]), "stable"), row
-        assert not row["findings"] or (row["system"], row["seed"]) in KNOWN, row
+        assert (row["outcome"], row["findings"]) == ("stable", ""), row
+
+
+def test_sound_runs_were_counted_for_a_nanosecond_in_ten_systems(counted):
+    assert sum(float(row["ps"]) for row in counted) >= 1000
+    assert len({row["system"] for row in counted}) >= 10
 
 
 def test_the_page_has_the_table_of_the_segments(counted):

@@ -215,12 +215,14 @@ def principles_for(
     """
     missing = dynamics.missing
     training = training or reference_of(first, card)
+    allowed = AllowedBonds(allowed_reactions, first)
+    changes = BondChanges(first, allowed)
     kicks = Kicks(first) if dynamics.conserves_energy else None
     makers = {
-        **_structure(first, training, reference, AllowedBonds(allowed_reactions, first)),
+        **_structure(first, training, reference, allowed, changes),
         **_forces(training),
         **_momentum(first, kicks),
-        **_equipartition(first, dynamics),
+        **_equipartition(first, dynamics, changes),
     }
     lacking = {
         principle: missing[what]
@@ -290,10 +292,13 @@ def _made(
 
 
 def _structure(
-    first: Frame, training: ReferenceData, reference: Sequence[Frame], allowed: AllowedBonds
+    first: Frame,
+    training: ReferenceData,
+    reference: Sequence[Frame],
+    allowed: AllowedBonds,
+    changes: BondChanges,
 ) -> Makers:
     ranges, volumes = training.distances, training.volumes.get(composition(first.numbers))
-    changes = BondChanges(first, allowed)
     return {
         BondIntegrity.name: lambda: BondIntegrity(first, reference, allowed, changes),
         BrokenBonds.name: lambda: BrokenBonds(first, allowed, changes),
@@ -342,10 +347,10 @@ def _momentum(first: Frame, kicks: Kicks | None) -> Makers:
     }
 
 
-def _equipartition(first: Frame, dynamics: EngineDescription) -> Makers:
+def _equipartition(first: Frame, dynamics: EngineDescription, changes: BondChanges) -> Makers:
     random_bath, holds_centre = dynamics.random_bath, dynamics.holds_centre
     return {
-        Temperature.name: lambda: Temperature(first),
+        Temperature.name: lambda: Temperature(first, changes),
         KineticSpread.name: lambda: KineticSpread(first, holds_centre=holds_centre),
         FlyingIceCube.name: lambda: FlyingIceCube(first),
         ModeTemperature.name: lambda: ModeTemperature(

@@ -24,6 +24,7 @@ BROKEN = 1.6  # times that sum: beyond this a bond is broken
 PARTNER = 1.5  # times that sum: in a transition state an atom is this close to its new partner
 COLLAPSED = 0.7  # times that sum: no bond is that short, triple bonds are at 0.78
 LOOK = 2.0  # fs between frames that are checked
+OPENING = 0.1  # Å, twice the vibration of a double bond at 300 K
 SETTLING = 100.0  # fs; vibrations of adsorbed atoms take as long
 
 
@@ -50,6 +51,7 @@ class Surface:
 
     def __init__(self, numbers: Ints) -> None:
         self._metal: Bools = np.isin(numbers, list(METALS))
+        self.is_there = bool(self._metal.any())
         self._radii = covalent_radii[numbers].astype(np.float64)
 
     def partners(self, frame: Frame) -> tuple[Ints, Floats]:
@@ -59,7 +61,7 @@ class Surface:
         """
         partner = np.full(len(self._metal), -1)
         nearest = np.full(len(self._metal), np.inf)
-        if not self._metal.any():
+        if not self.is_there:
             return partner, nearest
         pairs = frame_quantities(frame).contacts
         mixed = np.flatnonzero(self._metal[pairs.i] != self._metal[pairs.j])
@@ -135,6 +137,7 @@ class BondChanges:
         self._angles = _ends_of_angles(own_i, own_j, self._n_atoms)
         self._surface = Surface(first.numbers)
         self._apart_since = np.full(n_bonds, np.inf)
+        self._first_lengths = np.empty(0) if self._bonds is None else self._bonds.lengths(first)
         self._held, lengths = self._surface.partners(first)
         self._held[(lengths > BONDED) | self._network] = -1
         self._usual_count = self._coordination(own_i, own_j)
@@ -159,6 +162,16 @@ class BondChanges:
     def may_associate(self) -> bool:
         """Whether two atoms or more were bound to a metal in the first frame."""
         return int(np.count_nonzero(self._held >= 0)) > 1
+
+    def react(self, frame: Frame) -> bool:
+        """Whether bonds were exchanged or formed on a metal, or begin to break on one."""
+        if self.exchanged.any() or self.associated.any():
+            return True
+        bonds = self._bonds
+        if bonds is None or not self._surface.is_there:
+            return False
+        opening = bonds.lengths(frame) - self._first_lengths > OPENING
+        return bool((opening & self._surface.holds(frame, bonds, self._settled(frame))).any())
 
     def look(self, frame: Frame) -> None:
         """Take in a frame, where one is due; all its positions are finite."""

@@ -18,6 +18,7 @@ from scipy import special
 from mdxai.attribution import Attribution
 from mdxai.frame import BOLTZMANN, Floats, Frame, temperature_of
 from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.principles.motion.bond_changes import BondChanges
 from mdxai.principles.motion.momentum import refuse_pushes, rotations_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.principles.running_statistics import BlockMeans, Every
@@ -43,11 +44,13 @@ class Temperature:
     more heat than it holds. A start that is hotter than the thermostat, or becomes so as the
     thermostat is set lower, counts at its own temperature until it has cooled, up to five times
     T₀. Potential energy that was released since the start is left out where the heat is spread over
-    many atoms; a molecule that falls into a hole of the energy heats a few. The atom named is the
-    one with the most kinetic energy.
+    many atoms, or where bonds were exchanged, which heats those that react; a molecule that falls
+    into a hole of the energy heats a few, too. The atom named is the one with the most kinetic
+    energy.
 
     Args:
         first: a frame of the run.
+        changes: what has become of the bonds, followed by others; by default not known.
 
     Raises:
         PrincipleUnavailable: without a thermostat, or when every atom is fixed.
@@ -61,8 +64,9 @@ class Temperature:
     HOT = 5.0  # of T₀: a start that is hotter still is reported
     MEMORY = 500.0  # fs, longer than kinetic energy oscillates into potential energy and back
 
-    def __init__(self, first: Frame) -> None:
+    def __init__(self, first: Frame, changes: BondChanges | None = None) -> None:
         _require_thermostat(first)
+        self._changes = changes
         self._cooled = 0.0, math.nan  # K, what the start has cooled to; at this time, fs
         self._energy = first.energy if first.has_energy else math.nan
         self._sigma = 0, math.nan
@@ -103,7 +107,8 @@ class Temperature:
         heat = frame_quantities(frame).atom_kinetic
         share, least = EVEN
         shared_by = heat.sum() ** 2 / (heat @ heat)  # atoms, if they held the same
-        if not shared_by >= max(least, share * frame.n_atoms):
+        reacts = self._changes is not None and self._changes.react(frame)
+        if not (reacts or shared_by >= max(least, share * frame.n_atoms)):
             return 0.0
         released = self._energy - frame.energy
         return temperature_of(released, frame.degrees_of_freedom) if released > 0 else 0.0
