@@ -87,7 +87,7 @@ def test_a_damaged_card_is_left_out_and_named(tmp_path, monkeypatch):
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "card.toml").write_text("schema = 1")
     found = {name: tmp_path / name for name in ("sound", "damaged")}
-    monkeypatch.setattr("mdxai.calculators.loading.list_calculators", lambda: found)
+    monkeypatch.setattr("mdxai.calculators.library.list_calculators", lambda: found)
     result = invoke("calculators", "--json")
     assert (result.exit_code, list(json.loads(result.stdout))) == (0, ["sound"])
     assert "left out" in result.stderr

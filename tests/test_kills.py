@@ -22,7 +22,7 @@ def survive(folder: Path, kills: int, seed: int, steps: int) -> dict[str, object
 
 
 def test_a_record_survives_a_few_kills(tmp_path):
-    result = survive(tmp_path, 2, 1, 60)
+    result = survive(tmp_path, 2, 1, 45)
     assert result["killed"] >= 2
 
 

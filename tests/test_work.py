@@ -99,7 +99,7 @@ def at_constant_energy():
 
 @pytest.fixture(scope="module")
 def in_a_bath():
-    return frames_of(BATHS["langevin"](hot_crystal(600.0)), 1500)
+    return frames_of(BATHS["langevin"](hot_crystal(600.0)), 1000)
 
 
 def with_noise(frames, noise, factor=1.0):
