@@ -24,7 +24,8 @@ from mdxai.principles.probes.configurations import moved
 
 LOWER = 0.05  # eV, by which another minimum has to be lower to start again from it
 RESTARTS = 2
-IRRELEVANT = 0.5  # eV above the lowest barrier, 6 k_B T at 1000 K, where no saddle is looked for
+IRRELEVANT = 1.0  # eV above the lowest barrier, 12 k_B T at 1000 K, where no saddle is looked for
+MOST_SADDLES = 30  # nor beyond this many tops, lowest first
 BETWEEN = (
     6  # places between two points of a scan, to begin the search for a saddle from the highest
 )
@@ -206,10 +207,13 @@ class _Search:
     def refined(self, entrances: Sequence[_Entrance]) -> list[WeakSpot]:
         """Take each top to its saddle; coordinates that lead over the same saddle are one."""
         found: list[tuple[WeakSpot, StationaryPoint | None, float]] = []
-        lowest = min((entrance.height for entrance in entrances), default=0.0)
-        for done, entrance in enumerate(sorted(entrances, key=lambda e: e.height)):
+        ordered = sorted(entrances, key=lambda entrance: entrance.height)
+        limit = ordered[0].height + IRRELEVANT if ordered else 0.0
+        for done, entrance in enumerate(ordered):
             self._progress("saddles", done, len(entrances))
-            saddle, note = self._saddle(entrance, lowest)
+            if done == MOST_SADDLES:
+                limit = min(limit, ordered[done - 1].height)
+            saddle, note = self._saddle(entrance, limit)
             spot = self._spot(entrance, saddle, note)
             if spot.barrier > self.options.ceiling:
                 continue
@@ -224,13 +228,13 @@ class _Search:
                 found[twin] = spot, saddle, share
         return [spot for spot, _, _ in found]
 
-    def _saddle(self, entrance: _Entrance, lowest: float) -> tuple[StationaryPoint | None, str]:
+    def _saddle(self, entrance: _Entrance, limit: float) -> tuple[StationaryPoint | None, str]:
         """Return the saddle between the minimum and what is forbidden, or why there is none."""
         if entrance.top in (0, entrance.beyond):
             way = "falls from the start" if entrance.top == 0 else "rises to a plateau"
             return None, f"no saddle: the energy {way}"
-        if entrance.height > lowest + IRRELEVANT:
-            return None, f"not refined: {IRRELEVANT:g} eV above the lowest"
+        if entrance.height > limit:
+            return None, f"not refined: above {limit:.2f} eV"
         start, uphill = self._top(entrance)
         saddle = stationary_point(self._evaluate, start, uphill)
         if saddle is None:

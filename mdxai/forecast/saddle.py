@@ -10,6 +10,7 @@ from mdxai.forecast.evaluations import Evaluations
 from mdxai.frame import BOLTZMANN, Floats
 
 SPACING = 0.01  # Å, of the finite differences of forces
+REFRESHED = 4  # steps, after which the Hessian is computed anew
 TRUST = 0.15  # Å, longest step of all atoms together
 # √(eV / (amu Å²)) as a frequency: 15.633 per ps
 PER_PS = float(np.sqrt(1.602176634e-19 / 1.66053906660e-27) * 1e10 / (2 * np.pi) * 1e-12)
@@ -50,9 +51,10 @@ def stationary_point(
 ) -> StationaryPoint | None:
     """Find a minimum, or the saddle that lies uphill along a direction.
 
-    Each step uses the whole Hessian. Along the mode that resembles `uphill` most, later the one
-    that was followed, the energy is maximised; along all others it is minimised (Banerjee et al.,
-    J. Phys. Chem. 89, 52, 1985).
+    Each step uses the whole Hessian, which is computed at every fourth and updated in between
+    (Bofill, J. Comput. Chem. 15, 1, 1994). Along the mode that resembles `uphill` most, later the
+    one that was followed, the energy is maximised; along all others it is minimised (Banerjee et
+    al., J. Phys. Chem. 89, 52, 1985).
 
     Args:
         evaluate: of the system.
@@ -66,12 +68,17 @@ def stationary_point(
     """
     x, follow = positions.copy(), None if uphill is None else uphill.ravel()
     periodic = bool(evaluate.frame.pbc.any())
-    for _ in range(steps):
+    hessian, last = np.empty((0, 0)), (x, x)
+    for k in range(steps):
         energies, forces = evaluate(x[None])
-        hessian = force_constants(evaluate, x)
+        left = float(np.linalg.norm(forces[0], axis=1).max())
+        if k % REFRESHED and not left < fmax:
+            hessian = hessian + _bofill(hessian, x - last[0], last[1] - forces[0])
+        else:
+            hessian = force_constants(evaluate, x)
+        last = x, forces[0]
         if not (np.isfinite(energies[0]) and np.isfinite(hessian).all()):
             return None
-        left = float(np.linalg.norm(forces[0], axis=1).max())
         if left < fmax:
             frequencies, mode = _vibrations(evaluate, x, hessian)
             return StationaryPoint(x, float(energies[0]), frequencies, mode, left)
@@ -86,6 +93,20 @@ def stationary_point(
         step = modes @ _rational_step(curvatures, slopes, chosen)
         x = x + (step * min(1.0, TRUST / np.linalg.norm(step))).reshape(x.shape)
     return None
+
+
+def _bofill(hessian: Floats, step: Floats, change: Floats) -> Floats:
+    """Return what a step (n_atoms, 3) and the change of the gradient tell of the Hessian."""
+    s = step.ravel()
+    missed, square = change.ravel() - hessian @ s, float(s @ s)
+    along = float(missed @ s)
+    if not along**2 > 1e-12 * square * float(missed @ missed):
+        return np.zeros_like(hessian)
+    share = along**2 / (square * float(missed @ missed))
+    symmetric = np.outer(missed, missed) / along
+    mixed = (np.outer(missed, s) + np.outer(s, missed)) / square
+    update: Floats = share * symmetric + (1 - share) * (mixed - along * np.outer(s, s) / square**2)
+    return update
 
 
 def _rational_step(curvatures: Floats, slopes: Floats, uphill: int | None) -> Floats:

@@ -130,7 +130,7 @@ class WeakSpots:
     def table(self) -> str:
         """Return a table as text."""
         if not self.spots:
-            return f"no weak spot below {self.ceiling:g} eV along {self.n_scanned} coordinates"
+            return f"no weak spot below {self.ceiling:g} eV; coordinates scanned: {self.n_scanned}"
         compared = bool(self.reference)
         heads = ["coordinate", "kind", "×", "E‡/eV", "E‡/kT", "rate/ps⁻¹", "depth/eV"]
         heads += [f"{self.reference}/eV"] if compared else []
