@@ -305,7 +305,7 @@ def test_the_picture_shows_model_and_reference(tmp_path):
     assert {text.get_text() for text in molecule_at_top.texts} == {"O0", "H1", "H2"}
     figure.savefig(tmp_path / "spot.png")
     argon = LennardJones(epsilon=0.0104, sigma=3.4, rc=12.0)
-    with pytest.raises(ValueError, match="there is no weak spot to draw"):
+    with pytest.raises(WeakSpotError, match="there is no weak spot to draw"):
         draw_weak_spot(weak_spots(argon, AR2))
 
 

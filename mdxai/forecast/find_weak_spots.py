@@ -37,7 +37,7 @@ Progress = Callable[[str, int, int], None]  # what is done, number done, total
 
 
 class WeakSpotError(MdxaiError, ValueError):
-    """A search for weak spots that cannot begin."""
+    """A search for weak spots that cannot begin, or has found none where one is needed."""
 
 
 def weak_spots(  # noqa: PLR0913 (one argument per choice)

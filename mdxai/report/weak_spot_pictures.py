@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mdxai.forecast import WeakSpot, WeakSpots
+from mdxai.forecast import WeakSpot, WeakSpotError, WeakSpots
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.probes.configurations import moved
 from mdxai.report.figures import ALARM, INK, PHYSICAL, tidy
@@ -27,13 +27,13 @@ def draw_weak_spot(found: WeakSpots, spot: WeakSpot | None = None) -> Figure:
         spot: which one; by default that with the highest rate.
 
     Raises:
-        ValueError: when there is none.
+        WeakSpotError: when there is none.
     """
     from matplotlib.figure import Figure
 
     shown = spot or found.worst
     if shown is None:
-        raise ValueError("there is no weak spot to draw")
+        raise WeakSpotError("there is no weak spot to draw; `len(found)` tells")
     figure = Figure(figsize=(9.5, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _draw_path(left, shown, found.reference)
