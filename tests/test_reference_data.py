@@ -144,9 +144,13 @@ def test_what_cannot_be_read_is_one_message(tmp_path):
     (tmp_path / "no.xyz").write_text("3\n\nrubbish\n")
     np.savez(tmp_path / "qm9.npz", z=np.ones((5, 3)), R=np.zeros((5, 3, 3)))
     write(tmp_path / "atom.xyz", Atoms("Ar"))
+    flat = bulk("Cu", cubic=True)
+    flat.set_cell(np.zeros((3, 3)))
+    write(tmp_path / "flat.traj", [bulk("Cu", cubic=True), flat])
     for name, message in (
         ("missing.xyz", "there is no reference data"),
         ("no.xyz", "cannot be read as reference data"),
+        ("flat.traj", "cannot be read as reference data, structure 1"),
         ("qm9.npz", "write it as extxyz"),
         ("atom.xyz", "no structure with two atoms"),
     ):

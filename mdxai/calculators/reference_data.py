@@ -81,7 +81,9 @@ class ReferenceData:
         except ReferenceDataError:
             raise
         except Exception as error:  # ASE's readers raise whatever their formats make them raise
-            raise ReferenceDataError(f"{file} cannot be read as reference data: {error}") from error
+            raise ReferenceDataError(
+                f"{file} cannot be read as reference data, structure {n_frames}: {error}"
+            ) from error
         if not ranges.found:
             raise ReferenceDataError(f"{file} holds no structure with two atoms")
         source = f"{file} ({n_frames} structures{'' if forces else ', without forces'})"
