@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mdxai.early_warning import Calibration, EarlyWarning, EarlyWarningIssued
     from mdxai.engines.schnetpack_calculator import ReplicaCalculator
     from mdxai.errors import MdxaiError
-    from mdxai.forecast import WeakSpots, weak_spots
+    from mdxai.forecast import LifeTest, WeakSpots, life_test, weak_spots
     from mdxai.frame import Frame, Pairs
     from mdxai.monitoring.monitor import InstabilityWarning, Monitor, UnstableTrajectory
     from mdxai.monitoring.replicas import ReplicaMonitor, SimulationInterrupted, UnstableReplica
@@ -41,6 +41,7 @@ _HOME = {
     "EarlyWarningIssued": "mdxai.early_warning",
     "Frame": "mdxai.frame",
     "InstabilityWarning": "mdxai.monitoring.monitor",
+    "LifeTest": "mdxai.forecast",
     "MdxaiError": "mdxai.errors",
     "Monitor": "mdxai.monitoring.monitor",
     "Pairs": "mdxai.frame",
@@ -56,6 +57,7 @@ _HOME = {
     "associate": "mdxai.study.survival",
     "attributor": "mdxai.attribution",
     "judge": "mdxai.stability.verdict",
+    "life_test": "mdxai.forecast",
     "list_calculators": "mdxai.calculators",
     "load_calculator": "mdxai.calculators",
     "load_property": "mdxai.calculators",
@@ -73,6 +75,7 @@ __all__ = [
     "EarlyWarningIssued",
     "Frame",
     "InstabilityWarning",
+    "LifeTest",
     "MdxaiError",
     "Monitor",
     "Pairs",
@@ -88,6 +91,7 @@ __all__ = [
     "associate",
     "attributor",
     "judge",
+    "life_test",
     "list_calculators",
     "load_calculator",
     "load_property",

@@ -394,6 +394,44 @@ class Probing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForecastQuestion:
+    """What is to be foretold, and how well."""
+
+    temperature: Annotated[float, Option(help="Of the run, K.")] = 300.0
+    duration: Annotated[str, Option(help="Of the run, with its unit: 500ps, 1ns, 2us.")] = "1ns"
+    at_least: Annotated[
+        float, Option(help="Survival that is good enough; exit code 3 where it is less.")
+    ] = 0.95
+    width: Annotated[
+        float, Option(help="Width of the interval of the survival at which the test ends.")
+    ] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifeTesting:
+    """How replicas are tested, and where the test is kept."""
+
+    seconds: Annotated[float, Option(help="Time for the test, s, on top of that to set up.")] = 60.0
+    most: Annotated[float, Option(help="Largest simulated time of all replicas together, ps.")] = (
+        1000.0
+    )
+    replicas: Annotated[
+        int | None,
+        Option(
+            min=1, help="Replicas at a time. Default: 16, one batch; 4 of an imported calculator."
+        ),
+    ] = None
+    hottest: Annotated[
+        float | None, Option(help="Highest temperature, K. Default: what real bonds withstand.")
+    ] = None
+    seed: Annotated[int, Option(help="Seed of all replicas.")] = 1
+    out: Annotated[
+        Path | None,
+        Option(help="Directory to keep the test in; the same command continues it."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AssociationArguments:
     """What is compared over many runs; the keyword arguments of `mdxai.associate`."""
 

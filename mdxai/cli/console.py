@@ -41,8 +41,9 @@ class ExitCode(IntEnum):
 EXIT_CODES = {
     ExitCode.DONE: "done (a run: stable, suspect, reacted or melted)",
     ExitCode.BAD_INPUT: "bad input (a message says what to change)",
-    ExitCode.UNSTABLE: "a run is unstable, its model broken, a check failed or a record damaged",
-    ExitCode.INCONCLUSIVE: "a run holds nothing to judge",
+    ExitCode.UNSTABLE: "a run is unstable, its model broken, a check failed, a record damaged or a "
+    "forecast survival too small",
+    ExitCode.INCONCLUSIVE: "a run holds nothing to judge, or no forecast is possible",
     ExitCode.STOPPED: "stopped by Ctrl-C, SIGTERM or SIGUSR1 (--resume continues a run)",
     ExitCode.HALTED: "a run was unusable and ended for that (--halt, or no --rollback left)",
     ExitCode.INCOMPLETE: "some models or runs of a study failed",

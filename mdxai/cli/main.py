@@ -12,6 +12,7 @@ from mdxai.cli.arguments import spread
 from mdxai.cli.console import EXIT_CODES, clean_exit, debugging
 from mdxai.cli.demo import demo
 from mdxai.cli.explain import attribute, calculators, check
+from mdxai.cli.forecasts import forecast
 from mdxai.cli.plain_text import show_what_can_be_shown
 from mdxai.cli.runs import export, label, repair, report
 from mdxai.cli.simulate import replay, run
@@ -21,7 +22,7 @@ from mdxai.cli.train import train
 COMMANDS = {
     "Start here": (run, check, attribute, report, demo),
     "More on runs": (replay, export, repair, label),
-    "Models": (calculators, train),
+    "Models": (calculators, train, forecast),
     "Many runs": (study, associate, lead_times),
 }
 

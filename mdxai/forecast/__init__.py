@@ -1,7 +1,21 @@
-"""What will break, and when: weak spots of a model."""
+"""What will break, and when: weak spots of a model, and life tests."""
 
 from mdxai.forecast.find_weak_spots import WeakSpotError, weak_spots
+from mdxai.forecast.hot_replicas import LifeTestError
+from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
+from mdxai.forecast.run_life_test import life_test
 from mdxai.forecast.scans import ScanOptions
 from mdxai.forecast.weak_spot import WeakPath, WeakSpot, WeakSpots
 
-__all__ = ["ScanOptions", "WeakPath", "WeakSpot", "WeakSpotError", "WeakSpots", "weak_spots"]
+__all__ = [
+    "LifeTest",
+    "LifeTestError",
+    "LifeTestOptions",
+    "ScanOptions",
+    "WeakPath",
+    "WeakSpot",
+    "WeakSpotError",
+    "WeakSpots",
+    "life_test",
+    "weak_spots",
+]
