@@ -293,13 +293,12 @@ life_of(path=sys.argv[1], progress=lambda r: print("round", flush=True))
 
 @pytest.mark.slow
 def test_a_killed_test_goes_on_as_if_it_had_not_been(tmp_path, found):
-    child = subprocess.Popen([sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)],
-                             cwd=ROOT, stdout=subprocess.PIPE, text=True)  # fmt: skip
-    for _ in range(2):
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "round\n"
-    time.sleep(0.3)
-    child.kill()
-    child.wait()
+        time.sleep(0.1)  # in the midst of the next round
+        child.kill()
+    assert json.loads((tmp_path / FILE).read_text())["round"] == 1
     assert life_of(path=tmp_path).replicas == found.replicas
 
 
