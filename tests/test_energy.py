@@ -207,7 +207,7 @@ def restrained(restraint, n_steps=200):
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(k, marks=pytest.mark.slow if k in ("pair", "plane") else ()) for k in RESTRAINTS],
+    [pytest.param(k, marks=pytest.mark.slow if k != "pull" else ()) for k in RESTRAINTS],
 )
 def test_restraints_count_as_in_ase(kind):
     frames, own = restrained(RESTRAINTS[kind]())

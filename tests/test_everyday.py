@@ -26,12 +26,12 @@ REPORTED = {
     "SwitchLangevin, springs": "unstable",
 }
 ALLOWED = {
+    # Its default fixcm=True heats so small a molecule by half.
+    "Langevin, GFN2 methanol, default": {"stable", "suspect"},
     "Langevin, metal at 1500 K": {"stable", "melted"},
     "Langevin, Cu, friction 0.002": {"stable", "melted"},
 }
 FAST = {
-    "NVE, Cu cluster that drifts and turns",
-    "Langevin, metal, default",
     "Langevin, metal, started at 1200 K, very weak",
     "Bussi, metal",
     "NPT MTK, metal",
@@ -47,7 +47,7 @@ def test_an_everyday_script_raises_no_alarm(name):
     verdict = run(SCRIPTS[name])
     expected = ALLOWED.get(name, {REPORTED.get(name, "stable")})
     assert str(verdict.stability) in expected, str(verdict)
-    assert name in REPORTED or not verdict.findings or "melted" in expected, str(verdict)
+    assert name in REPORTED or not verdict.findings or len(expected) > 1, str(verdict)
 
 
 def test_the_page_lists_every_script():

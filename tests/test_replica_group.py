@@ -121,7 +121,7 @@ ENDS = [
         ("langevin", {"after": 27}, True),
         ("langevin", {"within": 33}, False),
         ("langevin", {"after": 40}, False),
-        ("chain", {"within": 33}, True),
+        ("chain", {"within": 33}, False),
         ("chain", {"after": 27}, False),
         ("chain", {"after": 40}, False),
         (None, {"after": 27}, False),
@@ -181,6 +181,7 @@ def test_a_dropped_replica_stays_dropped(network, tmp_path, after):
     assert content(path) == content(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_finished_simulation_can_be_made_longer(network, uninterrupted, tmp_path):
     expected, recorded = uninterrupted()
     for steps in (25, STEPS):

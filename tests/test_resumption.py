@@ -96,6 +96,7 @@ def test_after_the_last_rollback_the_verdict_stands(tmp_path):
     assert monitor.verdict.stability == "unstable"
 
 
+@pytest.mark.slow
 def test_a_rollback_that_was_killed_is_completed(tmp_path, rolled_back, monkeypatch):
     whole, monitor = rolled_back
     path = tmp_path / "run"

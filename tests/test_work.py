@@ -99,7 +99,7 @@ def at_constant_energy():
 
 @pytest.fixture(scope="module")
 def in_a_bath():
-    return frames_of(BATHS["langevin"](hot_crystal(600.0)), 1000)
+    return frames_of(BATHS["langevin"](hot_crystal(600.0)), 800)
 
 
 def with_noise(frames, noise, factor=1.0):
@@ -180,6 +180,7 @@ def test_sound_systems_raise_no_alarm(system):
     assert max(deviations(frames, WorkScatter)) == 0
 
 
+@pytest.mark.slow
 def test_a_cutoff_without_a_shift_is_no_finding():
     """The energy of a pair that leaves is lost at once: a jump that no force shows."""
     atoms = argon(rc=6.0)
