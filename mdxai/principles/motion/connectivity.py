@@ -113,12 +113,18 @@ class _OfBondChanges(ABC):
         changes: BondChanges | None = None,
     ) -> None:
         self._changes = changes or BondChanges(first, allowed)
+        self._allowed = allowed
+        self._require(first)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation:
         if not frame_quantities(frame).placed:
             return Deviation(self.name, self.unit, np.nan)
         self._changes.look(frame)
         return self._count(frame, self._changes)
+
+    def _require(self, first: Frame) -> None:
+        """Raise PrincipleUnavailable where there is nothing to count; bonds by default."""
+        self._changes.bonds_to_keep()
 
     @abstractmethod
     def _count(self, frame: Frame, changes: BondChanges) -> Deviation:
@@ -143,21 +149,12 @@ class BrokenBonds(_OfBondChanges):
 
     name = "broken_bonds"
 
-    def __init__(
-        self,
-        first: Frame,
-        allowed: AllowedBonds | None = None,
-        changes: BondChanges | None = None,
-    ) -> None:
-        super().__init__(first, allowed, changes)
-        self._bonds = self._changes.bonds_to_keep()
-
     def _count(self, frame: Frame, changes: BondChanges) -> Deviation:
         count = int(np.count_nonzero(changes.broken))
         if not count:
             return Deviation(self.name, self.unit, 0.0)
         worst = int(np.argmax(np.where(changes.broken, changes.lengths(frame), 0.0)))
-        return Deviation(self.name, self.unit, float(count), self._bonds.atoms(worst))
+        return Deviation(self.name, self.unit, float(count), changes.bonds_to_keep().atoms(worst))
 
 
 class Reaction(_OfBondChanges):
@@ -180,15 +177,9 @@ class Reaction(_OfBondChanges):
 
     name = "reaction"
 
-    def __init__(
-        self,
-        first: Frame,
-        allowed: AllowedBonds | None = None,
-        changes: BondChanges | None = None,
-    ) -> None:
-        super().__init__(first, allowed, changes)
+    def _require(self, first: Frame) -> None:
         if not self._changes.may_associate:
-            self._changes.bonds_to_keep()
+            super()._require(first)
 
     def _count(self, frame: Frame, changes: BondChanges) -> Deviation:
         count = float(np.count_nonzero(changes.exchanged) + np.count_nonzero(changes.associated))
@@ -213,17 +204,10 @@ class FormedBonds(_OfBondChanges):
 
     name = "formed_bonds"
 
-    def __init__(
-        self,
-        first: Frame,
-        allowed: AllowedBonds | None = None,
-        changes: BondChanges | None = None,
-    ) -> None:
+    def _require(self, first: Frame) -> None:
         free = ~(np.isin(first.numbers, list(METALS)) | covalent_network_of(first))
         if np.count_nonzero(free) < 2:
             raise PrincipleUnavailable("fewer than two atoms can form a covalent bond")
-        super().__init__(first, allowed, changes)
-        self._allowed = allowed
 
     def _count(self, frame: Frame, changes: BondChanges) -> Deviation:
         if not len(changes.i):
