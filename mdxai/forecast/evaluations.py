@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from mdxai.calculators import CalculatorError, NetworkPotential, Potential
-from mdxai.calculators.batch import BatchPotential, Systems
+from mdxai.calculators import CalculatorError, Potential
+from mdxai.calculators.own_networks import network_potential
 from mdxai.frame import Bools, Floats, Frame
 from mdxai.principles.probes.configurations import moved
+
+if TYPE_CHECKING:
+    from mdxai.calculators import NetworkPotential
+    from mdxai.calculators.batch import BatchPotential, Systems
 
 LARGEST = 4000  # atoms in one batch; larger ones are no faster per atom and need more memory
 SIZES = sorted({base << k for base in (1, 3) for k in range(13)})  # systems in a batch
@@ -65,12 +69,16 @@ class _Batched:
 
     def _batch(self, size: int) -> BatchPotential:
         if size not in self._batches:
+            from mdxai.calculators.batch import BatchPotential  # torch, only for a network
+
             self._batches[size] = batch = BatchPotential(self._potential, traces=False)
             # Prepared with sound structures: later ones may overlap, which is what is looked for.
             batch.predict(self._systems(np.tile(self.frame.positions, (size, 1, 1))))
         return self._batches[size]
 
     def _systems(self, positions: Floats) -> Systems:
+        from mdxai.calculators.batch import Systems
+
         size, frame = len(positions), self.frame
         return Systems(
             np.tile(frame.numbers, size), np.arange(size + 1) * frame.n_atoms,
@@ -86,9 +94,8 @@ def evaluations(potential: Potential, frame: Frame) -> Evaluations:
         potential: a twin that is evaluated here alone.
         frame: the system; its charge and spin go along with every evaluation.
     """
-    if isinstance(potential, NetworkPotential):
-        return _Batched(potential, frame)
-    return _OneByOne(potential, frame)
+    network = network_potential(potential)
+    return _OneByOne(potential, frame) if network is None else _Batched(network, frame)
 
 
 def finite(energies: Floats, forces: Floats) -> Bools:

@@ -26,9 +26,8 @@ LOWER = 0.05  # eV, by which another minimum has to be lower to start again from
 RESTARTS = 2
 IRRELEVANT = 1.0  # eV above the lowest barrier, 12 k_B T at 1000 K, where no saddle is looked for
 MOST_SADDLES = 30  # nor beyond this many tops, lowest first
-BETWEEN = (
-    6  # places between two points of a scan, to begin the search for a saddle from the highest
-)
+# Places between two points of a scan, to begin the search for a saddle from the highest.
+BETWEEN = 6
 GUESSED_PREFACTOR = 10.0  # per ps, where no saddle tells
 SAME_SADDLE = 0.002, 0.02  # eV, Å
 TOLERANCE = 0.5  # eV, by which a reference's barrier for the same reaction may be higher
