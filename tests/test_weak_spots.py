@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import networkx as nx
 import numpy as np
@@ -338,6 +339,23 @@ def test_equal_coordinates_are_one():
     assert inwards == n * (n - 1) // 2
     assert found["stretch", ("C", "H")] == 5
     assert found["angle", ("H", "H")] == 4
+
+
+def test_equal_coordinates_are_named_each():
+    """Every pair once, with its middle atom where there is one; distances of equal kinds."""
+    frame = Frame.from_atoms(molecule("isobutane"))
+    i, j = bonds_of(frame)
+    bonded = {frozenset(bond) for bond in zip(i.tolist(), j.tolist(), strict=True)}
+    named = []
+    for c in coordinates_of(frame):
+        assert len(c.equivalent) == c.multiplicity
+        assert c.equivalent[0] == c.atoms
+        for atoms in c.equivalent:
+            steps = {frozenset(step) for step in pairwise(atoms)}
+            assert steps <= bonded or c.kind == "approach"
+            named += [frozenset((atoms[0], atoms[-1]))] * (c.kind != "stretch")
+    n = frame.n_atoms
+    assert len(named) == len(set(named)) == n * (n - 1) // 2
 
 
 def test_graph_symmetry_agrees_with_all_permutations():

@@ -24,12 +24,14 @@ class Coordinate:
         atoms: the two atoms; for an angle the one in the middle too.
         multiplicity: coordinates of the molecule that are equal to it by symmetry, itself included.
         shift: (3,) Å from the second atom's place to its image.
+        equivalent: the atoms of all of these, itself first.
     """
 
     kind: Kind
     atoms: tuple[int, ...]
     multiplicity: int
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    equivalent: tuple[tuple[int, ...], ...] = ()
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -52,20 +54,26 @@ def coordinates_of(frame: Frame) -> list[Coordinate]:
     found = []
     for colour in np.unique(colours):
         equal = np.flatnonzero(colours == colour)
-        k = int(equal[np.argmin(pairs.distances[equal])])
-        i, j = int(pairs.i[k]), int(pairs.j[k])
-        shift = _shift(frame, pairs, k)
-        between = np.flatnonzero(bonded[i] & bonded[j])
-        if bonded[i, j]:
-            kinds: list[tuple[Kind, tuple[int, ...]]] = [
-                ("stretch", (i, j)), ("compression", (i, j)),
-            ]  # fmt: skip
-        elif len(between):
-            kinds = [("angle", (i, int(between[0]), j))]
-        else:
-            kinds = [("approach", (i, j))]
-        found += [Coordinate(kind, atoms, len(equal), shift) for kind, atoms in kinds]
+        equal = equal[np.argsort(pairs.distances[equal], kind="stable")]
+        shift = _shift(frame, pairs, int(equal[0]))
+        every = tuple(_atoms(int(pairs.i[k]), int(pairs.j[k]), bonded) for k in equal)
+        found += [
+            Coordinate(kind, every[0], len(equal), shift, every)
+            for kind in _kinds(every[0], bonded)
+        ]
     return found
+
+
+def _atoms(i: int, j: int, bonded: Bools) -> tuple[int, ...]:
+    """Return a pair of atoms, with the one between them where they are bonded to the same."""
+    between = np.flatnonzero(bonded[i] & bonded[j])
+    return (i, j) if bonded[i, j] or not len(between) else (i, int(between[0]), j)
+
+
+def _kinds(atoms: tuple[int, ...], bonded: Bools) -> tuple[Kind, ...]:
+    if bonded[atoms[0], atoms[-1]]:
+        return "stretch", "compression"
+    return ("angle",) if len(atoms) > 2 else ("approach",)
 
 
 def _adjacency(frame: Frame) -> Bools:

@@ -275,6 +275,7 @@ class _Search:
         return WeakSpot(
             coordinate.kind, coordinate.atoms, coordinate.label(self.frame.symbols),
             entrance.forbidden, height, nu, depth, coordinate.multiplicity, path, note=note,
+            equivalent=coordinate.equivalent,
         )  # fmt: skip
 
 

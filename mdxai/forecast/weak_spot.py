@@ -54,6 +54,7 @@ class WeakSpot:
         path: on which it was found.
         reference_barrier: highest energy of the reference along the path, eV; None without one.
         note: why the barrier is that of the scan and the prefactor a guess; empty for a saddle.
+        equivalent: the atoms of all coordinates that are equal by symmetry, itself first.
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class WeakSpot:
     path: WeakPath
     reference_barrier: float | None = None
     note: str = ""
+    equivalent: tuple[tuple[int, ...], ...] = ()
 
     def rate_per_ps(self, temperature: float) -> float:
         """Return the rate of one such coordinate at a temperature (K), per ps."""
@@ -80,8 +82,9 @@ class WeakSpot:
             "barrier_kT": self.barrier / (BOLTZMANN * temperature),
             "prefactor_per_ps": self.prefactor_per_ps,
             "rate_per_ps": self.rate_per_ps(temperature), "depth_eV": self.depth,
-            "multiplicity": self.multiplicity, "reference_barrier_eV": self.reference_barrier,
-            "note": self.note,
+            "multiplicity": self.multiplicity,
+            "equivalent": [list(atoms) for atoms in self.equivalent],
+            "reference_barrier_eV": self.reference_barrier, "note": self.note,
         })  # fmt: skip
         return plain
 
