@@ -1,5 +1,6 @@
 """What will break, and when: weak spots of a model, and life tests."""
 
+from mdxai.forecast.combined_law import CombinedLaw, Prior
 from mdxai.forecast.find_weak_spots import WeakSpotError, weak_spots
 from mdxai.forecast.hot_replicas import LifeTestError
 from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
@@ -8,9 +9,11 @@ from mdxai.forecast.scans import ScanOptions
 from mdxai.forecast.weak_spot import WeakPath, WeakSpot, WeakSpots
 
 __all__ = [
+    "CombinedLaw",
     "LifeTest",
     "LifeTestError",
     "LifeTestOptions",
+    "Prior",
     "ScanOptions",
     "WeakPath",
     "WeakSpot",

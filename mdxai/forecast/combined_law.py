@@ -1,0 +1,167 @@
+"""The hazard of a model: what its weak spots foretell, corrected by what replicas did.
+
+The rates of all weak spots together, W(T) = Σ n ν exp(−E/k_B T), hold several mechanisms of which
+one wins at low temperature and another at high ones. What the search leaves out (recrossing,
+anharmonic motion, ways that it did not find) is a factor and an error of the barrier:
+
+    h(T) = exp(a − b (1/k_B T − 1/k_B T₀)) W(T),  T₀ = 1000 K.
+
+Both have a prior distribution, from models whose runs were watched, and the onsets of replicas at
+any temperature sharpen it (Bayes' theorem, on a grid).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from scipy.special import logsumexp
+
+from mdxai.forecast.survival_model import ArrheniusExponential, Interval, LifeDataError, Watched
+from mdxai.frame import BOLTZMANN, Floats
+
+REFERENCE = 1000.0  # K, T₀
+
+
+class Passage(Protocol):
+    """What the law needs of a weak spot.
+
+    multiplicity: equal ones, itself included. prefactor_per_ps: of one of them. barrier: eV.
+    """
+
+    @property
+    def multiplicity(self) -> int: ...
+    @property
+    def prefactor_per_ps(self) -> float: ...
+    @property
+    def barrier(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What is known of the correction of weak spots before any replica was watched.
+
+    a is centre + spread·t with Student's t of a few degrees of freedom, so that onsets which
+    contradict the weak spots prevail; b is normal.
+
+    Attributes:
+        centre, spread: of a, the logarithm of seen over foretold hazard at 1000 K.
+        freedom: degrees of freedom of a.
+        barrier: standard deviation of b, eV.
+    """
+
+    centre: float = 0.0
+    spread: float = 1.0
+    freedom: float = 4.0
+    barrier: float = 0.1
+
+
+@dataclass(frozen=True)
+class CombinedLaw:
+    """The hazard of a model from its weak spots and from replicas that were watched.
+
+    Args:
+        watched: of replicas, at any temperatures; may be empty.
+        spots: weak spots of the model, such as `WeakSpots.spots`; without any the law is an
+            Arrhenius law of the replicas.
+        confidence: of intervals.
+        prior: of the correction.
+
+    Raises:
+        LifeDataError: where there are neither weak spots nor time that was watched.
+    """
+
+    watched: Sequence[Watched]
+    spots: Sequence[Passage]
+    confidence: float = 0.95
+    prior: Prior = Prior()
+
+    def __post_init__(self) -> None:
+        if not self.spots and not sum(w.time for w in self.watched) > 0:
+            raise LifeDataError("no weak spot is known and no replica was watched, so no hazard is")
+
+    @property
+    def n_onsets(self) -> int:
+        """Onsets of replicas that the law rests on."""
+        return sum(w.onsets for w in self.watched)
+
+    def hazard(self, temperature: float) -> Interval:
+        """Return the hazard at a temperature (K), per ps: its median and equal tails.
+
+        Without weak spots those of `ArrheniusExponential`.
+        """
+        if not self.spots:
+            return ArrheniusExponential(self.watched, self.confidence).hazard(temperature)
+        logs = self._log_hazard(temperature) + self._corrections(temperature)
+        order = np.argsort(logs, axis=None)
+        shares = np.cumsum(self._posterior.ravel()[order])
+        tail = 0.5 * (1 - self.confidence)
+        low, middle, high = np.interp([tail, 0.5, 1 - tail], shares, logs.ravel()[order])
+        return Interval(math.exp(middle), math.exp(low), math.exp(high))
+
+    @property
+    def agreement(self) -> Interval:
+        """How many times as often replicas broke as the weak spots say, at their temperatures.
+
+        Onsets over those foretold without any correction, with Garwood's interval of a Poisson
+        count; NaN where nothing was foretold.
+        """
+        from scipy.stats import chi2
+
+        expected = sum(w.time * math.exp(self._log_hazard(w.temperature)) for w in self.watched)
+        if not expected > 0:
+            return Interval(math.nan, math.nan, math.nan)
+        n, tail = self.n_onsets, 0.5 * (1 - self.confidence)
+        low = 0.5 * chi2.ppf(tail, 2 * n) if n else 0.0
+        return Interval(*(x / expected for x in (n, low, 0.5 * chi2.ppf(1 - tail, 2 * n + 2))))
+
+    def _log_hazard(self, temperature: float) -> float:
+        """Return ln W(T), W per ps."""
+        if not self.spots:
+            return -math.inf
+        cold = 1 / (BOLTZMANN * temperature)
+        return float(logsumexp([
+            math.log(s.multiplicity * s.prefactor_per_ps) - s.barrier * cold
+            for s in self.spots
+        ]))  # fmt: skip
+
+    @cached_property
+    def _grid(self) -> tuple[Floats, Floats]:
+        """The factors' logarithms (n, 1) and the shifts of barriers (1, m), eV."""
+        prior = self.prior
+        a = prior.centre + prior.spread * np.linspace(-12.0, 12.0, 481)
+        return a[:, None], prior.barrier * np.linspace(-5.0, 5.0, 121)[None, :]
+
+    def _corrections(self, temperature: float) -> Floats:
+        a, b = self._grid
+        corrections: Floats = a - b * (1 / temperature - 1 / REFERENCE) / BOLTZMANN
+        return corrections
+
+    @property
+    def log_evidence(self) -> float:
+        """Logarithm of the probability of what was watched under the prior, up to a constant."""
+        return float(logsumexp(self._heights))
+
+    @cached_property
+    def _posterior(self) -> Floats:
+        """Shares (n, m) of the grid."""
+        posterior: Floats = np.exp(self._heights - self.log_evidence)
+        return posterior
+
+    @cached_property
+    def _heights(self) -> Floats:
+        """Logarithms (n, m) of prior shares times likelihoods."""
+        a, b = self._grid
+        prior = self.prior
+        t = (a - prior.centre) / prior.spread
+        heights = -0.5 * (prior.freedom + 1) * np.log1p(t**2 / prior.freedom)
+        heights = heights - 0.5 * (b / prior.barrier) ** 2
+        heights -= logsumexp(heights)
+        for w in self.watched:
+            logs = self._log_hazard(w.temperature) + self._corrections(w.temperature)
+            heights += w.onsets * logs - w.time * np.exp(np.minimum(logs, 300.0))
+        return heights
