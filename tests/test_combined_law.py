@@ -54,19 +54,26 @@ def test_time_without_onset_lowers_the_hazard():
     assert after.value < before.low
 
 
-def test_the_evidence_is_the_integral_of_likelihood_and_prior():
+def test_quantiles_are_those_of_the_posterior_integrated():
     seen = [Watched(1400.0, 2.0, 5), Watched(700.0, 30.0, 1)]
-    law = CombinedLaw(seen, TWO, prior=PRIOR)
+    found = CombinedLaw(seen, TWO, prior=PRIOR).hazard(500.0)
 
-    def density(b, a):
-        likelihood = 1.0
+    def density(a, b):
+        heights = 0.0
         for w in seen:
             hazard = true_hazard(TWO, w.temperature, a, b)
-            likelihood *= hazard**w.onsets * math.exp(-hazard * w.time)
-        return likelihood * t.pdf((a + 0.5) / 0.8, 4) / 0.8 * norm.pdf(b, scale=0.05)
+            heights += w.onsets * math.log(hazard) - hazard * w.time
+        return math.exp(heights) * t.pdf((a + 0.5) / 0.8, 4) * norm.pdf(b, scale=0.05)
 
-    exact = dblquad(density, -9.0, 6.0, -0.25, 0.25)[0]
-    assert law.log_evidence == pytest.approx(math.log(exact), abs=0.01)
+    def share_below(hazard):
+        """Integrate over a up to where the hazard at 500 K is this one, then over b."""
+        return dblquad(
+            density, -0.25, 0.25, -9.0, lambda b: math.log(hazard / true_hazard(TWO, 500.0, 0.0, b))
+        )[0]
+
+    everything = dblquad(density, -0.25, 0.25, -9.0, 6.0)[0]
+    for end, share in ((found.low, 0.025), (found.value, 0.5), (found.high, 0.975)):
+        assert share_below(end) / everything == pytest.approx(share, abs=0.004)
 
 
 def test_two_mechanisms_are_carried_down_where_one_line_fails():

@@ -133,35 +133,24 @@ class CombinedLaw:
     def _grid(self) -> tuple[Floats, Floats]:
         """The factors' logarithms (n, 1) and the shifts of barriers (1, m), eV."""
         prior = self.prior
-        a = prior.centre + prior.spread * np.linspace(-12.0, 12.0, 481)
-        return a[:, None], prior.barrier * np.linspace(-5.0, 5.0, 121)[None, :]
+        a = prior.centre + prior.spread * np.linspace(-12.0, 12.0, 361)
+        return a[:, None], prior.barrier * np.linspace(-4.5, 4.5, 61)[None, :]
 
     def _corrections(self, temperature: float) -> Floats:
         a, b = self._grid
         corrections: Floats = a - b * (1 / temperature - 1 / REFERENCE) / BOLTZMANN
         return corrections
 
-    @property
-    def log_evidence(self) -> float:
-        """Logarithm of the probability of what was watched under the prior, up to a constant."""
-        return float(logsumexp(self._heights))
-
     @cached_property
     def _posterior(self) -> Floats:
         """Shares (n, m) of the grid."""
-        posterior: Floats = np.exp(self._heights - self.log_evidence)
-        return posterior
-
-    @cached_property
-    def _heights(self) -> Floats:
-        """Logarithms (n, m) of prior shares times likelihoods."""
         a, b = self._grid
         prior = self.prior
         t = (a - prior.centre) / prior.spread
         heights = -0.5 * (prior.freedom + 1) * np.log1p(t**2 / prior.freedom)
         heights = heights - 0.5 * (b / prior.barrier) ** 2
-        heights -= logsumexp(heights)
         for w in self.watched:
             logs = self._log_hazard(w.temperature) + self._corrections(w.temperature)
             heights += w.onsets * logs - w.time * np.exp(np.minimum(logs, 300.0))
-        return heights
+        posterior: Floats = np.exp(heights - logsumexp(heights))
+        return posterior
