@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mdxai.early_warning import Calibration, EarlyWarning, EarlyWarningIssued
     from mdxai.engines.schnetpack_calculator import ReplicaCalculator
     from mdxai.errors import MdxaiError
-    from mdxai.forecast import LifeTest, WeakSpots, life_test, weak_spots
+    from mdxai.forecast import Forecast, LifeTest, WeakSpots, foretell, life_test, weak_spots
     from mdxai.frame import Frame, Pairs
     from mdxai.monitoring.monitor import InstabilityWarning, Monitor, UnstableTrajectory
     from mdxai.monitoring.replicas import ReplicaMonitor, SimulationInterrupted, UnstableReplica
@@ -39,6 +39,7 @@ _HOME = {
     "Calibration": "mdxai.early_warning",
     "EarlyWarning": "mdxai.early_warning",
     "EarlyWarningIssued": "mdxai.early_warning",
+    "Forecast": "mdxai.forecast",
     "Frame": "mdxai.frame",
     "InstabilityWarning": "mdxai.monitoring.monitor",
     "LifeTest": "mdxai.forecast",
@@ -56,6 +57,7 @@ _HOME = {
     "WeakSpots": "mdxai.forecast",
     "associate": "mdxai.study.survival",
     "attributor": "mdxai.attribution",
+    "foretell": "mdxai.forecast",
     "judge": "mdxai.stability.verdict",
     "life_test": "mdxai.forecast",
     "list_calculators": "mdxai.calculators",
@@ -73,6 +75,7 @@ __all__ = [
     "Calibration",
     "EarlyWarning",
     "EarlyWarningIssued",
+    "Forecast",
     "Frame",
     "InstabilityWarning",
     "LifeTest",
@@ -90,6 +93,7 @@ __all__ = [
     "WeakSpots",
     "associate",
     "attributor",
+    "foretell",
     "judge",
     "life_test",
     "list_calculators",

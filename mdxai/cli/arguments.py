@@ -28,6 +28,8 @@ _explained = partial(Option, rich_help_panel="Explanation")
 _judged = partial(Option, rich_help_panel="Judgement")
 _recorded = partial(Option, rich_help_panel="Record")
 _network = partial(Option, rich_help_panel="Network")
+_sought = partial(Option, rich_help_panel="Weak spots")
+_tested = partial(Option, rich_help_panel="Life test")
 
 Calculator = Annotated[
     str,
@@ -402,33 +404,80 @@ class ForecastQuestion:
     at_least: Annotated[
         float, Option(help="Survival that is good enough; exit code 3 where it is less.")
     ] = 0.95
-    width: Annotated[
-        float, Option(help="Width of the interval of the survival at which the test ends.")
-    ] = 0.1
+    out: Annotated[
+        Path | None,
+        Option(
+            help="Directory to keep the forecast in, with its page, report.html; the same command "
+            "continues it."
+        ),
+    ] = None
+
+
+class Part(StrEnum):
+    """One half of a forecast."""
+
+    WEAK_SPOTS = "weak-spots"
+    LIFE_TEST = "life-test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeakSpotSearch:
+    """How weak spots are looked for."""
+
+    only: Annotated[Part | None, _sought(help="Only the one: weak-spots or life-test.")] = None
+    reference: Annotated[
+        str | None,
+        _sought(
+            help="Calculator to compare weak spots with, given like CALCULATOR: "
+            "tblite.ase:TBLite. What it does too is a reaction."
+        ),
+    ] = None
+    reference_arg: Annotated[
+        list[str] | None, _sought(help="key=value for an imported reference. Repeatable.")
+    ] = None
+    ceiling: Annotated[
+        float, _sought(min=0.1, help="Highest barrier that is looked for, eV.")
+    ] = 3.0
+    cutoff: Annotated[
+        float, _sought(help="Cutoff of an imported calculator, Å, where known.")
+    ] = float("nan")
+
+    def calculator(self) -> Callable[[], Any] | None:
+        """Return what makes the reference; CalculatorError for one that is none."""
+        from mdxai.calculators.by_name import calculator_factory
+
+        if self.reference is None:
+            return None
+        return calculator_factory(self.reference, self.reference_arg or ())
 
 
 @dataclass(frozen=True, kw_only=True)
 class LifeTesting:
-    """How replicas are tested, and where the test is kept."""
+    """How replicas are tested."""
 
-    seconds: Annotated[float, Option(help="Time for the test, s, on top of that to set up.")] = 60.0
-    most: Annotated[float, Option(help="Largest simulated time of all replicas together, ps.")] = (
-        1000.0
-    )
+    most: Annotated[
+        float | None,
+        _tested(
+            help="Largest simulated time of all replicas together, ps. Default: 8, and 1000 "
+            "without weak spots."
+        ),
+    ] = None
+    seconds: Annotated[
+        float, _tested(help="Wall time for the test, s, on top of that to set up.")
+    ] = 60.0
+    width: Annotated[
+        float, _tested(help="Width of the interval of the survival at which the test ends.")
+    ] = 0.1
     replicas: Annotated[
         int | None,
-        Option(
+        _tested(
             min=1, help="Replicas at a time. Default: 16, one batch; 4 of an imported calculator."
         ),
     ] = None
     hottest: Annotated[
-        float | None, Option(help="Highest temperature, K. Default: what real bonds withstand.")
+        float | None, _tested(help="Highest temperature, K. Default: what real bonds withstand.")
     ] = None
-    seed: Annotated[int, Option(help="Seed of all replicas.")] = 1
-    out: Annotated[
-        Path | None,
-        Option(help="Directory to keep the test in; the same command continues it."),
-    ] = None
+    seed: Annotated[int, _tested(help="Seed of all replicas.")] = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,21 +1,34 @@
-"""`mdxai forecast`: how long a run will last, before it is made."""
+"""`mdxai forecast`: how long a run will last, and where it will break, before it is made."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from math import isnan
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from mdxai.cli.arguments import AnyNetwork, Calculator, ForecastQuestion, LifeTesting, Shown
-from mdxai.cli.console import ExitCode, loading, print_json, print_table, say, spinner
+from mdxai.cli.arguments import (
+    AnyNetwork,
+    Calculator,
+    ForecastQuestion,
+    LifeTesting,
+    Part,
+    Shown,
+    WeakSpotSearch,
+)
+from mdxai.cli.console import ExitCode, escape, loading, print_json, print_table, say, spinner
 from mdxai.cli.explain import CheckedStructure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
-    from mdxai.forecast import LifeTest
+    from mdxai.forecast import Forecast, ForecastOptions
+
+ALONE = 1000.0  # ps of replicas, at most, of a life test without weak spots
+SHOWN = 12  # weak spots in the terminal
 
 
 def forecast(
@@ -23,67 +36,95 @@ def forecast(
     structure: CheckedStructure = None,
     *,
     question: ForecastQuestion,
+    search: WeakSpotSearch,
     testing: LifeTesting,
     network: AnyNetwork,
     shown: Shown,
 ) -> None:
-    """Foretell how long a run will last, from hot replicas that break soon."""
+    """Foretell how long a run will last, from weak spots of the model and hot replicas."""
     with loading(shown.silent):
         from mdxai.calculators import card_of
-        from mdxai.forecast import LifeTestOptions, life_test
-        from mdxai.forecast.quantity_text import share_interval_text, time_of
+        from mdxai.forecast import foretell
+        from mdxai.forecast.quantity_text import time_of
         from mdxai.monitoring.check import default_structure
         from mdxai.monitoring.run import read_structure
 
     duration = time_of(question.duration)
-    options = LifeTestOptions(
-        width=question.width, at_least=question.at_least, most=testing.most,
-        seconds=testing.seconds, replicas=testing.replicas, hottest=testing.hottest,
-        seed=testing.seed,
-    )  # fmt: skip
-    make = network.factory(calculator)
-    made = make()
-    atoms = read_structure(structure or default_structure(card_of(made)))
-    with spinner(shown.silent, "testing replicas") as status, _kept(testing):
-        found = life_test(
+    options = _options(question, search, testing)
+    make, reference = network.factory(calculator), search.calculator()
+    atoms = read_structure(structure or default_structure(card_of(make())))
+    with spinner(shown.silent, "looking for weak spots") as status, _kept(question.out):
+        found = foretell(
             make, atoms, temperature=question.temperature, duration=duration, options=options,
-            path=testing.out,
-            progress=None if status is None
-            else lambda test: status.update(
-                f"{test.simulated:.0f} ps of replicas, {sum(test.causes.values())} broke: "
-                f"survival {share_interval_text(test.survival)}"
-            ),
+            reference=reference, path=question.out,
+            progress=None if status is None else lambda what: status.update(escape(what)),
         )  # fmt: skip
     if shown.as_json:
         print_json(found.as_dict())
     elif not shown.quiet:
         _print_forecast(found)
-    if isnan(found.survival.value):
+    if found.is_good_enough is None:
         raise typer.Exit(ExitCode.INCONCLUSIVE)
-    below = found.survival.value < question.at_least
-    raise typer.Exit(ExitCode.UNSTABLE if below else ExitCode.DONE)
+    raise typer.Exit(ExitCode.DONE if found.is_good_enough else ExitCode.UNSTABLE)
+
+
+def _options(
+    question: ForecastQuestion, search: WeakSpotSearch, testing: LifeTesting
+) -> ForecastOptions:
+    from mdxai.forecast import ForecastOptions, LifeTestOptions, ScanOptions
+
+    usual = ForecastOptions()
+    alone = search.only is Part.LIFE_TEST
+    most = (ALONE if alone else usual.testing.most) if testing.most is None else testing.most
+    return replace(
+        usual, at_least=question.at_least, cutoff=search.cutoff,
+        parts=usual.parts if search.only is None else (search.only.value,),
+        scans=ScanOptions(ceiling=search.ceiling),
+        testing=LifeTestOptions(
+            width=testing.width, at_least=question.at_least, most=most, seconds=testing.seconds,
+            replicas=testing.replicas, hottest=testing.hottest, seed=testing.seed,
+        ),
+    )  # fmt: skip
 
 
 @contextmanager
-def _kept(testing: LifeTesting) -> Iterator[None]:
-    """Say what is kept where the test is interrupted."""
+def _kept(out: Path | None) -> Iterator[None]:
+    """Say what is kept where the forecast is interrupted."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        if testing.out is not None:
-            stop.add_note(f"{testing.out} keeps the test; the same command continues it")
+        if out is not None and out.is_dir():
+            stop.add_note(f"{out} keeps what was found; the same command continues it")
         raise
 
 
-def _print_forecast(found: LifeTest) -> None:
-    from rich.table import Table
+def _print_forecast(found: Forecast) -> None:
+    from mdxai.forecast.life_test_result import HEADINGS
 
     say(found.sentence)
-    table = Table()
-    for heading in ("T / K", "watched / ps", "onsets", "per ps", "by the law"):
-        table.add_column(heading, justify="right")
-    for row in found.rows:
-        table.add_row(*row)
-    print_table(table)
+    spots, test = found.weak_spots, found.life_test
+    if spots is not None and spots.spots:
+        _print_rows("weak spots", spots.headings, spots.rows[:SHOWN], words=(0, 1, -1))
+        if len(spots) > SHOWN:
+            say(f"  and {len(spots) - SHOWN} more, of higher barriers")
+    if test is not None:
+        _print_rows("life test", HEADINGS, test.rows)
     for note in found.notes():
         say(f"  {note}")
+
+
+def _print_rows(
+    title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()
+) -> None:
+    """Print a table; `words` are columns of text, all others of numbers."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    left = {k % len(headings) for k in words}
+    for k, heading in enumerate(headings):
+        table.add_column(
+            heading, justify="left" if k in left else "right", no_wrap=k < len(headings) - 1
+        )
+    for row in rows:
+        table.add_row(*map(escape, row))
+    print_table(table)

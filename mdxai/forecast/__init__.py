@@ -1,7 +1,9 @@
-"""What will break, and when: weak spots of a model, and life tests."""
+"""What will break, and when: weak spots of a model, life tests, and forecasts from both."""
 
 from mdxai.forecast.combined_law import CombinedLaw, Prior
 from mdxai.forecast.find_weak_spots import WeakSpotError, weak_spots
+from mdxai.forecast.forecast_result import Forecast, ForecastError
+from mdxai.forecast.foretell import ForecastOptions, foretell
 from mdxai.forecast.hot_replicas import LifeTestError
 from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
 from mdxai.forecast.run_life_test import life_test
@@ -10,6 +12,9 @@ from mdxai.forecast.weak_spot import WeakPath, WeakSpot, WeakSpots
 
 __all__ = [
     "CombinedLaw",
+    "Forecast",
+    "ForecastError",
+    "ForecastOptions",
     "LifeTest",
     "LifeTestError",
     "LifeTestOptions",
@@ -19,6 +24,7 @@ __all__ = [
     "WeakSpot",
     "WeakSpotError",
     "WeakSpots",
+    "foretell",
     "life_test",
     "weak_spots",
 ]

@@ -30,6 +30,7 @@ from mdxai.stability.thresholds import THRESHOLDS, Threshold
 SETTLED = 10, 3  # onsets that a law rests on, and of these below its hottest temperature
 UNFIT = 0.01  # p below which the data follow no Arrhenius law
 PS = 1000.0  # fs
+HEADINGS = ("T / K", "watched / ps", "onsets", "per ps", "by the law")  # of `LifeTest.rows`
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,31 +194,36 @@ class LifeTest:
 
     def notes(self) -> list[str]:
         """Return what a reader of the numbers should know."""
-        law, found = self.law, [str(self.memory)]
+        law, found = self.law, self.notes_on_data()
         if law.lack_of_fit < UNFIT:
             found.append(
                 f"the hazards do not follow one Arrhenius law (p = {law.lack_of_fit:.2g}): several "
                 "weak spots compete, and the interval is too narrow; test closer to the target"
-            )
-        left = [w.temperature for w in self.watched if w not in law.watched]
-        if left:
-            found.append(
-                f"left out of the law, as replicas break there at once: "
-                f"{', '.join(f'{t:.0f} K' for t in left)}"
             )
         if not self.is_settled:
             found.append(
                 "the law rests on few onsets, or on replicas that break at once: a longer test may "
                 "change it by more than the interval says"
             )
-        if self.n_reacted:
-            found.append(f"{self.n_reacted} replicas reacted or melted, which counts as no onset")
         if not self.is_narrow:
             width = self.survival.high - self.survival.low
             found.append(
                 f"{self.stopped}: the interval of the survival is {width:.2g} wide, asked for was "
                 f"{self.options.width:g}; a longer test narrows it"
             )
+        return found
+
+    def notes_on_data(self) -> list[str]:
+        """Return what a reader should know of the replicas, whatever law they are used for."""
+        found = [str(self.memory)]
+        left = [w.temperature for w in self.watched if w not in self.law.watched]
+        if left:
+            found.append(
+                f"left out of the law, as replicas break there at once: "
+                f"{', '.join(f'{t:.0f} K' for t in left)}"
+            )
+        if self.n_reacted:
+            found.append(f"{self.n_reacted} replicas reacted or melted, which counts as no onset")
         return found
 
     @property
@@ -241,8 +247,7 @@ class LifeTest:
     @property
     def table(self) -> str:
         """The rows as text."""
-        heading = ("T / K", "watched / ps", "onsets", "per ps", "by the law")
-        return "\n".join("  ".join(f"{c:>12}" for c in row) for row in (heading, *self.rows))
+        return "\n".join("  ".join(f"{c:>12}" for c in row) for row in (HEADINGS, *self.rows))
 
     def __str__(self) -> str:
         return "\n".join([self.sentence, self.table, *self.notes()])

@@ -70,10 +70,8 @@ def life_test(  # noqa: PLR0913 (one argument per choice)
         RecordError: where the directory cannot be written.
     """
     options = options or LifeTestOptions()
-    for name, value in (("temperature", temperature), ("duration", duration)):
-        if not 0 < value < np.inf:
-            raise LifeTestError(f"the {name} must be positive and finite, got {value!r}")
-    twin, start = twin_of(calculator), _start_of(structure)
+    refuse_question(temperature, duration)
+    twin, start = twin_of(calculator), start_of(structure)
     start = start.with_results(*twin.evaluate(start))
     test = _Running(calculator, twin, start, temperature, duration, options)
     if path is not None:
@@ -81,12 +79,24 @@ def life_test(  # noqa: PLR0913 (one argument per choice)
     return test.to_its_end(progress)
 
 
-def _start_of(structure: Atoms) -> Frame:
+def refuse_question(temperature: float, duration: float) -> None:
+    """Raise LifeTestError unless temperature and duration are positive and finite."""
+    for name, value in (("temperature", temperature), ("duration", duration)):
+        if not 0 < value < np.inf:
+            raise LifeTestError(f"the {name} must be positive and finite, got {value!r}")
+
+
+def start_of(structure: Atoms) -> Frame:
+    """Return a structure at rest, without results.
+
+    Raises:
+        LifeTestError: for no atoms, or constraints.
+    """
     if not len(structure):
         raise LifeTestError("the structure has no atoms")
     if structure.constraints:
         raise LifeTestError(
-            "a life test moves all atoms, and the structure has constraints: "
+            "replicas move all their atoms, and the structure has constraints: "
             f"{', '.join(type(c).__name__ for c in structure.constraints)}; remove them"
         )
     bare = structure.copy()
@@ -218,14 +228,18 @@ class _Running:
         return "budget used up" if spent >= options.most else ""
 
 
+def structure_sha256(start: Frame) -> str:
+    """Return a hash of what a structure is, hexadecimal."""
+    parts = (start.numbers, start.positions, start.masses, start.cell, start.pbc)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()
+
+
 def _identity(
     start: Frame, temperature: float, model: str, options: LifeTestOptions, n_slots: int
 ) -> Mapping[str, Any]:
     """Return what two tests must share for one to continue the other."""
-    parts = (start.numbers, start.positions, start.masses, start.cell, start.pbc)
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts))
     identity: Mapping[str, Any] = as_json({
-        "model": model, "energy": start.energy, "structure": digest.hexdigest(),
+        "model": model, "energy": start.energy, "structure": structure_sha256(start),
         "temperature": temperature, "seed": options.seed, "replicas": n_slots,
         "hottest": options.hottest, "motion": asdict(options.motion),
         "thresholds": hashlib.sha256(repr(tuple(options.thresholds)).encode()).hexdigest(),

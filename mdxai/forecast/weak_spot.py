@@ -130,15 +130,23 @@ class WeakSpots:
         """Return the rate of all weak spots together at a temperature (K), per ps."""
         return float(sum(s.multiplicity * s.rate_per_ps(temperature) for s in self.spots))
 
+    @property
+    def headings(self) -> list[str]:
+        """Headings of `rows`."""
+        heads = ["coordinate", "kind", "×", "E‡/eV", "E‡/kT", "rate/ps⁻¹", "depth/eV"]
+        heads += [f"{self.reference}/eV"] if self.reference else []
+        return [*heads, "beyond the top"]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """A row of text for each weak spot."""
+        return [_row(spot, self.temperature, bool(self.reference)) for spot in self.spots]
+
     def table(self) -> str:
         """Return a table as text."""
         if not self.spots:
             return f"no weak spot below {self.ceiling:g} eV; coordinates scanned: {self.n_scanned}"
-        compared = bool(self.reference)
-        heads = ["coordinate", "kind", "×", "E‡/eV", "E‡/kT", "rate/ps⁻¹", "depth/eV"]
-        heads += [f"{self.reference}/eV"] if compared else []
-        rows = [[*heads, "beyond the top"]]
-        rows += [_row(spot, self.temperature, compared) for spot in self.spots]
+        rows = [self.headings, *self.rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,193 @@
+"""Foretell how long a run will last: weak spots first, then a life test, each kept when it is done."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from mdxai.calculators import twin_of
+from mdxai.calculators.model_name import model_name
+from mdxai.forecast.find_weak_spots import WeakSpotError, weak_spots
+from mdxai.forecast.forecast_result import ENOUGH, Forecast, ForecastError
+from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
+from mdxai.forecast.quantity_text import share_interval_text
+from mdxai.forecast.run_life_test import life_test, refuse_question, start_of, structure_sha256
+from mdxai.forecast.scans import ScanOptions
+from mdxai.forecast.weak_spot import WeakSpots
+from mdxai.frame import Frame
+from mdxai.record.durable_files import make_folder, write_file
+from mdxai.serialization import StateError, as_plain, from_plain
+
+WEAK_SPOTS, FORECAST = "weak-spots.json", "forecast.json"  # files of a forecast that is kept
+PARTS = ("weak-spots", "life-test")
+# ps of all replicas together. Weak spots tell much of the hazard already, so that a short test does.
+SHORT, SECONDS = 8.0, 60.0
+Progress = Callable[[str], None]  # what is being done, in words
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastOptions:
+    """How a forecast is made.
+
+    Attributes:
+        at_least: survival that is good enough.
+        parts: what is done of "weak-spots" and "life-test".
+        scans: how weak spots are looked for.
+        testing: how the life test is made. By default 8 ps of replicas, or a minute of wall time.
+        cutoff: of a calculator other than mdxai's, Å, if known.
+
+    Raises:
+        ForecastError: for values that cannot be.
+    """
+
+    at_least: float = ENOUGH
+    parts: tuple[str, ...] = PARTS
+    scans: ScanOptions = field(default_factory=ScanOptions)
+    testing: LifeTestOptions = field(
+        default_factory=lambda: LifeTestOptions(most=SHORT, seconds=SECONDS)
+    )
+    cutoff: float = math.nan
+
+    def __post_init__(self) -> None:
+        if not 0 < self.at_least < 1:
+            raise ForecastError(f"at_least must be between 0 and 1, got {self.at_least!r}")
+        if not self.parts or not set(self.parts) <= set(PARTS):
+            raise ForecastError(f"parts must be of {', '.join(PARTS)}, got {self.parts!r}")
+
+
+def foretell(  # noqa: PLR0913 (one argument per choice)
+    calculator: Any,
+    structure: Atoms,
+    *,
+    temperature: float,
+    duration: float,
+    reference: Any = None,
+    options: ForecastOptions | None = None,
+    path: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Forecast:
+    """Foretell how long a run will last, and where it will break, before it is made.
+
+    Weak spots are looked for near the structure (`weak_spots`), then hot replicas are watched
+    (`life_test`); the hazard follows from both (`CombinedLaw`). Twins of the calculator are
+    evaluated. Where the structure itself relaxes into what physics forbids, the life test alone
+    tells.
+
+    Args:
+        calculator: any ASE calculator, or a function that makes one.
+        structure: that the run starts from; it is not changed.
+        temperature: of the run, K.
+        duration: of the run, ps.
+        reference: a trusted ASE calculator, or a function that makes one, to compare weak spots
+            with: what it does too is a reaction.
+        options: how the forecast is made.
+        path: directory to keep it in. Weak spots are written there when they are found, the life
+            test after each round, the whole as forecast.json; the same call continues it.
+        progress: called with what is being done.
+
+    Raises:
+        ForecastError: for options that cannot be, and a directory with another forecast.
+        LifeTestError: for a question or structure that cannot be tested.
+        WeakSpotError: for a structure of one atom.
+        CalculatorError: for a calculator that cannot be copied or does not take the structure.
+        RecordError: where the directory cannot be written.
+    """
+    options = options or ForecastOptions()
+    refuse_question(temperature, duration)
+    twin, start = twin_of(calculator, cutoff=options.cutoff), start_of(structure)
+    start = start.with_results(*twin.evaluate(start))
+    made = hasattr(calculator, "get_potential_energy")  # else a function that makes one
+    name = model_name(calculator) if made else twin.name
+    folder = None if path is None else Path(path)
+    tell = progress or (lambda what: None)
+    spots, without = None, "weak spots were not looked for"
+    if PARTS[0] in options.parts:
+        search = _Search(calculator, start, reference, options, name)
+        spots, without = search.kept(folder, temperature, tell)
+    tested = None
+    if PARTS[1] in options.parts:
+        tell("testing replicas")
+        tested = life_test(
+            calculator, structure, temperature=temperature, duration=duration,
+            options=options.testing, path=folder, progress=lambda test: tell(_so_far(test)),
+        )  # fmt: skip
+    found = Forecast(
+        temperature, duration, spots, tested, start, name, options.at_least,
+        options.testing.confidence, without,
+    )  # fmt: skip
+    if folder is not None:
+        found.write(folder / FORECAST)
+    return found
+
+
+def _so_far(test: LifeTest) -> str:
+    return (
+        f"{test.simulated:.1f} ps of replicas, {sum(test.causes.values())} broke: by these alone "
+        f"survival {share_interval_text(test.survival)}"
+    )
+
+
+class _Search:
+    """The search for weak spots of a forecast, kept once it is done."""
+
+    def __init__(
+        self, calculator: Any, start: Frame, reference: Any, options: ForecastOptions, name: str
+    ) -> None:
+        self._calculator, self._start, self._reference = calculator, start, reference
+        self._options = options
+        self._identity = as_plain({
+            "model": name, "energy": start.energy, "structure": structure_sha256(start),
+            "options": asdict(options.scans),
+            "reference": "" if reference is None else twin_of(reference).name,
+        })  # fmt: skip
+
+    def kept(
+        self, folder: Path | None, temperature: float, tell: Progress
+    ) -> tuple[WeakSpots | None, str]:
+        """Return the weak spots, from a directory where they are, and why there are none."""
+        file = None if folder is None else folder / WEAK_SPOTS
+        if file is not None and file.exists():
+            return self._read(file, temperature)
+        spots, without = None, ""
+        try:
+            spots = weak_spots(
+                self._calculator, self._start, temperature=temperature,
+                reference=self._reference, cutoff=self._options.cutoff,
+                options=self._options.scans,
+                progress=lambda what, done, of: tell(f"weak spots, {what}: {done} of {of}"),
+            )  # fmt: skip
+        except WeakSpotError as error:
+            if self._start.n_atoms < 2:
+                raise
+            without = f"weak spots not known: {error}"
+        if file is not None:
+            make_folder(file.parent)
+            held = {
+                "schema": 1, "identity": self._identity, "weak_spots": as_plain(spots),
+                "without": without,
+            }  # fmt: skip
+            write_file(file, json.dumps(held, allow_nan=False).encode())
+        return spots, without
+
+    def _read(self, file: Path, temperature: float) -> tuple[WeakSpots | None, str]:
+        try:
+            held = json.loads(file.read_text(encoding="utf-8"))
+            identity, plain, without = held["identity"], held["weak_spots"], str(held["without"])
+            spots = None if plain is None else from_plain(WeakSpots, plain)
+        except (OSError, ValueError, KeyError, TypeError, StateError) as error:
+            raise ForecastError(
+                f"{file} holds no weak spots to continue with: {error}; choose another directory"
+            ) from error
+        if identity != self._identity:
+            changed = [k for k, v in self._identity.items() if identity.get(k) != v]
+            raise ForecastError(
+                f"{file.parent} holds another forecast, which differs in {', '.join(changed)}; "
+                "repeat that one, or choose another directory"
+            )
+        return spots if spots is None else replace(spots, temperature=temperature), without
