@@ -435,12 +435,12 @@ class WeakSpotSearch:
     reference_arg: Annotated[
         list[str] | None, _sought(help="key=value for an imported reference. Repeatable.")
     ] = None
-    ceiling: Annotated[
-        float, _sought(min=0.1, help="Highest barrier that is looked for, eV.")
-    ] = 3.0
-    cutoff: Annotated[
-        float, _sought(help="Cutoff of an imported calculator, Å, where known.")
-    ] = float("nan")
+    ceiling: Annotated[float, _sought(min=0.1, help="Highest barrier that is looked for, eV.")] = (
+        3.0
+    )
+    cutoff: Annotated[float, _sought(help="Cutoff of an imported calculator, Å, where known.")] = (
+        float("nan")
+    )
 
     def calculator(self) -> Callable[[], Any] | None:
         """Return what makes the reference; CalculatorError for one that is none."""
@@ -464,7 +464,7 @@ class LifeTesting:
     ] = None
     seconds: Annotated[
         float, _tested(help="Wall time for the test, s, on top of that to set up.")
-    ] = 60.0
+    ] = 120.0
     width: Annotated[
         float, _tested(help="Width of the interval of the survival at which the test ends.")
     ] = 0.1

@@ -99,16 +99,16 @@ def _kept(out: Path | None) -> Iterator[None]:
 
 
 def _print_forecast(found: Forecast) -> None:
-    from mdxai.forecast.life_test_result import HEADINGS
+    from mdxai.forecast.forecast_result import LIFE_HEADINGS
 
     say(found.sentence)
-    spots, test = found.weak_spots, found.life_test
+    spots = found.weak_spots
     if spots is not None and spots.spots:
         _print_rows("weak spots", spots.headings, spots.rows[:SHOWN], words=(0, 1, -1))
         if len(spots) > SHOWN:
             say(f"  and {len(spots) - SHOWN} more, of higher barriers")
-    if test is not None:
-        _print_rows("life test", HEADINGS, test.rows)
+    if found.life_test is not None:
+        _print_rows("life test", LIFE_HEADINGS, found.life_rows)
     for note in found.notes():
         say(f"  {note}")
 

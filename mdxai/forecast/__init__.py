@@ -3,9 +3,9 @@
 from mdxai.forecast.combined_law import CombinedLaw, Prior
 from mdxai.forecast.find_weak_spots import WeakSpotError, weak_spots
 from mdxai.forecast.forecast_result import Forecast, ForecastError
-from mdxai.forecast.foretell import ForecastOptions, foretell
 from mdxai.forecast.hot_replicas import LifeTestError
 from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
+from mdxai.forecast.make_forecast import ForecastOptions, foretell
 from mdxai.forecast.run_life_test import life_test
 from mdxai.forecast.scans import ScanOptions
 from mdxai.forecast.weak_spot import WeakPath, WeakSpot, WeakSpots

@@ -27,6 +27,7 @@ SCHEMA = 1
 COLDEST, HOTTEST, STEPS = 100.0, 2500.0, 30  # K, of temperatures that are called trustworthy
 LONG = 1e6  # ps, a microsecond
 ENOUGH = 0.95  # survival that is good enough
+LIFE_HEADINGS = ("T / K", "watched / ps", "onsets", "per ps", "foretold")
 
 
 class ForecastError(MdxaiError, ValueError):
@@ -69,9 +70,13 @@ class Forecast:
         """
         watched = () if self.life_test is None else tuple(self.life_test.law.watched)
         try:
-            return CombinedLaw(watched, self.weak_spots, self.confidence)
+            return CombinedLaw(watched, self._spots, self.confidence)
         except LifeDataError:
             return None
+
+    @property
+    def _spots(self) -> tuple[WeakSpot, ...]:
+        return () if self.weak_spots is None else self.weak_spots.spots
 
     @cached_property
     def hazard(self) -> Interval:
@@ -87,7 +92,7 @@ class Forecast:
         if self.law is None:
             return Interval(0.0, 0.0, math.inf)
         found = self.law.hazard(temperature)
-        if self.law.has_weak_spots or self.law.n_onsets:
+        if self._spots or self.law.n_onsets:
             return found
         return replace(found, value=math.nan if self.weak_spots is None else 0.0)
 
@@ -231,8 +236,8 @@ class Forecast:
         if found is None:
             return [self.without] if self.without else []
         notes = [
-            f"weak spots: {len(found)} below {found.ceiling:g} eV, of {found.n_scanned} coordinates "
-            f"that differ; by themselves they foretell {found.hazard_at(self.temperature):.2g} per "
+            f"weak spots: {len(found)} below {found.ceiling:g} eV among {found.n_scanned} "
+            f"coordinates; by themselves they foretell {found.hazard_at(self.temperature):.2g} per "
             f"ps at {self.temperature:g} K"
         ]
         guessed = sum(bool(spot.note) for spot in found.spots)
@@ -255,6 +260,8 @@ class Forecast:
             f"life test: {test.law.n_onsets} onsets in {watched:.3g} ps of replicas at "
             f"{_range(test)}"
         ]
+        if test.stopped == "time is up":
+            notes[-1] += "; its time was up"
         agreement = None if self.law is None else self.law.agreement
         if agreement is not None and math.isfinite(agreement.value):
             notes.append(
@@ -263,13 +270,27 @@ class Forecast:
             )
         return notes + test.notes_on_data()
 
+    @property
+    def life_rows(self) -> list[tuple[str, ...]]:
+        """Rows of text under `LIFE_HEADINGS`, one for each temperature of the life test."""
+        watched = () if self.life_test is None else self.life_test.watched
+        return [
+            (
+                f"{w.temperature:.0f}", f"{w.time:.2f}", f"{w.onsets}",
+                f"{w.onsets / w.time:.3g}" if w.time else "",
+                f"{self.hazard_at(w.temperature).value:.3g}",
+            )
+            for w in watched
+        ]  # fmt: skip
+
     def table(self) -> str:
         """Return what was found as text: weak spots, then the life test."""
         parts = []
         if self.weak_spots is not None:
             parts.append(self.weak_spots.table())
         if self.life_test is not None:
-            parts.append(self.life_test.table)
+            rows = (LIFE_HEADINGS, *self.life_rows)
+            parts.append("\n".join("  ".join(f"{c:>12}" for c in row) for row in rows))
         return "\n\n".join(parts)
 
     def __str__(self) -> str:
@@ -277,13 +298,12 @@ class Forecast:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON for programs; what is not finite becomes None."""
-        spots = () if self.weak_spots is None else self.weak_spots.spots
         test = self.life_test
         plain: dict[str, Any] = as_json({
             "temperature_K": self.temperature, "duration_ps": self.duration,
             "survival": self.survival.as_dict(), "hazard_per_ps": self.hazard.as_dict(),
             "mean_time_to_failure_ps": self.mean_time_to_failure.as_dict(),
-            "weak_spots": [spot.as_dict(self.temperature) for spot in spots],
+            "weak_spots": [spot.as_dict(self.temperature) for spot in self._spots],
             "weakest": None if self.weakest is None else self.weakest.label,
             "trustworthy_up_to": [
                 {"duration_ps": duration, "temperature_K": temperature, "at_least": self.at_least}

@@ -13,7 +13,7 @@ H, C, N, O = 1, 6, 7, 8  # noqa: E741 (the symbol of oxygen)
 
 
 def group_of(frame: Frame, atoms: Sequence[int]) -> str:
-    """Return the group that all the atoms belong to, such as "methyl group"; "" where none is meant.
+    """Return the group that all the atoms belong to, such as "methyl group"; "" for none.
 
     Groups are an atom with its hydrogens: methyl, methylene, amino and hydroxyl; and carboxyl.
 

@@ -30,7 +30,6 @@ from mdxai.stability.thresholds import THRESHOLDS, Threshold
 SETTLED = 10, 3  # onsets that a law rests on, and of these below its hottest temperature
 UNFIT = 0.01  # p below which the data follow no Arrhenius law
 PS = 1000.0  # fs
-HEADINGS = ("T / K", "watched / ps", "onsets", "per ps", "by the law")  # of `LifeTest.rows`
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +246,8 @@ class LifeTest:
     @property
     def table(self) -> str:
         """The rows as text."""
-        return "\n".join("  ".join(f"{c:>12}" for c in row) for row in (HEADINGS, *self.rows))
+        heading = ("T / K", "watched / ps", "onsets", "per ps", "by the law")
+        return "\n".join("  ".join(f"{c:>12}" for c in row) for row in (heading, *self.rows))
 
     def __str__(self) -> str:
         return "\n".join([self.sentence, self.table, *self.notes()])

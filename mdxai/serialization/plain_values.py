@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mdxai.serialization.encoding import StateError
 
 
-def as_plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:  # noqa: PLR0911 (a case a line)
     """Return a value as plain JSON; dataclasses become mappings of their fields."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_plain(getattr(value, f.name)) for f in fields(value)}

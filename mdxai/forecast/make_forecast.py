@@ -1,4 +1,4 @@
-"""Foretell how long a run will last: weak spots first, then a life test, each kept when it is done."""
+"""Foretell how long a run will last: weak spots, then a life test, each kept when it is done."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from mdxai.serialization import StateError, as_plain, from_plain
 
 WEAK_SPOTS, FORECAST = "weak-spots.json", "forecast.json"  # files of a forecast that is kept
 PARTS = ("weak-spots", "life-test")
-# ps of all replicas together. Weak spots tell much of the hazard already, so that a short test does.
-SHORT, SECONDS = 8.0, 60.0
+# ps of all replicas together, s: a short test does, as weak spots tell much of the hazard already.
+SHORT, SECONDS = 8.0, 120.0
 Progress = Callable[[str], None]  # what is being done, in words
 
 
@@ -39,7 +39,7 @@ class ForecastOptions:
         at_least: survival that is good enough.
         parts: what is done of "weak-spots" and "life-test".
         scans: how weak spots are looked for.
-        testing: how the life test is made. By default 8 ps of replicas, or a minute of wall time.
+        testing: how the life test is made. By default 8 ps of replicas, or two minutes of wall time.
         cutoff: of a calculator other than mdxai's, Å, if known.
 
     Raises:
