@@ -39,7 +39,7 @@ class ForecastOptions:
         at_least: survival that is good enough.
         parts: what is done of "weak-spots" and "life-test".
         scans: how weak spots are looked for.
-        testing: how the life test is made. By default 8 ps of replicas, or two minutes of wall time.
+        testing: how the life test is made; by default 8 ps of replicas, or two minutes.
         cutoff: of a calculator other than mdxai's, Å, if known.
 
     Raises:
