@@ -344,6 +344,7 @@ def test_the_command_shows_both_tables_and_says_what_they_rest_on(structure, tmp
     assert "replicas broke" in text
     again = invoke(*line)
     assert again.stdout == text
+    assert "C0–O1" in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / FORECAST).is_file()
 
 

@@ -19,7 +19,16 @@ from mdxai.cli.arguments import (
     Shown,
     WeakSpotSearch,
 )
-from mdxai.cli.console import ExitCode, escape, loading, print_json, print_table, say, spinner
+from mdxai.cli.console import (
+    ExitCode,
+    complain,
+    escape,
+    loading,
+    print_json,
+    print_table,
+    say,
+    spinner,
+)
 from mdxai.cli.explain import CheckedStructure
 
 if TYPE_CHECKING:
@@ -59,6 +68,8 @@ def forecast(
             reference=reference, path=question.out,
             progress=None if status is None else lambda what: status.update(escape(what)),
         )  # fmt: skip
+    if question.out is not None:
+        _write_page(found, question.out)
     if shown.as_json:
         print_json(found.as_dict())
     elif not shown.quiet:
@@ -96,6 +107,17 @@ def _kept(out: Path | None) -> Iterator[None]:
         if out is not None and out.is_dir():
             stop.add_note(f"{out} keeps what was found; the same command continues it")
         raise
+
+
+def _write_page(found: Forecast, out: Path) -> None:
+    """Write the page; the forecast is complete by then, so its failure costs only a message."""
+    from mdxai.errors import one_line
+    from mdxai.report import write_forecast_page
+
+    try:
+        write_forecast_page(found, out)
+    except Exception as error:  # of matplotlib, say
+        complain(f"{out} holds the forecast, but not its page: {one_line(error)}")
 
 
 def _print_forecast(found: Forecast) -> None:

@@ -1,6 +1,7 @@
 """Pages, figures and pictures of runs and explanations."""
 
 from mdxai.report.figures import run_figure
+from mdxai.report.forecast_page import write_forecast_page
 from mdxai.report.molecule_pictures import draw_body_orders, draw_decay, draw_dimers, draw_molecule
 from mdxai.report.page import attempt_report, write_report
 from mdxai.report.weak_spot_pictures import draw_weak_spot
@@ -13,5 +14,6 @@ __all__ = [
     "draw_molecule",
     "draw_weak_spot",
     "run_figure",
+    "write_forecast_page",
     "write_report",
 ]

@@ -89,7 +89,7 @@ def report_page(summary: RunSummary, beside: Path) -> str:
         summary: what the run directory holds.
         beside: folder that the page will lie in; links start from it.
     """
-    return _templates().get_template("page.html").render(page=page_view(summary, beside))
+    return templates().get_template("page.html").render(page=page_view(summary, beside))
 
 
 def page_view(summary: RunSummary, beside: Path) -> PageView:
@@ -107,7 +107,7 @@ def page_view(summary: RunSummary, beside: Path) -> PageView:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
     """Return the templates. Everything that they insert is escaped, except finished figures."""
     templates = Environment(
         loader=PackageLoader("mdxai.report"), autoescape=True, undefined=StrictUndefined,

@@ -36,7 +36,7 @@ def draw_weak_spot(found: WeakSpots, spot: WeakSpot | None = None) -> Figure:
         raise WeakSpotError("there is no weak spot to draw; `len(found)` tells")
     figure = Figure(figsize=(9.5, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    _draw_path(left, shown, found.reference)
+    draw_path(left, shown, found.reference)
     frame = moved(found.minimum, shown.path.positions[shown.path.top])
     i, j = bonds_of(found.minimum)
     bonds = list(zip(i.tolist(), j.tolist(), strict=True))
@@ -51,7 +51,8 @@ def draw_weak_spot(found: WeakSpots, spot: WeakSpot | None = None) -> Figure:
     return figure
 
 
-def _draw_path(ax: Axes, spot: WeakSpot, reference: str) -> None:
+def draw_path(ax: Axes, spot: WeakSpot, reference: str) -> None:
+    """Draw the energy along the way into a weak spot, and the reference's where there is one."""
     path = spot.path
     ax.plot(path.lengths, path.energies, color=ALARM, marker=".", lw=1.6, label="model")
     ax.plot(path.lengths[path.top], path.energies[path.top], color=ALARM, marker="o", ms=8)

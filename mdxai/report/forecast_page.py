@@ -1,0 +1,153 @@
+"""A forecast as one HTML file that needs no network and runs no script."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from markupsafe import Markup
+
+from mdxai.forecast import Forecast, WeakSpot
+from mdxai.forecast.forecast_result import LIFE_HEADINGS
+from mdxai.forecast.group_names import group_of
+from mdxai.forecast.quantity_text import share_interval_text, time_interval_text, time_text
+from mdxai.record.durable_files import write_file
+from mdxai.report.forecast_figures import (
+    hazard_plot,
+    limit_plot,
+    path_plot,
+    survival_plot,
+    top_picture,
+)
+from mdxai.report.page import PAGE, templates
+
+DRAWN, LISTED = 4, 30  # weak spots with a picture, and in the table
+
+
+@dataclass(frozen=True, slots=True)
+class SpotPicture:
+    """One of the worst weak spots. heading: its name and group. text: what happens there."""
+
+    heading: str
+    text: str
+    path: Markup
+    top: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastView:
+    """All that the page of a forecast says; the template lays it out.
+
+    formula: pieces, letters and numbers in turn. mark: of the verdict's box, as in page.css. word:
+    the survival. facts: term and text. pictures: of the worst spots. Plots may be None.
+    """
+
+    model: str
+    formula: tuple[str, ...]
+    path: str
+    mark: str
+    word: str
+    lead: str
+    facts: tuple[tuple[str, str], ...]
+    survival: Markup
+    limits: Markup | None
+    hazard: Markup | None
+    at_least: float
+    spot_headings: tuple[str, ...]
+    spot_rows: tuple[tuple[str, ...], ...]
+    n_more: int
+    no_spots: str
+    pictures: tuple[SpotPicture, ...]
+    life_headings: tuple[str, ...]
+    life_rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    written: str
+
+
+def write_forecast_page(found: Forecast, folder: str | os.PathLike[str]) -> Path:
+    """Write the page of a forecast into its directory, `report.html`, and return its path.
+
+    Raises:
+        RecordError: where it cannot be written.
+    """
+    path = Path(folder) / PAGE
+    write_file(path, forecast_page(found, Path(folder)).encode())
+    return path
+
+
+def forecast_page(found: Forecast, folder: Path) -> str:
+    """Return the page as HTML; `folder` is where it lies."""
+    return templates().get_template("forecast.html").render(page=forecast_view(found, folder))
+
+
+def forecast_view(found: Forecast, folder: Path) -> ForecastView:
+    """Return what the page says; arguments as for `forecast_page`."""
+    spots = found.weak_spots
+    ordered = _worst_first(found)
+    run = f"a run of {time_text(found.duration)} at {found.temperature:g} K"
+    known = found.is_known
+    survival = found.survival
+    return ForecastView(
+        found.model or "unnamed calculator",
+        tuple(filter(None, re.split(r"(\d+)", found.formula))),
+        str(folder), _mark(found),
+        share_interval_text(survival).partition(" ")[0] if known else "not known",
+        f"probability that {run} survives "
+        + (f"({share_interval_text(survival).partition('(')[2]}" if known
+           else f"(at least {survival.low:.2g})"),
+        tuple(_facts(found)), survival_plot(found), limit_plot(found), hazard_plot(found),
+        found.at_least,
+        () if spots is None else tuple(spots.headings),
+        () if spots is None else tuple(tuple(row) for row in spots.rows[:LISTED]),
+        0 if spots is None else max(0, len(spots) - LISTED),
+        "" if ordered else f"{found.weakest_text[0].upper()}{found.weakest_text[1:]}.",
+        tuple(_picture(found, spot) for spot in ordered[:DRAWN]),
+        LIFE_HEADINGS, tuple(found.life_rows), tuple(found.notes()),
+        f"Foretold by mdxai {version('mdxai')}, written "
+        f"{datetime.now().astimezone().isoformat(' ', 'minutes')}.",
+    )  # fmt: skip
+
+
+def _mark(found: Forecast) -> str:
+    if not found.is_known:
+        return "inconclusive"
+    if found.survival.low >= found.at_least:
+        return "stable"
+    return "suspect" if found.is_good_enough else "unstable"
+
+
+def _facts(found: Forecast) -> list[tuple[str, str]]:
+    facts = [("Mean time to failure", time_interval_text(found.mean_time_to_failure))]
+    spot = found.weakest
+    if spot is None:
+        facts.append(("Weakest spot", found.weakest_text))
+    else:
+        text = found.weakest_text.removeprefix("weakest: ")
+        facts += [("Weakest spot", text), ("What happens there", spot.forbidden)]
+    facts.append(("Runs can be trusted", found.limits_text.removeprefix("trustworthy ")))
+    return facts
+
+
+def _worst_first(found: Forecast) -> list[WeakSpot]:
+    spots = () if found.weak_spots is None else found.weak_spots.spots
+    return sorted(spots, key=lambda s: -s.multiplicity * s.rate_per_ps(found.temperature))
+
+
+def _picture(found: Forecast, spot: WeakSpot) -> SpotPicture:
+    spots = found.weak_spots
+    assert spots is not None  # it is one of them
+    group = group_of(spots.minimum, spot.atoms)
+    equal = f", {spot.multiplicity} alike" if spot.multiplicity > 1 else ""
+    rate = spot.multiplicity * spot.rate_per_ps(found.temperature)
+    reference = spot.reference_barrier
+    compared = "" if reference is None else f"; {spots.reference}: {reference:.2f} eV"
+    return SpotPicture(
+        f"{spot.label}{f' of the {group}' if group else ''} ({spot.kind}{equal})",
+        f"{spot.barrier:.2f} eV{compared}; {rate:.1e} per ps at "
+        f"{found.temperature:g} K. Beyond the top: {spot.forbidden}.",
+        path_plot(spot, spots.reference), top_picture(spots, spot),
+    )  # fmt: skip
