@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -236,6 +237,19 @@ def test_a_saddle_is_the_top_of_a_nudged_elastic_band(models):
     start = Atoms(found.minimum.numbers, found.minimum.positions, calculator=calculator)
     top = max(image.get_potential_energy() for image in images[1:-1])
     assert top - start.get_potential_energy() == pytest.approx(spot.barrier, abs=0.005)
+
+
+@pytest.mark.slow
+def test_no_barrier_is_below_the_minimum():
+    """This network has holes so deep that a saddle between two of them lies below its minimum."""
+    study = Path(mdxai.__file__).parents[1] / "runs" / "forecast"
+    name = "schnet-malonaldehyde-200-c5-b3-s1"
+    start = json.loads((study / "weak" / f"{name}.json").read_text())["weak"]["minimum"]
+    calculator = mdxai.load_calculator(study / "models" / name)
+    found = weak_spots(calculator, Atoms(start["symbols"], start["positions"]), temperature=1000)
+    assert len(found) > 3
+    assert all(spot.barrier > 0 for spot in found.spots)
+    assert "the saddle found lies below the minimum" in [spot.note for spot in found.spots]
 
 
 @pytest.mark.slow

@@ -238,13 +238,20 @@ class _Search:
         saddle = stationary_point(self._evaluate, start, uphill)
         if saddle is None:
             return None, "no saddle found from the top of the scan"
-        if saddle.order != 1:
-            return None, f"a point of order {saddle.order} instead of a saddle"
-        sides = self._sides(saddle)
-        why = [self._physics.forbids(side, saddle.energy - self.energy) for side in sides]
+        another = self._another(saddle)
+        return (None, another) if another else (saddle, "")
+
+    def _another(self, found: StationaryPoint) -> str:
+        """Return why a point is not the saddle between the minimum and what is forbidden, or ""."""
+        if found.order != 1:
+            return f"a point of order {found.order} instead of a saddle"
+        if found.energy <= self.energy:  # of a model whose holes are deep, between two of them
+            return "the saddle found lies below the minimum"
+        sides = self._sides(found)
+        why = [self._physics.forbids(side, found.energy - self.energy) for side in sides]
         if bool(why[0]) == bool(why[1]):
-            return None, "the saddle found does not lie between the minimum and this"
-        return saddle, ""
+            return "the saddle found does not lie between the minimum and this"
+        return ""
 
     def _top(self, entrance: _Entrance) -> tuple[Floats, Floats]:
         """Return the highest place (n_atoms, 3) about the top of a scan, and the way over it."""
