@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 from scipy.stats import norm, spearmanr, t
 
 from mdxai.forecast.allocation import usable
-from mdxai.forecast.combined_law import REFERENCE, CombinedLaw, Prior
+from mdxai.forecast.combined_law import REFERENCE, CombinedLaw, Prior, log_hazard_of
 from mdxai.forecast.survival_model import ArrheniusExponential, Watched
 from mdxai.frame import BOLTZMANN
+from mdxai.study.markdown import markdown
 from mdxai.study.resampling import drawn, interval
 from mdxai.study.survival.ranks import concordance
 
@@ -132,17 +134,9 @@ def log_likelihoods(model: Model) -> np.ndarray:
     for temperature in model.seen:
         onsets, time = model.counts(temperature)
         shift = 1 / (BOLTZMANN * temperature) - 1 / (BOLTZMANN * REFERENCE)
-        logs = math.log(of_weak_spots(model, temperature)) + A[:, None] - B * shift
+        logs = log_hazard_of(model.spots, temperature) + A[:, None] - B * shift
         heights += onsets * logs - time * np.exp(logs)
     return heights
-
-
-def of_weak_spots(model: Model, temperature: float) -> float:
-    """Return the rate of all weak spots together at a temperature (K), per ps."""
-    return sum(
-        s.multiplicity * s.prefactor_per_ps * math.exp(-s.barrier / (BOLTZMANN * temperature))
-        for s in model.spots
-    )
 
 
 def prior_of(model: Model, everything: Sequence[Model]) -> Prior:
@@ -162,7 +156,7 @@ class Foretold:
 def foretold(model: Model, temperature: float, prior: Prior) -> Foretold:
     """Return what is foretold of a model at a temperature (K)."""
     unknown = (math.nan,) * 3
-    weak = of_weak_spots(model, temperature)
+    weak = math.exp(log_hazard_of(model.spots, temperature))
     if not model.watched:
         return Foretold(unknown, weak, unknown)
     slow = usable(model.watched, temperature)
@@ -358,7 +352,7 @@ def _section(chosen: Sequence[Model], temperature: float,
     for within in (False, True) if several else (False,):
         where = "within molecules" if within else "over all runs"
         scores = discrimination(chosen, temperature, found, within=within)
-        parts += [f"Harrell's C {where}, 95 % over models:", table(_rounded(scores))]
+        parts += [f"Harrell's C {where}, 95 % over models:", table(scores)]
     return parts
 
 
@@ -381,12 +375,6 @@ def _shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _rounded(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {k: f"{v:.3f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-    ]  # fmt: skip
-
-
 def _foretold() -> dict[float, dict[str, dict[str, float]]]:
     found: dict[float, dict[str, dict[str, float]]] = {t: {} for t in JUDGED}
     for row in csv.DictReader((HERE / "foretold.csv").open()):
@@ -397,9 +385,7 @@ def _foretold() -> dict[float, dict[str, dict[str, float]]]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return rows as a table of Markdown."""
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
-    lines += ["| " + " | ".join(str(v) for v in row.values()) + " |" for row in rows]
-    return "\n".join(lines)
+    return "\n".join(markdown(pd.DataFrame(rows)))
 
 
 HEAD = """# Forecasts, and what became of the models

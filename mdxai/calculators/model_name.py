@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mdxai.calculators.card import card_of
+from mdxai.calculators.twin import Potential
 
 # Where ASE calculators of others keep which model they are, in the words of their authors.
 _NAMING = (
@@ -32,6 +33,12 @@ def model_name(calculator: Any) -> str:
     details = _details(calculator)
     name = _given_name(calculator, kind)
     return f"{name} ({', '.join(f'{k}={v}' for k, v in details.items())})" if details else name
+
+
+def made_name(calculator: Any, twin: Potential) -> str:
+    """Return the name of a calculator, or of what a function that makes one has made: its twin."""
+    made = hasattr(calculator, "get_potential_energy")
+    return model_name(calculator) if made else twin.name
 
 
 def _given_name(calculator: Any, kind: str) -> str:

@@ -21,7 +21,13 @@ from typing import Protocol
 import numpy as np
 from scipy.special import logsumexp
 
-from mdxai.forecast.survival_model import ArrheniusExponential, Interval, LifeDataError, Watched
+from mdxai.forecast.survival_model import (
+    ArrheniusExponential,
+    Interval,
+    LifeDataError,
+    Watched,
+    rate_of,
+)
 from mdxai.frame import BOLTZMANN, Floats
 
 REFERENCE = 1000.0  # K, T₀
@@ -39,6 +45,16 @@ class Passage(Protocol):
     def prefactor_per_ps(self) -> float: ...
     @property
     def barrier(self) -> float: ...
+
+
+def log_hazard_of(spots: Sequence[Passage], temperature: float) -> float:
+    """Return ln W(T), W per ps, at a temperature, K; minus infinity without weak spots."""
+    if not spots:
+        return -math.inf
+    cold = 1 / (BOLTZMANN * temperature)
+    return float(logsumexp([
+        math.log(s.multiplicity * s.prefactor_per_ps) - s.barrier * cold for s in spots
+    ]))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +112,7 @@ class CombinedLaw:
         """
         if not self.spots:
             return ArrheniusExponential(self.watched, self.confidence).hazard(temperature)
-        logs = self._log_hazard(temperature) + self._corrections(temperature)
+        logs = log_hazard_of(self.spots, temperature) + self._corrections(temperature)
         order = np.argsort(logs, axis=None)
         shares = np.cumsum(self._posterior.ravel()[order])
         tail = 0.5 * (1 - self.confidence)
@@ -107,27 +123,14 @@ class CombinedLaw:
     def agreement(self) -> Interval:
         """How many times as often replicas broke as the weak spots say, at their temperatures.
 
-        Onsets over those foretold without any correction, with Garwood's interval of a Poisson
-        count; NaN where nothing was foretold.
+        Onsets over those foretold without any correction; NaN where nothing was foretold.
         """
-        from scipy.stats import chi2
-
-        expected = sum(w.time * math.exp(self._log_hazard(w.temperature)) for w in self.watched)
+        expected = sum(
+            w.time * math.exp(log_hazard_of(self.spots, w.temperature)) for w in self.watched
+        )
         if not expected > 0:
             return Interval(math.nan, math.nan, math.nan)
-        n, tail = self.n_onsets, 0.5 * (1 - self.confidence)
-        low = 0.5 * chi2.ppf(tail, 2 * n) if n else 0.0
-        return Interval(*(x / expected for x in (n, low, 0.5 * chi2.ppf(1 - tail, 2 * n + 2))))
-
-    def _log_hazard(self, temperature: float) -> float:
-        """Return ln W(T), W per ps."""
-        if not self.spots:
-            return -math.inf
-        cold = 1 / (BOLTZMANN * temperature)
-        return float(logsumexp([
-            math.log(s.multiplicity * s.prefactor_per_ps) - s.barrier * cold
-            for s in self.spots
-        ]))  # fmt: skip
+        return rate_of(self.n_onsets, expected, self.confidence)
 
     @cached_property
     def _grid(self) -> tuple[Floats, Floats]:
@@ -150,7 +153,7 @@ class CombinedLaw:
         heights = -0.5 * (prior.freedom + 1) * np.log1p(t**2 / prior.freedom)
         heights = heights - 0.5 * (b / prior.barrier) ** 2
         for w in self.watched:
-            logs = self._log_hazard(w.temperature) + self._corrections(w.temperature)
+            logs = log_hazard_of(self.spots, w.temperature) + self._corrections(w.temperature)
             heights += w.onsets * logs - w.time * np.exp(np.minimum(logs, 300.0))
         posterior: Floats = np.exp(heights - logsumexp(heights))
         return posterior

@@ -14,10 +14,10 @@ import numpy as np
 
 from mdxai.errors import MdxaiError
 from mdxai.forecast.combined_law import CombinedLaw
-from mdxai.forecast.group_names import group_of
-from mdxai.forecast.life_test_result import LifeTest
+from mdxai.forecast.group_names import in_its_group
+from mdxai.forecast.life_test_result import SEEN, LifeTest, rows_of, table_text
 from mdxai.forecast.quantity_text import share_interval_text, time_interval_text, time_text
-from mdxai.forecast.survival_model import Interval, LifeDataError
+from mdxai.forecast.survival_model import Interval, LifeDataError, survival_of
 from mdxai.forecast.weak_spot import WeakSpot, WeakSpots
 from mdxai.frame import Floats, Frame
 from mdxai.record.durable_files import write_file
@@ -27,7 +27,7 @@ SCHEMA = 1
 COLDEST, HOTTEST, STEPS = 100.0, 2500.0, 30  # K, of temperatures that are called trustworthy
 LONG = 1e6  # ps, a microsecond
 ENOUGH = 0.95  # survival that is good enough
-LIFE_HEADINGS = ("T / K", "watched / ps", "onsets", "per ps", "foretold")
+LIFE_HEADINGS = (*SEEN, "foretold")
 
 
 class ForecastError(MdxaiError, ValueError):
@@ -211,9 +211,8 @@ class Forecast:
             return "weak spots not known"
         if spot is None:
             return f"no weak spot below {found.ceiling:g} eV"
-        group = group_of(found.minimum, spot.atoms)
-        of = f" of the {group}" if group else ""
-        return f"weakest: {spot.label}{of}, barrier {spot.barrier:.2f} eV"
+        named = in_its_group(spot.label, found.minimum, spot.atoms)
+        return f"weakest: {named}, barrier {spot.barrier:.2f} eV"
 
     @property
     def limits_text(self) -> str:
@@ -274,14 +273,7 @@ class Forecast:
     def life_rows(self) -> list[tuple[str, ...]]:
         """Rows of text under `LIFE_HEADINGS`, one for each temperature of the life test."""
         watched = () if self.life_test is None else self.life_test.watched
-        return [
-            (
-                f"{w.temperature:.0f}", f"{w.time:.2f}", f"{w.onsets}",
-                f"{w.onsets / w.time:.3g}" if w.time else "",
-                f"{self.hazard_at(w.temperature).value:.3g}",
-            )
-            for w in watched
-        ]  # fmt: skip
+        return rows_of(watched, self.hazard_at)
 
     def table(self) -> str:
         """Return what was found as text: weak spots, then the life test."""
@@ -289,8 +281,7 @@ class Forecast:
         if self.weak_spots is not None:
             parts.append(self.weak_spots.table())
         if self.life_test is not None:
-            rows = (LIFE_HEADINGS, *self.life_rows)
-            parts.append("\n".join("  ".join(f"{c:>12}" for c in row) for row in rows))
+            parts.append(table_text(LIFE_HEADINGS, self.life_rows))
         return "\n\n".join(parts)
 
     def __str__(self) -> str:
@@ -354,11 +345,6 @@ class Forecast:
             self, temperature=temperature,
             weak_spots=None if spots is None else replace(spots, temperature=temperature),
         )  # fmt: skip
-
-
-def survival_of(hazard: Interval, duration: float) -> Interval:
-    """Return the probability of no onset within a duration, ps, at a hazard per ps."""
-    return hazard.map(lambda h: float(np.exp(-h * duration)))
 
 
 def mean_time_of(hazard: Interval) -> Interval:

@@ -42,6 +42,15 @@ def group_of(frame: Frame, atoms: Sequence[int]) -> str:
     return f"{name} group" if name else ""
 
 
+def in_its_group(label: str, frame: Frame, atoms: Sequence[int]) -> str:
+    """Return a label with the group that all the atoms belong to, such as "… of the methyl group".
+
+    Arguments as for `group_of`; the label alone where there is none.
+    """
+    group = group_of(frame, atoms)
+    return f"{label} of the {group}" if group else label
+
+
 def _centre(numbers: Ints, partners: Ints, atom: int) -> int:
     """Return the atom that an atom is counted with: of a hydrogen its only partner."""
     return int(partners[0]) if numbers[atom] == H and len(partners) == 1 else int(atom)

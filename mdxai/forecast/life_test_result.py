@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,11 +22,13 @@ from mdxai.forecast.survival_model import (
     Memory,
     Watched,
     memory_of,
+    survival_of,
     totals,
 )
 from mdxai.serialization import as_json
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
 
+SEEN = ("T / K", "watched / ps", "onsets", "per ps")  # headings of what replicas did
 SETTLED = 10, 3  # onsets that a law rests on, and of these below its hottest temperature
 UNFIT = 0.01  # p below which the data follow no Arrhenius law
 PS = 1000.0  # fs
@@ -134,7 +136,7 @@ class LifeTest:
 
     def survival_of(self, duration: float) -> Interval:
         """Return the probability that a run of another duration, ps, has no onset."""
-        return self.hazard.map(lambda hazard: float(np.exp(-hazard * duration)))
+        return survival_of(self.hazard, duration)
 
     @property
     def mean_time_to_failure(self) -> Interval:
@@ -234,20 +236,12 @@ class LifeTest:
     @property
     def rows(self) -> list[tuple[str, ...]]:
         """Per temperature: K, time watched (ps), onsets, onsets per ps, and those of the law."""
-        return [
-            (
-                f"{w.temperature:.0f}", f"{w.time:.2f}", f"{w.onsets}",
-                f"{w.onsets / w.time:.3g}" if w.time else "",
-                f"{self.law.hazard(w.temperature).value:.3g}",
-            )
-            for w in self.watched
-        ]  # fmt: skip
+        return rows_of(self.watched, self.law.hazard)
 
     @property
     def table(self) -> str:
         """The rows as text."""
-        heading = ("T / K", "watched / ps", "onsets", "per ps", "by the law")
-        return "\n".join("  ".join(f"{c:>12}" for c in row) for row in (heading, *self.rows))
+        return table_text((*SEEN, "by the law"), self.rows)
 
     def __str__(self) -> str:
         return "\n".join([self.sentence, self.table, *self.notes()])
@@ -274,6 +268,24 @@ class LifeTest:
                 "seconds": self.seconds, "notes": self.notes(),
             }),
         }  # fmt: skip
+
+
+def rows_of(
+    watched: Sequence[Watched], hazard: Callable[[float], Interval]
+) -> list[tuple[str, ...]]:
+    """Return a row of text per temperature: what was seen, and the hazard that a law says."""
+    return [
+        (
+            f"{w.temperature:.0f}", f"{w.time:.2f}", f"{w.onsets}",
+            f"{w.onsets / w.time:.3g}" if w.time else "", f"{hazard(w.temperature).value:.3g}",
+        )
+        for w in watched
+    ]  # fmt: skip
+
+
+def table_text(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows under their headings as text."""
+    return "\n".join("  ".join(f"{c:>12}" for c in row) for row in (headings, *rows))
 
 
 def lifetimes_of(replicas: Sequence[Replica], earlier: float = 0.0) -> list[Lifetime]:

@@ -12,7 +12,7 @@ from typing import Any
 from ase import Atoms
 
 from mdxai.calculators import twin_of
-from mdxai.calculators.model_name import model_name
+from mdxai.calculators.model_name import made_name
 from mdxai.forecast.find_weak_spots import WeakSpotError, weak_spots
 from mdxai.forecast.forecast_result import ENOUGH, Forecast, ForecastError
 from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
@@ -102,8 +102,7 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
     refuse_question(temperature, duration)
     twin, start = twin_of(calculator, cutoff=options.cutoff), start_of(structure)
     start = start.with_results(*twin.evaluate(start))
-    made = hasattr(calculator, "get_potential_energy")  # else a function that makes one
-    name = model_name(calculator) if made else twin.name
+    name = made_name(calculator, twin)
     folder = None if path is None else Path(path)
     tell = progress or (lambda what: None)
     spots, without = None, "weak spots were not looked for"

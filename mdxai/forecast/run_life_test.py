@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from mdxai.calculators import Potential, card_of, twin_of
-from mdxai.calculators.model_name import model_name
+from mdxai.calculators.model_name import made_name
 from mdxai.calculators.own_networks import network_potential
 from mdxai.forecast.allocation import Allocation, ladder_of
 from mdxai.forecast.bond_strengths import Ceiling, ceiling_of
@@ -119,8 +119,7 @@ class _Running:
     ) -> None:
         self._temperature, self._duration, self._options = temperature, duration, options
         card = card_of(twin) or card_of(calculator)
-        made = hasattr(calculator, "get_potential_energy")  # else a function that makes one
-        self._model = model_name(calculator) if made else twin.name
+        self._model = made_name(calculator, twin)
         batched = network_potential(twin) is not None
         n_slots = options.replicas or (BATCH if batched else ONE_BY_ONE)
         timestep = options.motion.timestep

@@ -51,6 +51,19 @@ class Interval:
         return {name: end if math.isfinite(end) else None for name, end in ends.items()}
 
 
+def survival_of(hazard: Interval, duration: float) -> Interval:
+    """Return the probability of no onset within a duration, ps, at a hazard per ps."""
+    return hazard.map(lambda h: float(np.exp(-h * duration)))
+
+
+def rate_of(onsets: int, time: float, confidence: float) -> Interval:
+    """Return onsets per time, with Garwood's interval of a Poisson count."""
+    tail = 0.5 * (1 - confidence)
+    low = 0.5 * chi2.ppf(tail, 2 * onsets) if onsets else 0.0
+    high = 0.5 * chi2.ppf(1 - tail, 2 * onsets + 2)
+    return Interval(*(count / time for count in (onsets, low, high)))
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
     """What was seen of all replicas at one temperature.

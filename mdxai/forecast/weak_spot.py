@@ -74,6 +74,10 @@ class WeakSpot:
         """Return the rate of one such coordinate at a temperature (K), per ps."""
         return rate(self.prefactor_per_ps, self.barrier, temperature)
 
+    def rate_of_all_per_ps(self, temperature: float) -> float:
+        """Return the rate of all equal coordinates together at a temperature (K), per ps."""
+        return self.multiplicity * self.rate_per_ps(temperature)
+
     def as_dict(self, temperature: float) -> dict[str, Any]:
         """Return plain data for JSON, without the path."""
         plain: dict[str, Any] = as_json({
@@ -117,9 +121,7 @@ class WeakSpots:
     @property
     def worst(self) -> WeakSpot | None:
         """The weak spot with the highest rate, all equal ones together."""
-        return max(
-            self.spots, key=lambda s: s.multiplicity * s.rate_per_ps(self.temperature), default=None
-        )
+        return max(self.spots, key=lambda s: s.rate_of_all_per_ps(self.temperature), default=None)
 
     @property
     def hazard_per_ps(self) -> float:
@@ -128,7 +130,7 @@ class WeakSpots:
 
     def hazard_at(self, temperature: float) -> float:
         """Return the rate of all weak spots together at a temperature (K), per ps."""
-        return float(sum(s.multiplicity * s.rate_per_ps(temperature) for s in self.spots))
+        return float(sum(s.rate_of_all_per_ps(temperature) for s in self.spots))
 
     @property
     def headings(self) -> list[str]:

@@ -7,25 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
-from scipy.stats import chi2
 
 from mdxai.forecast import Forecast, WeakSpot, WeakSpots
 from mdxai.forecast.quantity_text import UNITS, time_text
+from mdxai.forecast.survival_model import rate_of
 from mdxai.frame import Floats
-from mdxai.principles.motion.structure import bonds_of
-from mdxai.principles.probes.configurations import moved
 from mdxai.report.figures import ALARM, INK, PHYSICAL, tidy
 from mdxai.report.inline_svg import inline_svg
-from mdxai.report.molecule_pictures import draw_molecule
-from mdxai.report.weak_spot_pictures import draw_path
+from mdxai.report.weak_spot_pictures import draw_path, draw_top
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDE, PATH, SQUARE = (4.5, 2.4), (4.5, 2.4), (4.5, 2.4)  # inches
+SIZE = (4.5, 2.4)  # inches
 DECADES = 3  # before and after the duration that was asked for
 TEMPERATURES = 40
 FASTEST, LONGEST = 1.0, 1e9  # ps, of durations that are drawn
+
+HazardCurve = tuple[Floats, Floats, Floats, Floats]  # K; value, low and high end, per ps
 
 
 def survival_plot(found: Forecast) -> Markup:
@@ -43,17 +42,17 @@ def survival_plot(found: Forecast) -> Markup:
         ax.set_ylabel("survival", color=INK)
         tidy(ax)
 
-    return inline_svg(draw, WIDE, f"survival against time at {found.temperature:g} K")
+    return inline_svg(draw, SIZE, f"survival against time at {found.temperature:g} K")
 
 
-def limit_plot(found: Forecast) -> Markup | None:
+def limit_plot(found: Forecast, curve: HazardCurve) -> Markup | None:
     """Return the highest temperature of runs that survive against their duration; None where it is
     not known.
 
     The edge of the band is where the survival's lower end, the line where its estimate, falls
     below what is good enough.
     """
-    temperatures, value, low, high = _hazards(found)
+    temperatures, value, low, high = curve
     allowed = -math.log(found.at_least)
     with np.errstate(divide="ignore", over="ignore"):
         longest, surest, latest = (allowed / h for h in (value, high, low))
@@ -73,13 +72,13 @@ def limit_plot(found: Forecast) -> Markup | None:
         ax.set_xlabel("duration of the run", color=INK, labelpad=1)
         tidy(ax)
 
-    return inline_svg(draw, WIDE, "highest temperature of runs that survive, against duration")
+    return inline_svg(draw, SIZE, "highest temperature of runs that survive, against duration")
 
 
-def hazard_plot(found: Forecast) -> Markup | None:
+def hazard_plot(found: Forecast, curve: HazardCurve) -> Markup | None:
     """Return the hazard against the temperature, with what was seen; None without a life test."""
     test = found.life_test
-    temperatures, value, low, high = _hazards(found)
+    temperatures, value, low, high = curve
     if test is None or not (value > 0).any():
         return None
 
@@ -103,21 +102,20 @@ def hazard_plot(found: Forecast) -> Markup | None:
         ax.set_ylabel("hazard / ps⁻¹", color=INK)
         tidy(ax)
 
-    return inline_svg(draw, WIDE, "hazard against temperature, foretold and seen")
+    return inline_svg(draw, SIZE, "hazard against temperature, foretold and seen")
 
 
 def _point(ax: Axes, temperature: float, onsets: int, time: float) -> None:
     """Draw onsets per ps with the 95 % interval of a Poisson count; a triangle if none."""
-    high = chi2.ppf(0.975, 2 * onsets + 2) / 2 / time
+    seen = rate_of(onsets, time, 0.95)
     if not onsets:
-        ax.plot(temperature, high, marker="v", color=INK, ms=4)
+        ax.plot(temperature, seen.high, marker="v", color=INK, ms=4)
         return
-    low = chi2.ppf(0.025, 2 * onsets) / 2 / time
-    ax.plot([temperature] * 2, [low, high], color=INK, lw=0.9)
-    ax.plot(temperature, onsets / time, "o", color=INK, ms=3.5)
+    ax.plot([temperature] * 2, [seen.low, seen.high], color=INK, lw=0.9)
+    ax.plot(temperature, seen.value, "o", color=INK, ms=3.5)
 
 
-def _hazards(found: Forecast) -> tuple[Floats, Floats, Floats, Floats]:
+def hazard_curve(found: Forecast) -> HazardCurve:
     """Return temperatures (n,), K, and the hazard's value, low and high end there, per ps."""
     top = max(found.hottest, found.temperature)
     temperatures = np.linspace(100.0, top, TEMPERATURES)
@@ -145,19 +143,16 @@ def _time_axis(ax: Axes, times: Floats) -> None:
 def path_plot(spot: WeakSpot, reference: str) -> Markup:
     """Return the energy along the way into a weak spot."""
     return inline_svg(
-        lambda ax: draw_path(ax, spot, reference), PATH, f"energy along the way into {spot.label}"
+        lambda ax: draw_path(ax, spot, reference), SIZE, f"energy along the way into {spot.label}"
     )
 
 
 def top_picture(found: WeakSpots, spot: WeakSpot) -> Markup:
     """Return the molecule at the top of the barrier, with rings around the atoms."""
-    frame = moved(found.minimum, spot.path.positions[spot.path.top])
-    i, j = bonds_of(found.minimum)
-    bonds = list(zip(i.tolist(), j.tolist(), strict=True))
 
     def draw(ax: Axes) -> None:
-        draw_molecule(frame, None, bonds=bonds, marked=(spot.atoms[0], spot.atoms[-1]), ax=ax)
+        draw_top(ax, found, spot)
         ax.margins(0.2)  # room for the rings
         ax.set_position((0.02, 0.02, 0.96, 0.96))
 
-    return inline_svg(draw, SQUARE, f"the molecule at the top of {spot.label}", white=True)
+    return inline_svg(draw, SIZE, f"the molecule at the top of {spot.label}", white=True)

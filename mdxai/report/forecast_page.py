@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,17 +11,18 @@ from markupsafe import Markup
 
 from mdxai.forecast import Forecast, WeakSpot
 from mdxai.forecast.forecast_result import LIFE_HEADINGS
-from mdxai.forecast.group_names import group_of
+from mdxai.forecast.group_names import in_its_group
 from mdxai.forecast.quantity_text import share_interval_text, time_interval_text, time_text
 from mdxai.record.durable_files import write_file
 from mdxai.report.forecast_figures import (
+    hazard_curve,
     hazard_plot,
     limit_plot,
     path_plot,
     survival_plot,
     top_picture,
 )
-from mdxai.report.page import PAGE, templates
+from mdxai.report.page import PAGE, formula_pieces, now_text, templates
 
 DRAWN, LISTED = 4, 30  # weak spots with a picture, and in the table
 
@@ -90,16 +89,17 @@ def forecast_view(found: Forecast, folder: Path) -> ForecastView:
     ordered = _worst_first(found)
     run = f"a run of {time_text(found.duration)} at {found.temperature:g} K"
     known = found.is_known
-    survival = found.survival
+    survival, curve = found.survival, hazard_curve(found)
     return ForecastView(
         found.model or "unnamed calculator",
-        tuple(filter(None, re.split(r"(\d+)", found.formula))),
+        formula_pieces(found.formula),
         str(folder), _mark(found),
         share_interval_text(survival).partition(" ")[0] if known else "not known",
         f"probability that {run} survives "
         + (f"({share_interval_text(survival).partition('(')[2]}" if known
            else f"(at least {survival.low:.2g})"),
-        tuple(_facts(found)), survival_plot(found), limit_plot(found), hazard_plot(found),
+        tuple(_facts(found)), survival_plot(found), limit_plot(found, curve),
+        hazard_plot(found, curve),
         found.at_least,
         () if spots is None else tuple(spots.headings),
         () if spots is None else tuple(tuple(row) for row in spots.rows[:LISTED]),
@@ -108,7 +108,7 @@ def forecast_view(found: Forecast, folder: Path) -> ForecastView:
         tuple(_picture(found, spot) for spot in ordered[:DRAWN]),
         LIFE_HEADINGS, tuple(found.life_rows), tuple(found.notes()),
         f"Foretold by mdxai {version('mdxai')}, written "
-        f"{datetime.now().astimezone().isoformat(' ', 'minutes')}.",
+        f"{now_text()}.",
     )  # fmt: skip
 
 
@@ -134,19 +134,18 @@ def _facts(found: Forecast) -> list[tuple[str, str]]:
 
 def _worst_first(found: Forecast) -> list[WeakSpot]:
     spots = () if found.weak_spots is None else found.weak_spots.spots
-    return sorted(spots, key=lambda s: -s.multiplicity * s.rate_per_ps(found.temperature))
+    return sorted(spots, key=lambda s: -s.rate_of_all_per_ps(found.temperature))
 
 
 def _picture(found: Forecast, spot: WeakSpot) -> SpotPicture:
     spots = found.weak_spots
     assert spots is not None  # it is one of them
-    group = group_of(spots.minimum, spot.atoms)
     equal = f", {spot.multiplicity} alike" if spot.multiplicity > 1 else ""
-    rate = spot.multiplicity * spot.rate_per_ps(found.temperature)
+    rate = spot.rate_of_all_per_ps(found.temperature)
     reference = spot.reference_barrier
     compared = "" if reference is None else f"; {spots.reference}: {reference:.2f} eV"
     return SpotPicture(
-        f"{spot.label}{f' of the {group}' if group else ''} ({spot.kind}{equal})",
+        f"{in_its_group(spot.label, spots.minimum, spot.atoms)} ({spot.kind}{equal})",
         f"{spot.barrier:.2f} eV{compared}; {rate:.1e} per ps at "
         f"{found.temperature:g} K. Beyond the top: {spot.forbidden}.",
         path_plot(spot, spots.reference), top_picture(spots, spot),

@@ -96,14 +96,24 @@ def page_view(summary: RunSummary, beside: Path) -> PageView:
     """Return what the page says; arguments as for `report_page`."""
     return PageView(
         str(summary.header["calculator"].get("name", "unnamed calculator")),
-        tuple(filter(None, re.split(r"(\d+)", summary.formula))),
+        formula_pieces(summary.formula),
         str(summary.run.path),
         f"mdxai {summary.header.get('versions', {}).get('mdxai', '')}".strip(),
-        datetime.now().astimezone().isoformat(" ", "minutes"),
+        now_text(),
         judgement_view(summary),
         explanation_view(summary),
         run_view(summary, beside),
     )
+
+
+def formula_pieces(formula: str) -> tuple[str, ...]:
+    """Return the letters and numbers of a chemical formula in turn."""
+    return tuple(filter(None, re.split(r"(\d+)", formula)))
+
+
+def now_text() -> str:
+    """Return date and time, to the minute, with the offset of the time zone."""
+    return datetime.now().astimezone().isoformat(" ", "minutes")
 
 
 @cache

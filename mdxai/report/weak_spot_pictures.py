@@ -37,10 +37,7 @@ def draw_weak_spot(found: WeakSpots, spot: WeakSpot | None = None) -> Figure:
     figure = Figure(figsize=(9.5, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     draw_path(left, shown, found.reference)
-    frame = moved(found.minimum, shown.path.positions[shown.path.top])
-    i, j = bonds_of(found.minimum)
-    bonds = list(zip(i.tolist(), j.tolist(), strict=True))
-    draw_molecule(frame, None, bonds=bonds, marked=(shown.atoms[0], shown.atoms[-1]), ax=right)
+    draw_top(right, found, shown)
     right.margins(0.25)  # room for the rings
     right.set_title("at the top", fontsize=10, color=INK)
     rate = shown.rate_per_ps(found.temperature)
@@ -49,6 +46,14 @@ def draw_weak_spot(found: WeakSpots, spot: WeakSpot | None = None) -> Figure:
         f"{found.temperature:g} K", color=INK,
     )  # fmt: skip
     return figure
+
+
+def draw_top(ax: Axes, found: WeakSpots, spot: WeakSpot) -> None:
+    """Draw the molecule at the top of the barrier, with the bonds of the minimum."""
+    frame = moved(found.minimum, spot.path.positions[spot.path.top])
+    i, j = bonds_of(found.minimum)
+    bonds = list(zip(i.tolist(), j.tolist(), strict=True))
+    draw_molecule(frame, None, bonds=bonds, marked=(spot.atoms[0], spot.atoms[-1]), ax=ax)
 
 
 def draw_path(ax: Axes, spot: WeakSpot, reference: str) -> None:

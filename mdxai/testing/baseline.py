@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import tomli_w
-from ase.data import chemical_symbols
-from ase.formula import Formula
+from ase import Atoms
 from scipy.stats import fisher_exact
 from scipy.stats import t as student
 
@@ -53,8 +52,7 @@ class Baseline:
 
     Attributes:
         runs: number of them, each with another seed.
-        what: calculator, structure's formula, temperature and so on, which runs that are compared
-            must share.
+        what: formula, temperature and other settings, which runs that are compared must share.
         outcomes: how many runs ended how.
         principles: what each principle measured.
     """
@@ -82,11 +80,15 @@ class Baseline:
         units: dict[str, str] = {}
         for run in runs:
             units |= run.deviations
-        means = {name: _means(runs, name) for name in units}
+        measured = [_means(run) for run in runs]
+        means = {
+            name: np.array([m[name] for m in measured])
+            for name in units if all(name in m for m in measured)
+        }  # fmt: skip
         return cls(
             len(runs), kinds[0], dict(Counter(str(judge(run).stability) for run in runs)),
             {name: Figure(float(m.mean()), float(m.std(ddof=1)), units[name])
-             for name, m in means.items() if len(m) == len(runs)},
+             for name, m in means.items()},
         )  # fmt: skip
 
     @property
@@ -192,29 +194,24 @@ def _welch(rise: float, parts: Sequence[float], runs: Sequence[int]) -> float:
     return float(student.sf(rise / math.sqrt(total), freedom))
 
 
-def _means(runs: Sequence[Run], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the average over time of a deviation in each run that measured it."""
-    found = []
-    for run in runs:
-        if name not in run.deviations:
-            continue
-        values = run.frames_table([name])[name].to_numpy(zero_copy_only=False).astype(float)
+def _means(run: Run) -> dict[str, float]:
+    """Return the average over time of each deviation that a run measured."""
+    table = run.frames_table([*run.deviations])
+    found = {}
+    for name in run.deviations:
+        values = table[name].to_numpy(zero_copy_only=False).astype(float)
         values = values[np.isfinite(values)]
         if len(values):
-            found.append(values.mean())
-    return np.array(found)
+            found[name] = values.mean()
+    return found
 
 
 def _what(run: Run) -> dict[str, Any]:
     """Return what runs must share to be compared: not the model, which may be a newer one."""
     settings = run.header.get("context", {}).get("settings", {})
     known = ("temperature", "timestep", "steps", "ensemble", "friction", "interval")
-    numbers = run.header["system"]["numbers"]
-    return {"formula": _formula(numbers)} | {k: settings[k] for k in known if k in settings}
-
-
-def _formula(numbers: Sequence[int]) -> str:
-    return str(Formula.from_list([chemical_symbols[z] for z in numbers]).format("hill"))
+    formula = Atoms(run.header["system"]["numbers"]).get_chemical_formula("hill")
+    return {"formula": formula} | {k: settings[k] for k in known if k in settings}
 
 
 def _difference(kinds: Sequence[Mapping[str, Any]]) -> str:
