@@ -243,20 +243,29 @@ def sooner(chosen: Sequence[Model], temperature: float, *, within: bool) -> np.n
 
 def discrimination(chosen: Sequence[Model], temperature: float, found: Sequence[Predictor],
                    *, within: bool) -> list[dict[str, Any]]:  # fmt: skip
-    """Return Harrell's C of every predictor, and how far the forecast's is above it."""
+    """Return Harrell's C of every predictor, and how far the forecast's is above it.
+
+    Models whose predictor is not known are left out, for the forecast beside it too.
+    """
     index = runs_of(chosen, temperature)[0]
     pairs = sooner(chosen, temperature, within=within)
     counts = drawn(np.arange(len(chosen)), RESAMPLES, np.random.default_rng(1))
-    boots = {p.name: concordance(p.values[index], pairs, counts[:, index]) for p in found}
-    seen = {p.name: float(concordance(p.values[index], pairs)[0]) for p in found}
+    forecast = found[0].values
     rows = []
     for p in found:
-        low, high = interval(boots[p.name])
-        less, more = interval(boots["forecast"] - boots[p.name])
+        known = ~np.isnan(p.values[index])
+        both = pairs * known[:, None] * known
+        (seen, boots), (best, best_boots) = (
+            (float(concordance(v[index], both)[0]), concordance(v[index], both, counts[:, index]))
+            for v in (p.values, forecast)
+        )
+        low, high = interval(boots)
+        less, more = interval(best_boots - boots)
         rows.append({
-            "predictor": p.name, "C": seen[p.name], "lower": low, "upper": high,
-            "forecast_less_this": seen["forecast"] - seen[p.name], "difference_lower": less,
-            "difference_upper": more, "spearman": _spearman(p.values, chosen, temperature),
+            "predictor": p.name, "models": int((~np.isnan(p.values)).sum()), "C": seen,
+            "lower": low, "upper": high, "forecast_less_this": best - seen,
+            "difference_lower": less, "difference_upper": more,
+            "spearman": _spearman(p.values, chosen, temperature),
         })  # fmt: skip
     return rows
 

@@ -16,6 +16,7 @@ from mdxai.forecast.survival_model import (
     LifeDataError,
     Lifetime,
     Watched,
+    mean_time_of,
     memory_of,
     totals,
 )
@@ -160,3 +161,10 @@ def test_an_interval_keeps_its_order_and_is_plain_json():
 def test_data_from_which_nothing_follows_are_refused(wrong):
     with pytest.raises(LifeDataError, match=r"no hazard follows|expected a positive temperature"):
         ArrheniusExponential(wrong)
+
+
+def test_the_mean_time_of_a_hazard_that_is_not_known_is_not_known():
+    assert mean_time_of(Interval(0.1, 0.0, 0.2)) == Interval(10.0, 5.0, math.inf)
+    unknown = mean_time_of(Interval(math.nan, 0.0, 0.2))
+    assert math.isnan(unknown.value)
+    assert (unknown.low, unknown.high) == (5.0, math.inf)

@@ -68,12 +68,15 @@ class Prior:
         centre, spread: of a, the logarithm of seen over foretold hazard at 1000 K.
         freedom: degrees of freedom of a.
         barrier: standard deviation of b, eV.
+
+    The defaults were fitted to the runs of 31 models of ethanol, but for freedom and barrier, which
+    were chosen (`runs/forecast/ANALYSIS.md`).
     """
 
-    centre: float = 0.0
-    spread: float = 1.0
+    centre: float = -0.65
+    spread: float = 0.5
     freedom: float = 4.0
-    barrier: float = 0.1
+    barrier: float = 0.05
 
 
 @dataclass(frozen=True)

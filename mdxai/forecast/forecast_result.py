@@ -17,7 +17,7 @@ from mdxai.forecast.combined_law import CombinedLaw
 from mdxai.forecast.group_names import in_its_group
 from mdxai.forecast.life_test_result import SEEN, LifeTest, rows_of, table_text
 from mdxai.forecast.quantity_text import share_interval_text, time_interval_text, time_text
-from mdxai.forecast.survival_model import Interval, LifeDataError, survival_of
+from mdxai.forecast.survival_model import Interval, LifeDataError, mean_time_of, survival_of
 from mdxai.forecast.weak_spot import WeakSpot, WeakSpots
 from mdxai.frame import Floats, Frame
 from mdxai.record.durable_files import write_file
@@ -345,11 +345,6 @@ class Forecast:
             self, temperature=temperature,
             weak_spots=None if spots is None else replace(spots, temperature=temperature),
         )  # fmt: skip
-
-
-def mean_time_of(hazard: Interval) -> Interval:
-    """Return the inverse of a hazard per ps, ps."""
-    return hazard.map(lambda h: 1 / h if h > 1e-300 else math.inf if h >= 0 else math.nan)
 
 
 def _kelvin(temperature: float, hottest: float) -> str:

@@ -21,6 +21,7 @@ from mdxai.forecast.survival_model import (
     Lifetime,
     Memory,
     Watched,
+    mean_time_of,
     memory_of,
     survival_of,
     totals,
@@ -141,7 +142,7 @@ class LifeTest:
     @property
     def mean_time_to_failure(self) -> Interval:
         """The inverse of the hazard, ps."""
-        return self.hazard.map(lambda hazard: 1 / hazard if hazard > 1e-300 else float("inf"))
+        return mean_time_of(self.hazard)
 
     @cached_property
     def memory(self) -> Memory:

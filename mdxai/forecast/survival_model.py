@@ -56,6 +56,11 @@ def survival_of(hazard: Interval, duration: float) -> Interval:
     return hazard.map(lambda h: float(np.exp(-h * duration)))
 
 
+def mean_time_of(hazard: Interval) -> Interval:
+    """Return the inverse of a hazard per ps, ps; NaN where that is not known."""
+    return hazard.map(lambda h: 1 / h if h > 1e-300 else math.inf if h >= 0 else math.nan)
+
+
 def rate_of(onsets: int, time: float, confidence: float) -> Interval:
     """Return onsets per time, with Garwood's interval of a Poisson count."""
     tail = 0.5 * (1 - confidence)
