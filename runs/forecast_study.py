@@ -4,10 +4,11 @@
     python runs/forecast_study.py weak  RECIPE DATA    look for weak spots
     python runs/forecast_study.py life  RECIPE DATA    life tests
     python runs/forecast_study.py watch RECIPE DATA    run the models, and note how each run ended
+    python runs/forecast_study.py paths RECIPE DATA    explain the worst weak spots
 
 RECIPE is runs/stability.toml or runs/forecast.toml, DATA the folder of labelled data. Every step
 skips what is there, and writes below runs/forecast: `weak/MODEL.json`, `life/MODEL.json`,
-`runs.csv`. `judge_forecasts.py` compares them.
+`runs.csv`, `paths/MODEL.json`. `judge_forecasts.py` compares them.
 """
 
 import csv
@@ -16,16 +17,20 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 
 import mdxai
+from mdxai.attribution import attributor
 from mdxai.calculators import NetworkCalculator
 from mdxai.calculators.training import load_labelled
 from mdxai.forecast import LifeTestOptions
+from mdxai.forecast.path_explanation import WORST, explain_weak_spots
 from mdxai.monitoring.check import check
 from mdxai.stability.verdict import Verdict
 from mdxai.study.models import Places, load, provide, traits
@@ -36,6 +41,7 @@ HERE = Path(__file__).parent / "forecast"
 JUDGED = 1000.0  # K, for which rates stand in the files; other temperatures follow from barriers
 COLDEST = 1250.0  # K, of replicas that are watched: none at a temperature that is judged
 MOST = 20.0  # ps of replicas
+CLOSED, BONDED = (1.5, 1.3, 1.1), 1.3  # Å: of hydrogens that are pressed together, of C–H
 RIVALS = ("squeeze", "softness")  # probes
 COLUMNS = (
     "run", "model", "molecule", "temperature_K", "outcome", "cause", "end_ps",
@@ -69,6 +75,46 @@ def life(calculator: NetworkCalculator, atoms: Atoms) -> dict[str, Any]:
     return {"life": found.as_dict()["life_test"], "cpu_s": time.process_time() - begin}
 
 
+def paths(calculator: NetworkCalculator, atoms: Atoms) -> dict[str, Any]:
+    """Return the worst weak spots with their explanations, and relevances of closing H–C–H."""
+    begin = time.process_time()
+    found = mdxai.weak_spots(calculator, atoms, temperature=JUDGED)
+    spots = explain_weak_spots(found, calculator).worst_first[:WORST]
+    return {
+        "weak": [spot.as_dict(JUDGED) for spot in spots],
+        "hydrogens": hydrogens(calculator, found.minimum.to_atoms(results=False)),
+        "cpu_s": time.process_time() - begin,
+    }  # fmt: skip
+
+
+def hydrogens(calculator: NetworkCalculator, atoms: Atoms) -> list[dict[str, Any]]:
+    """Return H–H relevances, eV, when every H–C–H angle closes rigidly to some distances."""
+    explainer = attributor(calculator, method="walks", body_order=2)
+    rows = []
+    for middle, first, last in angles_of(atoms):
+        one = atoms.copy()
+        for distance in CLOSED:
+            radii = [one.get_distance(middle, k) for k in (first, last)]
+            cosine = (radii[0] ** 2 + radii[1] ** 2 - distance**2) / (2 * radii[0] * radii[1])
+            one.set_angle(first, middle, last, np.degrees(np.arccos(cosine)), indices=[last])
+            found = explainer.attribute(one)
+            here = (found.pairs.i == min(first, last)) & (found.pairs.j == max(first, last))
+            rows.append({
+                "atoms": [first, middle, last], "distance": distance,
+                "relevance": float(found.two_body[here].sum()),
+            })  # fmt: skip
+    return rows
+
+
+def angles_of(atoms: Atoms) -> Iterator[tuple[int, int, int]]:
+    """Yield the H–C–H angles of a molecule: carbon, then the hydrogens."""
+    for k in np.flatnonzero(atoms.numbers == 6):
+        near = atoms.get_distances(k, range(len(atoms))) < BONDED
+        bound = np.flatnonzero(near & (atoms.numbers == 1))
+        for first, last in combinations(bound.tolist(), 2):
+            yield int(k), first, last
+
+
 def foretell(stage: str, recipe: StudyRecipe, places: Places) -> None:
     """Write what one stage finds for every model that lacks it."""
     (HERE / stage).mkdir(parents=True, exist_ok=True)
@@ -82,7 +128,7 @@ def foretell(stage: str, recipe: StudyRecipe, places: Places) -> None:
             print(f"{candidate.name}: {refused}", file=sys.stderr)
             continue
         atoms = structure_of(candidate, recipe, places)
-        found = {"weak": weak, "life": life}[stage](calculator, atoms)
+        found = {"weak": weak, "life": life, "paths": paths}[stage](calculator, atoms)
         known = {
             "model": candidate.name, "molecule": candidate.molecule, "of": recipe.name,
             "network": calculator.card.network["type"], **traits(candidate, calculator),

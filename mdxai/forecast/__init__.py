@@ -6,6 +6,7 @@ from mdxai.forecast.forecast_result import Forecast, ForecastError
 from mdxai.forecast.hot_replicas import LifeTestError
 from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
 from mdxai.forecast.make_forecast import ForecastOptions, foretell
+from mdxai.forecast.path_explanation import PairChange, PathExplanation, explain_weak_spots
 from mdxai.forecast.run_life_test import life_test
 from mdxai.forecast.scans import ScanOptions
 from mdxai.forecast.weak_spot import WeakPath, WeakSpot, WeakSpots
@@ -18,12 +19,15 @@ __all__ = [
     "LifeTest",
     "LifeTestError",
     "LifeTestOptions",
+    "PairChange",
+    "PathExplanation",
     "Prior",
     "ScanOptions",
     "WeakPath",
     "WeakSpot",
     "WeakSpotError",
     "WeakSpots",
+    "explain_weak_spots",
     "foretell",
     "life_test",
     "weak_spots",

@@ -11,11 +11,13 @@ from typing import Any
 
 from ase import Atoms
 
-from mdxai.calculators import twin_of
+from mdxai.calculators import Potential, twin_of
 from mdxai.calculators.model_name import made_name
+from mdxai.calculators.own_networks import network_potential
 from mdxai.forecast.find_weak_spots import WeakSpotError, weak_spots
 from mdxai.forecast.forecast_result import ENOUGH, Forecast, ForecastError
 from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
+from mdxai.forecast.path_explanation import explain_weak_spots
 from mdxai.forecast.quantity_text import share_interval_text
 from mdxai.forecast.run_life_test import life_test, refuse_question, start_of, structure_sha256
 from mdxai.forecast.scans import ScanOptions
@@ -132,6 +134,16 @@ def _so_far(test: LifeTest) -> str:
     )
 
 
+def _explained(spots: WeakSpots, twin: Potential) -> WeakSpots:
+    """Return weak spots with explanations, where the twin is a network of mdxai."""
+    network = network_potential(twin)
+    if network is None:
+        return spots
+    from mdxai.calculators import NetworkCalculator
+
+    return explain_weak_spots(spots, NetworkCalculator(network))
+
+
 class _Search:
     """The search for weak spots of a forecast, kept once it is done."""
 
@@ -161,6 +173,7 @@ class _Search:
                 options=self._options.scans,
                 progress=lambda what, done, of: tell(f"weak spots, {what}: {done} of {of}"),
             )  # fmt: skip
+            spots = _explained(spots, twin_of(self._calculator))
         except WeakSpotError as error:
             if self._start.n_atoms < 2:
                 raise

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mdxai.forecast.coordinates import Kind
+from mdxai.forecast.path_explanation import PathExplanation
 from mdxai.forecast.saddle import rate
 from mdxai.frame import BOLTZMANN, Floats, Frame
 from mdxai.principles.probes.configurations import moved
@@ -55,6 +56,8 @@ class WeakSpot:
         reference_barrier: highest energy of the reference along the path, eV; None without one.
         note: why the barrier is that of the scan and the prefactor a guess; empty for a saddle.
         equivalent: the atoms of all coordinates that are equal by symmetry, itself first.
+        explanation: what the model's energy is made of along the path; None unless asked for with
+            `explain_weak_spots`.
     """
 
     kind: Kind
@@ -69,6 +72,7 @@ class WeakSpot:
     reference_barrier: float | None = None
     note: str = ""
     equivalent: tuple[tuple[int, ...], ...] = ()
+    explanation: PathExplanation | None = None
 
     def rate_per_ps(self, temperature: float) -> float:
         """Return the rate of one such coordinate at a temperature (K), per ps."""
@@ -89,6 +93,7 @@ class WeakSpot:
             "multiplicity": self.multiplicity,
             "equivalent": [list(atoms) for atoms in self.equivalent],
             "reference_barrier_eV": self.reference_barrier, "note": self.note,
+            "explanation": None if self.explanation is None else self.explanation.as_dict(),
         })  # fmt: skip
         return plain
 
@@ -121,7 +126,12 @@ class WeakSpots:
     @property
     def worst(self) -> WeakSpot | None:
         """The weak spot with the highest rate, all equal ones together."""
-        return max(self.spots, key=lambda s: s.rate_of_all_per_ps(self.temperature), default=None)
+        return next(iter(self.worst_first), None)
+
+    @property
+    def worst_first(self) -> list[WeakSpot]:
+        """The weak spots by their rates, all equal ones together; the highest first."""
+        return sorted(self.spots, key=lambda s: -s.rate_of_all_per_ps(self.temperature))
 
     @property
     def hazard_per_ps(self) -> float:

@@ -14,7 +14,7 @@ from mdxai.forecast.survival_model import rate_of
 from mdxai.frame import Floats
 from mdxai.report.figures import ALARM, INK, PHYSICAL, tidy
 from mdxai.report.inline_svg import inline_svg
-from mdxai.report.weak_spot_pictures import draw_path, draw_top
+from mdxai.report.weak_spot_pictures import draw_explanation, draw_path, draw_top
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,6 +145,17 @@ def path_plot(spot: WeakSpot, reference: str) -> Markup:
     return inline_svg(
         lambda ax: draw_path(ax, spot, reference), SIZE, f"energy along the way into {spot.label}"
     )
+
+
+def explanation_plot(spot: WeakSpot) -> Markup | None:
+    """Return what the energy is made of along the way into a weak spot; None if not explained."""
+    explanation = spot.explanation
+    if explanation is None:
+        return None
+    return inline_svg(
+        lambda ax: draw_explanation(ax, spot, explanation), SIZE,
+        f"relevances along the way into {spot.label}",
+    )  # fmt: skip
 
 
 def top_picture(found: WeakSpots, spot: WeakSpot) -> Markup:

@@ -15,6 +15,7 @@ from mdxai.forecast.group_names import in_its_group
 from mdxai.forecast.quantity_text import share_interval_text, time_interval_text, time_text
 from mdxai.record.durable_files import write_file
 from mdxai.report.forecast_figures import (
+    explanation_plot,
     hazard_curve,
     hazard_plot,
     limit_plot,
@@ -29,12 +30,17 @@ DRAWN, LISTED = 4, 30  # weak spots with a picture, and in the table
 
 @dataclass(frozen=True, slots=True)
 class SpotPicture:
-    """One of the worst weak spots. heading: its name and group. text: what happens there."""
+    """One of the worst weak spots. heading: its name and group. text: what happens there.
+
+    made_of: what the barrier is made of. path, top, explanation: plots; None if not explained.
+    """
 
     heading: str
     text: str
+    made_of: str
     path: Markup
     top: Markup
+    explanation: Markup | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ def forecast_page(found: Forecast, folder: Path) -> str:
 def forecast_view(found: Forecast, folder: Path) -> ForecastView:
     """Return what the page says; arguments as for `forecast_page`."""
     spots = found.weak_spots
-    ordered = _worst_first(found)
+    ordered = [] if spots is None else spots.worst_first
     run = f"a run of {time_text(found.duration)} at {found.temperature:g} K"
     known = found.is_known
     survival, curve = found.survival, hazard_curve(found)
@@ -132,11 +138,6 @@ def _facts(found: Forecast) -> list[tuple[str, str]]:
     return facts
 
 
-def _worst_first(found: Forecast) -> list[WeakSpot]:
-    spots = () if found.weak_spots is None else found.weak_spots.spots
-    return sorted(spots, key=lambda s: -s.rate_of_all_per_ps(found.temperature))
-
-
 def _picture(found: Forecast, spot: WeakSpot) -> SpotPicture:
     spots = found.weak_spots
     assert spots is not None  # it is one of them
@@ -148,5 +149,7 @@ def _picture(found: Forecast, spot: WeakSpot) -> SpotPicture:
         f"{in_its_group(spot.label, spots.minimum, spot.atoms)} ({spot.kind}{equal})",
         f"{spot.barrier:.2f} eV{compared}; {rate:.1e} per ps at "
         f"{found.temperature:g} K. Beyond the top: {spot.forbidden}.",
-        path_plot(spot, spots.reference), top_picture(spots, spot),
+        "" if spot.explanation is None else f"What the barrier is made of: "
+        f"{spot.explanation.sentence}.",
+        path_plot(spot, spots.reference), top_picture(spots, spot), explanation_plot(spot),
     )  # fmt: skip

@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mdxai.forecast import WeakSpot, WeakSpotError, WeakSpots
+from mdxai.forecast import PathExplanation, WeakSpot, WeakSpotError, WeakSpots
+from mdxai.forecast.path_explanation import PARTS
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.probes.configurations import moved
-from mdxai.report.figures import ALARM, INK, PHYSICAL, tidy
+from mdxai.report.figures import ALARM, CAUTION, INK, PHYSICAL, tidy
 from mdxai.report.molecule_pictures import draw_molecule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LINES = {  # colour and style of what a barrier is made of
+    "pair": (ALARM, "-"), "other_pairs": (PHYSICAL, "-"), "three_body": (CAUTION, "-"),
+    "higher": (CAUTION, ":"), "one_body": (INK, "-"), "residual": (INK, ":"),
+}  # fmt: skip
 REACHED = 1.5  # times the highest energy of the model: more of the reference would dwarf the model
 
 
@@ -67,9 +72,26 @@ def draw_path(ax: Axes, spot: WeakSpot, reference: str) -> None:
         ax.legend(frameon=False, fontsize=8)
         low = min(0.0, float(np.nanmin(path.energies)))
         ax.set_ylim(low - 0.1, max(REACHED * spot.barrier, spot.barrier + 1.0))
+    ax.set_ylabel("energy above the minimum / eV", color=INK)
+    _along(ax, spot)
+
+
+def draw_explanation(ax: Axes, spot: WeakSpot, explanation: PathExplanation) -> None:
+    """Draw what the model's energy is made of along the way into a weak spot."""
+    path = spot.path
+    for part, (colour, style) in LINES.items():
+        ax.plot(path.lengths, getattr(explanation, part), color=colour, ls=style, lw=1.4,
+                label=PARTS[part])  # fmt: skip
+    ax.axvline(path.lengths[path.top], color=INK, lw=0.6, ls="--")
+    ax.legend(frameon=False, fontsize=7, ncols=2, handlelength=1.4, columnspacing=1.0)
+    ax.set_ylabel("relevance less that\nat the minimum / eV", color=INK)
+    _along(ax, spot)
+
+
+def _along(ax: Axes, spot: WeakSpot) -> None:
+    """Lay out an axis of the distance that was scanned, from the minimum on the left."""
     if spot.kind != "stretch":
-        ax.invert_xaxis()  # from the minimum on the left
+        ax.invert_xaxis()
     ax.axhline(0, color=INK, lw=0.5)
     ax.set_xlabel("distance / Å", color=INK)
-    ax.set_ylabel("energy above the minimum / eV", color=INK)
     tidy(ax)
