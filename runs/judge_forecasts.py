@@ -1,28 +1,30 @@
 """Compares forecasts with what became of the models; forecast/ANALYSIS.md says how.
 
 python runs/judge_forecasts.py prior       the prior of the combined law, from the known models
-python runs/judge_forecasts.py foretell    writes forecast/foretold.csv, one row per model
-python runs/judge_forecasts.py judge       writes forecast/README.md with its tables and figures
+python runs/judge_forecasts.py foretell    adds models that it lacks to forecast/foretold.csv
+python runs/judge_forecasts.py mended      writes forecast/foretold-mended.csv: of the mended search
+python runs/judge_forecasts.py judge       writes forecast/tables.md, forecast.png and calibration
 """
 
 import csv
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 from scipy.stats import norm, spearmanr, t
 
 from mdxai.forecast.allocation import usable
 from mdxai.forecast.combined_law import REFERENCE, CombinedLaw, Prior, log_hazard_of
-from mdxai.forecast.survival_model import ArrheniusExponential, Watched
+from mdxai.forecast.survival_model import ArrheniusExponential, Watched, rate_of
 from mdxai.frame import BOLTZMANN
 from mdxai.study.markdown import markdown
 from mdxai.study.resampling import drawn, interval
@@ -35,6 +37,7 @@ JUDGED = (1000.0, 500.0)  # K
 FREEDOM, LEAST_SPREAD, BARRIER = 4.0, 0.5, 0.05
 A, B = np.linspace(-8.0, 8.0, 161), np.linspace(-0.2, 0.2, 21)
 RESAMPLES = 2000
+FORETOLD, MENDED = "foretold.csv", "foretold-mended.csv"
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,10 @@ class Model:
         return sum(r["onset"] for r in rows), sum(r["end_ps"] for r in rows)
 
 
-def models() -> list[Model]:
+def models(folder: str = "weak") -> list[Model]:
     """Read every model that was searched for weak spots."""
     runs = [*known_runs(), *new_runs()]
-    return [_model(json.loads(f.read_text()), runs) for f in sorted((HERE / "weak").glob("*.json"))]
+    return [_model(json.loads(f.read_text()), runs) for f in sorted((HERE / folder).glob("*.json"))]
 
 
 def _model(plain: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Model:
@@ -165,23 +168,33 @@ def foretold(model: Model, temperature: float, prior: Prior) -> Foretold:
     return Foretold((both.value, both.low, both.high), weak, (life.value, life.low, life.high))
 
 
-def write_foretold(everything: Sequence[Model]) -> None:
-    """Write what is foretold, one row per model and temperature."""
-    rows = []
+def add_foretold(everything: Sequence[Model]) -> None:
+    """Add what is foretold of models that are not in the table; what was foretold once stands."""
+    table = HERE / FORETOLD
+    rows: list[dict[str, Any]] = list(csv.DictReader(table.open()))
+    stated = {row["model"] for row in rows}
     general = fitted_prior([m for m in everything if m.known])
     print("prior", general)
     for model in everything:
-        prior = prior_of(model, everything) if model.known else general
-        for temperature in JUDGED:
-            found = foretold(model, temperature, prior)
-            rows.append({
-                "model": model.name, "molecule": model.molecule, "known": model.known,
-                "temperature_K": temperature,
-                **dict(zip(("hazard", "low", "high"), found.both, strict=True)),
-                "of_weak_spots": found.weak_spots,
-                **dict(zip(("life", "life_low", "life_high"), found.life_test, strict=True)),
-            })  # fmt: skip
-    write_table(HERE / "foretold.csv", rows)
+        if model.name not in stated:
+            prior = prior_of(model, everything) if model.known else general
+            rows += foretold_rows(model, prior)
+    write_table(table, rows)
+
+
+def foretold_rows(model: Model, prior: Prior) -> list[dict[str, Any]]:
+    """Return what is foretold of a model, a row per temperature."""
+    rows = []
+    for temperature in JUDGED:
+        found = foretold(model, temperature, prior)
+        rows.append({
+            "model": model.name, "molecule": model.molecule, "known": model.known,
+            "temperature_K": temperature,
+            **dict(zip(("hazard", "low", "high"), found.both, strict=True)),
+            "of_weak_spots": found.weak_spots,
+            **dict(zip(("life", "life_low", "life_high"), found.life_test, strict=True)),
+        })  # fmt: skip
+    return rows
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -203,8 +216,12 @@ class Predictor:
     values: np.ndarray
 
 
-def predictors(chosen: Sequence[Model], hazards: dict[str, dict[str, float]]) -> list[Predictor]:
-    """Return the forecast and its rivals for some models."""
+def predictors(chosen: Sequence[Model], temperature: float,
+               hazards: dict[str, dict[str, float]]) -> list[Predictor]:  # fmt: skip
+    """Return the forecast and its rivals for some models, and last what is no forecast: the hazard
+    that was seen, whose C chance keeps below 1.
+    """
+    counted = [m.counts(temperature) for m in chosen]
     lowest = [min((s.barrier for s in m.spots), default=math.inf) for m in chosen]
     stretched = [
         min((s.barrier for s in m.spots if s.kind == "stretch"), default=math.inf) for m in chosen
@@ -219,6 +236,7 @@ def predictors(chosen: Sequence[Model], hazards: dict[str, dict[str, float]]) ->
         "lowest stretch": [-b for b in stretched],
         "softness": [m.rivals.get("softness", math.nan) for m in chosen],
         "squeeze": [m.rivals.get("squeeze", math.nan) for m in chosen],
+        "hazard seen (the ceiling)": [n / time for n, time in counted],
     }
     return [Predictor(name, np.array(values)) for name, values in columns.items()]
 
@@ -280,14 +298,16 @@ def calibration(chosen: Sequence[Model], temperature: float,
                 hazards: dict[str, dict[str, float]]) -> list[dict[str, Any]]:  # fmt: skip
     """Return foretold and seen hazard of every model, and whether they agree."""
     rows = []
+    law = error_law(temperature)
     for m in chosen:
         onsets, time = m.counts(temperature)
-        h = hazards[m.name]
+        h = hazards[m.name] | {"of_error": law(m)}
         row = {
             "model": m.name, "force_mae": m.traits["force_mae_mev_per_ang"], "onsets": onsets,
             "runs": len(m.seen[temperature]), "watched_ps": time, "seen_hazard": onsets / time,
         }  # fmt: skip
-        for name, column in (("", "hazard"), ("weak_", "of_weak_spots"), ("life_", "life")):
+        for name, column in (("", "hazard"), ("weak_", "of_weak_spots"), ("life_", "life"),
+                             ("error_", "of_error")):  # fmt: skip
             row |= {
                 f"{name}foretold": h[column],
                 f"{name}within_3": _within(h[column], onsets, time),
@@ -296,6 +316,17 @@ def calibration(chosen: Sequence[Model], temperature: float,
             "low": h["low"], "high": h["high"], "in_interval": _predicted(h, onsets, time),
         })  # fmt: skip
     return rows
+
+
+def error_law(temperature: float) -> Callable[[Model], float]:
+    """Return the hazard by a power law of the test force error, fitted to the known ethanol models:
+    what can be foretold without looking at a model.
+    """
+    known = [m for m in models() if m.known and m.molecule == "ethanol"]
+    counts = [m.counts(temperature) for m in known]
+    errors = [math.log(m.traits["force_mae_mev_per_ang"]) for m in known]
+    slope, offset = np.polyfit(errors, [math.log((n + 0.3) / time) for n, time in counts], 1)
+    return lambda m: math.exp(offset + slope * math.log(m.traits["force_mae_mev_per_ang"]))
 
 
 def _within(hazard: float, onsets: int, time: float) -> bool:
@@ -319,25 +350,44 @@ def _predicted(hazard: dict[str, float], onsets: int, time: float) -> bool:
     return bool(low <= onsets <= high)
 
 
-def page(everything: Sequence[Model]) -> str:
-    """Return the page of the study."""
-    hazards = _foretold()
-    parts = [HEAD]
-    for title, known, molecule, temperature in SECTIONS:
-        chosen = [
-            m for m in everything
-            if m.known == known and (molecule in ("", m.molecule)) and m.seen[temperature]
-            and math.isfinite(hazards[temperature].get(m.name, {}).get("hazard", math.nan))
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: which models, and which of their forecasts."""
+
+    name: str
+    title: str
+    known: bool
+    molecules: tuple[str, ...]
+    searched: str = "weak"
+    table: str = FORETOLD
+
+    def chosen(self, temperature: float) -> list[tuple[Model, dict[str, float]]]:
+        """Return its models that ran at a temperature, with what was foretold of them."""
+        found = _foretold(self.table)[temperature]
+        return [
+            (m, found[m.name]) for m in models(self.searched)
+            if m.known == self.known and m.molecule in self.molecules and m.seen[temperature]
+            and math.isfinite(found.get(m.name, {}).get("hazard", math.nan))
         ]  # fmt: skip
-        if len(chosen) < 3:
-            continue
-        parts += [f"## {title}, {temperature:g} K", *_section(chosen, temperature, hazards)]
+
+
+def page() -> str:
+    """Return the tables of the study."""
+    parts = [HEAD]
+    for section in SECTIONS:
+        for temperature in JUDGED:
+            chosen = section.chosen(temperature)
+            if len(chosen) >= 3:
+                parts += [f"## {section.title}, {temperature:g} K"]
+                parts += _section(section.name, chosen, temperature)
     return "\n\n".join(parts) + "\n"
 
 
-def _section(chosen: Sequence[Model], temperature: float,
-             hazards: dict[float, dict[str, dict[str, float]]]) -> list[str]:  # fmt: skip
-    rows = calibration(chosen, temperature, hazards[temperature])
+def _section(name: str, found: Sequence[tuple[Model, dict[str, float]]],
+             temperature: float) -> list[str]:  # fmt: skip
+    chosen = [m for m, _ in found]
+    hazards = {m.name: hazard for m, hazard in found}
+    rows = calibration(chosen, temperature, hazards)
     broken = [r for r in rows if r["onsets"]]
     foretold = sum(r["foretold"] * r["watched_ps"] for r in rows)
     ratios = [r["foretold"] / r["seen_hazard"] for r in broken]
@@ -345,22 +395,23 @@ def _section(chosen: Sequence[Model], temperature: float,
         f"{len(rows)} models, {len(broken)} with an onset; {sum(r['onsets'] for r in rows)} onsets "
         f"in {sum(r['runs'] for r in rows)} runs, {sum(r['watched_ps'] for r in rows):.0f} ps. "
         f"Within a factor of 3 of the time foretold: **{_share(rows, 'within_3')}** (weak spots "
-        f"alone {_share(rows, 'weak_within_3')}, life test alone {_share(rows, 'life_within_3')}). "
+        f"alone {_share(rows, 'weak_within_3')}, life test alone "
+        f"{_share(rows, 'life_within_3')}; a law of the test error "
+        f"{_share(rows, 'error_within_3')}). "
         f"Onsets foretold: {foretold:.0f}. "
         f"In the predictive interval: {_share(rows, 'in_interval')}."
     )
     if ratios:
         summary += f" Median of foretold over seen hazard: {np.median(ratios):.2f}."
-    name = f"{'known' if chosen[0].known else 'new'}-{chosen[0].molecule}-{temperature:g}K"
-    write_table(HERE / f"calibration-{name}.csv", rows)
+    write_table(HERE / f"calibration-{name}-{temperature:g}K.csv", rows)
     parts = [summary, table(_shown(rows))]
     if len(broken) < 3:
         return parts
-    found = predictors(chosen, hazards[temperature])
+    rivals = predictors(chosen, temperature, hazards)
     several = len({m.molecule for m in chosen}) > 1
     for within in (False, True) if several else (False,):
         where = "within molecules" if within else "over all runs"
-        scores = discrimination(chosen, temperature, found, within=within)
+        scores = discrimination(chosen, temperature, rivals, within=within)
         parts += [f"Harrell's C {where}, 95 % over models:", table(scores)]
     return parts
 
@@ -384,9 +435,9 @@ def _shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _foretold() -> dict[float, dict[str, dict[str, float]]]:
+def _foretold(table: str) -> dict[float, dict[str, dict[str, float]]]:
     found: dict[float, dict[str, dict[str, float]]] = {t: {} for t in JUDGED}
-    for row in csv.DictReader((HERE / "foretold.csv").open()):
+    for row in csv.DictReader((HERE / table).open()) if (HERE / table).exists() else ():
         numbers = ("hazard", "low", "high", "of_weak_spots", "life", "life_low", "life_high")
         found[float(row["temperature_K"])][row["model"]] = {k: float(row[k]) for k in numbers}
     return found
@@ -397,29 +448,62 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(markdown(pd.DataFrame(rows)))
 
 
-HEAD = """# Forecasts, and what became of the models
+def draw(target: Path) -> None:
+    """Draw foretold against seen hazards, new models and known ones beside each other."""
+    figure = Figure(figsize=(9.5, 4.6), layout="constrained")
+    for ax, section in zip(figure.subplots(1, 2), (SECTIONS[0], SECTIONS[2]), strict=True):
+        for temperature, colour in zip(JUDGED, ("#c1121f", "#1b6ca8"), strict=True):
+            _draw_hazards(ax, section.chosen(temperature), temperature, colour)
+        ends = np.array([1e-5, 1e2])
+        ax.plot(ends, ends, color="#222831", lw=0.8)
+        ax.fill_between(ends, ends / 3, ends * 3, color="#222831", alpha=0.08, lw=0)
+        ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, title=section.title,
+               xlabel="foretold hazard / ps⁻¹", ylabel="seen hazard / ps⁻¹")  # fmt: skip
+        ax.legend(frameon=False, loc="upper left")
+    figure.savefig(target, dpi=110)
 
-How it is analysed was written before the runs of the new models: [ANALYSIS.md](ANALYSIS.md). Made
-by `runs/judge_forecasts.py judge`."""
+
+def _draw_hazards(ax: Any, found: Sequence[tuple[Model, dict[str, float]]], temperature: float,
+                  colour: str) -> None:  # fmt: skip
+    """Draw one temperature; a triangle is an upper end without an onset."""
+    ax.plot([], [], "o", color=colour, label=f"{temperature:g} K")
+    for model, hazard in found:
+        onsets, time = model.counts(temperature)
+        seen = rate_of(onsets, time, 0.95)
+        height = seen.value or seen.high
+        ax.plot([hazard["low"], hazard["high"]], [height] * 2, color=colour, lw=0.5)
+        if onsets:
+            ax.plot([hazard["hazard"]] * 2, [seen.low, seen.high], color=colour, lw=0.5)
+        ax.plot(hazard["hazard"], height, "o" if onsets else "v", ms=4,
+                color=colour, alpha=1.0 if onsets else 0.4)  # fmt: skip
+
+
+HEAD = """# Forecasts, and what became of the models: tables
+
+[README.md](README.md) tells the answer, [ANALYSIS.md](ANALYSIS.md) how it is analysed. Made by
+`runs/judge_forecasts.py judge`."""
+NEW = ("malonaldehyde", "salicylic")
 SECTIONS = (
-    ("New models", False, "", 1000.0),
-    ("New models", False, "", 500.0),
-    ("Known models of ethanol (exploratory)", True, "ethanol", 1000.0),
-    ("Known models of ethanol (exploratory)", True, "ethanol", 500.0),
-    ("Known models of aspirin (exploratory)", True, "aspirin", 1000.0),
-    ("Known models of aspirin (exploratory)", True, "aspirin", 500.0),
-)
+    Section("new", "New models", False, NEW),
+    Section("new-mended", "New models, forecasts of the mended search (made after some runs)",
+            False, NEW, "mended", MENDED),
+    Section("known-ethanol", "Known models of ethanol (exploratory)", True, ("ethanol",)),
+    Section("known-aspirin", "Known models of aspirin (exploratory)", True, ("aspirin",)),
+)  # fmt: skip
 
 
 def main(stage: str) -> None:
     """Do one stage."""
-    everything = models()
     if stage == "prior":
-        print(fitted_prior([m for m in everything if m.known]))
+        print(fitted_prior([m for m in models() if m.known]))
     elif stage == "foretell":
-        write_foretold(everything)
+        add_foretold(models())
+    elif stage == "mended":
+        rows = [row for model in models("mended") for row in foretold_rows(model, Prior())]
+        write_table(HERE / MENDED, rows)
     else:
-        (HERE / "README.md").write_text(page(everything), encoding="utf-8")
+        (HERE / "tables.md").write_text(page(), encoding="utf-8")
+        draw(HERE / "forecast.png")
 
 
 if __name__ == "__main__":

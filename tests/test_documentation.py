@@ -31,7 +31,7 @@ COMMAND = re.compile(r"(?:^|[ &])mdxai ([a-z][a-z-]*)(.*)")
 SCRIPTS = tuple(
     f"docs/{name}.md" for name in ("guide", "attribution", "engines", "testing", "statistics")
 )
-STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2"}  # enough to run every line
+STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2", "most=40": "most=1"}  # enough to run every line
 
 
 def page_name(page: Path) -> str:
@@ -73,7 +73,9 @@ def test_every_page_of_the_documentation_is_in_its_index():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["README.md", *SCRIPTS])
+@pytest.mark.parametrize(
+    "name", ["README.md", *SCRIPTS, pytest.param("docs/forecast.md", marks=pytest.mark.slow)]
+)
 def test_python_of_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -130,16 +130,18 @@ def path_explanation(spot: WeakSpot, minimum: Frame, explainer: Any) -> PathExpl
 
 
 def _from_start(values: Sequence[Any]) -> Floats:
-    found = np.array(values, dtype=np.float64)
-    return found - found[0]
+    found: Floats = np.array(values, dtype=np.float64)
+    found -= found[0].copy()
+    return found
 
 
 def _pair_relevances(explained: Sequence[Attribution], n_atoms: int) -> Floats:
     """Return the relevance of pairs less that at the start, (n, n_atoms, n_atoms), i < j, eV."""
-    relevances = np.zeros((len(explained), n_atoms, n_atoms))
+    relevances: Floats = np.zeros((len(explained), n_atoms, n_atoms))
     for k, a in enumerate(explained):
         np.add.at(relevances[k], (a.pairs.i, a.pairs.j), a.two_body)
-    return relevances - relevances[0]
+    relevances -= relevances[0].copy()
+    return relevances
 
 
 def _largest(changes: Floats, symbols: Sequence[str]) -> tuple[PairChange, ...]:
