@@ -31,7 +31,8 @@ COMMAND = re.compile(r"(?:^|[ &])mdxai ([a-z][a-z-]*)(.*)")
 SCRIPTS = tuple(
     f"docs/{name}.md" for name in ("guide", "attribution", "engines", "testing", "statistics")
 )
-STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2", "most=40": "most=1"}  # enough to run every line
+# enough to run every line
+STEPS = {"20_000": "20", "n_replicas=32": "n_replicas=2", "most=40": "most=1"}
 
 
 def page_name(page: Path) -> str:
