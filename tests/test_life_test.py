@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import subprocess
 import sys
 import time
@@ -16,10 +17,12 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
 
+import mdxai
 from mdxai.calculators import CalculatorError
 from mdxai.forecast import LifeTestOptions, life_test
 from mdxai.forecast.hot_replicas import LifeTestError, Motion
 from mdxai.forecast.run_life_test import FILE
+from mdxai.study.scheduler import workers
 
 from .conftest import ethanol_with, invoke
 from .holed_pair import HoledPair, pair
@@ -382,3 +385,54 @@ def test_the_command_has_one_error_for_what_cannot_be(options, words, structure,
     assert result.exit_code == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+class HereAndThere:
+    """A client without workers that pickles what it is given, as Dask does, and runs it here."""
+
+    def __init__(self, n):
+        self.n, self.shares = n, []
+
+    def scatter(self, thing, **how):
+        return pickle.dumps(thing)
+
+    def scheduler_info(self):
+        return {"workers": dict.fromkeys(range(self.n))}
+
+    def submit(self, function, make, state, slots, n_steps, *, pure):
+        self.shares.append(slots)
+        given = pickle.loads(pickle.dumps((state, slots, n_steps)))
+        return pickle.loads(pickle.dumps(function(pickle.loads(make), *given)))
+
+    def gather(self, results):
+        return results
+
+
+def test_a_test_on_workers_is_that_of_one_process():
+    alone, client = life_of(options=options_of(0.75)), HereAndThere(3)
+    shared = life_of(options=options_of(0.75), client=client)
+    assert shared.replicas == alone.replicas
+    assert any(r.fate == "failed" for r in shared.replicas)
+    assert client.shares[:4] == [[0], [1], [2], [3]]
+
+
+@pytest.mark.slow
+def test_a_batch_is_split_among_workers():
+    calculator = mdxai.load_calculator("schnet-ethanol", dtype="float64")
+    few = LifeTestOptions(most=0.75, replicas=3, width=1e-6)
+    question = {"temperature": 1000.0, "duration": 10.0, "options": few}
+    client = HereAndThere(2)
+    shared = life_test(calculator, ethanol_with(None), client=client, **question)
+    alone = life_test(calculator, ethanol_with(None), **question)
+    assert client.shares == [[0, 1], [2]]
+    assert [r.temperature for r in shared.replicas] == [r.temperature for r in alone.replicas]
+    assert [r.time for r in shared.replicas] == pytest.approx([r.time for r in alone.replicas])
+
+
+@pytest.mark.slow
+def test_dask_moves_replicas_and_a_kept_test_goes_on_without_it(tmp_path):
+    with workers(n=2) as client:
+        begun = life_of(options=options_of(1.0), client=client, path=tmp_path / "life")
+    continued = life_of(options=options_of(2.0), path=tmp_path / "life")
+    assert begun.simulated == pytest.approx(1.0, abs=0.1)
+    assert continued.replicas == life_of(options=options_of(2.0)).replicas

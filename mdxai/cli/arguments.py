@@ -478,6 +478,12 @@ class LifeTesting:
         float | None, _tested(help="Highest temperature, K. Default: what real bonds withstand.")
     ] = None
     seed: Annotated[int, _tested(help="Seed of all replicas.")] = 1
+    workers: Annotated[
+        int | None, _tested(min=1, help="Processes that move them. Default: this one.")
+    ] = None
+    scheduler: Annotated[
+        str | None, _tested(help="Address of a Dask scheduler whose workers do, or slurm.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

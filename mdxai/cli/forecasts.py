@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -62,10 +62,13 @@ def forecast(
     options = _options(question, search, testing)
     make, reference = network.factory(calculator), search.calculator()
     atoms = read_structure(structure or default_structure(card_of(make())))
-    with spinner(shown.silent, "looking for weak spots") as status, _kept(question.out):
+    with (
+        spinner(shown.silent, "looking for weak spots") as status,
+        _kept(question.out), _workers(testing) as client,
+    ):  # fmt: skip
         found = foretell(
             make, atoms, temperature=question.temperature, duration=duration, options=options,
-            reference=reference, path=question.out,
+            reference=reference, path=question.out, client=client,
             progress=None if status is None else lambda what: status.update(escape(what)),
         )  # fmt: skip
     if question.out is not None:
@@ -96,6 +99,15 @@ def _options(
             replicas=testing.replicas, hottest=testing.hottest, seed=testing.seed,
         ),
     )  # fmt: skip
+
+
+def _workers(testing: LifeTesting) -> AbstractContextManager[Any]:
+    """Return a Dask client if workers were asked for, else None."""
+    if testing.workers is None and testing.scheduler is None:
+        return nullcontext()
+    from mdxai.study.scheduler import workers
+
+    return workers(testing.scheduler, testing.workers)
 
 
 @contextmanager

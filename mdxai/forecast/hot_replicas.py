@@ -17,6 +17,9 @@ from mdxai.forecast.onset_judge import Fate, OnsetJudge
 from mdxai.frame import AMU_ANG2_PER_FS2, BOLTZMANN, Floats, Frame, Thermostat
 
 Evaluate = Callable[[Floats], tuple[Floats, Floats]]  # (n, n_atoms, 3) Å → eV; eV/Å alike
+ARRAYS = (  # a row for each slot
+    "positions", "velocities", "forces", "energies", "ages", "generations", "temperatures",
+)  # fmt: skip
 LOOK = 2.0  # fs between frames that are judged: no bond breaks faster
 
 
@@ -158,19 +161,33 @@ class HotReplicas:
         spread: Floats = np.sqrt(BOLTZMANN * temperature / AMU_ANG2_PER_FS2 / self._masses)
         return spread
 
-    def run(self, n_steps: int) -> None:
-        """Move every slot on by a number of steps.
+    def run(self, n_steps: int, slots: Sequence[int] | None = None) -> None:
+        """Move every slot, or some, on by a number of steps.
 
         What judges a replica starts anew each time, so that a test which is continued between two
         calls gives the same as one that was never ended; its patience is a few fs.
         """
-        slots = np.arange(len(self._temperatures))
-        for group in [slots] if self._together else slots[:, None]:
+        moved = np.arange(len(self._temperatures)) if slots is None else np.array(slots)
+        for group in [moved] if self._together else moved[:, None]:
             judges = {k: self._judge(self._frame(k)) for k in group.tolist()}
             for step in range(n_steps):
                 self._advance(group)
                 if (step + 1) % self._look == 0:
                     self._inspect(group, judges)
+
+    def shares(self, n: int) -> list[list[int]]:
+        """Return the slots as up to n parts that may be moved apart; one by one unless together."""
+        slots = np.arange(len(self._temperatures))
+        parts = np.array_split(slots, min(n, len(slots))) if self._together else slots[:, None]
+        return [part.tolist() for part in parts]
+
+    def take(self, slots: Sequence[int], state: Mapping[str, Any], ended: list[Replica]) -> None:
+        """Take over some slots from the state of the same replicas that were moved elsewhere."""
+        for name in ARRAYS:
+            getattr(self, f"_{name}")[slots] = state[name][slots]
+        for k in slots:
+            self._random[k].bit_generator.state = state["random"][k]
+        self.ended += ended
 
     def _advance(self, group: Any) -> None:
         dt = self._motion.timestep
@@ -213,18 +230,13 @@ class HotReplicas:
 
     def state(self) -> dict[str, Any]:
         """Return all that the replicas in the slots need to go on, as plain data."""
-        return {
-            "positions": self._positions, "velocities": self._velocities, "forces": self._forces,
-            "energies": self._energies, "ages": self._ages, "generations": self._generations,
-            "temperatures": self._temperatures,
-            "random": [random.bit_generator.state for random in self._random],
-        }  # fmt: skip
+        held: dict[str, Any] = {name: getattr(self, f"_{name}") for name in ARRAYS}
+        return held | {"random": [random.bit_generator.state for random in self._random]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         self._allocate(len(state["temperatures"]))
-        for name in ("positions", "velocities", "forces", "energies", "ages", "generations",
-                     "temperatures"):  # fmt: skip
+        for name in ARRAYS:
             getattr(self, f"_{name}")[:] = state[name]
         self._random = [np.random.default_rng(0) for _ in state["random"]]
         for random, held in zip(self._random, state["random"], strict=True):

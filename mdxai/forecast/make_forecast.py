@@ -72,6 +72,7 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
     reference: Any = None,
     options: ForecastOptions | None = None,
     path: Path | str | None = None,
+    client: Any = None,
     progress: Progress | None = None,
 ) -> Forecast:
     """Foretell how long a run will last, and where it will break, before it is made.
@@ -91,6 +92,7 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
         options: how the forecast is made.
         path: directory to keep it in. Weak spots are written there when they are found, the life
             test after each round, the whole as forecast.json; the same call continues it.
+        client: `distributed.Client` whose workers move the replicas of the life test.
         progress: called with what is being done.
 
     Raises:
@@ -116,7 +118,8 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
         tell("testing replicas")
         tested = life_test(
             calculator, structure, temperature=temperature, duration=duration,
-            options=options.testing, path=folder, progress=lambda test: tell(_so_far(test)),
+            options=options.testing, path=folder, client=client,
+            progress=lambda test: tell(_so_far(test)),
         )  # fmt: skip
     found = Forecast(
         temperature, duration, spots, tested, start, name, options.at_least,

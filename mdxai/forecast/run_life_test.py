@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mdxai.calculators import Potential, card_of, twin_of
+from mdxai.calculators import Potential, twin_of
 from mdxai.calculators.model_name import made_name
 from mdxai.calculators.own_networks import network_potential
 from mdxai.forecast.allocation import Allocation, ladder_of
 from mdxai.forecast.bond_strengths import Ceiling, ceiling_of
-from mdxai.forecast.evaluations import evaluations
-from mdxai.forecast.hot_replicas import HotReplicas, LifeTestError, Replica
+from mdxai.forecast.hot_replicas import LifeTestError, Replica
 from mdxai.forecast.life_test_result import PS, LifeTest, LifeTestOptions, lifetimes_of
-from mdxai.forecast.onset_judge import OnsetJudge
+from mdxai.forecast.shared_replicas import ReplicaFactory, SharedReplicas
 from mdxai.forecast.survival_model import totals
 from mdxai.frame import Frame
 from mdxai.record.durable_files import make_folder, write_file
@@ -44,6 +43,7 @@ def life_test(  # noqa: PLR0913 (one argument per choice)
     duration: float,
     options: LifeTestOptions | None = None,
     path: Path | str | None = None,
+    client: Any = None,
     progress: Progress | None = None,
 ) -> LifeTest:
     """Foretell how long a run lasts: watch hot replicas until they break, and extrapolate.
@@ -61,6 +61,8 @@ def life_test(  # noqa: PLR0913 (one argument per choice)
         duration: of that run, ps.
         options: how the test is made.
         path: directory to keep the test in; one that is there is continued. None keeps nothing.
+        client: `distributed.Client` whose workers move the replicas, which then must be made by
+            something that can be pickled; None moves them in this process.
         progress: called after each round with what is known so far.
 
     Raises:
@@ -74,6 +76,8 @@ def life_test(  # noqa: PLR0913 (one argument per choice)
     twin, start = twin_of(calculator), start_of(structure)
     start = start.with_results(*twin.evaluate(start))
     test = _Running(calculator, twin, start, temperature, duration, options)
+    if client is not None:
+        test.share(client)
     if path is not None:
         test.keep(Path(path))
     return test.to_its_end(progress)
@@ -118,19 +122,12 @@ class _Running:
         options: LifeTestOptions,
     ) -> None:
         self._temperature, self._duration, self._options = temperature, duration, options
-        card = card_of(twin) or card_of(calculator)
         self._model = made_name(calculator, twin)
         batched = network_potential(twin) is not None
         n_slots = options.replicas or (BATCH if batched else ONE_BY_ONE)
-        timestep = options.motion.timestep
-        self._replicas = HotReplicas(
-            start, evaluations(twin, start),
-            lambda first: OnsetJudge(
-                replace(start, velocities=first.velocities, thermostat=first.thermostat),
-                card, timestep, options.thresholds,
-            ),
-            options.motion, options.seed, together=batched,
-        )  # fmt: skip
+        self._make = ReplicaFactory(calculator, start, options)
+        self._replicas = self._make()
+        self._shared: SharedReplicas | None = None
         hot = options.hottest
         self._ceiling = ceiling_of(start, temperature) if hot is None else Ceiling(hot, "as asked")
         self._allocation = Allocation(
@@ -139,6 +136,10 @@ class _Running:
         self._identity = _identity(start, temperature, self._model, options, n_slots)
         self._round, self._seconds = 0, 0.0
         self._folder: Path | None = None
+
+    def share(self, client: Any) -> None:
+        """Let the workers of a Dask client move the replicas."""
+        self._shared = SharedReplicas(client, self._make)
 
     def keep(self, folder: Path) -> None:
         """Keep the test in a directory, and go on from what is there."""
@@ -201,7 +202,11 @@ class _Running:
             lived = totals(lifetimes_of(self._all(), self._options.motion.warm_up))
             now = self._replicas.temperatures
             self._replicas.assign(self._allocation.following(lived, now))
-        self._replicas.run(round(ROUND / self._options.motion.timestep))
+        n_steps = round(ROUND / self._options.motion.timestep)
+        if self._shared is None:
+            self._replicas.run(n_steps)
+        else:
+            self._shared.run(self._replicas, n_steps)
         self._round += 1
 
     def _all(self) -> tuple[Replica, ...]:

@@ -1,4 +1,4 @@
-"""Where a study runs: Dask workers on this machine or on a cluster."""
+"""Where a study, or replicas, run: Dask workers on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def workers(scheduler: str | None = None, n: int | None = None) -> Iterator[Any]
         import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
-        raise StudyError("studies run on Dask: pip install 'mdxai[study]'") from error
+        raise StudyError("this runs on Dask: pip install 'mdxai[study]'") from error
     if scheduler is None:
         quiet = {"distributed.nanny.pre-spawn-environ.PYTHONWARNINGS": "ignore"}
         with (
