@@ -24,6 +24,7 @@ from mdxai.forecast import (
     Forecast,
     ForecastError,
     ForecastOptions,
+    KeptSearchError,
     LifeTestError,
     LifeTestOptions,
     ScanOptions,
@@ -32,6 +33,7 @@ from mdxai.forecast import (
 )
 from mdxai.forecast.group_names import group_of
 from mdxai.forecast.hot_replicas import Motion
+from mdxai.forecast.kept_evaluations import KEPT
 from mdxai.forecast.make_forecast import FORECAST, WEAK_SPOTS
 from mdxai.forecast.run_life_test import FILE
 from mdxai.frame import BOLTZMANN, Frame
@@ -302,6 +304,39 @@ def test_a_killed_forecast_goes_on_as_if_it_had_not_been(tmp_path, found):
     assert (tmp_path / WEAK_SPOTS).is_file()
     assert not (tmp_path / FORECAST).exists()
     assert forecast_of(path=tmp_path).hazard == found.hazard
+
+
+def test_a_search_for_weak_spots_goes_on_where_it_was_killed(tmp_path, found):
+    """All evaluations until then are kept, and deleted once the weak spots are written."""
+
+    def stop(what):
+        if "saddles" in what:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        forecast_of(path=tmp_path, progress=stop)
+    assert (tmp_path / KEPT).stat().st_size > 0
+    assert not (tmp_path / WEAK_SPOTS).exists()
+    with pytest.raises(KeptSearchError, match="which differs in options"):
+        forecast_of(path=tmp_path, options=replace(QUICK, scans=ScanOptions(points=9)))
+    with pytest.raises(KeptSearchError, match="which differs in frames"):
+        forecast_of(path=tmp_path, frames=[pair()])
+    only = replace(QUICK, parts=("weak-spots",))
+    again = forecast_of(path=tmp_path, options=only).weak_spots
+    assert again.as_dict() == found.weak_spots.as_dict()
+    assert not (tmp_path / KEPT).exists()
+    with pytest.raises(ForecastError, match="which differs in frames"):
+        forecast_of(path=tmp_path, options=only, frames=[pair()])
+
+
+def test_frames_of_another_molecule_are_one_error(structure, tmp_path):
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    line = ("forecast", SOURCE, structure, "--only", "weak-spots")
+    result = invoke(*line, "--frames", str(tmp_path / "water.xyz"))
+    assert result.exit_code == 2
+    assert "frame 0 has other atoms" in result.stderr
+    result = invoke(*line, "--frames", structure, "--temperature", "300")
+    assert result.exit_code == 0
 
 
 SOURCE = "tests.holed_pair:HoledPair"

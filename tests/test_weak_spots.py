@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
-from ase.io import read
+from ase.io import read, write
 from ase.mep import NEB
 from ase.optimize import FIRE
 from ase.vibrations import Vibrations
@@ -23,10 +23,13 @@ from scipy.optimize import minimize, root
 
 import mdxai
 from mdxai.calculators import CalculatorError, twin_of
-from mdxai.forecast import WeakSpotError, weak_spots
+from mdxai.calculators.reference_data import ReferenceDataError
+from mdxai.forecast import KeptSearchError, ScanOptions, WeakSpotError, weak_spots
+from mdxai.forecast.conformers import MOST_FRAMES, conformers_of, positions_of
 from mdxai.forecast.coordinates import coordinates_of, pair_colours
 from mdxai.forecast.evaluations import evaluations
 from mdxai.forecast.forbidden import Physics, single_bond
+from mdxai.forecast.kept_evaluations import KEPT
 from mdxai.forecast.relaxation import Distances, relax
 from mdxai.forecast.saddle import stationary_point
 from mdxai.frame import BOLTZMANN, Frame
@@ -464,3 +467,117 @@ def test_a_minimum_has_the_frequencies_of_ase(tmp_path, monkeypatch):
     vibrations.run()
     per_ps = vibrations.get_frequencies().real[6:] * 0.0299792458
     assert minimum.frequencies == pytest.approx(per_ps, rel=2e-3, abs=0.05)
+
+
+def rigid_until_turned(x):
+    """H–C–C–H with a trans minimum and a cis one 0.1 eV higher; only cis has a hole, at 2.6 Å."""
+    (h, a, b, k) = x
+    axis, one, other = b - a, h - a, k - b
+    length = torch.linalg.norm(axis)
+    bonds = sum(
+        4.8 * (1 - torch.exp(-2.0 * (torch.linalg.norm(v) - 1.1))) ** 2 for v in (one, other)
+    )
+    middle = 3.0 * (1 - torch.exp(-1.6 * (length - 1.52))) ** 2
+    bends = sum(
+        3.0 * (v @ axis * sign / (torch.linalg.norm(v) * length) + 0.3) ** 2
+        for v, sign in ((one, 1), (other, -1))
+    )  # fmt: skip
+    first, second = torch.linalg.cross(one, axis), torch.linalg.cross(other, axis)
+    c = first @ second / (torch.linalg.norm(first) * torch.linalg.norm(second))  # 1: cis
+    well = torch.exp(-(((length - 2.6) / 0.15) ** 2) / 2 - ((1 - c) / 0.3) ** 2 / 2)
+    return bonds + middle + bends + 0.4 * (1 - c**2) + 0.05 * (1 + c) - 2.5 * well
+
+
+def four(length, across):
+    """H–C–C–H in a plane; `across`: -1 for trans, 1 for cis."""
+    x, y = 1.1 * -0.3, 1.1 * np.sqrt(1 - 0.09)
+    return [[x, y, 0], [0, 0, 0], [length, 0, 0], [length - x, across * y, 0]]
+
+
+TRANS, CIS = (Atoms("HCCH", four(1.52, across)) for across in (-1, 1))
+
+
+def test_a_hole_of_another_conformer_is_found_from_frames():
+    """Its barrier and rate count from the lowest minimum, trans, whichever frame comes first."""
+    barrier, rate = exact(rigid_until_turned, TRANS, TRANS.positions, four(2.2, 1), 500.0)
+    calculator = Analytic(rigid_until_turned)
+    assert len(weak_spots(calculator, TRANS, temperature=500.0)) == 0
+    found = weak_spots(calculator, CIS, temperature=500.0, frames=[TRANS, CIS, CIS])
+    assert found.n_scanned == 2 * len(coordinates_of(found.minimum))
+    (spot,) = found.spots
+    assert (spot.kind, spot.atoms) == ("stretch", (1, 2))
+    assert spot.barrier == pytest.approx(barrier, rel=0.01)
+    assert spot.rate_per_ps(500.0) == pytest.approx(rate, rel=0.05)
+    assert spot.path.energies[0] == pytest.approx(0.1, abs=0.003)  # cis, where the path begins
+    assert found.minimum.energy == pytest.approx(0.0, abs=0.003)
+
+
+def test_frames_are_read_from_files_and_spread(tmp_path):
+    rng = np.random.default_rng(1)
+    positions = CIS.positions + rng.normal(scale=0.05, size=(100, 4, 3))
+    write(tmp_path / "run.extxyz", [Atoms("HCCH", x) for x in positions])
+    np.savez(tmp_path / "set.npz", R=positions, z=CIS.numbers)
+    frame = Frame.from_atoms(TRANS)
+    for name in ("run.extxyz", "set.npz"):
+        read_back = positions_of(tmp_path / name, frame)
+        assert len(read_back) == MOST_FRAMES
+        assert read_back[[0, -1]] == pytest.approx(positions[[0, -1]], abs=1e-6)
+    with pytest.raises(ReferenceDataError, match="no reference data"):
+        positions_of(tmp_path / "none.xyz", frame)
+    with pytest.raises(WeakSpotError, match="order: C2H4 instead of C2H2"):
+        positions_of([TRANS, molecule("C2H4")], frame)
+    with pytest.raises(WeakSpotError, match="there are no frames"):
+        positions_of([], frame)
+
+
+def test_conformers_are_told_apart_but_not_from_their_images():
+    """Lowest first. Mirrored, moved or with its ends exchanged it is the same."""
+    frame, evaluate = Frame.from_atoms(TRANS), evaluations(
+        twin_of(Analytic(rigid_until_turned)), Frame.from_atoms(TRANS)
+    )  # fmt: skip
+    gone = TRANS.positions + np.array([[5.0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
+    trans, cis = TRANS.positions, CIS.positions
+    starts = np.array([cis, trans + 1.0, trans * [1, -1, 1], cis[::-1], gone])
+    found = conformers_of(evaluate, Physics(frame), starts)
+    assert len(found) == 2
+    assert evaluate(np.array(found))[0] == pytest.approx([0.0, 0.1], abs=0.005)
+
+
+class Counting(Analytic):
+    """Ends, as a killed process does, once it was evaluated so often in all its copies."""
+
+    calls, last = 0, 10**9
+
+    def calculate(self, *args, **kwargs):
+        Counting.calls += 1
+        if Counting.calls > Counting.last:
+            raise KeyboardInterrupt
+        super().calculate(*args, **kwargs)
+
+
+def test_a_killed_search_goes_on_and_finds_the_same(tmp_path, monkeypatch):
+    search = {
+        "temperature": 500.0, "frames": [TRANS, CIS], "reference": Counting(double_well),
+        "options": ScanOptions(points=10, steps=30),
+    }  # fmt: skip
+    calculator = Counting(rigid_until_turned)
+    monkeypatch.setattr(Counting, "calls", 0)
+    whole = weak_spots(calculator, CIS, **search)
+    total = Counting.calls
+    for part in (0.1, 0.5, 0.3):
+        monkeypatch.setattr(Counting, "calls", 0)
+        monkeypatch.setattr(Counting, "last", int(part * total))
+        with pytest.raises(KeyboardInterrupt):
+            weak_spots(calculator, CIS, path=tmp_path, **search)
+    monkeypatch.setattr(Counting, "calls", 0)
+    monkeypatch.setattr(Counting, "last", 10**9)
+    again = weak_spots(calculator, CIS, path=tmp_path, **search)
+    assert 0.05 * total < Counting.calls < 0.15 * total
+    assert again.as_dict() == whole.as_dict()
+    assert len(again) == 1
+    assert again.spots[0].path.reference == pytest.approx(whole.spots[0].path.reference, abs=0)
+    with pytest.raises(KeptSearchError, match="which differs in frames"):
+        weak_spots(calculator, CIS, path=tmp_path, **search | {"frames": None})
+    (tmp_path / KEPT).write_bytes(b"torn")
+    with pytest.raises(KeptSearchError, match="cannot be used: file is not a database"):
+        weak_spots(calculator, CIS, path=tmp_path, **search)

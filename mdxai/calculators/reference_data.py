@@ -69,21 +69,14 @@ class ReferenceData:
             ReferenceDataError: for a file that cannot be read, or without pairs of atoms.
         """
         file = Path(path).expanduser()
-        if not file.is_file():
-            raise ReferenceDataError(f"there is no reference data {str(path)!r}")
         ranges, forces, n_frames = _Ranges(), 0.0, 0
-        try:
-            systems = _from_npz(file) if file.suffix == ".npz" else _from_ase(file)
-            for numbers, positions, cell, pbc, force in systems:
+        for numbers, positions, cell, pbc, force in structures_of(file):
+            try:
                 ranges.add(numbers, positions, cell, pbc)
-                forces = max(forces, force)
-                n_frames += 1
-        except ReferenceDataError:
-            raise
-        except Exception as error:  # ASE's readers raise whatever their formats make them raise
-            raise ReferenceDataError(
-                f"{file} cannot be read as reference data, structure {n_frames}: {error}"
-            ) from error
+            except Exception as error:  # of a cell that is none, say
+                raise _unreadable(file, n_frames, error) from error
+            forces = max(forces, force)
+            n_frames += 1
         if not ranges.found:
             raise ReferenceDataError(f"{file} holds no structure with two atoms")
         source = f"{file} ({n_frames} structures{'' if forces else ', without forces'})"
@@ -174,6 +167,29 @@ class _Ranges:
 
 
 System = tuple[Ints, Floats, Any, Any, float]  # numbers, positions, cell, pbc, largest force
+
+
+def structures_of(file: Path) -> Iterator[System]:
+    """Yield the structures of a data set: what ASE reads (extxyz, db, traj …), or an npz as MD17's.
+
+    Raises:
+        ReferenceDataError: for a file that cannot be read.
+    """
+    if not file.is_file():
+        raise ReferenceDataError(f"there is no reference data {str(file)!r}")
+    n_read = 0
+    try:
+        for system in _from_npz(file) if file.suffix == ".npz" else _from_ase(file):
+            yield system
+            n_read += 1
+    except ReferenceDataError:
+        raise
+    except Exception as error:  # ASE's readers raise whatever their formats make them raise
+        raise _unreadable(file, n_read, error) from error
+
+
+def _unreadable(file: Path, k: int, error: Exception) -> ReferenceDataError:
+    return ReferenceDataError(f"{file} cannot be read as reference data, structure {k}: {error}")
 
 
 def _from_ase(file: Path) -> Iterator[System]:

@@ -425,6 +425,13 @@ class WeakSpotSearch:
     """How weak spots are looked for."""
 
     only: Annotated[Part | None, _sought(help="Only the one: weak-spots or life-test.")] = None
+    frames: Annotated[
+        Path | None,
+        _sought(
+            help="Trajectory or data set of the molecule (ASE's formats, npz of MD17), to look for "
+            "weak spots from its other conformers too."
+        ),
+    ] = None
     reference: Annotated[
         str | None,
         _sought(

@@ -68,7 +68,7 @@ def forecast(
     ):  # fmt: skip
         found = foretell(
             make, atoms, temperature=question.temperature, duration=duration, options=options,
-            reference=reference, path=question.out, client=client,
+            frames=search.frames, reference=reference, path=question.out, client=client,
             progress=None if status is None else lambda what: status.update(escape(what)),
         )  # fmt: skip
     if question.out is not None:

@@ -1,9 +1,11 @@
 """What will break, and when: weak spots of a model, life tests, and forecasts from both."""
 
 from mdxai.forecast.combined_law import CombinedLaw, Prior
-from mdxai.forecast.find_weak_spots import WeakSpotError, weak_spots
+from mdxai.forecast.conformers import WeakSpotError
+from mdxai.forecast.find_weak_spots import weak_spots
 from mdxai.forecast.forecast_result import Forecast, ForecastError
 from mdxai.forecast.hot_replicas import LifeTestError
+from mdxai.forecast.kept_evaluations import KeptSearchError
 from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
 from mdxai.forecast.make_forecast import ForecastOptions, foretell
 from mdxai.forecast.path_explanation import PairChange, PathExplanation, explain_weak_spots
@@ -16,6 +18,7 @@ __all__ = [
     "Forecast",
     "ForecastError",
     "ForecastOptions",
+    "KeptSearchError",
     "LifeTest",
     "LifeTestError",
     "LifeTestOptions",

@@ -23,6 +23,7 @@ class Evaluations(Protocol):
     """Energies and forces of many configurations of one system."""
 
     frame: Frame  # numbers, cell and what else the potential reads
+    at_once: int  # configurations that are evaluated as one
 
     def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
         """Return energies (n,), eV, and forces (n, n_atoms, 3), eV/Å, of positions (n, n_atoms, 3).
@@ -33,6 +34,8 @@ class Evaluations(Protocol):
 
 
 class _OneByOne:
+    at_once = 1
+
     def __init__(self, potential: Potential, frame: Frame) -> None:
         self._potential, self.frame = potential, frame
 
@@ -50,12 +53,12 @@ class _Batched:
     def __init__(self, potential: NetworkPotential, frame: Frame) -> None:
         self._potential, self.frame = potential, frame
         self._batches: dict[int, BatchPotential] = {}  # by number of systems: each is recorded once
-        self._capacity = next(s for s in reversed(SIZES) if s == 1 or s * frame.n_atoms <= LARGEST)
+        self.at_once = next(s for s in reversed(SIZES) if s == 1 or s * frame.n_atoms <= LARGEST)
 
     def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
         parts = [
-            self._together(positions[k : k + self._capacity])
-            for k in range(0, len(positions), self._capacity)
+            self._together(positions[k : k + self.at_once])
+            for k in range(0, len(positions), self.at_once)
         ]
         return np.concatenate([e for e, _ in parts]), np.concatenate([f for _, f in parts])
 

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from mdxai.calculators import twin_of
-from mdxai.errors import MdxaiError
+from mdxai.calculators import Potential, twin_of
+from mdxai.calculators.model_name import made_name
+from mdxai.forecast.conformers import (
+    MOST_CONFORMERS,
+    WINDOW,
+    Frames,
+    WeakSpotError,
+    conformers_of,
+    is_new,
+    positions_of,
+    sorted_distances,
+)
 from mdxai.forecast.coordinates import coordinates_of
 from mdxai.forecast.evaluations import Evaluations, evaluations
 from mdxai.forecast.forbidden import Physics
+from mdxai.forecast.kept_evaluations import EvaluationStore, KeptEvaluations, structure_sha256
 from mdxai.forecast.relaxation import Relaxed, relax
 from mdxai.forecast.saddle import StationaryPoint, prefactor, stationary_point
 from mdxai.forecast.scans import ABYSS, FALL, Scan, ScanOptions, distances_of, scan_all
 from mdxai.forecast.weak_spot import WeakPath, WeakSpot, WeakSpots
 from mdxai.frame import Floats, Frame
 from mdxai.principles.probes.configurations import moved
+from mdxai.serialization import as_plain
 
 LOWER = 0.05  # eV, by which another minimum has to be lower to start again from it
 RESTARTS = 2
 IRRELEVANT = 1.0  # eV above the lowest barrier, 12 k_B T at 1000 K, where no saddle is looked for
+AS_LOW = 0.1  # eV above the lowest top of a coordinate, up to which tops are refined
 MOST_SADDLES = 30  # nor beyond this many tops, lowest first
 # Places between two points of a scan, to begin the search for a saddle from the highest.
 BETWEEN = 6
@@ -35,18 +52,16 @@ RELEASE_FMAX, RELEASE_STEPS = 0.03, 200  # eV/Å; of what is let go
 Progress = Callable[[str, int, int], None]  # what is done, number done, total
 
 
-class WeakSpotError(MdxaiError, ValueError):
-    """A search for weak spots that cannot begin, or has found none where one is needed."""
-
-
 def weak_spots(  # noqa: PLR0913 (one argument per choice)
     calculator: Any,
     structure: Atoms | Frame,
     *,
     temperature: float = 300.0,
+    frames: Frames | None = None,
     reference: Any = None,
     cutoff: float = math.nan,
     options: ScanOptions | None = None,
+    path: Path | str | None = None,
     progress: Progress | None = None,
 ) -> WeakSpots:
     """Find the coordinates along which a model leads to structures that physics forbids.
@@ -62,34 +77,70 @@ def weak_spots(  # noqa: PLR0913 (one argument per choice)
             makes one.
         structure: a reasonable structure; it is not changed.
         temperature: K, of the rates.
+        frames: of a trajectory or data set, or a file with one (ASE's formats, npz of MD17). Up to
+            32 of them, evenly spread, are relaxed, and the six lowest conformers within 0.6 eV are
+            scanned; each coordinate's lowest barrier counts, above the lowest minimum.
         reference: a trusted ASE calculator, or a function that makes one, to compare paths with:
             what it does too is a reaction and no weak spot.
         cutoff: of a calculator other than mdxai's, Å, if known.
         options: how far and how finely to scan.
+        path: directory that keeps every evaluation; the same call continues a search that was
+            killed, and finds the same.
         progress: called with what is being done, the number done and the total.
 
     Raises:
         CalculatorError: for a calculator that cannot be copied, or that fails on the structure.
-        WeakSpotError: for a structure without two atoms, or a temperature that is not positive.
+        WeakSpotError: for a structure without two atoms, a temperature that is not positive, or
+            frames of other atoms.
+        ReferenceDataError: for a file of frames that cannot be read.
+        KeptSearchError: for a directory with another search.
+        RecordError: where the directory cannot be written.
     """
     frame = structure if isinstance(structure, Frame) else Frame.from_atoms(structure)
     if frame.n_atoms < 2:
         raise WeakSpotError(f"weak spots need at least two atoms, got {frame.n_atoms}")
     if not temperature > 0:
         raise WeakSpotError(f"expected a temperature above 0 K, got {temperature:g}")
-    twin = twin_of(calculator, cutoff=cutoff)
-    twin.evaluate(frame)  # an error here concerns the structure
-    search = _Search(evaluations(twin, frame), options or ScanOptions(), progress or _silent)
-    scans = search.scan(frame.positions)
-    spots = search.refined(search.entrances(scans))
-    real: list[WeakSpot] = []
-    if reference is not None:
-        rival = twin_of(reference)
-        spots, real = _compared(spots, evaluations(rival, search.frame), search.energy)
+    twin, options = twin_of(calculator, cutoff=cutoff), options or ScanOptions()
+    energy, _ = twin.evaluate(frame)  # an error here concerns the structure
+    starts = None if frames is None else positions_of(frames, frame)
+    rival = None if reference is None else twin_of(reference)
+    with ExitStack() as stack:
+        keep = _keep_nothing
+        if path is not None:
+            name = made_name(calculator, twin)
+            identity = search_identity(name, energy, frame, options, rival, starts)
+            keep = partial(_kept, stack.enter_context(EvaluationStore(Path(path), identity)))
+        search = _Search(keep(evaluations(twin, frame), "model"), options, progress or _silent)
+        scans = search.scan(frame.positions, starts)
+        spots, real = search.refined(search.entrances(scans)), list[WeakSpot]()
+        if rival is not None:
+            spots, real = _compared(spots, keep(evaluations(rival, search.frame), "reference"))
     return WeakSpots(
         tuple(sorted(spots, key=lambda spot: spot.barrier)), temperature, search.frame, len(scans),
-        search.options.ceiling, "" if reference is None else rival.name, tuple(real),
+        options.ceiling, "" if rival is None else rival.name, tuple(real),
     )  # fmt: skip
+
+
+def search_identity(
+    name: str, energy: float, start: Frame, options: ScanOptions, rival: Potential | None,
+    starts: Floats | None,
+) -> Mapping[str, Any]:  # fmt: skip
+    """Return what two searches must share for one to continue the other, as plain data."""
+    identity: Mapping[str, Any] = as_plain({
+        "model": name, "energy": energy, "structure": structure_sha256(start),
+        "options": asdict(options), "reference": "" if rival is None else rival.name,
+        "frames": "" if starts is None else hashlib.sha256(starts.tobytes()).hexdigest(),
+    })  # fmt: skip
+    return identity
+
+
+def _keep_nothing(evaluate: Evaluations, who: str) -> Evaluations:
+    return evaluate
+
+
+def _kept(store: EvaluationStore, evaluate: Evaluations, who: str) -> Evaluations:
+    return KeptEvaluations(evaluate, store, who)
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -121,18 +172,40 @@ class _Search:
         self._minimum: StationaryPoint | None = None
         self._physics = Physics(evaluate.frame)
 
-    def scan(self, positions: Floats) -> list[Scan]:
-        """Relax, scan every coordinate, and do so again where a lower minimum turns up."""
+    def scan(self, positions: Floats, starts: Floats | None = None) -> list[Scan]:
+        """Relax, scan every coordinate, and do so again where a lower minimum turns up.
+
+        Then scan from other conformers.
+
+        Args:
+            positions: (n_atoms, 3) Å.
+            starts: (n, n_atoms, 3) Å, to look for conformers from.
+        """
+        conformers = list[Floats]()
+        if starts is not None:
+            self._progress("conformers", 0, len(starts))
+            everywhere = np.concatenate([positions[None], starts])
+            conformers = conformers_of(self._evaluate, self._physics, everywhere)
+            positions = conformers[0] if conformers else positions
         for attempt in range(RESTARTS + 1):
             self._begin(positions)
-            coordinates = coordinates_of(self.frame)
             self._progress("scans", attempt, RESTARTS + 1)
-            scans = scan_all(self._evaluate, self.frame.positions, coordinates, self.options)
+            scans = self._scanned(self.frame)
             lower = self._lower_minimum(scans)
             if lower is None:
                 break
             positions = lower
+        others = [x for x in conformers if is_new(self.frame, x, [self.frame.positions])]
+        for done, other in enumerate(others[: MOST_CONFORMERS - 1]):
+            self._progress("conformers", done + 1, len(others) + 1)
+            if float(self._evaluate(other[None])[0][0]) < self.energy + WINDOW:
+                scans += self._scanned(moved(self.frame, other))
         return scans
+
+    def _scanned(self, minimum: Frame) -> list[Scan]:
+        return scan_all(
+            self._evaluate, minimum.positions, coordinates_of(minimum), self.options, self.energy
+        )
 
     def _begin(self, positions: Floats) -> None:
         relaxed = relax(self._evaluate, positions[None], fmax=0.02, steps=500)
@@ -206,10 +279,10 @@ class _Search:
     def refined(self, entrances: Sequence[_Entrance]) -> list[WeakSpot]:
         """Take each top to its saddle; coordinates that lead over the same saddle are one."""
         found: list[tuple[WeakSpot, StationaryPoint | None, float]] = []
-        ordered = sorted(entrances, key=lambda entrance: entrance.height)
+        ordered = _lowest_of_each(sorted(entrances, key=lambda entrance: entrance.height))
         limit = ordered[0].height + IRRELEVANT if ordered else 0.0
         for done, entrance in enumerate(ordered):
-            self._progress("saddles", done, len(entrances))
+            self._progress("saddles", done, len(ordered))
             if done == MOST_SADDLES:
                 limit = min(limit, ordered[done - 1].height)
             saddle, note = self._saddle(entrance, limit)
@@ -225,7 +298,10 @@ class _Search:
                 found.append((spot, saddle, share))
             elif share > found[twin][2]:
                 found[twin] = spot, saddle, share
-        return [spot for spot, _, _ in found]
+        best = dict[Any, WeakSpot]()
+        for spot in sorted((spot for spot, _, _ in found), key=lambda spot: spot.barrier):
+            best.setdefault((spot.kind, min(spot.equivalent)), spot)
+        return list(best.values())
 
     def _saddle(self, entrance: _Entrance, limit: float) -> tuple[StationaryPoint | None, str]:
         """Return the saddle between the minimum and what is forbidden, or why there is none."""
@@ -286,6 +362,17 @@ class _Search:
         )  # fmt: skip
 
 
+def _lowest_of_each(ordered: Sequence[_Entrance]) -> list[_Entrance]:
+    """Return, lowest first, those whose saddle may be the lowest of their coordinate."""
+    lowest, kept = dict[Any, float](), list[_Entrance]()
+    for entrance in ordered:
+        coordinate = entrance.scan.coordinate
+        which = coordinate.kind, min(coordinate.equivalent)
+        if entrance.height <= lowest.setdefault(which, entrance.height) + AS_LOW:
+            kept.append(entrance)
+    return kept
+
+
 def _share(entrance: _Entrance, saddle: StationaryPoint) -> float:
     """Return how much of the way over the saddle is the scanned distance's."""
     i, j = entrance.scan.coordinate.ends
@@ -297,17 +384,8 @@ def _same(one: StationaryPoint, other: StationaryPoint, frame: Frame) -> bool:
     """Return whether two saddles are equal, or images of each other by symmetry."""
     if abs(one.energy - other.energy) > SAME_SADDLE[0]:
         return False
-    a, b = (_distances(frame, point.positions) for point in (one, other))
+    a, b = (sorted_distances(frame, point.positions) for point in (one, other))
     return bool(np.abs(a - b).max() < SAME_SADDLE[1])
-
-
-def _distances(frame: Frame, positions: Floats) -> Floats:
-    """Return all distances, sorted within each pair of elements."""
-    i, j = np.triu_indices(frame.n_atoms, k=1)
-    z = np.sort(np.stack([frame.numbers[i], frame.numbers[j]]), axis=0)
-    lengths = np.linalg.norm(positions[j] - positions[i], axis=1)
-    ordered: Floats = lengths[np.lexsort((lengths, z[1], z[0]))]
-    return ordered
 
 
 def _with_saddle(path: WeakPath, scan: Scan, saddle: StationaryPoint, barrier: float) -> WeakPath:
@@ -326,13 +404,14 @@ def _with_saddle(path: WeakPath, scan: Scan, saddle: StationaryPoint, barrier: f
 
 
 def _compared(
-    spots: Sequence[WeakSpot], evaluate: Evaluations, zero: float
+    spots: Sequence[WeakSpot], evaluate: Evaluations
 ) -> tuple[list[WeakSpot], list[WeakSpot]]:
     """Return weak spots with the reference's barriers, and apart from these what it does too."""
     weak, real = list[WeakSpot](), list[WeakSpot]()
+    zero = float(evaluate(evaluate.frame.positions[None])[0][0])
     for spot in spots:
         energies = evaluate(spot.path.positions)[0]
-        energies = energies - energies[0]
+        energies = energies - zero
         barrier = float(np.nanmax(energies)) if np.isfinite(energies).any() else math.nan
         known = replace(
             spot, path=replace(spot.path, reference=energies), reference_barrier=barrier

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,19 @@ from ase import Atoms
 from mdxai.calculators import Potential, twin_of
 from mdxai.calculators.model_name import made_name
 from mdxai.calculators.own_networks import network_potential
-from mdxai.forecast.find_weak_spots import WeakSpotError, weak_spots
+from mdxai.forecast.conformers import Frames, WeakSpotError, positions_of
+from mdxai.forecast.find_weak_spots import search_identity, weak_spots
 from mdxai.forecast.forecast_result import ENOUGH, Forecast, ForecastError
+from mdxai.forecast.kept_evaluations import KEPT
 from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
 from mdxai.forecast.path_explanation import explain_weak_spots
 from mdxai.forecast.quantity_text import share_interval_text
-from mdxai.forecast.run_life_test import life_test, refuse_question, start_of, structure_sha256
+from mdxai.forecast.run_life_test import life_test, refuse_question, start_of
 from mdxai.forecast.scans import ScanOptions
 from mdxai.forecast.weak_spot import WeakSpots
 from mdxai.frame import Frame
-from mdxai.record.durable_files import make_folder, write_file
+from mdxai.principles.probes.configurations import moved
+from mdxai.record.durable_files import make_folder, remove, write_file
 from mdxai.serialization import StateError, as_plain, from_plain
 
 WEAK_SPOTS, FORECAST = "weak-spots.json", "forecast.json"  # files of a forecast that is kept
@@ -69,6 +72,7 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
     *,
     temperature: float,
     duration: float,
+    frames: Frames | None = None,
     reference: Any = None,
     options: ForecastOptions | None = None,
     path: Path | str | None = None,
@@ -87,18 +91,21 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
         structure: that the run starts from; it is not changed.
         temperature: of the run, K.
         duration: of the run, ps.
+        frames: of a trajectory or data set, or a file with one, to look for weak spots from other
+            conformers too (`weak_spots`).
         reference: a trusted ASE calculator, or a function that makes one, to compare weak spots
             with: what it does too is a reaction.
         options: how the forecast is made.
-        path: directory to keep it in. Weak spots are written there when they are found, the life
-            test after each round, the whole as forecast.json; the same call continues it.
+        path: directory to keep it in. The search for weak spots is written there as it goes, the
+            life test after each round, the whole as forecast.json; the same call continues it.
         client: `distributed.Client` whose workers move the replicas of the life test.
         progress: called with what is being done.
 
     Raises:
         ForecastError: for options that cannot be, and a directory with another forecast.
         LifeTestError: for a question or structure that cannot be tested.
-        WeakSpotError: for a structure of one atom.
+        WeakSpotError: for a structure of one atom, or frames of other atoms.
+        ReferenceDataError: for a file of frames that cannot be read.
         CalculatorError: for a calculator that cannot be copied or does not take the structure.
         RecordError: where the directory cannot be written.
     """
@@ -111,7 +118,7 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
     tell = progress or (lambda what: None)
     spots, without = None, "weak spots were not looked for"
     if PARTS[0] in options.parts:
-        search = _Search(calculator, start, reference, options, name)
+        search = _Search(calculator, start, frames, reference, options, name)
         spots, without = search.kept(folder, temperature, tell)
     tested = None
     if PARTS[1] in options.parts:
@@ -148,18 +155,19 @@ def _explained(spots: WeakSpots, twin: Potential) -> WeakSpots:
 
 
 class _Search:
-    """The search for weak spots of a forecast, kept once it is done."""
+    """The search for weak spots of a forecast, kept as it goes and once it is done."""
 
     def __init__(
-        self, calculator: Any, start: Frame, reference: Any, options: ForecastOptions, name: str
-    ) -> None:
+        self, calculator: Any, start: Frame, frames: Frames | None, reference: Any,
+        options: ForecastOptions, name: str,
+    ) -> None:  # fmt: skip
         self._calculator, self._start, self._reference = calculator, start, reference
         self._options = options
-        self._identity = as_plain({
-            "model": name, "energy": start.energy, "structure": structure_sha256(start),
-            "options": asdict(options.scans),
-            "reference": "" if reference is None else twin_of(reference).name,
-        })  # fmt: skip
+        starts = None if frames is None else positions_of(frames, start)
+        self._frames = None if starts is None else [moved(start, x) for x in starts]
+        rival = None if reference is None else twin_of(reference)
+        energy = math.nan if start.energy is None else start.energy
+        self._identity = search_identity(name, energy, start, options.scans, rival, starts)
 
     def kept(
         self, folder: Path | None, temperature: float, tell: Progress
@@ -171,9 +179,9 @@ class _Search:
         spots, without = None, ""
         try:
             spots = weak_spots(
-                self._calculator, self._start, temperature=temperature,
+                self._calculator, self._start, temperature=temperature, frames=self._frames,
                 reference=self._reference, cutoff=self._options.cutoff,
-                options=self._options.scans,
+                options=self._options.scans, path=folder,
                 progress=lambda what, done, of: tell(f"weak spots, {what}: {done} of {of}"),
             )  # fmt: skip
             spots = _explained(spots, twin_of(self._calculator))
@@ -188,6 +196,7 @@ class _Search:
                 "without": without,
             }  # fmt: skip
             write_file(file, json.dumps(held, allow_nan=False).encode())
+            remove(file.with_name(KEPT))
         return spots, without
 
     def _read(self, file: Path, temperature: float) -> tuple[WeakSpots | None, str]:
@@ -200,7 +209,7 @@ class _Search:
                 f"{file} holds no weak spots to continue with: {error}; choose another directory"
             ) from error
         if identity != self._identity:
-            changed = [k for k, v in self._identity.items() if identity.get(k) != v]
+            changed = sorted(k for k, v in self._identity.items() if identity.get(k) != v)
             raise ForecastError(
                 f"{file.parent} holds another forecast, which differs in {', '.join(changed)}; "
                 "repeat that one, or choose another directory"

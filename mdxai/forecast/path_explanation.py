@@ -36,7 +36,7 @@ class PairChange:
 
 @dataclass(frozen=True, slots=True)
 class PathExplanation:
-    """Relevances along a path, each (n,) eV less its value at the minimum, where the path begins.
+    """Relevances along a path, each (n,) eV less its value at the lowest minimum.
 
     They add up to the energy above the minimum.
 
@@ -116,32 +116,32 @@ def explain_weak_spots(
 
 def path_explanation(spot: WeakSpot, minimum: Frame, explainer: Any) -> PathExplanation:
     """Return the explanation of one path; `explainer` makes walks of up to three bodies."""
-    frames = [moved(minimum, positions) for positions in spot.path.positions]
+    frames = [minimum, *(moved(minimum, positions) for positions in spot.path.positions)]
     explained: Sequence[Attribution] = explainer.attribute_many(frames)
-    orders = _from_start([a.by_body_order for a in explained])
+    orders = _from_minimum([a.by_body_order for a in explained])
     every = _pair_relevances(explained, minimum.n_atoms)
     first, last = sorted((spot.atoms[0], spot.atoms[-1]))
     pair = every[:, first, last]
     return PathExplanation(
         pair, orders[:, 1] - pair, orders[:, 2], orders[:, 3], orders[:, 0],
-        _from_start([a.residual for a in explained]), spot.path.top,
+        _from_minimum([a.residual for a in explained]), spot.path.top,
         _largest(every[spot.path.top], minimum.symbols), explained[0].gamma,
     )  # fmt: skip
 
 
-def _from_start(values: Sequence[Any]) -> Floats:
-    found: Floats = np.array(values, dtype=np.float64)
-    found -= found[0].copy()
-    return found
+def _from_minimum(values: Sequence[Any]) -> Floats:
+    found = np.array(values, dtype=np.float64)
+    above: Floats = found[1:] - found[0]
+    return above
 
 
 def _pair_relevances(explained: Sequence[Attribution], n_atoms: int) -> Floats:
-    """Return the relevance of pairs less that at the start, (n, n_atoms, n_atoms), i < j, eV."""
-    relevances: Floats = np.zeros((len(explained), n_atoms, n_atoms))
+    """Return the relevance of pairs less that at the minimum, (n, n_atoms, n_atoms), i < j, eV."""
+    relevances = np.zeros((len(explained), n_atoms, n_atoms))
     for k, a in enumerate(explained):
         np.add.at(relevances[k], (a.pairs.i, a.pairs.j), a.two_body)
-    relevances -= relevances[0].copy()
-    return relevances
+    above: Floats = relevances[1:] - relevances[0]
+    return above
 
 
 def _largest(changes: Floats, symbols: Sequence[str]) -> tuple[PairChange, ...]:

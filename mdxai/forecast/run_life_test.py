@@ -19,6 +19,7 @@ from mdxai.calculators.own_networks import network_potential
 from mdxai.forecast.allocation import Allocation, ladder_of
 from mdxai.forecast.bond_strengths import Ceiling, ceiling_of
 from mdxai.forecast.hot_replicas import LifeTestError, Replica
+from mdxai.forecast.kept_evaluations import structure_sha256
 from mdxai.forecast.life_test_result import PS, LifeTest, LifeTestOptions, lifetimes_of
 from mdxai.forecast.shared_replicas import ReplicaFactory, SharedReplicas
 from mdxai.forecast.survival_model import totals
@@ -230,12 +231,6 @@ class _Running:
             if asked is not None and not survival.low < asked <= survival.high:
                 return "decided"
         return "budget used up" if spent >= options.most else ""
-
-
-def structure_sha256(start: Frame) -> str:
-    """Return a hash of what a structure is, hexadecimal."""
-    parts = (start.numbers, start.positions, start.masses, start.cell, start.pbc)
-    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()
 
 
 def _identity(

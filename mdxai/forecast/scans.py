@@ -28,7 +28,7 @@ class Scan:
     Attributes:
         coordinate: what was scanned.
         lengths: (n,) Å, from that at the minimum.
-        energies: (n,) eV above the minimum; NaN where the potential refuses.
+        energies: (n,) eV above the zero; NaN where the potential refuses.
         positions: (n, n_atoms, 3) Å.
     """
 
@@ -84,6 +84,7 @@ def scan_all(
     minimum: Floats,
     coordinates: Sequence[Coordinate],
     options: ScanOptions,
+    zero: float,
 ) -> list[Scan]:
     """Scan all coordinates from a minimum, each point as one batch.
 
@@ -96,15 +97,16 @@ def scan_all(
         minimum: (n_atoms, 3) Å.
         coordinates: to scan.
         options: how far and how finely.
+        zero: energy of the lowest minimum, eV.
     """
     distances, m = distances_of(coordinates), len(coordinates)
-    zero = float(evaluate(minimum[None])[0][0])
+    rise = float(evaluate(minimum[None])[0][0]) - zero
     now = np.tile(minimum, (m, 1, 1))
     start = distances.lengths(now)
     goal = np.array([_end(evaluate, c) for c in coordinates])
     goal = np.where([c.kind == "stretch" for c in coordinates], np.maximum(goal, 1.2 * start), goal)
     ways = [_lengths(s, g, options.points) for s, g in zip(start, goal, strict=True)]
-    walks = [[(float(s), 0.0, minimum)] for s in start]
+    walks = [[(float(s), rise, minimum)] for s in start]
     active = np.arange(m)
     for k in range(1, max(map(len, ways), default=0)):
         active = np.array([c for c in active if len(ways[c]) > k], dtype=np.int64)

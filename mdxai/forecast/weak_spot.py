@@ -21,12 +21,12 @@ NO_REFERENCE = np.empty(0)
 
 @dataclass(frozen=True, slots=True)
 class WeakPath:
-    """The way from the minimum over the top into what physics forbids.
+    """The way from a minimum over the top into what physics forbids.
 
     Attributes:
         positions: (n, n_atoms, 3) Å.
         lengths: (n,) Å, of the distance that was scanned.
-        energies: (n,) eV above the minimum.
+        energies: (n,) eV above the lowest minimum.
         top: index of the highest point: the saddle, where one was found.
         reference: (n,) eV, of the reference calculator above its energy at the minimum; empty
             without one, NaN where it refuses.

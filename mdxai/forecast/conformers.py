@@ -1,0 +1,103 @@
+"""Conformers to look for weak spots from: the minima that frames of a trajectory relax into."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from ase import Atoms
+
+from mdxai.calculators.reference_data import structures_of
+from mdxai.errors import MdxaiError
+from mdxai.forecast.evaluations import Evaluations
+from mdxai.forecast.forbidden import Physics
+from mdxai.forecast.relaxation import relax
+from mdxai.frame import Floats, Frame, Ints
+
+MOST_FRAMES = 32  # that are relaxed, evenly spread over all
+MOST_CONFORMERS = 6  # that are scanned, lowest first
+WINDOW = 0.6  # eV above the lowest minimum, up to which conformers are scanned
+SAME_CONFORMER = 0.1  # Å, of any distance: torsions are soft, so that minima are inexact
+Frames = str | os.PathLike[str] | Iterable[Atoms | Frame]
+
+
+class WeakSpotError(MdxaiError, ValueError):
+    """A search for weak spots that cannot begin, or has found none where one is needed."""
+
+
+def positions_of(frames: Frames, frame: Frame) -> Floats:
+    """Return positions (n, n_atoms, 3), Å, of at most 32 frames, evenly spread.
+
+    Args:
+        frames: structures, or a file with a trajectory or data set: what ASE reads, or an npz as
+            those of MD17.
+        frame: whose atoms they must have.
+
+    Raises:
+        WeakSpotError: for no frames, or frames of other atoms.
+        ReferenceDataError: for a file that cannot be read.
+    """
+    found = list[Floats]()
+    for k, (numbers, positions) in enumerate(_read(frames)):
+        if not np.array_equal(numbers, frame.numbers):
+            raise WeakSpotError(
+                f"frame {k} has other atoms than the structure, or in another order: "
+                f"{_formula(numbers)} instead of {_formula(frame.numbers)}"
+            )
+        found.append(np.array(positions, dtype=np.float64))
+    if not found:
+        raise WeakSpotError("there are no frames to begin from; expected at least one")
+    chosen = np.unique(np.linspace(0, len(found) - 1, MOST_FRAMES).round().astype(int))
+    return np.stack([found[k] for k in chosen])
+
+
+def _read(frames: Frames) -> Iterator[tuple[Ints, Floats]]:
+    """Yield the atomic numbers and positions of frames."""
+    if isinstance(frames, str | os.PathLike):
+        for numbers, positions, *_ in structures_of(Path(frames)):
+            yield numbers, positions
+    else:
+        for one in cast("Iterable[Atoms | Frame]", frames):  # mypy keeps the str
+            yield one.numbers, one.positions
+
+
+def _formula(numbers: Ints) -> str:
+    return str(Atoms(numbers).get_chemical_formula())
+
+
+def conformers_of(evaluate: Evaluations, physics: Physics, starts: Floats) -> list[Floats]:
+    """Return the minima (n_atoms, 3), Å, that structures relax into, lowest first, each once.
+
+    Args:
+        evaluate: of the system.
+        physics: minima that it forbids, or that have other bonds, are left out.
+        starts: (n, n_atoms, 3) Å.
+    """
+    relaxed = relax(evaluate, starts, fmax=0.02, steps=500)
+    found = list[Floats]()
+    for k in np.argsort(relaxed.energies):
+        here = relaxed.positions[k]
+        sound = np.isfinite(relaxed.energies[k]) and physics.keeps_bonds(here)
+        if sound and not physics.forbids(here, np.inf) and is_new(evaluate.frame, here, found):
+            found.append(here)
+    return found
+
+
+def is_new(frame: Frame, positions: Floats, others: Sequence[Floats]) -> bool:
+    """Return whether a conformer (n_atoms, 3), Å, is none of the others nor an image of them."""
+    mine = sorted_distances(frame, positions)
+    return all(
+        np.abs(mine - sorted_distances(frame, other)).max() > SAME_CONFORMER for other in others
+    )
+
+
+def sorted_distances(frame: Frame, positions: Floats) -> Floats:
+    """Return all distances, sorted within each pair of elements: equal for mirror images too."""
+    i, j = np.triu_indices(frame.n_atoms, k=1)
+    z = np.sort(np.stack([frame.numbers[i], frame.numbers[j]]), axis=0)
+    lengths = np.linalg.norm(positions[j] - positions[i], axis=1)
+    ordered: Floats = lengths[np.lexsort((lengths, z[1], z[0]))]
+    return ordered
