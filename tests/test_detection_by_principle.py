@@ -25,10 +25,11 @@ from ase.units import fs
 
 import mdxai
 from mdxai.engines import AseEngine, EngineDescription
+from mdxai.forecast.forbidden import Physics
 from mdxai.frame import Frame
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.run import RunSettings, make_dynamics
-from mdxai.principles import EXPLANATION, principles_for
+from mdxai.principles import EXPLANATION, FollowedPaths, WeakSpotProgress, principles_for
 from mdxai.stability.thresholds import THRESHOLDS
 from mdxai.stability.verdict import VerdictBuilder
 from mdxai.testing import (
@@ -57,6 +58,7 @@ from mdxai.testing import (
 from .conftest import SOUND, at
 from .test_bond_changes import shared_proton
 from .test_detection import ethanol, false_alarms, learned_verdict
+from .test_live_forecast import ANGLE
 from .test_matter import COPPER, melting, opening_hole
 
 PAGE = Path(__file__).parents[1] / "docs" / "detection_by_principle.md"
@@ -156,12 +158,17 @@ def living(name, alter, steps=600, explain=10, **settings):
     return watch(start(ethanol(), calculator, **settings), steps, explain)
 
 
-def staged(atoms, path, scales=()):
-    """Return the verdict on positions set by hand, a frame in 10 fs; scales: of the cell."""
+def staged(atoms, path, scales=(), more=()):
+    """Return the verdict on positions set by hand, a frame in 10 fs; scales: of the cell.
+
+    more: principles beside the usual ones.
+    """
     first = Frame.from_atoms(atoms)
     unknown = dict.fromkeys(("energy", "forces", "velocities"), "only positions are set")
     principles, unavailable = principles_for(first, dynamics=EngineDescription(missing=unknown))
     unavailable |= dict.fromkeys(EXPLANATION, "nothing is explained")
+    unavailable |= {} if more else {"weak_spot": "none is followed"}
+    principles += more
     builder = VerdictBuilder(THRESHOLDS, unavailable, first.symbols)
     for k, (positions, scale) in enumerate(zip_longest(path, scales, fillvalue=1.0)):
         frame = at(first, 10 * k, positions)
@@ -186,6 +193,21 @@ def swelling():
     """The cell grows to twice its volume and more, and a crystal with it."""
     crystal, scales = bulk("Cu", cubic=True) * (2, 2, 2), np.linspace(1, 1.4, 60)
     return staged(crystal, [crystal.positions * scale for scale in scales], scales)
+
+
+def closing_angle():
+    """The two hydrogens of ethanol's CH2 close up along a weak spot's path."""
+    atoms = ethanol()
+    i, j = ANGLE.atoms[0][0], ANGLE.atoms[0][-1]
+    axis = atoms.positions[j] - atoms.positions[i]
+    frames = []
+    for length in np.linspace(np.linalg.norm(axis), 0.9, 20).tolist() + [0.9] * 5:
+        moved = atoms.copy()
+        moved.set_distance(i, j, length)
+        frames.append(moved.positions)
+    first = Frame.from_atoms(atoms)
+    given = FollowedPaths((ANGLE,), numbers=tuple(first.numbers.tolist()))
+    return staged(atoms, frames, more=(WeakSpotProgress(given, first, Physics(first).forbids),))
 
 
 def swollen_ethanol():
@@ -224,6 +246,7 @@ RUNS = {
     "hole opens, by hand": lambda: staged(*opening_hole()),
     "cell swells, by hand": swelling,
     "ethanol swells, by hand": swollen_ethanol,
+    "angle closes, by hand": closing_angle,
 }
 # What explains the frames of a sound run.
 EXPLAINED = {
@@ -264,6 +287,7 @@ INTENDED = {
     "crowding": "cluster collapses, by hand",
     "void": "hole opens, by hand",
     "density": "cell swells, by hand",
+    "weak_spot": "angle closes, by hand",
     "distance_drift": "ethanol swells, by hand",
     "force_spike": "Spike",
     "force_beyond_training": "Hole",

@@ -210,6 +210,13 @@ class Monitored:
         ),
     ] = False
     halt: Annotated[bool, _judged("--halt", help="End the run when it becomes unstable.")] = False
+    forecast: Annotated[
+        bool,
+        _judged(
+            "--forecast",
+            help="Look for the model's weak spots first (seconds to minutes), and follow them.",
+        ),
+    ] = False
     early_warning: Annotated[
         Path | None,
         _judged(help="Calibration of early warnings: shipped, or a TOML file of `lead-times`."),
@@ -241,6 +248,7 @@ class Monitored:
             allowed_reactions=self.allow_reaction or (),
             reactions=not self.no_reactions,
             external_forces=self.external_forces,
+            forecast=self.forecast,
             on_unstable="halt" if self.halt else "ignore",
             early_warning=self.early_warning,
             alarms_per_ns=self.alarms_per_ns,

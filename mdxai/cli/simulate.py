@@ -75,6 +75,7 @@ def run(
     potential = network.factory(calculator)()
     if output.resume and has_ended(out, potential, atoms, settings):
         _tell_finished(out, output)
+    _announce_search(monitored, output)
     named = "" if output.out else f" and --out {shlex.quote(str(out))}"
     onwards = f"the same command with --resume{named} continues up to step {settings.steps}"
     with (
@@ -110,6 +111,7 @@ def replay(
         workers=reading.workers,
     )
     make = network.factory(calculator)
+    _announce_search(monitored, output)
     onwards = "a replay cannot be resumed"
     with (
         spinner(output.silent, "replaying") as status,
@@ -128,6 +130,14 @@ def replay(
             raise  # not reached
     _stop_if_told(monitor, f"{out} holds the frames up to there; {onwards}")
     _end(monitor, out, output)
+
+
+def _announce_search(monitored: Monitored, shown: Shown) -> None:
+    if monitored.forecast and not shown.silent:
+        complain(
+            "first looking for weak spots: every pair of atoms pushed together, every bond pulled "
+            "apart; some seconds for ten atoms, minutes for twenty"
+        )
 
 
 @contextmanager

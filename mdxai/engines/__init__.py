@@ -9,6 +9,7 @@ from mdxai.engines.engine import (
     EngineError,
     Evaluated,
     Observable,
+    Planned,
     Restartable,
     Seeded,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "EngineError",
     "Evaluated",
     "Observable",
+    "Planned",
     "RestartWarning",
     "Restartable",
     "Seeded",

@@ -24,6 +24,7 @@ from mdxai.engines.images import Unwrapping
 from mdxai.frame import Frame, Thermostat
 from mdxai.held_results import SAME_PLACE, held_results, off_lattice, staleness
 
+NO_END = 100_000_000  # steps, of ASE's `run` without a number
 LONGEST_TEXT = 200_000  # characters in the description of a constraint: of 25,000 atoms
 
 
@@ -92,6 +93,13 @@ class AseEngine:
     def stop(self) -> None:
         """End the run after this step; its `run()` then returns False."""
         self._dynamics.max_steps = 0
+
+    def time_left(self) -> float | None:
+        """Return the time until the end of `run(steps)`, fs; None for `run()` without an end."""
+        until = getattr(self._dynamics, "max_steps", NO_END)
+        if until >= NO_END:
+            return None
+        return float(max(0, until - self._dynamics.nsteps) * self._dynamics.dt / units.fs)
 
     def every_step(self, look: Callable[[], None]) -> None:
         """Call `look` after every step from now on."""

@@ -135,6 +135,15 @@ class Observable(Protocol):
 
 
 @runtime_checkable
+class Planned(Protocol):
+    """An engine that may know how long it is to run."""
+
+    def time_left(self) -> float | None:
+        """Return the time until the planned end, fs; None where nobody has said."""
+        ...
+
+
+@runtime_checkable
 class Seeded(Protocol):
     """An engine whose random numbers come from a seed."""
 

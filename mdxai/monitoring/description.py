@@ -57,6 +57,7 @@ def describe_options(options: MonitorOptions) -> dict[str, Any]:
         "external_forces": options.external_forces,
         "max_overhead": options.max_overhead,
         "reference": None if reference is None else reference.summary(),
+        "forecast": options.forecast is not False,
         "early_warning": None if calibration is None else calibration.summary(),
     }
 

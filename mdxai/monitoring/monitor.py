@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ase.md.md import MolecularDynamics
 
@@ -18,6 +18,7 @@ from mdxai.early_warning import EarlyWarning
 from mdxai.engines import AseEngine, Engine, Evaluated, Restartable
 from mdxai.frame import Frame
 from mdxai.monitoring.description import describe_run
+from mdxai.monitoring.live_forecast import paths_to_follow
 from mdxai.monitoring.monitored_run import MonitoredRun
 from mdxai.monitoring.options import MonitorOptions, OptionError, PathLike
 from mdxai.monitoring.overhead import Cost
@@ -34,6 +35,9 @@ from mdxai.record.rollbacks import Rollback, plan_rollback
 from mdxai.record.writer_lock import DirectoryTakenOver, refuse_other_writer
 from mdxai.stability.verdict import Verdict, VerdictBuilder
 from mdxai.statistics import BinnedMoments
+
+if TYPE_CHECKING:
+    from mdxai.forecast.run_hazard import RunHazard
 
 __all__ = ["InstabilityWarning", "Monitor", "UnstableTrajectory"]
 
@@ -235,6 +239,13 @@ class Monitor:
         return None if self._run is None else self._run.profile
 
     @property
+    def weak_spots(self) -> RunHazard | None:
+        """How near the run came to its model's weak spots, and its hazard, now; None where these
+        are not followed (`forecast=`).
+        """
+        return None if self._run is None else self._run.weak_spots
+
+    @property
     def cost(self) -> Cost:
         """Wall time spent so far."""
         return Cost() if self._run is None else self._run.cost
@@ -311,10 +322,15 @@ class Monitor:
                 "computes none: attach it with `dyn.attach(monitor)`, before any observer that "
                 "changes the atoms, and let `dyn.run` call it"
             )
-        engine, options = self._engine, self._options
-        setup = set_up(engine, first, options)
-        if self._record.folder is not None:
+        engine, options, folder = self._engine, self._options, self._record.folder
+        found = paths_to_follow(engine, first, options)
+        setup = set_up(engine, first, options, found)
+        if folder is not None:
             self._record.start(describe_run(engine, setup, options), setup.principles)
+            if found is not None:
+                from mdxai.forecast.kept_paths import write_paths
+
+                write_paths(folder, found)
         run = MonitoredRun(engine, setup, options, self._record, self._stop_signal)
         run.begin(begun)
         self._go_on(run)
@@ -357,7 +373,7 @@ class Monitor:
         if unseen is not None and interrupted_by is None:
             warnings.warn(unseen, UnseenRunWarning, skip_file_prefixes=OURS)
         if self._run is not None:
-            self._run.catch_up()
+            self._run.settle()
             if was_open:
                 resumable = interrupted_by is None and self._between_steps()
                 self._run.write_end(by, halted_by, resumable=resumable)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mdxai.early_warning import EarlyWarning
 from mdxai.engines import Engine, Observable, Restartable
 from mdxai.frame import Frame
 from mdxai.monitoring.blackbox import BlackBox
+from mdxai.monitoring.live_forecast import LiveForecast
 from mdxai.monitoring.options import MonitorOptions, OptionError
 from mdxai.monitoring.overhead import Cost, Overhead
 from mdxai.monitoring.persistence import Persistence
@@ -26,6 +27,9 @@ from mdxai.monitoring.signals import StopSignal
 from mdxai.record.rollbacks import Rollback
 from mdxai.serialization import restore, snapshot
 from mdxai.stability.verdict import Verdict, VerdictBuilder
+
+if TYPE_CHECKING:
+    from mdxai.forecast.run_hazard import RunHazard
 
 # Frames that are judged in one go. Evaluating the network fills the processor's caches, so ten
 # frames in a row take the principles a quarter of the time that they take one by one.
@@ -77,6 +81,7 @@ class MonitoredRun:
         self._builder = VerdictBuilder(
             setup.thresholds, setup.unavailable, setup.first.symbols, setup.reference
         )
+        self._forecast = LiveForecast(setup.principles, engine, setup.first.symbols)
         self._box = BlackBox(options.blackbox)
         self._overhead = Overhead(options.max_overhead, self.cost)
         self._waiting: deque[tuple[Frame, Attribution | None]] = deque()
@@ -97,7 +102,20 @@ class MonitoredRun:
     def verdict(self) -> Verdict:
         """The judgement of all frames so far."""
         self.catch_up()
-        return self._builder.verdict()
+        verdict = self._builder.verdict()
+        near = self._forecast.now(verdict.n_frames)
+        return verdict if near is None else replace(verdict, closest=str(near))
+
+    @property
+    def weak_spots(self) -> RunHazard | None:
+        """What the run has told of its weak spots; None where none are followed."""
+        self.catch_up()
+        return self._forecast.latest(self._builder.n_frames)
+
+    def settle(self) -> None:
+        """Judge the frames that wait, so that the verdict is that of all."""
+        self.catch_up()
+        self._forecast.latest(self._builder.n_frames)
 
     @property
     def warnings(self) -> tuple[EarlyWarning, ...]:
@@ -265,11 +283,13 @@ class MonitoredRun:
             halted_by: what it was halted for, where not by these reactions.
             resumable: whether a last checkpoint can be written.
         """
-        content = self._builder.verdict().as_dict() | {
+        content = self.verdict.as_dict() | {
             "interrupted_by": ended_by,
             "halted_by": self.reactions.halted_by or halted_by,
             "cost": self.cost.as_dict(),
         }
+        if (near := self.weak_spots) is not None:
+            content["weak_spots"] = near.as_dict()
         if self.rollbacks:
             content["rollbacks"] = [rollback.as_dict() for rollback in self.rollbacks]
         if self.setup.early is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from mdxai.attribution.lrp_rule import LARGEST_GAMMA
 from mdxai.calculators.reference_data import ReferenceData
 from mdxai.early_warning import Calibration, EarlyWarning, load_calibration
 from mdxai.errors import MdxaiError
+from mdxai.principles.motion.followed_paths import FollowedPaths
 from mdxai.record import RecordError, RecordSettings
 from mdxai.record.header import refuse_unstorable
 from mdxai.stability.thresholds import (
@@ -26,6 +27,9 @@ from mdxai.stability.thresholds import (
     without_physics,
 )
 from mdxai.stability.verdict import Verdict
+
+if TYPE_CHECKING:
+    from mdxai.forecast import WeakSpots
 
 OnUnstable = Literal["ignore", "warn", "halt", "raise", "drop"] | Callable[[Verdict], None]
 OnWarning = Literal["ignore", "warn"] | Callable[[EarlyWarning], None]
@@ -74,6 +78,10 @@ class MonitorOptions:
         reference: data that the model was trained on, or their file (what ASE reads, or an npz as
             those of MD17): distances and forces are compared with these. None takes the card of one
             of mdxai's networks, else physical radii.
+        forecast: follow the model's weak spots at every frame: True looks for them at the first
+            frame (`mdxai.weak_spots` on a twin: seconds for ten atoms with one of mdxai's networks,
+            minutes for twenty, hours for a slow calculator) and keeps them in the run directory;
+            or those found before (`WeakSpots`, or their `FollowedPaths`). False follows none.
         record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
         report: write report.html, the page of the run, when it has come to its end: not after a
@@ -100,6 +108,7 @@ class MonitorOptions:
     alarms_per_ns: float | None = None
     on_warning: OnWarning = "warn"
     reference: ReferenceData | PathLike | None = None
+    forecast: bool | WeakSpots | FollowedPaths = False
     record: RecordSettings = field(default_factory=RecordSettings)
     context: Mapping[str, Any] = field(default_factory=dict)
     report: bool = True
@@ -118,6 +127,7 @@ class MonitorOptions:
             self._set("reference", ReferenceData.load(self.reference))
         elif not isinstance(self.reference, ReferenceData | None):
             raise OptionError(f"reference must be data or their file, got {self.reference!r}")
+        self._set_forecast()
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -138,6 +148,21 @@ class MonitorOptions:
         most = self.max_overhead
         if most is not None and not (isinstance(most, Real) and 0 < most < 1):
             raise OptionError(f"max_overhead must be between 0 and 1, or None, got {most!r}")
+
+    def _set_forecast(self) -> None:
+        """Take the ways of weak spots; what finds them is imported only where some are given."""
+        given = self.forecast
+        if isinstance(given, bool | np.bool_):
+            self._set("forecast", bool(given))
+            return
+        if isinstance(given, FollowedPaths):
+            return
+        from mdxai.forecast import WeakSpots
+        from mdxai.forecast.kept_paths import paths_of
+
+        if not isinstance(given, WeakSpots):
+            raise OptionError(f"forecast must be True, False or weak spots, got {given!r:.200}")
+        self._set("forecast", paths_of(given))
 
     def _check_reactions(self) -> None:
         if not (callable(self.on_unstable) or self.on_unstable in REACTIONS):
@@ -193,6 +218,12 @@ class MonitorOptions:
     def reference_data(self) -> ReferenceData | None:
         """The reference data that were given."""
         return cast(ReferenceData | None, self.reference)  # read when the options were made
+
+    @property
+    def followed_paths(self) -> FollowedPaths | None:
+        """The weak spots that were given; None where none were."""
+        given = self.forecast
+        return None if isinstance(given, bool) else cast(FollowedPaths, given)
 
     @property
     def acts(self) -> bool:

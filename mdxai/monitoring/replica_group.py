@@ -20,10 +20,12 @@ from mdxai.early_warning import EarlyWarning, EarlyWarningIssued
 from mdxai.engines.schnetpack_engine import ReplicaReader, SchNetPackEngine
 from mdxai.engines.schnetpack_restart_state import state_of
 from mdxai.frame import Frame
+from mdxai.monitoring.live_forecast import paths_to_follow
 from mdxai.monitoring.monitor import Monitor
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.overhead import Cost
 from mdxai.monitoring.reactions import OURS, InstabilityWarning
+from mdxai.principles.motion.followed_paths import FollowedPaths
 from mdxai.record import Checkpoint, write_checkpoint
 from mdxai.record.compaction import drop_checkpoints
 from mdxai.stability.verdict import Verdict
@@ -109,6 +111,7 @@ class ReplicaGroup:
         self._became_unstable: list[tuple[int, Verdict]] = []
         self._batch_time = 0.0
         self._attributor = _batch_attributor(calculator, options)
+        self._found: dict[bytes, FollowedPaths] = {}  # of each molecule, by its atomic numbers
         if resumed is not None:
             self.dropped = {int(k): reason for k, reason in resumed.state["dropped"].items()}
             self.still.restore(resumed.state["held"])
@@ -129,10 +132,24 @@ class ReplicaGroup:
             }
         )
         path = None if self._path is None else self._path / self.names[k]
+        options = self._with_weak_spots(options, engine, None if step is None else path)
         if step is None or path is None:
             return Monitor(engine, path, options, saves=False)
         at = None if k in self.dropped else step  # a dropped replica stays at its last step
         return Monitor.resume(engine, path, options, step=at, saves=False)
+
+    def _with_weak_spots(
+        self, options: MonitorOptions, engine: SchNetPackEngine, resumed: Path | None
+    ) -> MonitorOptions:
+        """Return options with weak spots that are looked for once for all equal molecules."""
+        if options.forecast is not True:
+            return options
+        first = engine.frame()
+        key = first.numbers.tobytes()
+        if key not in self._found:
+            found = paths_to_follow(engine, first, options, resumed)
+            self._found[key] = FollowedPaths() if found is None else found
+        return options.with_changes({"forecast": self._found[key]})
 
     def _note(self, k: int, verdict: Verdict) -> None:
         self._became_unstable.append((k, verdict))

@@ -10,6 +10,7 @@ from typing import Any
 
 from mdxai.engines import Branchable, Engine, Restartable
 from mdxai.monitoring.description import describe_run, describe_system
+from mdxai.monitoring.live_forecast import paths_to_follow
 from mdxai.monitoring.monitored_run import MonitoredRun
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.monitoring.persistence import Persistence
@@ -94,7 +95,9 @@ class Resumption:
 
     def _prepared(self, checkpoint: Checkpoint) -> tuple[MonitoredRun, dict[str, Any]]:
         """Return a run as it was at its first frame, and its header with what drives it now."""
-        setup = set_up(self.engine, restore(None, checkpoint.state["first"]), self.options)
+        first = restore(None, checkpoint.state["first"])
+        found = paths_to_follow(self.engine, first, self.options, self.folder)
+        setup = set_up(self.engine, first, self.options, found)
         header = describe_run(self.engine, setup, self.options)
         header["system"] |= describe_system(self.engine.frame())
         run = MonitoredRun(self.engine, setup, self.options, self.record, self.stop_signal)

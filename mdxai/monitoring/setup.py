@@ -13,6 +13,7 @@ from mdxai.calculators import CalculatorError, card_of, twin_of
 from mdxai.early_warning import EarlyWarnings
 from mdxai.engines import Engine, EngineDescription
 from mdxai.frame import Frame
+from mdxai.monitoring.live_forecast import weak_spot_principle
 from mdxai.monitoring.options import MonitorOptions, OptionError
 from mdxai.principles import (
     EXPLANATION,
@@ -23,6 +24,7 @@ from mdxai.principles import (
     principles_for,
     probe_principles,
 )
+from mdxai.principles.motion.followed_paths import FollowedPaths
 from mdxai.principles.motion.forces import NonFinite
 from mdxai.principles.registry import is_measurable, reference_of
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
@@ -82,15 +84,24 @@ class MonitorSetup:
         return found
 
 
-def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetup:
+def set_up(
+    engine: Engine, first: Frame, options: MonitorOptions, found: FollowedPaths | None = None
+) -> MonitorSetup:
     """Return what watches a run of `engine` from its first frame on.
+
+    Args:
+        engine: of the run.
+        first: its first frame.
+        options: of the monitor.
+        found: weak spots to follow.
 
     Raises:
         AllowedReactionError: for an allowed reaction that names no atoms of the system.
+        FollowedPathError: for weak spots of another system.
     """
     calculator = engine.calculator
     card = card_of(calculator)
-    training = options.reference_data or reference_of(first, card)
+    training = options.reference_data or reference_of(first, card, found)
     principles, unavailable = principles_for(
         first,
         card,
@@ -98,6 +109,8 @@ def set_up(engine: Engine, first: Frame, options: MonitorOptions) -> MonitorSetu
         allowed_reactions=options.allowed_reactions,
         training=training,
     )
+    more, reasons = weak_spot_principle(found, first)
+    principles, unavailable = principles + more, unavailable | reasons
     explainer, reasons = _explainer(calculator, first, options)
     unavailable |= reasons
     profile = None

@@ -46,6 +46,7 @@ from mdxai.principles.motion.equipartition import (
     ModeTemperature,
     Temperature,
 )
+from mdxai.principles.motion.followed_paths import FollowedPath, FollowedPaths, WeakSpotProgress
 from mdxai.principles.motion.forces import ForceBeyondTraining, ForceSpike, NonFinite
 from mdxai.principles.motion.matter import Crowding, Density, Detached, Lindemann, Void
 from mdxai.principles.motion.momentum import AngularMomentum, Momentum, NetForce, NetTorque
@@ -96,6 +97,8 @@ __all__ = [
     "Equivalence",
     "ExplanationPrecision",
     "FlyingIceCube",
+    "FollowedPath",
+    "FollowedPaths",
     "ForceBeyondTraining",
     "ForceSpike",
     "FormedBonds",
@@ -120,6 +123,7 @@ __all__ = [
     "StrengthProfile",
     "Temperature",
     "Void",
+    "WeakSpotProgress",
     "bonds_of",
     "dimer_curve",
     "dimer_curves",

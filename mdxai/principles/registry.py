@@ -60,6 +60,7 @@ from mdxai.principles.motion.equipartition import (
     ModeTemperature,
     Temperature,
 )
+from mdxai.principles.motion.followed_paths import FollowedPaths, WeakSpotProgress, closest_allowed
 from mdxai.principles.motion.forces import (
     ForceBeyondTraining,
     ForceSpike,
@@ -161,8 +162,8 @@ MOTION = tuple(
     for principle in (
         NonFinite, BondIntegrity, BrokenBonds, Reaction, FormedBonds, Fragments, LoneHydrogen,
         Lindemann, Detached, Crowding, Void, Density, ClosestContact, DistanceBeyondTraining,
-        UnlikeTraining, DistanceDrift, PairDistribution, ForceSpike, RepeatedForces,
-        ForceBeyondTraining,
+        UnlikeTraining, DistanceDrift, PairDistribution, WeakSpotProgress, ForceSpike,
+        RepeatedForces, ForceBeyondTraining,
         EnergyConservation, EnergyDrift, EnergyJump, Work, WorkSlope, WorkScatter, NetForce,
         NetTorque, Momentum, AngularMomentum, MomentumKicks, Temperature, KineticSpread,
         FlyingIceCube, ModeTemperature, ElementTemperature,
@@ -236,11 +237,26 @@ def principles_for(
     return principles, lacking | unavailable | reasons | _partly_unavailable(principles, card)
 
 
-def reference_of(first: Frame, card: Card | None) -> ReferenceData:
-    """Return what a card says of the training data; else physical radii."""
+def reference_of(
+    first: Frame, card: Card | None, paths: FollowedPaths | None = None
+) -> ReferenceData:
+    """Return what a card says of the training data; else physical radii, and weak spots if known.
+
+    Args:
+        first: a frame of the system.
+        card: of the calculator, where it has one.
+        paths: weak spots of the calculator, where they are known.
+    """
     if card is not None and card.distances:
         return ReferenceData.of_card(card)
     radii = ReferenceData.physical(first.numbers)
+    if paths is not None and (closest := closest_allowed(paths, first)):
+        shortest = {
+            pair: (max(least, closest.get(pair, 0.0)), most)
+            for pair, (least, most) in radii.distances.items()
+        }
+        source = f"weak spots ({', '.join(closest)}) and {radii.source}"
+        radii = replace(radii, source=source, distances=shortest)
     return radii if card is None else replace(radii, forces_max=card.forces_max)
 
 

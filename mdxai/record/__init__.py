@@ -10,6 +10,7 @@
     events-*.parquet        a row per event
     checkpoint-*.npz        the last states from which the run can be resumed
     profile-*.parquet       relevance against distance, per element pair
+    weak_spots.json         the model's weak spots, where these are followed
     verdict.json            the verdict
 
 `layout` names all files. Each appears complete or not at all. Parts, checkpoints, run.toml and

@@ -8,6 +8,7 @@ from pathlib import Path
 HEADER = "run.toml"
 VERDICT = "verdict.json"
 ROLLBACKS = "rollbacks.json"
+WEAK_SPOTS = "weak_spots.json"
 WRITER = "writer"
 BLACK_BOX = "blackbox-"
 TEMPORARY = ".tmp"  # ending of a file that is being written

@@ -83,6 +83,16 @@ class Run:
         """
         return read_verdict(self.path)
 
+    @property
+    def weak_spots(self) -> dict[str, Any]:
+        """How near the run came to its model's weak spots, and its hazard, as verdict.json has it;
+        empty where these were not followed.
+
+        Raises:
+            RecordError: when the run is not finished, or the file is damaged.
+        """
+        return dict(self.verdict.get("weak_spots", {}))
+
     def frames_table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return energies, temperature and deviations, a row per recorded frame.
 

@@ -20,6 +20,7 @@ from mdxai.report.judgement_view import Judgement, judgement_view
 from mdxai.report.number_text import count_text, exact, rounded, signed, time_text
 from mdxai.report.run_summary import RunSummary, read_run_summary
 from mdxai.report.run_view import RunBackground, run_view
+from mdxai.report.weak_spot_view import WeakSpotSection, weak_spot_view
 
 PAGE = "report.html"
 
@@ -28,7 +29,8 @@ PAGE = "report.html"
 class PageView:
     """All that the page says; the templates lay it out.
 
-    formula: pieces, letters and numbers in turn. recorded_by: program and version.
+    formula: pieces, letters and numbers in turn. weak_spots: None where none were followed.
+    recorded_by: program and version.
     """
 
     calculator: str
@@ -37,6 +39,7 @@ class PageView:
     recorded_by: str
     written_at: str
     judgement: Judgement
+    weak_spots: WeakSpotSection | None
     explanation: Explanation
     run: RunBackground
 
@@ -101,6 +104,7 @@ def page_view(summary: RunSummary, beside: Path) -> PageView:
         f"mdxai {summary.header.get('versions', {}).get('mdxai', '')}".strip(),
         now_text(),
         judgement_view(summary),
+        weak_spot_view(summary),
         explanation_view(summary),
         run_view(summary, beside),
     )

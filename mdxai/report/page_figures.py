@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,6 +68,54 @@ def curve_plot(label: str, curve: Curve, time_axis: TimeAxis) -> Markup:
         _finish_time_axis(ax, time_axis, curve)
 
     return inline_svg(draw, SMALL, f"{label} over time")
+
+
+def progress_plot(curve: Curve, time_axis: TimeAxis) -> Markup:
+    """Return how far along the path to a weak spot a run came over time, with the top."""
+
+    def draw(ax: Axes) -> None:
+        _plot(ax, time_axis, curve, ELEMENT_PAIR_COLOURS[0])
+        ax.axhline(1.0, color=ALARM, lw=0.8)
+        ax.text(0.01, 1.0, "top", transform=ax.get_yaxis_transform(), va="bottom", fontsize=7,
+                color=ALARM)  # fmt: skip
+        ax.set_ylim(0, max(1.15, 1.05 * np.nan_to_num(curve.largest)))
+        ax.set_ylabel("share of the path", color=INK)
+        _finish_time_axis(ax, time_axis, curve)
+
+    return inline_svg(draw, SMALL, "progress to the nearest weak spot over time")
+
+
+def heights_plot(
+    label: str, counts: Floats, height: float, time: float, hazard: Mapping[str, float] | None
+) -> Markup:
+    """Return how often a run came how high on a path, and the hazard that follows at its top.
+
+    Args:
+        label: of the path.
+        counts: highest points in equal bins of the energy up to the top; the last, those beyond.
+        height: energy of the top, eV.
+        time: in which they were counted, ps.
+        hazard: value, low, high, per ps.
+    """
+
+    def draw(ax: Axes) -> None:
+        above = np.cumsum(counts[::-1])[::-1] / time
+        seen = above > 0
+        ax.step(np.linspace(0, height, len(counts))[seen], above[seen], where="mid",
+                color=ELEMENT_PAIR_COLOURS[0], lw=1.2)  # fmt: skip
+        ax.axvline(height, color=ALARM, lw=0.8)
+        ax.text(height, 0.99, "top ", transform=ax.get_xaxis_transform(), va="top", ha="right",
+                fontsize=7, color=ALARM)  # fmt: skip
+        if hazard is not None:
+            value, low, high = (hazard[k] for k in ("value", "low", "high"))
+            ax.errorbar([height], [value], [[value - low], [high - value]], fmt="o", ms=3.5,
+                        color=INK, lw=1.2)  # fmt: skip
+        _log_scale(ax)
+        ax.set_xlabel("energy on the path / eV", color=INK, labelpad=1)
+        ax.set_ylabel("per ps", color=INK)
+        tidy(ax)
+
+    return inline_svg(draw, SMALL, f"how often points on the path to {label} were higher")
 
 
 def body_order_plot(series: Series, time_axis: TimeAxis) -> Markup:
@@ -153,22 +201,26 @@ def relevance_plot(profile: pa.Table, measure: str) -> Markup:
     """Return the mean strength of pairs against their distance, per element pair."""
 
     def draw(ax: Axes) -> None:
-        from matplotlib.ticker import FuncFormatter, NullLocator
-
         for one, colour in decays(profile, CHANNELS):
             x, y = one.line()
             rare = one.count < SURE
             ax.plot(x, y, color=colour, lw=1.4, label=one.name)
             ax.plot(one.centre[rare], one.mean[rare], ".", color=colour, ms=2.5, alpha=0.6)
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_locator(NullLocator())
+        _log_scale(ax)
         ax.set_xlabel("distance / Å", color=INK, labelpad=1)
         ax.set_ylabel(f"mean |{measure}| / eV", color=INK)
         ax.legend(frameon=False, fontsize=8, ncols=2)
         tidy(ax)
 
     return inline_svg(draw, LARGE, "relevance against distance per element pair")
+
+
+def _log_scale(ax: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def molecule_picture(

@@ -29,6 +29,7 @@ FILES = {
     "blackbox-*-pairs.parquet": "relevance of every pair in these steps",
     "figure.png": "figure of the run",
     "verdict.json": "the verdict",
+    "weak_spots.json": "the weak spots that were followed",
     "run.toml": "what was run",
     "rollbacks.json": "the rollbacks",
     "rolled-back-*": "what was recorded before a rollback; a run of its own",

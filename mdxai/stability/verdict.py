@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from ase.data import chemical_symbols
@@ -72,7 +72,8 @@ class Verdict:
     """The judgement of a run. `onset_fs` is the start of the first finding that makes it unusable.
 
     Findings and onset carry the time of their frame; `start_fs` is the time of the first frame.
-    `reference`: what distances and forces were compared with.
+    `reference`: what distances and forces were compared with. `closest`: how near the run came to
+    its model's weak spots, in words, where these were followed.
     """
 
     stability: Stability
@@ -83,6 +84,7 @@ class Verdict:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     start_fs: float = 0.0
     reference: str = ""
+    closest: str = ""
 
     @property
     def cause(self) -> Finding | None:
@@ -121,7 +123,7 @@ class Verdict:
             return cls(
                 Stability(plain["stability"]), plain["onset_fs"], plain["duration_fs"],
                 plain["n_frames"], findings, dict(plain["unavailable"]), plain["start_fs"],
-                plain.get("reference", ""),
+                plain.get("reference", ""), plain.get("closest", ""),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError(
@@ -136,6 +138,8 @@ class Verdict:
         for f in self.findings:
             back = "" if f.until_fs is None else f", {f.over} from {f.until_fs:g} fs on"
             lines.append(f"  {f.severity}: {f}, worst {f.worst:.3g}{back}; {f.advice}")
+        if self.closest:
+            lines.append(f"  {self.closest}")
         if self.reference:
             lines.append(f"  distances and forces compared with {self.reference}")
         by_reason: dict[str, list[str]] = {}
@@ -276,6 +280,11 @@ class VerdictBuilder:
                 self._shown[name] = deviations.get(shows)
             attendance.calm = mild.limit if mild.since is None else -math.inf
 
+    @property
+    def n_frames(self) -> int:
+        """Number of frames so far."""
+        return self._coverage.n_frames
+
     def lose_end(self, reason: str) -> None:
         """Note that frames after the last one are lost, so that nothing proves the run stable."""
         self._lost = reason
@@ -354,8 +363,10 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
     symbols = [chemical_symbols[z] for z in run.header["system"]["numbers"]]
     unavailable, reference = run.header.get("unavailable"), run.header.get("reference", "")
     builder = VerdictBuilder(thresholds, unavailable, symbols, reference)
+    closest = ""
     with suppress(RecordError):  # of a run that is not finished
         builder.lose_end(run.verdict.get("unavailable", {}).get(END, ""))
+        closest = run.verdict.get("closest", "")
     columns = ["step", "time_fs", "absent", *units, *(f"{name}_atoms" for name in units)]
     if not run.parts("frames"):
         raise RecordError(f"{run.path} contains no recorded frames")
@@ -371,7 +382,7 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
             step=row["step"],
             absent=frozenset((row["absent"] or "").split()),
         )
-    return builder.verdict()
+    return replace(builder.verdict(), closest=closest)
 
 
 def recorded_thresholds(run: Run) -> tuple[Threshold, ...]:

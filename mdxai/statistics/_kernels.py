@@ -350,3 +350,57 @@ def about_centre(positions, vectors, masses):  # type: ignore[no-untyped-def]
         xy, xz, yz = xy + m * x * y, xz + m * x * z, yz + m * y * z
         lx, ly, lz = lx + m * (y * w - z * v), ly + m * (z * u - x * w), lz + m * (x * v - y * u)
     return xx, yy, zz, xy, xz, yz, lx, ly, lz
+
+
+@_dividing
+def follow_paths(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917 (flat arrays for numba)
+    positions, ends, paths, marks, box, levels, state, counts, time, separation
+):
+    """Follow distances along their paths; return the largest progress and its row; (0, -1) if none.
+
+    positions: (n_atoms, 3). ends: (n, 2) atoms; paths: (n,) which path each belongs to. marks:
+    (n, 2) length where a path begins, and 1 over the change up to its top. box: (2, 3, 3) cell and
+    its inverse with zero columns along vectors that do not repeat; (0, 3, 3) where none does.
+    levels: (n_paths, m) height at equally spaced progress from 0 to 1, as a share of the top's.
+    state: (n, 4) highest progress of the present cluster, its time, highest of all, its time.
+    counts: (n_paths, n_bins + 1) highest points of clusters by height; last, those at the top.
+    A cluster ends when its highest point was not exceeded for `separation`.
+    """
+    n_bins, last = counts.shape[1] - 1, levels.shape[1] - 1
+    largest, farthest = 0.0, -1
+    for k in range(len(ends)):
+        i, j = ends[k, 0], ends[k, 1]
+        x = positions[j, 0] - positions[i, 0]
+        y = positions[j, 1] - positions[i, 1]
+        z = positions[j, 2] - positions[i, 2]
+        if len(box):
+            cell, inverse = box[0], box[1]
+            a = round(x * inverse[0, 0] + y * inverse[1, 0] + z * inverse[2, 0])
+            b = round(x * inverse[0, 1] + y * inverse[1, 1] + z * inverse[2, 1])
+            c = round(x * inverse[0, 2] + y * inverse[1, 2] + z * inverse[2, 2])
+            x -= a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0]
+            y -= a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1]
+            z -= a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2]
+        progress = (math.sqrt(x * x + y * y + z * z) - marks[k, 0]) * marks[k, 1]
+        if progress > largest:
+            largest, farthest = progress, k
+        if progress > state[k, 2]:
+            state[k, 2] = progress
+            state[k, 3] = time
+        if time - state[k, 1] >= separation:
+            w, top = paths[k], state[k, 0]
+            if top >= 1.0:
+                counts[w, n_bins] += 1
+            elif top > 0.0:
+                place = top * last
+                m = int(place)
+                height = levels[w, m] + (place - m) * (levels[w, m + 1] - levels[w, m])
+                counts[w, min(int(height * n_bins), n_bins - 1)] += 1
+            else:
+                counts[w, 0] += 1
+            state[k, 0] = progress
+            state[k, 1] = time
+        elif progress > state[k, 0]:
+            state[k, 0] = progress
+            state[k, 1] = time
+    return largest, farthest

@@ -1,0 +1,111 @@
+"""Weak spots as a run follows them, and their file in the run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import covalent_radii
+
+from mdxai.forecast.coordinates import Coordinate, coordinates_of
+from mdxai.forecast.weak_spot import WeakSpot, WeakSpots
+from mdxai.frame import Frame
+from mdxai.principles.motion.followed_paths import SHORTEST, FollowedPath, FollowedPaths
+from mdxai.principles.motion.structure import bonds_of
+from mdxai.record import RecordError
+from mdxai.record.durable_files import read_file, write_file
+from mdxai.record.layout import WEAK_SPOTS
+from mdxai.serialization import as_plain, from_plain
+
+
+def paths_of(found: WeakSpots) -> FollowedPaths:
+    """Return weak spots as a run follows them.
+
+    Weak spots that the same distances lead to are one path, that of the lowest barrier: a run
+    cannot tell which of them it passes. Its rate is that of all.
+    """
+    every = coordinates_of(found.minimum) if found.spots else []
+    paths: dict[Any, FollowedPath] = {}
+    for spot in found.spots:
+        path = _path(spot, found, every)
+        inwards = path.lengths[path.top] < path.lengths[0]
+        key = frozenset(frozenset((a[0], a[-1])) for a in path.atoms), bool(inwards)
+        if (known := paths.get(key)) is not None:
+            path = replace(known, rate_per_ps=known.rate_per_ps + path.rate_per_ps)
+        paths[key] = path
+    numbers = tuple(found.minimum.numbers.tolist())
+    return FollowedPaths(tuple(paths.values()), "" if paths else found.table(), numbers)
+
+
+def _path(spot: WeakSpot, found: WeakSpots, every: Sequence[Coordinate]) -> FollowedPath:
+    atoms, lengths = spot.equivalent or (spot.atoms,), spot.path.lengths
+    energies = spot.path.energies - spot.path.energies[0]
+    closing = _closing_pair(spot, found.minimum)
+    if closing is not None:
+        pair = frozenset(closing)
+        atoms = next(
+            c.equivalent for c in every for a in c.equivalent if {a[0], a[-1]} == pair
+        )  # fmt: skip
+        i, j = closing
+        lengths = np.linalg.norm(spot.path.positions[:, j] - spot.path.positions[:, i], axis=1)
+        # The energy of the path is not that of this distance: the simplest curve with a minimum
+        # and a top is taken, a cubic one.
+        share = (lengths - lengths[0]) / (lengths[spot.path.top] - lengths[0])
+        energies = energies[spot.path.top] * share**2 * (3 - 2 * share)
+    return FollowedPath(
+        spot.kind, spot.label, atoms, lengths, energies, spot.path.top, spot.barrier,
+        spot.rate_of_all_per_ps(found.temperature), found.temperature, spot.forbidden,
+    )  # fmt: skip
+
+
+def _closing_pair(spot: WeakSpot, minimum: Frame) -> tuple[int, int] | None:
+    """Return the pair whose distance tells the way better than the scanned one; None for that.
+
+    A scan may push one pair together, and the structure give way by another: of an approach of two
+    hydrogens, an angle that closes. That other pair is the one that ends closest, in covalent
+    distances, though it is not bonded; both before and beyond the top it has to come closer.
+    """
+    if spot.kind not in ("angle", "approach") or minimum.pbc.any():
+        return None
+    i, j = np.triu_indices(minimum.n_atoms, k=1)
+    bonded = {frozenset(bond) for bond in np.stack(bonds_of(minimum), 1).tolist()}
+    free = np.array([{a, b} not in bonded for a, b in zip(i.tolist(), j.tolist(), strict=True)])
+    i, j = i[free], j[free]
+    path = spot.path.positions[[0, spot.path.top, -1]]
+    start, top, end = np.linalg.norm(path[:, j] - path[:, i], axis=2)
+    radii = covalent_radii[minimum.numbers]
+    k = int(np.argmin(end / (radii[i] + radii[j])))
+    pair = int(i[k]), int(j[k])
+    if set(pair) == {spot.atoms[0], spot.atoms[-1]} or not start[k] - SHORTEST > top[k] > end[k]:
+        return None
+    return pair
+
+
+def write_paths(folder: Path, paths: FollowedPaths) -> None:
+    """Write weak_spots.json in a run directory.
+
+    Raises:
+        RecordError: when the file system refuses.
+    """
+    write_file(folder / WEAK_SPOTS, json.dumps(as_plain(paths)).encode())
+
+
+def read_paths(folder: Path) -> FollowedPaths | None:
+    """Return what weak_spots.json of a run directory holds; None without it.
+
+    Raises:
+        RecordError: for a damaged file.
+    """
+    file = folder / WEAK_SPOTS
+    try:
+        return from_plain(FollowedPaths, json.loads(read_file(file)))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RecordError(
+            f"{file} is damaged: {error}; give its weak spots by forecast="
+        ) from error
