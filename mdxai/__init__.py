@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mdxai.errors import MdxaiError
     from mdxai.forecast import Forecast, LifeTest, WeakSpots, foretell, life_test, weak_spots
     from mdxai.frame import Frame, Pairs
+    from mdxai.mending import guard
     from mdxai.monitoring.monitor import InstabilityWarning, Monitor, UnstableTrajectory
     from mdxai.monitoring.replicas import ReplicaMonitor, SimulationInterrupted, UnstableReplica
     from mdxai.record import RecordError, Run, open_run
@@ -58,6 +59,7 @@ _HOME = {
     "associate": "mdxai.study.survival",
     "attributor": "mdxai.attribution",
     "foretell": "mdxai.forecast",
+    "guard": "mdxai.mending",
     "judge": "mdxai.stability.verdict",
     "life_test": "mdxai.forecast",
     "list_calculators": "mdxai.calculators",
@@ -94,6 +96,7 @@ __all__ = [
     "associate",
     "attributor",
     "foretell",
+    "guard",
     "judge",
     "life_test",
     "list_calculators",

@@ -24,6 +24,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.units import fs
 
 import mdxai
+from mdxai.calculators.reference_data import ReferenceData
 from mdxai.engines import AseEngine, EngineDescription
 from mdxai.forecast.forbidden import Physics
 from mdxai.frame import Frame
@@ -133,6 +134,13 @@ def repeated():
     return watch(start(ethanol(), calculator, **NVE), 20)
 
 
+def leaning():
+    """A guard that begins within the domain: the run leans on it all the time."""
+    narrow = ReferenceData("half of the data", distances={"C-H": (1.15, 3.5)})
+    calculator = mdxai.guard(mdxai.load_calculator("schnet-ethanol"), reference=narrow)
+    return watch(start(ethanol(), calculator), 40)
+
+
 def benzene():
     """Another molecule than the network was trained on."""
     return watch(start(molecule("C6H6"), mdxai.load_calculator("schnet-ethanol")), 20)
@@ -238,6 +246,7 @@ RUNS = {
     "momenta rescaled, NVE": rescaled,
     "answer repeated, NVE": repeated,
     "benzene": benzene,
+    "guard begins too early": leaning,
     "C and O exchanged": lambda: living("schnet-ethanol", swapped_elements),
     "proton handed on, by hand": handed_on,
     "crystal melts, by hand": lambda: staged(COPPER, melting(COPPER)),
@@ -291,6 +300,7 @@ INTENDED = {
     "distance_drift": "ethanol swells, by hand",
     "force_spike": "Spike",
     "force_beyond_training": "Hole",
+    "guard_work": "guard begins too early",
     "energy_drift": "slow EnergyDrift, NVE",
     "energy_jump": "CutoffJump, NVE",
     "net_torque": "Swirl, NVE",
@@ -376,7 +386,7 @@ def test_every_principle_has_the_fault_that_it_is_for():
     assert set(INTENDED.values()) <= set(RUNS) | set(EXPLAINED) | set(REPLACED)
 
 
-SHORT = {"unlike_training", "repeated_forces", "momentum_kicks"}
+SHORT = {"guard_work", "unlike_training", "repeated_forces", "momentum_kicks"}
 
 
 @pytest.mark.parametrize(

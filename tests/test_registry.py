@@ -11,6 +11,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
+from mdxai.calculators import Guard
 from mdxai.calculators.card import Card
 from mdxai.engines import AseEngine, EngineDescription
 from mdxai.frame import Frame, Thermostat
@@ -21,6 +22,7 @@ from mdxai.principles import (
     principles_for,
     probe_principles,
 )
+from mdxai.principles.registry import guard_principles
 from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS, WITHOUT_LIMITS
 from mdxai.stability.verdict import VerdictBuilder
@@ -89,10 +91,10 @@ def test_every_principle_has_a_threshold_and_a_unit(frame):
     nve = principles_for(frame, card, NVE)[0]
     nvt = principles_for(replace(frame, thermostat=Thermostat(300.0)), card, NVT)[0]
     crystal = principles_for(Frame.from_atoms(bulk("Cu", cubic=True) * (2, 2, 2)))[0]
-    learned = explanation_principles(frame, 5.0)[0]
-    assert all(p.unit and p.cost == "free" for p in nve + nvt + crystal)
+    learned, kept = explanation_principles(frame, 5.0)[0], guard_principles(frame, Guard())
+    assert all(p.unit and p.cost == "free" for p in nve + nvt + crystal + kept)
     assert all(p.unit and p.cost == "attribution" for p in learned)
-    judged = {p.name for p in nve + nvt + crystal + learned} - WITHOUT_LIMITS
+    judged = {p.name for p in nve + nvt + crystal + learned + kept} - WITHOUT_LIMITS
     assert judged | {WeakSpotProgress.name} == {t.principle for t in THRESHOLDS}  # given its paths
 
 

@@ -22,6 +22,7 @@ from mdxai.attribution.attribution import (
 )
 from mdxai.attribution.blocks import LinearNetwork, PaiNNRules, SchNetRules
 from mdxai.attribution.flow import pair_flow
+from mdxai.attribution.guard_share import with_guard
 from mdxai.attribution.lrp_rule import Rule
 from mdxai.attribution.subsets import (
     DensePairs,
@@ -210,7 +211,8 @@ class WalkAttributor(_NetworkAttributor):
         """
         frame = as_frame(frame)
         with self._lock, torch.inference_mode():
-            return self._explain(self._activations(frame))[0]
+            explained = self._explain(self._activations(frame))[0]
+        return self._with_guard(explained, frame)
 
     def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
         """Explain frames of any molecules in one batch: one pass of the network for all.
@@ -226,7 +228,15 @@ class WalkAttributor(_NetworkAttributor):
         with self._lock, torch.inference_mode():
             activations, starts = self._own.activations_of_many(checked)
             together, outputs = self._explain(activations, starts)
-        return _apart(together, outputs, starts)
+        apart = zip(_apart(together, outputs, starts), checked, strict=True)
+        return [self._with_guard(explained, frame) for explained, frame in apart]
+
+    def _with_guard(self, explained: Attribution, frame: Frame) -> Attribution:
+        """Return the explanation with what the network's guard adds to its energy."""
+        if self._own.card.guard is None or self._pooling is not SUM:
+            return explained
+        action = self._own.guard_action(frame)
+        return explained if action is None else with_guard(explained, action)
 
     def relevance_of_sets(self, frame: Frame | Atoms, sets: Ints) -> Floats:
         """Return R_S, eV, of sets of atoms (n_sets, k): the walks that stay inside each set.

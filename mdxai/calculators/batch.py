@@ -13,6 +13,7 @@ from mdxai.calculators.card import CalculatorError
 from mdxai.calculators.compiled import compiled_or_eager, traced
 from mdxai.calculators.edges import Edges, NeighbourEdges, VerletList
 from mdxai.calculators.forward import atom_energies_of
+from mdxai.calculators.guard_term import GuardTerm
 from mdxai.calculators.potential import ALL_PAIRS_LIMIT, TRACE_AFTER, NetworkPotential
 from mdxai.calculators.replica_pairs import ReplicaPairs
 from mdxai.frame import Bools, Floats, Ints
@@ -81,9 +82,30 @@ class BatchPotential:
         atomic = energies.cpu().numpy().astype(np.float64) * card.energy_unit
         total = np.add.reduceat(atomic + self._offsets, systems.starts[:-1])
         forces = edges.pull(slopes)
+        self._add_guards(systems, finite, total, forces)
         total[~finite] = np.nan
         forces[np.repeat(~finite, np.diff(systems.starts))] = np.nan
         return total, forces
+
+    def _add_guards(
+        self, systems: Systems, finite: Bools, energies: Floats, forces: Floats
+    ) -> None:
+        """Add what the guard that the card states does to systems with finite positions."""
+        if not self._guards:
+            return
+        if self._pairs is not None and self._alike:
+            actions = self._guards[0].act_on_all(systems.positions.reshape(len(systems), -1, 3))
+        else:
+            actions = [
+                guard.act(*systems[k][1:]) if finite[k] else None
+                for k, guard in enumerate(self._guards)
+            ]
+        for k, action in enumerate(actions):
+            if action is not None:
+                mine = slice(systems.starts[k], systems.starts[k + 1])
+                atoms = np.zeros(mine.stop - mine.start)
+                action.add_to(atoms, forces[mine])
+                energies[k] += atoms.sum()
 
     def _prepare(self, systems: Systems) -> None:
         for k in range(len(systems)):
@@ -101,6 +123,10 @@ class BatchPotential:
             self._pairs = ReplicaPairs(len(systems), int(sizes[0]), device)
         self._lists = [VerletList(self._potential.cutoff) for _ in sizes]
         self._numbers = torch.tensor(systems.numbers, device=device)
+        guard = self._potential.card.guard
+        kinds = [] if guard is None else [systems[k][0] for k in range(len(systems))]
+        self._guards = [GuardTerm(guard, numbers) for numbers in kinds if guard is not None]
+        self._alike = all(np.array_equal(kinds[0], numbers) for numbers in kinds)
         self._offsets = self._potential.card.offsets(systems.numbers)
         self._fixed: Callable[..., tuple[Tensor, ...]] | None = None
         self._n_evaluations = 0

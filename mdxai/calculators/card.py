@@ -13,6 +13,7 @@ import numpy as np
 import tomli_w
 from ase.data import chemical_symbols
 
+from mdxai.calculators.guard_term import Guard
 from mdxai.errors import MdxaiError
 from mdxai.frame import Bools, Floats, Ints, find_pairs
 
@@ -33,7 +34,10 @@ class Card:
     `atom_energies` (eV) are added for each atom, in float64.
     `distances` maps an element pair such as "C-H" (alphabetical) to the shortest and the longest
     distance (Å) seen in training, `forces_max` is the largest norm of a force on an atom (eV/Å)
-    there; None where it is not known. `errors` and `provenance` are free-form.
+    there; None where it is not known. `gaps` maps an element pair to the longest bond (0 without
+    bonds) and the closest contact of atoms that are not bonded (Å), where the data tell the two
+    apart. `guard` is the guard that is added to the network, if any. `errors` and `provenance` are
+    free-form.
     """
 
     name: str
@@ -44,7 +48,9 @@ class Card:
     offset_per_atom: float = 0.0
     atom_energies: Mapping[str, float] = field(default_factory=dict)
     distances: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    gaps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     forces_max: float | None = None
+    guard: Guard | None = None
     errors: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
@@ -100,10 +106,13 @@ class Card:
             }
             if "forces_max" in content:
                 content["forces_max"] = float(content["forces_max"])
-            content["distances"] = {
-                pair: (float(low), float(high))
-                for pair, (low, high) in content.get("distances", {}).items()
-            }
+            for key in ("distances", "gaps"):
+                content[key] = {
+                    pair: (float(low), float(high))
+                    for pair, (low, high) in content.get(key, {}).items()
+                }
+            if "guard" in content:
+                content["guard"] = Guard.from_plain(content["guard"])
             card = cls(**content)
             if not (card.cutoff > 0 and card.energy_unit > 0 and card.length_unit > 0):
                 raise ValueError("cutoff and units must be positive")

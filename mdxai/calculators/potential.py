@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from mdxai.calculators.card import CalculatorError, Card, check_structure
 from mdxai.calculators.compiled import compiled_or_eager, traced
 from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges, VerletList
 from mdxai.calculators.forward import Tape, atom_energies_of
+from mdxai.calculators.guard_term import GuardAction, GuardTerm
 from mdxai.calculators.own_networks import OwnNetwork
 from mdxai.frame import Bools, Floats, Frame, Ints
 
@@ -86,6 +87,7 @@ class NetworkPotential(OwnNetwork):
     _neighbours: VerletList
     _prepared: dict[bool, Evaluation]  # with activations, and without
     _n_evaluations: int
+    _guard: GuardTerm | None  # that the card states
     _tape_spec: TreeSpec
 
     def __init__(
@@ -151,7 +153,12 @@ class NetworkPotential(OwnNetwork):
             self._last = lambda: Activations(
                 *system, edges, vectors, energies, tree_unflatten(flat, spec)
             )
-        return self._in_physical_units(energies, gradient, edges, vectors)
+        prediction = self._in_physical_units(energies, gradient, edges, vectors)
+        action = None if self._guard is None else self._guard.act(positions, cell, pbc)
+        if action is None:
+            return prediction
+        action.add_to(prediction.energies, prediction.forces)
+        return replace(prediction, virial=prediction.virial + action.virial)
 
     @property
     def runs_recorded(self) -> bool:
@@ -233,11 +240,26 @@ class NetworkPotential(OwnNetwork):
         vectors = self.scaled(reach).requires_grad_()
         energies, _ = self._atom_energies(self.network, self._atomic_numbers, edges, vectors)
         unit = self.card.energy_unit / self.card.length_unit
-        rows = []
-        for i in range(frame.n_atoms) if atom is None else [atom]:
+        atoms, rows = range(frame.n_atoms) if atom is None else [atom], []
+        for i in atoms:
             (slope,) = torch.autograd.grad(energies[i], vectors, retain_graph=True)
             rows.append(edges.pull(slope.cpu().numpy().astype(np.float64) * unit))
-        return np.stack(rows) if atom is None else rows[0]
+        partial: Floats = np.stack(rows)
+        action = self.guard_action(frame)
+        if action is not None:
+            partial += action.partial_forces(frame.n_atoms)[list(atoms)]
+        return partial if atom is None else partial[0]
+
+    def guard_action(self, frame: Frame) -> GuardAction | None:
+        """Return what the guard that the card states does to a frame; None where it does nothing.
+
+        Raises:
+            CalculatorError: as `predict`.
+        """
+        self._prepare_for(frame)
+        if self._guard is None:
+            return None
+        return self._guard.act(frame.positions, frame.cell, frame.pbc)
 
     @property
     def weights(self) -> int:
@@ -291,9 +313,12 @@ class NetworkPotential(OwnNetwork):
 
         Raises:
             CalculatorError: as `check_structure`.
+            GuardError: for a system with other bonds than those of its guard.
         """
         check_structure(self.card, numbers, positions, cell, pbc)
         self._set_up(numbers)
+        if self._guard is not None and np.isfinite(positions).all():
+            self._guard.check(positions, cell, pbc)
 
     def _set_up(self, numbers: Ints) -> None:
         embedding: Any = self.network.representation.embedding  # type: ignore[union-attr]
@@ -311,6 +336,8 @@ class NetworkPotential(OwnNetwork):
         self._prepared, self._n_evaluations = {}, 0
         self._numbers = np.array(numbers)
         self._offsets = self.card.offsets(numbers)
+        guard = self.card.guard
+        self._guard = None if guard is None else GuardTerm(guard, self._numbers)
 
     def _energies_and_gradient(self, edges: Edges, vectors: Tensor) -> tuple[Tensor, ...]:
         vectors = vectors.detach().requires_grad_()

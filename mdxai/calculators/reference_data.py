@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.formula import Formula
 
+from mdxai.calculators.bond_gaps import BondGaps
 from mdxai.calculators.card import Card, pair_key
 from mdxai.errors import MdxaiError
 from mdxai.frame import DENSE_LIMIT, Floats, Ints, find_pairs, iter_element_pairs, upper_triangle
@@ -49,6 +50,8 @@ class ReferenceData:
         n_frames: structures that it was taken from; 0 where not known.
         volumes: smallest and largest volume per atom (Å³) of cells that repeat in all directions
             and hold no vacuum, per composition ("Cu", "AuCu3").
+        gaps: longest bond (0 without bonds) and closest contact of atoms that are not bonded (Å)
+            per element pair for which the data tell the two apart.
     """
 
     source: str
@@ -57,6 +60,7 @@ class ReferenceData:
     forces_max: float | None = None
     n_frames: int = 0
     volumes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    gaps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -80,13 +84,16 @@ class ReferenceData:
         if not ranges.found:
             raise ReferenceDataError(f"{file} holds no structure with two atoms")
         source = f"{file} ({n_frames} structures{'' if forces else ', without forces'})"
-        return cls(source, ranges.elements, ranges.found, forces or None, n_frames, ranges.volumes)
+        return cls(
+            source, ranges.elements, ranges.found, forces or None, n_frames, ranges.volumes,
+            ranges.gaps.found,
+        )  # fmt: skip
 
     @classmethod
     def of_card(cls, card: Card) -> Self:
         """Return what a card states; without distances where it states none."""
         source = f"the training data of {card.name}"
-        return cls(source, card.elements, card.distances, card.forces_max)
+        return cls(source, card.elements, card.distances, card.forces_max, gaps=card.gaps)
 
     @classmethod
     def physical(cls, numbers: Ints) -> Self:
@@ -136,6 +143,7 @@ class _Ranges:
     def __init__(self) -> None:
         self.found: dict[str, tuple[float, float]] = {}
         self.volumes: dict[str, tuple[float, float]] = {}
+        self.gaps = BondGaps()
         self._elements: set[str] = set()
 
     @property
@@ -156,6 +164,7 @@ class _Ranges:
         else:
             pairs = find_pairs(positions, cell, pbc, REACH)
             i, j, distances = pairs.i, pairs.j, pairs.distances
+        self.gaps.add(numbers[i], numbers[j], distances)
         low, high = np.minimum(numbers[i], numbers[j]), np.maximum(numbers[i], numbers[j])
         keys = 1000 * low + high
         for key in np.unique(keys):

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from schnetpack import properties
 from schnetpack.data import AtomsLoader
 
+from mdxai.calculators.bond_gaps import BondGaps
 from mdxai.calculators.card import CalculatorError, Card, pair_key, sha256
 from mdxai.calculators.network import all_pairs, build_network
 
@@ -187,6 +188,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Ca
         elements=tuple(sorted({chemical_symbols[z] for z in frames.numbers})),
         offset_per_atom=offset,
         distances=distance_ranges(train_frames),
+        gaps=bond_gaps(train_frames),
         forces_max=largest_force(train_frames),
         errors=errors,
         provenance=_provenance(recipe, epochs, seconds),
@@ -327,6 +329,18 @@ def distance_ranges(frames: Labelled) -> dict[str, tuple[float, float]]:
         )
         for key in np.unique(keys)
     }
+
+
+def bond_gaps(frames: Labelled) -> dict[str, tuple[float, float]]:
+    """Return the longest bond and the closest contact (Å) per element pair that has a gap between
+    the two in all frames.
+    """
+    i, j = np.triu_indices(len(frames.numbers), k=1)
+    gaps = BondGaps()
+    for positions in frames.positions:
+        distances = np.linalg.norm(positions[j] - positions[i], axis=1)
+        gaps.add(frames.numbers[i], frames.numbers[j], distances)
+    return {pair: (round(a, 4), round(b, 4)) for pair, (a, b) in gaps.found.items()}
 
 
 def largest_force(frames: Labelled) -> float:

@@ -13,6 +13,7 @@ from mdxai.cli.console import EXIT_CODES, clean_exit, debugging
 from mdxai.cli.demo import demo
 from mdxai.cli.explain import attribute, calculators, check
 from mdxai.cli.forecasts import forecast
+from mdxai.cli.mend import guard
 from mdxai.cli.plain_text import show_what_can_be_shown
 from mdxai.cli.runs import export, label, repair, report
 from mdxai.cli.simulate import replay, run
@@ -22,7 +23,7 @@ from mdxai.cli.train import train
 COMMANDS = {
     "Start here": (run, check, attribute, report, demo),
     "More on runs": (replay, export, repair, label),
-    "Models": (calculators, train, forecast),
+    "Models": (calculators, train, forecast, guard),
     "Many runs": (study, associate, lead_times),
 }
 

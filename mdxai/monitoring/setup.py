@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
-from mdxai.calculators import CalculatorError, card_of, twin_of
+from mdxai.calculators import CalculatorError, card_of, guard_of, twin_of
 from mdxai.early_warning import EarlyWarnings
 from mdxai.engines import Engine, EngineDescription
 from mdxai.frame import Frame
@@ -26,7 +26,7 @@ from mdxai.principles import (
 )
 from mdxai.principles.motion.followed_paths import FollowedPaths
 from mdxai.principles.motion.forces import NonFinite
-from mdxai.principles.registry import is_measurable, reference_of
+from mdxai.principles.registry import guard_principles, is_measurable, reference_of
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
 from mdxai.statistics import BinnedMoments, profile_moments
 
@@ -111,6 +111,7 @@ def set_up(
     )
     more, reasons = weak_spot_principle(found, first)
     principles, unavailable = principles + more, unavailable | reasons
+    principles += guard_principles(first, guard_of(calculator))
     explainer, reasons = _explainer(calculator, first, options)
     unavailable |= reasons
     profile = None

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from mdxai.calculators import Card
+from mdxai.calculators import Card, Guard
 from mdxai.calculators.reference_data import ReferenceData, composition
 from mdxai.engines import EngineDescription
 from mdxai.frame import QUANTITIES, Frame
@@ -67,6 +67,7 @@ from mdxai.principles.motion.forces import (
     NonFinite,
     RepeatedForces,
 )
+from mdxai.principles.motion.guard_work import GuardWork
 from mdxai.principles.motion.kicks import Kicks, MomentumKicks
 from mdxai.principles.motion.matter import (
     Crowding,
@@ -163,7 +164,7 @@ MOTION = tuple(
         NonFinite, BondIntegrity, BrokenBonds, Reaction, FormedBonds, Fragments, LoneHydrogen,
         Lindemann, Detached, Crowding, Void, Density, ClosestContact, DistanceBeyondTraining,
         UnlikeTraining, DistanceDrift, PairDistribution, WeakSpotProgress, ForceSpike,
-        RepeatedForces, ForceBeyondTraining,
+        RepeatedForces, ForceBeyondTraining, GuardWork,
         EnergyConservation, EnergyDrift, EnergyJump, Work, WorkSlope, WorkScatter, NetForce,
         NetTorque, Momentum, AngularMomentum, MomentumKicks, Temperature, KineticSpread,
         FlyingIceCube, ModeTemperature, ElementTemperature,
@@ -258,6 +259,11 @@ def reference_of(
         source = f"weak spots ({', '.join(closest)}) and {radii.source}"
         radii = replace(radii, source=source, distances=shortest)
     return radii if card is None else replace(radii, forces_max=card.forces_max)
+
+
+def guard_principles(first: Frame, guard: Guard | None) -> list[Principle]:
+    """Return what watches the guard of a calculator; nothing for one without."""
+    return [] if guard is None else [GuardWork(guard, first)]
 
 
 def explanation_principles(first: Frame, cutoff: float) -> tuple[list[Principle], dict[str, str]]:
