@@ -171,7 +171,7 @@ def test_principles_are_listed_by_their_kind():
     without_forces = {
         name for name in PROBES if not name.endswith("_forces") or name.startswith("cutoff")
     }
-    assert set(table_names(page, "Probes")) - {"precision_forces"} == without_forces
+    assert set(table_names(page, "Probes")) - {"precision_forces", "weak_spots"} == without_forces
 
 
 def test_thresholds_in_the_documentation_are_those_of_the_code():

@@ -36,7 +36,8 @@ class Card:
     distance (Å) seen in training, `forces_max` is the largest norm of a force on an atom (eV/Å)
     there; None where it is not known. `gaps` maps an element pair to the longest bond (0 without
     bonds) and the closest contact of atoms that are not bonded (Å), where the data tell the two
-    apart. `guard` is the guard that is added to the network, if any. `errors` and `provenance` are
+    apart. `guard` is the guard that is added to the network, if any. `forecast` is what
+    `mdxai.forecast.CardForecast` reads, empty where none was made. `errors` and `provenance` are
     free-form.
     """
 
@@ -51,6 +52,7 @@ class Card:
     gaps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     forces_max: float | None = None
     guard: Guard | None = None
+    forecast: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
@@ -79,6 +81,8 @@ class Card:
     def dump(self, path: Path) -> None:
         """Write the card as TOML."""
         stated = {key: value for key, value in asdict(self).items() if value is not None}
+        if not self.forecast:
+            del stated["forecast"]
         path.write_text(tomli_w.dumps({"schema": SCHEMA, **stated}), encoding="utf-8")
 
     @classmethod

@@ -37,7 +37,7 @@ def guarded(calculator: Any, guard: Guard) -> Any:
     name = network.card.name.removesuffix(GUARDED) + GUARDED
     potential = NetworkPotential(
         network.potential.network,
-        replace(network.card, name=name, guard=guard),
+        replace(network.card, name=name, guard=guard, forecast={}),  # its barriers are others
         dtype=network.running_potential.dtype,
         device=network.running_potential.device,
         compile=network.running_potential.compile,

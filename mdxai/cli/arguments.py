@@ -401,6 +401,13 @@ class Probing:
     seed: Annotated[int, Option(help="Seed of the displacements of the structure.")] = 1
     thresholds: Thresholds = None
     reference_data: Reference = None
+    weak_spots: Annotated[
+        bool,
+        Option(
+            "--weak-spots",
+            help="Search for weak spots with every calculator and structure: seconds to hours.",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -419,6 +426,10 @@ class ForecastQuestion:
             "continues it."
         ),
     ] = None
+    write_card: Annotated[
+        bool,
+        Option("--write-card", help="Write the forecast into the calculator's card.toml too."),
+    ] = False
 
 
 class Part(StrEnum):

@@ -157,6 +157,7 @@ def check(
     with spinner(shown.silent, "probing") as status:
         results = probe(
             make, atoms, seed=probing.seed, cutoff=probing.cutoff, thresholds=limits,
+            search=probing.weak_spots,
             reference=None if probing.reference_data is None
             else ReferenceData.load(probing.reference_data),
             progress=None if status is None

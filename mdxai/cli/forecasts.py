@@ -60,6 +60,7 @@ def forecast(
 
     duration = time_of(question.duration)
     options = _options(question, search, testing)
+    card = _card_to_write(calculator) if question.write_card else None
     make, reference = network.factory(calculator), search.calculator()
     atoms = read_structure(structure or default_structure(card_of(make())))
     with (
@@ -77,6 +78,8 @@ def forecast(
         print_json(found.as_dict())
     elif not shown.quiet:
         _print_forecast(found)
+    if card is not None:
+        _write_card(card, found)
     if found.is_good_enough is None:
         raise typer.Exit(ExitCode.INCONCLUSIVE)
     raise typer.Exit(ExitCode.DONE if found.is_good_enough else ExitCode.UNSTABLE)
@@ -119,6 +122,28 @@ def _kept(out: Path | None) -> Iterator[None]:
         if out is not None and out.is_dir():
             stop.add_note(f"{out} keeps what was found; the same command continues it")
         raise
+
+
+def _card_to_write(calculator: str) -> Path:
+    """Return the card of a calculator, before anything is computed that it would not hold."""
+    from mdxai.calculators import CalculatorError, find_calculator
+
+    folder = find_calculator(calculator)
+    if not folder.is_dir():
+        raise CalculatorError(
+            f"{folder} has no card to write the forecast into; --write-card needs a calculator's "
+            "folder or its name"
+        )
+    return folder / "card.toml"
+
+
+def _write_card(path: Path, found: Forecast) -> None:
+    from mdxai.calculators import Card
+    from mdxai.forecast import CardForecast
+
+    card = Card.load(path)
+    held = CardForecast.of(found, card.weights_sha256).as_dict()
+    replace(card, forecast=held).dump(path)
 
 
 def _write_page(found: Forecast, out: Path) -> None:

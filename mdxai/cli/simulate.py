@@ -6,6 +6,7 @@ import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,10 @@ from mdxai.cli.console import (
 )
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from mdxai.monitoring.monitor import Monitor
+    from mdxai.monitoring.run import RunSettings
 
 Trajectory = Annotated[
     str,
@@ -73,6 +77,7 @@ def run(
         refuse_other_run(out)
     atoms = read_structure(structure)
     potential = network.factory(calculator)()
+    settings = _with_forecast(settings, potential, atoms, output)
     if output.resume and has_ended(out, potential, atoms, settings):
         _tell_finished(out, output)
     _announce_search(monitored, output)
@@ -85,6 +90,30 @@ def run(
         monitor = simulate(potential, atoms, settings, out, resume=output.resume, progress=progress)
     _stop_if_told(monitor, onwards)
     _end(monitor, out, output)
+
+
+def _with_forecast(
+    settings: RunSettings, potential: Any, atoms: Atoms, shown: Shown
+) -> RunSettings:
+    """Say what the calculator's card foretells of this run, and let run.toml hold it."""
+    from mdxai.calculators import card_of
+
+    card, duration = card_of(potential), settings.duration / 1000  # ps
+    if card is None or not card.forecast or not settings.temperature * duration > 0:
+        return settings
+    from mdxai.forecast import CardForecast
+    from mdxai.frame import Frame
+
+    frame, found = Frame.from_atoms(atoms), CardForecast.read(card)
+    about = None if found is None else found.about(frame)
+    if about is None:
+        return settings
+    says = about.sentence(frame, settings.temperature, duration)
+    if not shown.silent:
+        complain(f"forecast: {says}")
+    monitor = settings.monitor
+    context = {**monitor.context, "forecast": says}
+    return replace(settings, monitor=replace(monitor, context=context))
 
 
 def replay(

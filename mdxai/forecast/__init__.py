@@ -1,5 +1,6 @@
 """What will break, and when: weak spots of a model, life tests, and forecasts from both."""
 
+from mdxai.forecast.card_forecast import CardForecast
 from mdxai.forecast.combined_law import CombinedLaw, Prior
 from mdxai.forecast.conformers import WeakSpotError
 from mdxai.forecast.find_weak_spots import weak_spots
@@ -14,6 +15,7 @@ from mdxai.forecast.scans import ScanOptions
 from mdxai.forecast.weak_spot import WeakPath, WeakSpot, WeakSpots
 
 __all__ = [
+    "CardForecast",
     "CombinedLaw",
     "Forecast",
     "ForecastError",

@@ -16,7 +16,7 @@ from mdxai.errors import MdxaiError
 from mdxai.forecast.combined_law import CombinedLaw
 from mdxai.forecast.group_names import in_its_group
 from mdxai.forecast.life_test_result import SEEN, LifeTest, rows_of, table_text
-from mdxai.forecast.quantity_text import share_interval_text, time_interval_text, time_text
+from mdxai.forecast.quantity_text import run_text, time_text
 from mdxai.forecast.survival_model import Interval, LifeDataError, mean_time_of, survival_of
 from mdxai.forecast.weak_spot import WeakSpot, WeakSpots
 from mdxai.frame import Floats, Frame
@@ -181,16 +181,13 @@ class Forecast:
     @property
     def sentence(self) -> str:
         """The forecast in one sentence."""
-        run = f"a run of {time_text(self.duration)} at {self.temperature:g} K"
         mean = self.mean_time_to_failure
         if self.is_known and not self.found_nothing:
-            says = (
-                f"{run} survives with probability {share_interval_text(self.survival)}; mean time "
-                f"to failure {time_interval_text(mean)}"
-            )
+            says = run_text(self.temperature, self.duration, self.survival, mean)
         else:
             says = (
-                f"{self._why_unknown} {run} survives with a probability of at least "
+                f"{self._why_unknown} a run of {time_text(self.duration)} at "
+                f"{self.temperature:g} K survives with a probability of at least "
                 f"{self.survival.low:.2g}; mean time to failure at least {time_text(mean.low)}"
             )
         return "; ".join([says, self.weakest_text, self.limits_text])

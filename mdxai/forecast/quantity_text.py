@@ -66,6 +66,14 @@ def share_interval_text(shares: Interval) -> str:
     return f"{value} ({_share(shares.low)}–{_share(shares.high)})"
 
 
+def run_text(temperature: float, duration: float, survival: Interval, mean: Interval) -> str:
+    """Return what is foretold of a run: its temperature, K, duration and mean time, ps."""
+    return (
+        f"a run of {time_text(duration)} at {temperature:g} K survives with probability "
+        f"{share_interval_text(survival)}; mean time to failure {time_interval_text(mean)}"
+    )
+
+
 def _share(share: float) -> str:
     """Return two decimals, or as many as tell a probability from 0 or 1, up to five."""
     places = next((n for n in (2, 3, 4, 5) if 0 < float(f"{share:.{n}f}") < 1), 2)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ase import Atoms
 
-from mdxai.calculators import CalculatorError, Card, Potential, twin_of
+from mdxai.calculators import CalculatorError, Card, twin_of
 from mdxai.calculators.reference_data import ReferenceData
 from mdxai.errors import MdxaiError
+from mdxai.forecast.weakest_barrier import WeakestBarrier
 from mdxai.frame import Frame
 from mdxai.principles import Deviation, Principle, PrincipleUnavailable, principles_for
 from mdxai.principles.probes.probe_registry import probe_principles
@@ -71,6 +72,7 @@ def check(  # noqa: PLR0913 (one argument per choice)
     thresholds: Sequence[Threshold] = PROBE_THRESHOLDS,
     progress: Progress | None = None,
     reference: ReferenceData | None = None,
+    search: bool = False,
 ) -> list[CheckResult]:
     """Probe a twin of a calculator near a structure, slightly rattled, and judge each principle.
 
@@ -84,6 +86,8 @@ def check(  # noqa: PLR0913 (one argument per choice)
         progress: called before each probe with the principle, the number done and the total.
         reference: what the model was trained on: the structure's distances and the largest force on
             its atoms are compared with it too.
+        search: whether to search for weak spots in every case. Otherwise they are taken from the
+            calculator's card, or searched for where that takes seconds (`WeakestBarrier`).
 
     Raises:
         CalculatorError: for a calculator that cannot be copied, or that fails on the structure.
@@ -97,7 +101,14 @@ def check(  # noqa: PLR0913 (one argument per choice)
     frame = Frame.from_atoms(shaken)
     results = twin.evaluate(frame)  # an error here concerns the structure, not a principle
     compared = [] if reference is None else _compared(frame.with_results(*results), reference)
-    return compared + list(_results(twin, frame, {t.principle: t for t in thresholds}, progress))
+    principles, unavailable = probe_principles(twin, frame)
+    principles = [WeakestBarrier(calculator, twin, search), *principles]
+    limits = {t.principle: t for t in thresholds}
+    return [
+        *compared,
+        *_results(principles, frame, limits, progress),
+        *_not_checked(unavailable, unavailable),
+    ]
 
 
 def _compared(frame: Frame, reference: ReferenceData) -> list[CheckResult]:
@@ -105,9 +116,13 @@ def _compared(frame: Frame, reference: ReferenceData) -> list[CheckResult]:
     principles, unavailable = principles_for(frame, training=reference)
     limits = {t.principle: t for t in THRESHOLDS}
     judged = [_judged(p, frame, limits[p.name]) for p in principles if p.name in OF_TRAINING]
-    return judged + [
+    return judged + _not_checked(unavailable, OF_TRAINING)
+
+
+def _not_checked(unavailable: Mapping[str, str], names: Iterable[str]) -> list[CheckResult]:
+    return [
         CheckResult(name, math.nan, math.nan, "", "not checked", remedy=unavailable[name])
-        for name in OF_TRAINING
+        for name in names
         if name in unavailable
     ]
 
@@ -119,18 +134,15 @@ def worst_verdict(results: Sequence[CheckResult]) -> str:
 
 
 def _results(
-    twin: Potential,
+    principles: Sequence[Principle],
     frame: Frame,
     thresholds: Mapping[str, Threshold],
     progress: Progress | None,
 ) -> Iterator[CheckResult]:
-    principles, unavailable = probe_principles(twin, frame)
     for done, principle in enumerate(principles):
         if progress is not None:
             progress(principle.name, done, len(principles))
         yield _judged(principle, frame, thresholds.get(principle.name))
-    for name, reason in unavailable.items():
-        yield CheckResult(name, math.nan, math.nan, "", "not checked", remedy=reason)
 
 
 def _judged(principle: Principle, frame: Frame, threshold: Threshold | None) -> CheckResult:
@@ -151,6 +163,8 @@ def _judged(principle: Principle, frame: Frame, threshold: Threshold | None) -> 
         )  # fmt: skip
     verdict = verdict_of(deviation, threshold)
     notes = [] if verdict == "pass" else [threshold.advice]
+    if isinstance(principle, WeakestBarrier) and notes:
+        notes.insert(0, principle.note)
     if isinstance(principle, Dimers):
         notes += _on_pairs(principle)
     return CheckResult(

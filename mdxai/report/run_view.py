@@ -97,7 +97,8 @@ class FileLink:
 @dataclass(frozen=True, slots=True)
 class RunBackground:
     """How the run went and was made. settings: by heading. cost: as verdict.json has it, or empty.
-    n_more_events: those left out. has_black_box: whether one was written.
+    n_more_events: those left out. has_black_box: whether one was written. forecast: by the
+    calculator's card before the run, or empty.
     """
 
     notes: Notes
@@ -108,6 +109,7 @@ class RunBackground:
     has_black_box: bool
     settings: tuple[tuple[str, Entries], ...]
     cost: Mapping[str, Any]
+    forecast: str
 
 
 def run_view(summary: RunSummary, beside: Path) -> RunBackground:
@@ -135,6 +137,7 @@ def run_view(summary: RunSummary, beside: Path) -> RunBackground:
         bool(summary.files(BLACK_BOX)),
         tuple((heading, tuple(_flat(content))) for heading, content in _settings(summary).items()),
         summary.ended.get("cost", {}),
+        str(summary.header.get("context", {}).get("forecast", "")),
     )  # fmt: skip
 
 

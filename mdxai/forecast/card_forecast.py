@@ -1,0 +1,231 @@
+"""The forecast that the card of a calculator holds: written, read, and asked about a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from ase import Atoms
+from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
+
+from mdxai.calculators import Card
+from mdxai.forecast.combined_law import CombinedLaw
+from mdxai.forecast.forecast_result import Forecast, ForecastError
+from mdxai.forecast.group_names import in_its_group
+from mdxai.forecast.quantity_text import run_text
+from mdxai.forecast.survival_model import (
+    Interval,
+    LifeDataError,
+    Watched,
+    mean_time_of,
+    survival_of,
+)
+from mdxai.frame import BOLTZMANN, Frame
+from mdxai.principles.motion.structure import bonds_of
+from mdxai.serialization import StateError, from_plain
+
+COUNTING = (300.0, 500.0, 1000.0, 2000.0)  # K, at one of which a weak spot in a card counts
+SHARE = 0.01  # of all weak spots' rate there
+
+
+@dataclass(frozen=True, slots=True)
+class CardSpot:
+    """A weak spot as `mdxai.forecast.WeakSpot` describes it, its atoms as text such as "6-1-8"."""
+
+    kind: str
+    atoms: str
+    barrier: float
+    prefactor_per_ps: float
+    multiplicity: int
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The same atoms as numbers."""
+        return _indices(self.atoms)
+
+    def label(self, symbols: list[str]) -> str:
+        """Return its name, such as "H6–C1–H8"."""
+        return "–".join(f"{symbols[a]}{a}" for a in self.indices)
+
+
+@dataclass(frozen=True)
+class CardForecast:
+    """The forecast of a card: what a law of the hazard needs, and of which molecule and weights.
+
+    Attributes:
+        says: for readers, what it foretells of the run that was asked about.
+        symbols: of the molecule, its atoms in order, such as "C2OH6".
+        bonds: indices of bonded atoms, such as "0-1 1-2".
+        ceiling: up to which barriers were looked for, eV.
+        weights_sha256: of the network that was foretold.
+        mdxai: version that made it.
+        watched: what replicas did.
+        weak_spots: those that count at some temperature; empty where none was found.
+
+    Raises:
+        ForecastError: for entries that cannot be.
+    """
+
+    says: str
+    symbols: str
+    bonds: str
+    ceiling: float
+    weights_sha256: str
+    mdxai: str
+    watched: tuple[Watched, ...] = ()
+    weak_spots: tuple[CardSpot, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(
+            0 < x < math.inf
+            for spot in self.weak_spots
+            for x in (spot.barrier, spot.prefactor_per_ps, float(spot.multiplicity))
+        ):
+            raise ForecastError("weak spots need a barrier, prefactor and multiplicity above 0")
+        if not all(0 < w.temperature < math.inf and w.time >= 0 <= w.onsets for w in self.watched):
+            raise ForecastError("replicas need a temperature above 0, time and onsets of 0 or more")
+        named = {*self._graph, *(a for spot in self.weak_spots for a in spot.indices)}
+        if named != set(range(len(Atoms(self.symbols)))):
+            raise ForecastError(f"bonds and weak spots need atoms of {self.symbols}")
+
+    @classmethod
+    def of(cls, found: Forecast, weights_sha256: str) -> CardForecast:
+        """Return what a card holds of a forecast.
+
+        Args:
+            found: of a molecule.
+            weights_sha256: of the network that was foretold.
+
+        Raises:
+            ForecastError: for a periodic structure, or without a search for weak spots.
+        """
+        spots, test, frame = found.weak_spots, found.life_test, found.structure
+        if spots is None or frame.pbc.any():
+            raise ForecastError(
+                "a card holds the forecast of a molecule whose weak spots were looked for"
+            )
+        counting = [
+            s for s in spots.worst_first
+            if any(s.rate_of_all_per_ps(t) > SHARE * spots.hazard_at(t) for t in COUNTING)
+        ]  # fmt: skip
+        held = cls(
+            "", frame.to_atoms(results=False).get_chemical_formula("reduce"),
+            " ".join(map(_text, _bonds(frame))), spots.ceiling, weights_sha256, version("mdxai"),
+            () if test is None else tuple(
+                Watched(round(w.temperature, 3), round(w.time, 4), w.onsets)
+                for w in test.law.watched
+            ),
+            tuple(CardSpot(
+                s.kind, _text(s.atoms), round(s.barrier, 4), float(f"{s.prefactor_per_ps:.3g}"),
+                s.multiplicity,
+            ) for s in counting),
+        )  # fmt: skip
+        return replace(held, says=held.sentence(frame, found.temperature, found.duration))
+
+    @classmethod
+    def read(cls, card: Card) -> CardForecast | None:
+        """Return the forecast of a card; None where it holds none.
+
+        Raises:
+            ForecastError: for entries that cannot be, or a forecast of other weights.
+        """
+        if not card.forecast:
+            return None
+        mend = "make it anew with `mdxai forecast --write-card`, or remove [forecast]"
+        try:
+            found = from_plain(cls, card.forecast)
+        except (StateError, ForecastError) as error:
+            raise ForecastError(
+                f"the card of {card.name} holds no complete forecast: {error}; {mend}"
+            ) from error
+        if found.weights_sha256 != card.weights_sha256:
+            raise ForecastError(
+                f"the card of {card.name} holds the forecast of other weights "
+                f"({found.weights_sha256[:12]}…, expected {card.weights_sha256[:12]}…); {mend}"
+            )
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a card holds."""
+        return asdict(self)
+
+    @cached_property
+    def _graph(self) -> Any:
+        bonds = [_indices(bond) for bond in self.bonds.split()]
+        return _graph(Atoms(self.symbols).numbers.tolist(), bonds)
+
+    def about(self, frame: Frame) -> CardForecast | None:
+        """Return the forecast with the atoms numbered as in a frame; None for another molecule.
+
+        The same molecule has the same elements and bonds.
+        """
+        if frame.pbc.any() or frame.n_atoms != len(self._graph):
+            return None
+        graph = _graph(frame.numbers.tolist(), _bonds(frame))
+        if nx.utils.graphs_equal(graph, self._graph):
+            return self
+        match = GraphMatcher(self._graph, graph, categorical_node_match("z", 0))
+        if not match.is_isomorphic():
+            return None
+        return replace(
+            self, symbols=frame.to_atoms(results=False).get_chemical_formula("reduce"),
+            bonds=" ".join(map(_text, _bonds(frame))),
+            weak_spots=tuple(
+                replace(spot, atoms=_text(match.mapping[a] for a in spot.indices))
+                for spot in self.weak_spots
+            ),
+        )  # fmt: skip
+
+    def hazard(self, temperature: float) -> Interval:
+        """Return onsets per ps at a temperature, K; 0 for neither weak spots nor onsets."""
+        try:
+            law = CombinedLaw(self.watched, self.weak_spots)
+        except LifeDataError:
+            return Interval(0.0, 0.0, math.inf)
+        found = law.hazard(temperature)
+        return found if self.weak_spots or law.n_onsets else replace(found, value=0.0)
+
+    def sentence(self, frame: Frame, temperature: float, duration: float) -> str:
+        """Return in words what the forecast says about a run.
+
+        Args:
+            frame: that `about` was asked about.
+            temperature: of the run, K.
+            duration: of the run, ps.
+        """
+        hazard = self.hazard(temperature)
+        says = run_text(temperature, duration, survival_of(hazard, duration), mean_time_of(hazard))
+        if not self.weak_spots:
+            return f"{says}; no weak spot below {self.ceiling:g} eV"
+        spot = max(
+            self.weak_spots,
+            key=lambda s: math.log(s.multiplicity * s.prefactor_per_ps)
+            - s.barrier / (BOLTZMANN * temperature),
+        )  # fmt: skip
+        named = in_its_group(spot.label(frame.symbols), frame, spot.indices)
+        return f"{says}; weakest: {named}, barrier {spot.barrier:.2f} eV"
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("-")))
+
+
+def _text(indices: Iterable[int]) -> str:
+    return "-".join(map(str, indices))
+
+
+def _bonds(frame: Frame) -> list[tuple[int, int]]:
+    return list(zip(*(np.asarray(ends).tolist() for ends in bonds_of(frame)), strict=True))
+
+
+def _graph(numbers: list[int], bonds: list[Any]) -> Any:
+    graph = nx.Graph()
+    graph.add_nodes_from((k, {"z": z}) for k, z in enumerate(numbers))
+    graph.add_edges_from(bonds)
+    return graph

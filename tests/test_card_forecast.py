@@ -1,0 +1,202 @@
+"""Forecasts in cards: written by a command, refused when damaged, shown by runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+import mdxai
+from mdxai.calculators import Card
+from mdxai.calculators.library import find_calculator
+from mdxai.forecast import CardForecast, ForecastError
+from mdxai.frame import BOLTZMANN, Frame
+from mdxai.report import write_report
+
+from .conftest import ETHANOL, invoke
+from .test_foretell import QUICK, TESTING, forecast_of
+
+FORETOLD = [name for name in sorted(mdxai.list_calculators()) if "ethanol" in name]
+
+
+def card(name):
+    return Card.load(find_calculator(name) / "card.toml")
+
+
+@pytest.fixture
+def known():
+    return CardForecast.read(card("schnet-ethanol"))
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return Frame.from_atoms(molecule(ETHANOL))
+
+
+@pytest.mark.parametrize("name", FORETOLD)
+def test_what_a_shipped_card_says_follows_from_its_parts(name, frame):
+    """The law may have changed since: then `mdxai forecast --write-card` makes the card anew."""
+    held = CardForecast.read(card(name))
+    same = held.about(frame)
+    assert same is held
+    assert same.says == same.sentence(frame, 300.0, 1000.0)
+    assert sum(w.onsets for w in same.watched) > 0
+
+
+def test_the_weakest_is_that_of_the_highest_rate(known, frame):
+    rates = [
+        s.multiplicity * s.prefactor_per_ps * math.exp(-s.barrier / (BOLTZMANN * 1000.0))
+        for s in known.weak_spots
+    ]
+    spot = known.weak_spots[int(np.argmax(rates))]
+    said = known.sentence(frame, 1000.0, 10.0)
+    assert f"weakest: {spot.label(frame.symbols)}" in said
+    assert f"barrier {spot.barrier:.2f} eV" in said
+
+
+def test_atoms_are_those_of_the_structure_at_hand(known, frame):
+    order = np.random.default_rng(1).permutation(9)
+    shuffled = Frame.from_atoms(molecule(ETHANOL)[order])
+    again = known.about(shuffled)
+    for spot, other in zip(known.weak_spots, again.weak_spots, strict=True):
+        here, there = spot.indices, other.indices
+        assert [frame.symbols[a] for a in here] == [shuffled.symbols[a] for a in there]
+        if spot.kind == "angle":  # the one in the middle is the same heavy atom
+            assert order[there[1]] == here[1]
+    assert again.hazard(500.0) == known.hazard(500.0)
+    assert again.about(shuffled) is again
+
+
+def test_an_isomer_or_a_crystal_is_another_molecule(known):
+    boxed = molecule(ETHANOL, cell=[20.0] * 3, pbc=True)
+    for atoms in (molecule("CH3OCH3"), molecule("CH4"), boxed):
+        assert known.about(Frame.from_atoms(atoms)) is None
+
+
+@pytest.fixture(scope="module")
+def found():
+    return forecast_of(options=replace(QUICK, testing=replace(TESTING, most=0.5, replicas=2)))
+
+
+def test_a_forecast_survives_its_card(found, tmp_path):
+    given = card("schnet-ethanol")
+    given = replace(given, forecast=CardForecast.of(found, given.weights_sha256).as_dict())
+    given.dump(tmp_path / "card.toml")
+    held = CardForecast.read(Card.load(tmp_path / "card.toml"))
+    assert held.as_dict() == given.forecast
+    swapped = Frame.from_atoms(Atoms("OC", [[0, 0, 1.1], [0, 0, 0]]))
+    hazard = held.about(swapped).hazard(600.0)
+    for one in ("value", "low", "high"):
+        assert getattr(hazard, one) == pytest.approx(getattr(found.hazard, one), rel=0.02)
+
+
+def test_without_weak_spots_and_onsets_only_what_was_watched_tells(known, frame):
+    nothing = replace(known, weak_spots=(), watched=())
+    assert nothing.hazard(300.0).value == 0
+    assert nothing.hazard(300.0).high == math.inf
+    assert "no weak spot below 3 eV" in nothing.sentence(frame, 300.0, 10.0)
+
+
+def test_a_forecast_without_weak_spots_is_for_no_card(found):
+    with pytest.raises(ForecastError, match="a card holds the forecast of a molecule"):
+        CardForecast.of(replace(found, weak_spots=None), "")
+
+
+@pytest.fixture
+def copied(tmp_path):
+    return shutil.copytree(find_calculator("schnet-ethanol"), tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ceiling": None}, "missing 1 required positional argument: 'ceiling'"),
+        ({"top": 1.0}, "unknown entries top"),
+        ({"watched": [{"temperature": 0.0, "time": 1.0, "onsets": 1}]}, "replicas need"),
+        ({"symbols": "C2"}, "bonds and weak spots need atoms of C2"),
+        ({"bonds": "0-x"}, "invalid literal"),
+        ({"weights_sha256": "0" * 64}, "holds the forecast of other weights"),
+    ],
+)
+def test_damaged_forecasts_are_refused(copied, change, message):
+    given = card("schnet-ethanol")
+    forecast = {k: v for k, v in (dict(given.forecast) | change).items() if v is not None}
+    replace(given, forecast=forecast).dump(copied / "card.toml")
+    with pytest.raises(ForecastError, match=message):
+        CardForecast.read(Card.load(copied / "card.toml"))
+    refused = invoke("run", copied, ETHANOL, "--steps", "1", "--out", copied / "run")
+    assert refused.exit_code == 2
+    assert "make it anew with `mdxai forecast --write-card`" in " ".join(refused.stderr.split())
+
+
+def test_a_card_may_hold_none(copied):
+    path = copied / "card.toml"
+    replace(Card.load(path), forecast={}).dump(path)
+    assert "forecast" not in path.read_text()
+    assert CardForecast.read(Card.load(path)) is None
+
+
+def test_a_guard_leaves_no_forecast_of_the_network_without_it():
+    plain = mdxai.load_calculator("schnet-ethanol")
+    assert CardForecast.read(mdxai.guard(plain, molecule(ETHANOL)).card) is None
+    assert CardForecast.read(plain.card) is not None
+
+
+def test_the_command_writes_cards_of_calculators_alone(copied):
+    for name, message in (
+        ("lj", "there is no calculator 'lj'"),
+        (copied / "weights.pt", "no card"),
+    ):
+        result = invoke("forecast", name, ETHANOL, "--write-card")
+        assert result.exit_code == 2
+        assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_card(copied, frame):
+    path = copied / "card.toml"
+    before = Card.load(path)
+    replace(before, forecast={}).dump(path)
+    result = invoke("forecast", copied, ETHANOL, "--write-card", "--json", "--most", "4")
+    assert result.exit_code in (0, 3), result.stderr
+    after = Card.load(path)
+    assert replace(after, forecast={}) == replace(before, forecast={})
+    plain = json.loads(result.stdout)
+    held = CardForecast.read(after)
+    assert held.says == held.sentence(frame, 300.0, 1000.0)
+    assert held.hazard(300.0).value == pytest.approx(plain["hazard_per_ps"]["value"], rel=0.05)
+    mdxai.load_calculator(copied)
+
+
+@pytest.mark.pages
+def test_a_run_shows_its_forecast_and_keeps_it(known, frame, tmp_path):
+    out = tmp_path / "run"
+    line = ("run", "schnet-ethanol", ETHANOL, "--temperature", "500", "--steps", "4",
+            "--attribute-every", "0", "--out", out)  # fmt: skip
+    result = invoke(*line)
+    assert result.exit_code == 0, result.stderr
+    said = known.sentence(frame, 500.0, 0.002)
+    assert f"forecast: {said}" in " ".join(result.stderr.split())
+    header = tomllib.loads((out / "run.toml").read_text())
+    assert header["context"]["forecast"] == said
+    assert f"Foretold before the run, by the calculator's card: {said}" in (
+        write_report(out).read_text()
+    )
+    longer = [*line, "--resume"]
+    longer[longer.index("4")] = "6"
+    assert invoke(*longer).exit_code == 0
+
+
+def test_a_run_of_another_molecule_has_none(tmp_path):
+    out = tmp_path / "run"
+    result = invoke("run", "schnet-ethanol", "CH3OCH3", "--steps", "4", "--attribute-every", "0",
+                    "--out", out, "--json")  # fmt: skip
+    assert result.exit_code in (0, 3), result.stderr
+    assert "forecast" not in tomllib.loads((out / "run.toml").read_text())["context"]
