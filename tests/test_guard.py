@@ -441,3 +441,16 @@ def test_torch_is_not_loaded_to_guard_a_foreign_calculator():
         "atoms.get_forces()\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_guard_says_which_bonds_have_no_wall():
+    network = mdxai.load_calculator("schnet-ethanol")
+    known = guard_of(mdxai.guard(network, ethanol()))
+    assert str(known).startswith("guard of 10 eV, 60 eV walls on 8 bonds, from")
+    bare = replace(network.card, gaps={})
+    data = replace(ReferenceData.of_card(bare), source="a card without gaps")
+    lacking = guard_of(mdxai.guard(network, ethanol(), reference=data))
+    assert str(lacking) == (
+        "guard of 10 eV, no walls on 8 bonds whose longest length is not known, from a card "
+        "without gaps"
+    )

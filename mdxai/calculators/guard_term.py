@@ -78,6 +78,9 @@ class Guard:
 
     def __str__(self) -> str:
         walls = f", {self.wall:g} eV walls on {len(self.bonds)} bonds" if self.bonds else ""
+        bare = len(self.bonded) - len(self.bonds)
+        if bare:
+            walls += f", no walls on {bare} bonds whose longest length is not known"
         return f"guard of {self.repulsion:g} eV{walls}, from {self.source or 'stated distances'}"
 
 
