@@ -10,13 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import molecule
+from ase.md.verlet import VelocityVerlet
 
 import mdxai
 from mdxai.calculators import Card
 from mdxai.calculators.library import find_calculator
 from mdxai.forecast import CardForecast, ForecastError
+from mdxai.forecast.kept_paths import paths_of
 from mdxai.frame import BOLTZMANN, Frame
 from mdxai.report import write_report
 
@@ -95,6 +97,63 @@ def test_a_forecast_survives_its_card(found, tmp_path):
     hazard = held.about(swapped).hazard(600.0)
     for one in ("value", "low", "high"):
         assert getattr(hazard, one) == pytest.approx(getattr(found.hazard, one), rel=0.02)
+
+
+def test_a_run_follows_the_paths_of_the_card(found):
+    frame = found.structure
+    (known,) = paths_of(found.weak_spots).paths
+    followed = CardForecast.of(found, "").followed(frame, found.temperature)
+    (path,) = followed.paths
+    assert followed.numbers == tuple(frame.numbers.tolist())
+    for end in (0, known.top):
+        assert path.lengths[path.top if end else 0] == pytest.approx(known.lengths[end], abs=1e-4)
+    assert (path.height, path.barrier) == pytest.approx((known.height, known.barrier), abs=1e-4)
+    assert int(np.argmax(path.energies)) == path.top
+    assert path.rate_per_ps == pytest.approx(known.rate_per_ps, rel=0.02)
+    hotter = CardForecast.of(found, "").followed(frame, 2 * found.temperature).paths[0]
+    cold = 1 / (BOLTZMANN * found.temperature)
+    assert hotter.rate_per_ps == pytest.approx(
+        path.rate_per_ps * math.exp(0.5 * cold * path.barrier)
+    )
+
+
+@pytest.mark.parametrize("name", FORETOLD)
+def test_shipped_cards_hold_the_paths_of_their_weak_spots(name, frame):
+    held = CardForecast.read(card(name))
+    order = np.random.default_rng(2).permutation(9)
+    shuffled = Frame.from_atoms(molecule(ETHANOL)[order])
+    again = held.about(shuffled)
+    assert 0 < len(held.paths) <= len(held.weak_spots)
+    lowest = min(spot.barrier for spot in held.weak_spots)
+    assert min(path.barrier for path in held.paths) == lowest
+    for path, other in zip(held.paths, again.paths, strict=True):
+        ends, moved = (
+            [tuple(map(int, a.split("-"))) for a in p.atoms.split()] for p in (path, other)
+        )
+        for here, there in zip(ends, moved, strict=True):
+            length = np.linalg.norm(frame.positions[here[-1]] - frame.positions[here[0]])
+            assert length == pytest.approx(path.start, abs=0.45)  # near the minimum
+            assert {frame.symbols[here[0]], frame.symbols[here[-1]]} == {
+                shuffled.symbols[there[0]], shuffled.symbols[there[-1]]
+            }  # fmt: skip
+
+
+def test_a_monitor_takes_the_card_and_does_not_search(monkeypatch):
+    def search(*args, **keywords):
+        raise AssertionError("searched, though the card holds the paths")
+
+    monkeypatch.setattr("mdxai.forecast.find_weak_spots.weak_spots", search)
+    monkeypatch.setattr("mdxai.forecast.weak_spots", search)
+    atoms = molecule(ETHANOL)
+    atoms.calc = mdxai.load_calculator("schnet-ethanol")
+    dyn = VelocityVerlet(atoms, 0.5 * units.fs)
+    with mdxai.Monitor(dyn, forecast=True, attribute_every=0) as monitor:
+        dyn.attach(monitor, interval=1)
+        dyn.run(4)
+    known = CardForecast.read(card("schnet-ethanol"))
+    assert {seen.trace.path.label for seen in monitor.weak_spots.paths} == {
+        path.label for path in known.paths
+    }
 
 
 def test_without_weak_spots_and_onsets_only_what_was_watched_tells(known, frame):

@@ -154,7 +154,7 @@ def test_replicas_are_searched_once_and_followed_each(tmp_path, monkeypatch):
         searches.append(first.n_atoms)
         return FollowedPaths((ANGLE,), numbers=tuple(first.numbers.tolist()))
 
-    monkeypatch.setattr("mdxai.monitoring.live_forecast._searched", search)
+    monkeypatch.setattr("mdxai.monitoring.live_forecast._found", search)
     network = mdxai.load_calculator("schnet-ethanol")
     monitor = mdxai.ReplicaMonitor(tmp_path, attribute_every=0, forecast=True)
     with monitor:

@@ -164,8 +164,9 @@ def replay(
 def _announce_search(monitored: Monitored, shown: Shown) -> None:
     if monitored.forecast and not shown.silent:
         complain(
-            "first looking for weak spots: every pair of atoms pushed together, every bond pulled "
-            "apart; some seconds for ten atoms, minutes for twenty"
+            "first looking for weak spots, unless the calculator's card holds them: every pair of "
+            "atoms pushed together, every bond pulled apart; some seconds for ten atoms, minutes "
+            "for twenty"
         )
 
 

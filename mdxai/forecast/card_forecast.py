@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from mdxai.calculators import Card
 from mdxai.forecast.combined_law import CombinedLaw
 from mdxai.forecast.forecast_result import Forecast, ForecastError
 from mdxai.forecast.group_names import in_its_group
+from mdxai.forecast.kept_paths import paths_of
 from mdxai.forecast.quantity_text import run_text
 from mdxai.forecast.survival_model import (
     Interval,
@@ -27,6 +28,7 @@ from mdxai.forecast.survival_model import (
     survival_of,
 )
 from mdxai.frame import BOLTZMANN, Frame
+from mdxai.principles.motion.followed_paths import FollowedPath, FollowedPaths
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.serialization import StateError, from_plain
 
@@ -54,6 +56,53 @@ class CardSpot:
         return "–".join(f"{symbols[a]}{a}" for a in self.indices)
 
 
+@dataclass(frozen=True, slots=True)
+class CardPath:
+    """A path that a run can follow (`FollowedPath`), told by its distances alone.
+
+    atoms: of all equal distances, as text such as "7-0-8 6-0-7". start, top, end: that distance at
+    the minimum, at the top and beyond it, Å. height: energy of the top above the start, eV.
+    barrier: above the lowest minimum, eV. prefactor_per_ps: of all weak spots that it leads to.
+    """
+
+    kind: str
+    label: str
+    atoms: str
+    start: float
+    top: float
+    end: float
+    height: float
+    barrier: float
+    prefactor_per_ps: float
+    forbidden: str
+
+    @classmethod
+    def of(cls, path: FollowedPath) -> CardPath:
+        """Return what a card holds of a path."""
+        start, top, end = (round(float(path.lengths[k]), 4) for k in (0, path.top, -1))
+        barrier, rate = round(path.barrier, 4), path.rate_per_ps
+        return cls(
+            path.kind, path.label, " ".join(map(_text, path.atoms)), start, top, end,
+            round(path.height, 4), barrier,
+            float(f"{rate * math.exp(barrier / (BOLTZMANN * path.temperature)):.3g}"),
+            path.forbidden,
+        )  # fmt: skip
+
+    def followed(self, temperature: float) -> FollowedPath:
+        """Return the path for a run at a temperature, K.
+
+        Its energy is the simplest curve with a minimum and a top, a cubic one.
+        """
+        lengths = np.concatenate([np.linspace(self.start, self.top, 33), [self.end]])
+        share = (lengths - self.start) / (self.top - self.start)
+        return FollowedPath(
+            self.kind, self.label, tuple(map(_indices, self.atoms.split())), lengths,
+            self.height * share**2 * (3 - 2 * share), 32, self.barrier,
+            self.prefactor_per_ps * math.exp(-self.barrier / (BOLTZMANN * temperature)),
+            temperature, self.forbidden,
+        )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class CardForecast:
     """The forecast of a card: what a law of the hazard needs, and of which molecule and weights.
@@ -67,6 +116,7 @@ class CardForecast:
         mdxai: version that made it.
         watched: what replicas did.
         weak_spots: those that count at some temperature; empty where none was found.
+        paths: into these, for runs that follow them.
 
     Raises:
         ForecastError: for entries that cannot be.
@@ -80,6 +130,7 @@ class CardForecast:
     mdxai: str
     watched: tuple[Watched, ...] = ()
     weak_spots: tuple[CardSpot, ...] = ()
+    paths: tuple[CardPath, ...] = ()
 
     def __post_init__(self) -> None:
         if not all(
@@ -125,6 +176,7 @@ class CardForecast:
                 s.kind, _text(s.atoms), round(s.barrier, 4), float(f"{s.prefactor_per_ps:.3g}"),
                 s.multiplicity,
             ) for s in counting),
+            tuple(map(CardPath.of, paths_of(replace(spots, spots=tuple(counting))).paths)),
         )  # fmt: skip
         return replace(held, says=held.sentence(frame, found.temperature, found.duration))
 
@@ -180,7 +232,24 @@ class CardForecast:
                 replace(spot, atoms=_text(match.mapping[a] for a in spot.indices))
                 for spot in self.weak_spots
             ),
+            paths=tuple(self._renumbered(path, match.mapping, frame) for path in self.paths),
         )  # fmt: skip
+
+    def _renumbered(self, path: CardPath, mapping: Mapping[int, int], frame: Frame) -> CardPath:
+        atoms = [tuple(mapping[a] for a in _indices(one)) for one in path.atoms.split()]
+        names = [f"{frame.symbols[a]}{a}" for a in atoms[0]]
+        return replace(path, atoms=" ".join(map(_text, atoms)), label="–".join(names))
+
+    def followed(self, frame: Frame, temperature: float) -> FollowedPaths:
+        """Return the paths that a run follows from a frame that `about` was asked about.
+
+        temperature: of the run, K.
+        """
+        return FollowedPaths(
+            tuple(path.followed(temperature) for path in self.paths),
+            "" if self.paths else f"its card says: no weak spot below {self.ceiling:g} eV",
+            tuple(frame.numbers.tolist()),
+        )
 
     def hazard(self, temperature: float) -> Interval:
         """Return onsets per ps at a temperature, K; 0 for neither weak spots nor onsets."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdxai.calculators import CalculatorError
+from mdxai.calculators import CalculatorError, Card, card_of
 from mdxai.engines import Engine, Planned
 from mdxai.frame import Frame
 from mdxai.monitoring.options import MonitorOptions
@@ -29,7 +29,8 @@ def paths_to_follow(
 ) -> FollowedPaths | None:
     """Return the paths that a run follows; None where it is to follow none.
 
-    They are those given, else those that a resumed run has followed, else what a search finds now.
+    They are those given, else those that a resumed run has followed, else those of the card of the
+    calculator, else what a search finds now.
 
     Args:
         engine: of the run.
@@ -39,6 +40,7 @@ def paths_to_follow(
 
     Raises:
         RecordError: for weak spots other than those that the run has followed so far.
+        ForecastError: for a card that holds the forecast of other weights.
     """
     if options.forecast is False:
         return None
@@ -47,22 +49,26 @@ def paths_to_follow(
     known = None if resumed is None else read_paths(resumed)
     given = options.followed_paths
     if given is None or known is None:
-        return known or given or _searched(engine, first)
+        return known or given or _found(engine, first)
     if as_plain(known) != as_plain(given):
         raise RecordError(f"{resumed} has followed other weak spots than those given now")
     return given
 
 
-def _searched(engine: Engine, first: Frame) -> FollowedPaths:
-    from mdxai.forecast import WeakSpotError, weak_spots
+def _found(engine: Engine, first: Frame) -> FollowedPaths:
+    from mdxai.forecast import CardForecast, WeakSpotError, weak_spots
     from mdxai.forecast.kept_paths import paths_of
 
     moving = 0.0 if "velocities" in first.absent else frame_quantities(first).temperature
     temperature = engine.describe().temperature or moving
+    temperature = temperature if temperature > 0 else USUAL
+    card = card_of(engine.calculator)
+    held = CardForecast.read(card) if isinstance(card, Card) else None
+    stated = None if held is None else held.about(first)
+    if stated is not None and (stated.paths or not stated.weak_spots):
+        return stated.followed(first, temperature)
     try:
-        found = weak_spots(
-            engine.calculator, first, temperature=temperature if temperature > 0 else USUAL
-        )
+        found = weak_spots(engine.calculator, first, temperature=temperature)
     except (CalculatorError, WeakSpotError) as error:
         return FollowedPaths((), f"no weak spots could be looked for: {error}")
     return paths_of(found)
