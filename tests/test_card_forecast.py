@@ -19,6 +19,7 @@ from mdxai.calculators import Card
 from mdxai.calculators.library import find_calculator
 from mdxai.forecast import CardForecast, ForecastError
 from mdxai.forecast.kept_paths import paths_of
+from mdxai.forecast.weakest_barrier import WeakestBarrier
 from mdxai.frame import BOLTZMANN, Frame
 from mdxai.report import write_report
 
@@ -259,3 +260,34 @@ def test_a_run_of_another_molecule_has_none(tmp_path):
                     "--out", out, "--json")  # fmt: skip
     assert result.exit_code in (0, 3), result.stderr
     assert "forecast" not in tomllib.loads((out / "run.toml").read_text())["context"]
+
+
+def test_a_card_is_written_at_once_or_not_at_all(copied, monkeypatch):
+    path = copied / "card.toml"
+    before = path.read_text()
+
+    def full(self, text, **how):
+        raise OSError("no space left on device")
+
+    given = Card.load(path)
+    monkeypatch.setattr(type(path), "write_text", full)
+    with pytest.raises(OSError, match="no space"):
+        given.dump(path)
+    assert path.read_text() == before
+
+
+def test_a_card_searched_to_a_low_ceiling_says_nothing_of_higher_barriers(copied, known, frame):
+    given = Card.load(copied / "card.toml")
+    low = replace(known, ceiling=0.3, weak_spots=(), paths=())
+    replace(given, forecast=low.as_dict()).dump(copied / "card.toml")
+    calculator = mdxai.load_calculator(copied)
+    probe = WeakestBarrier(calculator, calculator.potential)
+    assert probe.deviate(frame).value == pytest.approx(0.31, abs=0.02)
+
+
+def test_constant_energy_runs_have_no_forecast_of_their_first_temperature(tmp_path):
+    found = invoke(
+        "run", "schnet-ethanol", ETHANOL, "--temperature", 1000, "--ensemble", "nve", "--steps", 2,
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert "forecast:" not in found.stderr

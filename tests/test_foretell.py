@@ -410,3 +410,9 @@ def test_a_shipped_network_is_foretold_near_what_was_seen(name):
     assert found.hazard.low < 3 * seen
     assert found.hazard.high > seen / 3
     assert "of the methyl group" in found.sentence or "H" in found.weakest.label
+
+
+def test_a_forecast_is_not_written_into_a_run(tmp_path):
+    (tmp_path / "run.toml").write_text("")
+    with pytest.raises(ForecastError, match="holds a run; choose another directory"):
+        forecast_of(path=tmp_path)

@@ -454,3 +454,20 @@ def test_a_guard_says_which_bonds_have_no_wall():
         "guard of 10 eV, no walls on 8 bonds whose longest length is not known, from a card "
         "without gaps"
     )
+
+
+def test_a_guard_refuses_its_molecule_in_another_order_of_elements():
+    kept = mdxai.guard(mdxai.load_calculator("schnet-ethanol"), ethanol())
+    other = ethanol()[[7, 0, 2, 1, 4, 6, 5, 3, 8]]
+    other.calc = kept
+    with pytest.raises(GuardError, match="its atoms in that order, and the structure is HCOC"):
+        other.get_potential_energy()
+
+
+def test_reference_data_of_other_elements_and_no_calculator_are_refused(tmp_path):
+    write(tmp_path / "copper.extxyz", [bulk("Cu", cubic=True) for _ in range(2)])
+    network = mdxai.load_calculator("schnet-ethanol")
+    with pytest.raises(GuardError, match="holds no C, H, O, but the structure does"):
+        mdxai.guard(network, ethanol(), reference=tmp_path / "copper.extxyz")
+    with pytest.raises(GuardError, match="expected an ASE calculator to guard, got 'schnet"):
+        mdxai.guard("schnet-ethanol", ethanol())

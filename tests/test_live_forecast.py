@@ -17,6 +17,7 @@ from mdxai.monitoring.replay import replay
 from mdxai.principles import FollowedPath, FollowedPaths
 from mdxai.record import RecordError
 from mdxai.report.page import write_report
+from mdxai.report.page_figures import heights_plot
 from mdxai.stability.thresholds import THRESHOLDS
 
 from .conftest import copper, ethanol_dynamics, ethanol_with, heated, invoke, langevin
@@ -224,3 +225,7 @@ def test_paths_into_one_hole_are_followed_by_the_distance_that_closes():
     assert {path.atoms[0][0], path.atoms[0][-1]} == {1, 3}
     (path,) = paths_of(replace(found, spots=(angle, approach))).paths
     assert path.atoms == ((1, 2, 3),)
+
+
+def test_a_path_on_which_nothing_was_counted_yet_is_drawn_all_the_same():
+    assert "<svg" in heights_plot("H7–C0–H8", np.zeros(129), 0.7, 0.05, None)

@@ -79,11 +79,13 @@ class Card:
         return self.offset_per_atom + np.array(own, dtype=np.float64)
 
     def dump(self, path: Path) -> None:
-        """Write the card as TOML."""
+        """Write the card as TOML, at once or not at all."""
         stated = {key: value for key, value in asdict(self).items() if value is not None}
         if not self.forecast:
             del stated["forecast"]
-        path.write_text(tomli_w.dumps({"schema": SCHEMA, **stated}), encoding="utf-8")
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(tomli_w.dumps({"schema": SCHEMA, **stated}), encoding="utf-8")
+        part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Card:

@@ -9,13 +9,14 @@ out, so that the curvature stays bounded and the time step need not be shorter.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from ase.cell import Cell
 from ase.data import chemical_symbols, covalent_radii
+from ase.formula import Formula
 
 from mdxai.errors import MdxaiError
 from mdxai.frame import DENSE_LIMIT, Bools, Floats, Ints, upper_triangle
@@ -143,7 +144,7 @@ class GuardTerm:
     """
 
     def __init__(self, guard: Guard, numbers: Ints) -> None:
-        self._guard, self._n_atoms = guard, len(numbers)
+        self._guard, self._n_atoms, self._numbers = guard, len(numbers), numbers
         kinds, self._kind = np.unique(numbers, return_inverse=True)
         self._radii = covalent_radii[numbers]
         self._shortest = _table(guard.shortest, kinds)
@@ -171,6 +172,19 @@ class GuardTerm:
         n, rest = divmod(len(numbers), max(len(own), 1))
         return n if len(own) and not rest and np.array_equal(np.tile(own, n), numbers) else 0
 
+    @property
+    def _is_reordered(self) -> bool:
+        """Whether the system has the atoms of the guard's molecules in another order."""
+        own, numbers = self._guard.numbers, self._numbers
+        n, rest = divmod(len(numbers), max(len(own), 1))
+        if not own or rest or self._copies(numbers):
+            return False
+        return np.array_equal(np.sort(np.tile(own, n)), np.sort(numbers))
+
+    @staticmethod
+    def _formula(numbers: Iterable[int]) -> str:
+        return str(Formula.from_list([chemical_symbols[z] for z in numbers]))
+
     def _named(self, bonds: tuple[tuple[int, int], ...], numbers: Ints) -> tuple[Ints, Ints]:
         """Return the atoms of bonds, lower first, in every copy of the molecule."""
         one = np.sort(np.array(bonds, dtype=np.int64).reshape(-1, 2), axis=1)
@@ -192,8 +206,15 @@ class GuardTerm:
         """Refuse a structure whose atoms are in another order, or bonded otherwise.
 
         Raises:
-            GuardError: where a bond with a wall is gone and atoms without a bond are bonded.
+            GuardError: for the same elements in another order, or where a bond with a wall is gone
+                and atoms without a bond are bonded.
         """
+        if self._is_reordered:
+            raise GuardError(
+                f"the guard is for {self._formula(self._guard.numbers)}, its atoms in that order, "
+                f"and the structure is {self._formula(self._numbers)}: give the molecule and the "
+                "order of atoms that the guard was made for, or make another with this structure"
+            )
         if not len(self._first):
             return
         reach = self._nearest_images(positions[self._second] - positions[self._first], cell, pbc)

@@ -101,6 +101,8 @@ def _with_forecast(
     card, duration = card_of(potential), settings.duration / 1000  # ps
     if card is None or not card.forecast or not settings.temperature * duration > 0:
         return settings
+    if settings.ensemble == "nve":  # half of the heat goes into the potential energy
+        return settings
     from mdxai.forecast import CardForecast
     from mdxai.frame import Frame
 

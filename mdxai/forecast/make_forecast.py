@@ -27,6 +27,7 @@ from mdxai.forecast.weak_spot import WeakSpots
 from mdxai.frame import Frame
 from mdxai.principles.probes.configurations import moved
 from mdxai.record.durable_files import make_folder, remove, write_file
+from mdxai.record.layout import HEADER
 from mdxai.serialization import StateError, as_plain, from_plain
 
 WEAK_SPOTS, FORECAST = "weak-spots.json", "forecast.json"  # files of a forecast that is kept
@@ -115,6 +116,8 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
     start = start.with_results(*twin.evaluate(start))
     name = made_name(calculator, twin)
     folder = None if path is None else Path(path)
+    if folder is not None and (folder / HEADER).exists():
+        raise ForecastError(f"{folder} holds a run; choose another directory for the forecast")
     tell = progress or (lambda what: None)
     spots, without = None, "weak spots were not looked for"
     if PARTS[0] in options.parts:

@@ -57,7 +57,7 @@ class WeakestBarrier:
             return None
         lowest = min(found.weak_spots, key=lambda s: s.barrier, default=None)
         if lowest is None:
-            return ENOUGH, ()
+            return (ENOUGH, ()) if found.ceiling >= ENOUGH else None
         self.note = f"barrier of {lowest.barrier:.2f} eV by its card"
         return lowest.barrier, lowest.indices
 

@@ -55,11 +55,16 @@ def guard(
         wall: eV; A of bonds that are too long, x = r/r₁ − 1.
 
     Raises:
-        GuardError: for strengths below 0, or a structure that lies far outside the domain.
+        GuardError: for what is no calculator, strengths below 0, reference data that lack elements
+            of the structure, or a structure that lies far outside the domain.
         ReferenceDataError: for a file that cannot be read.
     """
+    if not callable(getattr(calculator, "get_potential_energy", None)):
+        raise GuardError(f"expected an ASE calculator to guard, got {calculator!r}")
     frame = Frame.from_atoms(structure) if isinstance(structure, Atoms) else structure
     data = _domain(calculator, reference)
+    if data is not None and frame is not None:
+        _refuse_other_elements(data, frame)
     made = Guard(repulsion=repulsion, wall=wall, source=PHYSICAL if data is None else data.source)
     if data is not None:
         shortest = {pair: low - ROUNDING for pair, (low, _) in data.distances.items()}
@@ -82,6 +87,16 @@ def _domain(calculator: Any, reference: Any) -> ReferenceData | None:
     if card is None or not stated:
         return None
     return ReferenceData.of_card(replace(card, name=card.name.removesuffix(GUARDED)))
+
+
+def _refuse_other_elements(data: ReferenceData, frame: Frame) -> None:
+    known = {symbol for pair in data.distances for symbol in pair.split("-")}
+    lacking = sorted(set(frame.symbols) - known)
+    if lacking:
+        raise GuardError(
+            f"{data.source} holds no {', '.join(lacking)}, but the structure does; expected the "
+            "data that the model was trained on"
+        )
 
 
 def _physical_gaps(numbers: Ints) -> dict[str, tuple[float, float]]:

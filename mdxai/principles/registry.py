@@ -176,6 +176,7 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(MOTION, "motion"),
     **dict.fromkeys(EXPLANATION, "explanation"),
     **dict.fromkeys(PROBES, "probe"),
+    "weak_spots": "probe",  # of a check alone: it needs a search (`forecast/weakest_barrier.py`)
 }
 
 

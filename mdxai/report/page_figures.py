@@ -110,7 +110,8 @@ def heights_plot(
             value, low, high = (hazard[k] for k in ("value", "low", "high"))
             ax.errorbar([height], [value], [[value - low], [high - value]], fmt="o", ms=3.5,
                         color=INK, lw=1.2)  # fmt: skip
-        _log_scale(ax)
+        if seen.any() or hazard is not None:
+            _log_scale(ax)
         ax.set_xlabel("energy on the path / eV", color=INK, labelpad=1)
         ax.set_ylabel("per ps", color=INK)
         tidy(ax)
