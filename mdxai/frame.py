@@ -7,7 +7,7 @@ frames and ASE atoms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -407,6 +407,11 @@ def merge_images(i: Ints, j: Ints, vectors: Floats) -> tuple[Pairs, Bools]:
     keep = order[starts]
     several = np.diff(starts, append=len(order)) > 1
     return Pairs(i[keep], j[keep], vectors[keep], distances[keep]), several
+
+
+def named_atoms(symbols: Sequence[str], atoms: Iterable[int]) -> str:
+    """Return atoms with their element symbols, such as "H6–C1–H8"."""
+    return "–".join(f"{symbols[a]}{a}" for a in atoms)
 
 
 def iter_element_pairs(numbers: Ints) -> Iterator[tuple[int, int]]:

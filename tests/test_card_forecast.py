@@ -7,6 +7,7 @@ import math
 import shutil
 import tomllib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -291,3 +292,10 @@ def test_constant_energy_runs_have_no_forecast_of_their_first_temperature(tmp_pa
         "--out", tmp_path / "run",
     )  # fmt: skip
     assert "forecast:" not in found.stderr
+
+
+def test_a_card_of_another_kind_foretells_nothing(known, frame):
+    theirs = SimpleNamespace(forecast=known.as_dict(), name="theirs")
+    assert CardForecast.for_frame(theirs, frame) is None
+    assert CardForecast.for_frame(None, frame) is None
+    assert CardForecast.for_frame(card("schnet-ethanol"), frame).says == known.says

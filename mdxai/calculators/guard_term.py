@@ -177,7 +177,7 @@ class GuardTerm:
         """Whether the system has the atoms of the guard's molecules in another order."""
         own, numbers = self._guard.numbers, self._numbers
         n, rest = divmod(len(numbers), max(len(own), 1))
-        if not own or rest or self._copies(numbers):
+        if not own or rest or self._is_named:
             return False
         return np.array_equal(np.sort(np.tile(own, n)), np.sort(numbers))
 

@@ -96,18 +96,18 @@ def _with_forecast(
     settings: RunSettings, potential: Any, atoms: Atoms, shown: Shown
 ) -> RunSettings:
     """Say what the calculator's card foretells of this run, and let run.toml hold it."""
-    from mdxai.calculators import card_of
+    from mdxai.calculators import Card, card_of
 
     card, duration = card_of(potential), settings.duration / 1000  # ps
-    if card is None or not card.forecast or not settings.temperature * duration > 0:
+    if not isinstance(card, Card) or not card.forecast or not settings.temperature * duration > 0:
         return settings
     if settings.ensemble == "nve":  # half of the heat goes into the potential energy
         return settings
     from mdxai.forecast import CardForecast
     from mdxai.frame import Frame
 
-    frame, found = Frame.from_atoms(atoms), CardForecast.read(card)
-    about = None if found is None else found.about(frame)
+    frame = Frame.from_atoms(atoms)
+    about = CardForecast.for_frame(card, frame)
     if about is None:
         return settings
     says = about.sentence(frame, settings.temperature, duration)

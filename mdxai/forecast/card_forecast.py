@@ -15,10 +15,10 @@ from ase import Atoms
 from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
 
 from mdxai.calculators import Card
-from mdxai.forecast.combined_law import CombinedLaw
+from mdxai.forecast.combined_law import CombinedLaw, log_hazard_of
 from mdxai.forecast.forecast_result import Forecast, ForecastError
 from mdxai.forecast.group_names import in_its_group
-from mdxai.forecast.kept_paths import paths_of
+from mdxai.forecast.kept_paths import cubic, paths_of
 from mdxai.forecast.quantity_text import run_text
 from mdxai.forecast.survival_model import (
     Interval,
@@ -27,7 +27,7 @@ from mdxai.forecast.survival_model import (
     mean_time_of,
     survival_of,
 )
-from mdxai.frame import BOLTZMANN, Frame
+from mdxai.frame import BOLTZMANN, Frame, named_atoms
 from mdxai.principles.motion.followed_paths import FollowedPath, FollowedPaths
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.serialization import StateError, from_plain
@@ -53,7 +53,7 @@ class CardSpot:
 
     def label(self, symbols: list[str]) -> str:
         """Return its name, such as "H6–C1–H8"."""
-        return "–".join(f"{symbols[a]}{a}" for a in self.indices)
+        return named_atoms(symbols, self.indices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +89,11 @@ class CardPath:
         )  # fmt: skip
 
     def followed(self, temperature: float) -> FollowedPath:
-        """Return the path for a run at a temperature, K.
-
-        Its energy is the simplest curve with a minimum and a top, a cubic one.
-        """
+        """Return the path for a run at a temperature, K."""
         lengths = np.concatenate([np.linspace(self.start, self.top, 33), [self.end]])
-        share = (lengths - self.start) / (self.top - self.start)
         return FollowedPath(
             self.kind, self.label, tuple(map(_indices, self.atoms.split())), lengths,
-            self.height * share**2 * (3 - 2 * share), 32, self.barrier,
+            cubic(lengths, 32, self.height), 32, self.barrier,
             self.prefactor_per_ps * math.exp(-self.barrier / (BOLTZMANN * temperature)),
             temperature, self.forbidden,
         )  # fmt: skip
@@ -203,6 +199,20 @@ class CardForecast:
             )
         return found
 
+    @classmethod
+    def for_frame(cls, card: Any, frame: Frame) -> CardForecast | None:
+        """Return what a card foretells of a frame, atoms numbered alike; None where it does not.
+
+        Args:
+            card: what `card_of` returned, which may be None or another's.
+            frame: of the system.
+
+        Raises:
+            ForecastError: as `read`.
+        """
+        found = cls.read(card) if isinstance(card, Card) else None
+        return None if found is None else found.about(frame)
+
     def as_dict(self) -> dict[str, Any]:
         """Return what a card holds."""
         return asdict(self)
@@ -237,8 +247,8 @@ class CardForecast:
 
     def _renumbered(self, path: CardPath, mapping: Mapping[int, int], frame: Frame) -> CardPath:
         atoms = [tuple(mapping[a] for a in _indices(one)) for one in path.atoms.split()]
-        names = [f"{frame.symbols[a]}{a}" for a in atoms[0]]
-        return replace(path, atoms=" ".join(map(_text, atoms)), label="–".join(names))
+        label = named_atoms(frame.symbols, atoms[0])
+        return replace(path, atoms=" ".join(map(_text, atoms)), label=label)
 
     def followed(self, frame: Frame, temperature: float) -> FollowedPaths:
         """Return the paths that a run follows from a frame that `about` was asked about.
@@ -272,11 +282,7 @@ class CardForecast:
         says = run_text(temperature, duration, survival_of(hazard, duration), mean_time_of(hazard))
         if not self.weak_spots:
             return f"{says}; no weak spot below {self.ceiling:g} eV"
-        spot = max(
-            self.weak_spots,
-            key=lambda s: math.log(s.multiplicity * s.prefactor_per_ps)
-            - s.barrier / (BOLTZMANN * temperature),
-        )  # fmt: skip
+        spot = max(self.weak_spots, key=lambda s: log_hazard_of([s], temperature))
         named = in_its_group(spot.label(frame.symbols), frame, spot.indices)
         return f"{says}; weakest: {named}, barrier {spot.barrier:.2f} eV"
 

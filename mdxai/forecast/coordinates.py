@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from mdxai.frame import Bools, Floats, Frame, Ints, Pairs
+from mdxai.frame import Bools, Floats, Frame, Ints, Pairs, named_atoms
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.probes.configurations import all_pairs
 
@@ -40,7 +40,7 @@ class Coordinate:
 
     def label(self, symbols: list[str]) -> str:
         """Return its name, such as "H6–C1–H8" or "C0–C1"."""
-        return "–".join(f"{symbols[a]}{a}" for a in self.atoms)
+        return named_atoms(symbols, self.atoms)
 
 
 def coordinates_of(frame: Frame) -> list[Coordinate]:

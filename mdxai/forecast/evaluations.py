@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -33,6 +34,14 @@ class Evaluations(Protocol):
         ...
 
 
+def in_parts(
+    evaluate: Callable[[Floats], tuple[Floats, Floats]], positions: Floats, at_once: int
+) -> tuple[Floats, Floats]:
+    """Return energies and forces as `Evaluations` do, so many configurations at a time."""
+    parts = [evaluate(positions[k : k + at_once]) for k in range(0, len(positions), at_once)]
+    return np.concatenate([e for e, _ in parts]), np.concatenate([f for _, f in parts])
+
+
 class _OneByOne:
     at_once = 1
 
@@ -56,11 +65,7 @@ class _Batched:
         self.at_once = next(s for s in reversed(SIZES) if s == 1 or s * frame.n_atoms <= LARGEST)
 
     def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
-        parts = [
-            self._together(positions[k : k + self.at_once])
-            for k in range(0, len(positions), self.at_once)
-        ]
-        return np.concatenate([e for e, _ in parts]), np.concatenate([f for _, f in parts])
+        return in_parts(self._together, positions, self.at_once)
 
     def _together(self, positions: Floats) -> tuple[Floats, Floats]:
         n, n_atoms = positions.shape[:2]

@@ -8,7 +8,7 @@ from ase.data.vdw_alvarez import vdw_radii
 from ase.geometry import find_mic
 
 from mdxai.calculators.reference_data import OVERLAPPING
-from mdxai.frame import Floats, Frame
+from mdxai.frame import Floats, Frame, named_atoms
 from mdxai.principles.motion.bond_changes import BROKEN, FORMED
 from mdxai.principles.motion.networks import METALS, covalent_network_of
 from mdxai.principles.motion.structure import BONDED, bonds_of
@@ -164,4 +164,4 @@ def _contact_limits(first: Frame) -> Floats:
 
 
 def _named(frame: Frame, i: int, j: int) -> str:
-    return f"{frame.symbols[i]}{i}–{frame.symbols[j]}{j}"
+    return named_atoms(frame.symbols, (i, j))

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from mdxai.errors import MdxaiError
-from mdxai.forecast.evaluations import Evaluations
+from mdxai.forecast.evaluations import Evaluations, in_parts
 from mdxai.frame import Floats, Frame
 from mdxai.record.durable_files import make_folder
 
@@ -108,11 +108,7 @@ class KeptEvaluations:
 
     def __call__(self, positions: Floats) -> tuple[Floats, Floats]:
         """Return energies and forces as `Evaluations` do."""
-        parts = [
-            self._together(positions[k : k + self.at_once])
-            for k in range(0, len(positions), self.at_once)
-        ]
-        return np.concatenate([e for e, _ in parts]), np.concatenate([f for _, f in parts])
+        return in_parts(self._together, positions, self.at_once)
 
     def _together(self, positions: Floats) -> tuple[Floats, Floats]:
         content = np.ascontiguousarray(positions).tobytes()

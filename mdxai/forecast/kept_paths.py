@@ -13,7 +13,7 @@ from ase.data import covalent_radii
 
 from mdxai.forecast.coordinates import Coordinate, coordinates_of
 from mdxai.forecast.weak_spot import WeakSpot, WeakSpots
-from mdxai.frame import Frame
+from mdxai.frame import Floats, Frame
 from mdxai.principles.motion.followed_paths import SHORTEST, FollowedPath, FollowedPaths
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.record import RecordError
@@ -52,14 +52,20 @@ def _path(spot: WeakSpot, found: WeakSpots, every: Sequence[Coordinate]) -> Foll
         )  # fmt: skip
         i, j = closing
         lengths = np.linalg.norm(spot.path.positions[:, j] - spot.path.positions[:, i], axis=1)
-        # The energy of the path is not that of this distance: the simplest curve with a minimum
-        # and a top is taken, a cubic one.
-        share = (lengths - lengths[0]) / (lengths[spot.path.top] - lengths[0])
-        energies = energies[spot.path.top] * share**2 * (3 - 2 * share)
+        energies = cubic(lengths, spot.path.top, energies[spot.path.top])
     return FollowedPath(
         spot.kind, spot.label, atoms, lengths, energies, spot.path.top, spot.barrier,
         spot.rate_of_all_per_ps(found.temperature), found.temperature, spot.forbidden,
     )  # fmt: skip
+
+
+def cubic(lengths: Floats, top: int, height: float) -> Floats:
+    """Return energies (n,), eV, at lengths (n,), Å, that begin at a minimum, where only the height
+    of the top is known: of the simplest curve with both, a cubic one.
+    """
+    share = (lengths - lengths[0]) / (lengths[top] - lengths[0])
+    energies: Floats = height * share**2 * (3 - 2 * share)
+    return energies
 
 
 def _closing_pair(spot: WeakSpot, minimum: Frame) -> tuple[int, int] | None:

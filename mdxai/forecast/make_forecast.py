@@ -121,7 +121,7 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
     tell = progress or (lambda what: None)
     spots, without = None, "weak spots were not looked for"
     if PARTS[0] in options.parts:
-        search = _Search(calculator, start, frames, reference, options, name)
+        search = _Search(calculator, twin, start, frames, reference, options)
         spots, without = search.kept(folder, temperature, tell)
     tested = None
     if PARTS[1] in options.parts:
@@ -161,15 +161,17 @@ class _Search:
     """The search for weak spots of a forecast, kept as it goes and once it is done."""
 
     def __init__(
-        self, calculator: Any, start: Frame, frames: Frames | None, reference: Any,
-        options: ForecastOptions, name: str,
+        self, calculator: Any, twin: Potential, start: Frame, frames: Frames | None, reference: Any,
+        options: ForecastOptions,
     ) -> None:  # fmt: skip
         self._calculator, self._start, self._reference = calculator, start, reference
+        self._twin = twin
         self._options = options
         starts = None if frames is None else positions_of(frames, start)
         self._frames = None if starts is None else [moved(start, x) for x in starts]
         rival = None if reference is None else twin_of(reference)
         energy = math.nan if start.energy is None else start.energy
+        name = made_name(calculator, twin)
         self._identity = search_identity(name, energy, start, options.scans, rival, starts)
 
     def kept(
@@ -187,7 +189,7 @@ class _Search:
                 options=self._options.scans, path=folder,
                 progress=lambda what, done, of: tell(f"weak spots, {what}: {done} of {of}"),
             )  # fmt: skip
-            spots = _explained(spots, twin_of(self._calculator))
+            spots = _explained(spots, self._twin)
         except WeakSpotError as error:
             if self._start.n_atoms < 2:
                 raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mdxai.frame import Floats, Frame
+from mdxai.frame import Floats, Frame, named_atoms
 from mdxai.principles.probes.configurations import moved
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _largest(changes: Floats, symbols: Sequence[str]) -> tuple[PairChange, ...]:
     order = np.argsort(-np.abs(changes), axis=None)[:NAMED]
     pairs = [divmod(int(flat), len(changes)) for flat in order]
     return tuple(
-        PairChange(i, j, f"{symbols[i]}{i}–{symbols[j]}{j}", float(changes[i, j]))
+        PairChange(i, j, named_atoms(symbols, (i, j)), float(changes[i, j]))
         for i, j in pairs
         if changes[i, j]
     )

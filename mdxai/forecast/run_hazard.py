@@ -11,7 +11,6 @@ is multiplied by the probability of falling, from the passages that were seen.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from mdxai.forecast.quantity_text import share_interval_text, time_text
-from mdxai.forecast.survival_model import Interval
-from mdxai.frame import BOLTZMANN, Floats
+from mdxai.forecast.survival_model import Interval, survival_of
+from mdxai.frame import BOLTZMANN, Floats, named_atoms
 from mdxai.principles.motion.followed_paths import PathTrace, WeakSpotProgress
 from mdxai.serialization import as_json
 
@@ -91,12 +90,11 @@ class RunHazard:
         """Probability that no top is passed until the planned end; None where that is unknown."""
         if self.per_ps is None or self.left is None:
             return None
-        time = self.left / 1000
-        return self.per_ps.map(lambda hazard: math.exp(-hazard * time))
+        return survival_of(self.per_ps, self.left / 1000)
 
     def __str__(self) -> str:
         trace = self.closest.trace
-        name = "–".join(f"{self.symbols[a]}{a}" for a in trace.atoms)
+        name = named_atoms(self.symbols, trace.atoms)
         text = (
             f"closest to a weak spot: {name}, {trace.highest:.2f} of the path to its top at "
             f"{time_text(trace.time / 1000)}; "

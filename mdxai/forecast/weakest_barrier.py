@@ -51,8 +51,7 @@ class WeakestBarrier:
     def _stated(self, frame: Frame) -> tuple[float, tuple[int, ...]] | None:
         # What is made of a network, such as one with a correction, has the card but other barriers.
         card = card_of(self._twin) if network_potential(self._twin) is not None else None
-        found = None if card is None else CardForecast.read(card)
-        found = None if found is None else found.about(frame)
+        found = CardForecast.for_frame(card, frame)
         if found is None:
             return None
         lowest = min(found.weak_spots, key=lambda s: s.barrier, default=None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdxai.calculators import CalculatorError, Card, card_of
+from mdxai.calculators import CalculatorError, card_of
 from mdxai.engines import Engine, Planned
 from mdxai.frame import Frame
 from mdxai.monitoring.options import MonitorOptions
@@ -62,9 +62,7 @@ def _found(engine: Engine, first: Frame) -> FollowedPaths:
     moving = 0.0 if "velocities" in first.absent else frame_quantities(first).temperature
     temperature = engine.describe().temperature or moving
     temperature = temperature if temperature > 0 else USUAL
-    card = card_of(engine.calculator)
-    held = CardForecast.read(card) if isinstance(card, Card) else None
-    stated = None if held is None else held.about(first)
+    stated = CardForecast.for_frame(card_of(engine.calculator), first)
     if stated is not None and (stated.paths or not stated.weak_spots):
         return stated.followed(first, temperature)
     try:

@@ -150,7 +150,7 @@ class MonitorOptions:
             raise OptionError(f"max_overhead must be between 0 and 1, or None, got {most!r}")
 
     def _set_forecast(self) -> None:
-        """Take the ways of weak spots; what finds them is imported only where some are given."""
+        """Take the paths of weak spots; what finds them is imported only where some are given."""
         given = self.forecast
         if isinstance(given, bool | np.bool_):
             self._set("forecast", bool(given))

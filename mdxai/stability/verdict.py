@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from ase.data import chemical_symbols
 
+from mdxai.frame import named_atoms
 from mdxai.principles import Deviation
 from mdxai.record import RecordError, Run
 from mdxai.serialization import as_json
@@ -64,7 +65,7 @@ class Finding:
 
     def label(self, symbols: Sequence[str]) -> str:
         """Return its atoms with their element symbols, such as "C1–H5"."""
-        return "–".join(f"{symbols[a]}{a}" for a in self.atoms)
+        return named_atoms(symbols, self.atoms)
 
 
 @dataclass(frozen=True, slots=True)
