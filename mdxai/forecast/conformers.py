@@ -9,13 +9,14 @@ from typing import cast
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import find_mic
 
 from mdxai.calculators.reference_data import structures_of
 from mdxai.errors import MdxaiError
 from mdxai.forecast.evaluations import Evaluations
 from mdxai.forecast.forbidden import Physics
 from mdxai.forecast.relaxation import relax
-from mdxai.frame import Floats, Frame, Ints
+from mdxai.frame import Bools, Floats, Frame, Ints
 
 MOST_FRAMES = 32  # that are relaxed, evenly spread over all
 MOST_CONFORMERS = 6  # that are scanned, lowest first
@@ -34,18 +35,24 @@ def positions_of(frames: Frames, frame: Frame) -> Floats:
     Args:
         frames: structures, or a file with a trajectory or data set: what ASE reads, or an npz as
             those of MD17.
-        frame: whose atoms they must have.
+        frame: whose atoms they must have, and whose cell if both are periodic.
 
     Raises:
-        WeakSpotError: for no frames, or frames of other atoms.
+        WeakSpotError: for no frames, or frames of other atoms or another cell.
         ReferenceDataError: for a file that cannot be read.
     """
     found = list[Floats]()
-    for k, (numbers, positions) in enumerate(_read(frames)):
+    for k, (numbers, positions, cell, pbc) in enumerate(_read(frames)):
         if not np.array_equal(numbers, frame.numbers):
             raise WeakSpotError(
                 f"frame {k} has other atoms than the structure, or in another order: "
                 f"{_formula(numbers)} instead of {_formula(frame.numbers)}"
+            )
+        if frame.pbc.any() and np.any(pbc) and not _same_box(frame, cell, pbc):
+            raise WeakSpotError(
+                f"frame {k} has another cell than the structure: {np.round(cell, 3).tolist()} "
+                f"instead of {np.round(frame.cell, 3).tolist()} Å; weak spots are looked for in "
+                "one cell, so give frames with that of the structure"
             )
         found.append(np.array(positions, dtype=np.float64))
     if not found:
@@ -54,14 +61,21 @@ def positions_of(frames: Frames, frame: Frame) -> Floats:
     return np.stack([found[k] for k in chosen])
 
 
-def _read(frames: Frames) -> Iterator[tuple[Ints, Floats]]:
-    """Yield the atomic numbers and positions of frames."""
+def _read(frames: Frames) -> Iterator[tuple[Ints, Floats, Floats, Bools]]:
+    """Yield atomic numbers, positions, cell and periodic directions of frames."""
     if isinstance(frames, str | os.PathLike):
-        for numbers, positions, *_ in structures_of(Path(frames)):
-            yield numbers, positions
+        for numbers, positions, cell, pbc, _ in structures_of(Path(frames)):
+            yield numbers, positions, cell, pbc
     else:
         for one in cast("Iterable[Atoms | Frame]", frames):  # mypy keeps the str
-            yield one.numbers, one.positions
+            yield one.numbers, one.positions, np.asarray(one.cell), one.pbc
+
+
+def _same_box(frame: Frame, cell: Floats, pbc: Bools) -> bool:
+    """Return whether the directions that repeat, and their vectors, are those of a frame."""
+    if not np.array_equal(pbc, frame.pbc):
+        return False
+    return bool(np.allclose(cell[pbc], frame.cell[pbc], rtol=0.0, atol=1e-3))
 
 
 def _formula(numbers: Ints) -> str:
@@ -98,6 +112,9 @@ def sorted_distances(frame: Frame, positions: Floats) -> Floats:
     """Return all distances, sorted within each pair of elements: equal for mirror images too."""
     i, j = np.triu_indices(frame.n_atoms, k=1)
     z = np.sort(np.stack([frame.numbers[i], frame.numbers[j]]), axis=0)
-    lengths = np.linalg.norm(positions[j] - positions[i], axis=1)
+    vectors = positions[j] - positions[i]
+    if frame.pbc.any() and len(vectors):
+        vectors = find_mic(vectors, frame.cell, frame.pbc)[0]
+    lengths = np.linalg.norm(vectors, axis=1)
     ordered: Floats = lengths[np.lexsort((lengths, z[1], z[0]))]
     return ordered

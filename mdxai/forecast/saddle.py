@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdxai.forecast.evaluations import Evaluations
+from mdxai.forecast.free_motions import free_parts, whole_motions
 from mdxai.frame import BOLTZMANN, Floats
 
 SPACING = 0.01  # Å, of the finite differences of forces
@@ -23,8 +24,8 @@ class StationaryPoint:
     Attributes:
         positions: (n_atoms, 3) Å.
         energy: eV.
-        frequencies: (n_modes,) per ps, ascending, of all motions but those of the whole; imaginary
-            ones are negative.
+        frequencies: (n_modes,) per ps, ascending, of all motions that something resists
+            (`free_parts`); imaginary ones are negative.
         mode: (n_atoms, 3) unit vector of the lowest frequency's motion.
         fmax: largest force on an atom that is left, eV/Å.
     """
@@ -68,21 +69,26 @@ def stationary_point(
     """
     x, follow = positions.copy(), None if uphill is None else uphill.ravel()
     periodic = bool(evaluate.frame.pbc.any())
-    hessian, last = np.empty((0, 0)), (x, x)
+    hessian, free, last = np.empty((0, 0)), np.empty((0, 0)), (x, x)
     for k in range(steps):
         energies, forces = evaluate(x[None])
         left = float(np.linalg.norm(forces[0], axis=1).max())
-        if k % REFRESHED and not left < fmax:
-            hessian = hessian + _bofill(hessian, x - last[0], last[1] - forces[0])
-        else:
+        anew = k % REFRESHED == 0 or left < fmax
+        if anew:
             hessian = force_constants(evaluate, x)
+        else:
+            hessian = hessian + _bofill(hessian, x - last[0], last[1] - forces[0])
         last = x, forces[0]
         if not (np.isfinite(energies[0]) and np.isfinite(hessian).all()):
             return None
+        if anew:
+            free = free_parts(evaluate, x, hessian)
         if left < fmax:
-            frequencies, mode = _vibrations(evaluate, x, hessian)
+            frequencies, mode = _vibrations(evaluate, x, hessian, free)
             return StationaryPoint(x, float(energies[0]), frequencies, mode, left)
-        internal = internal_space(x, periodic)
+        internal = internal_space(x, periodic, free)
+        if not internal.shape[1]:
+            return None
         curvatures, modes = np.linalg.eigh(internal.T @ hessian @ internal)
         modes = internal @ modes
         slopes = -modes.T @ forces[0].ravel()
@@ -136,31 +142,34 @@ def force_constants(evaluate: Evaluations, positions: Floats) -> Floats:
     return symmetric
 
 
-def internal_space(positions: Floats, periodic: bool, weights: Floats | None = None) -> Floats:
-    """Return an orthonormal basis (3n, n_modes) of all motions but those of the whole.
+def internal_space(
+    positions: Floats, periodic: bool, free: Floats, weights: Floats | None = None
+) -> Floats:
+    """Return an orthonormal basis (3n, n_modes) of all motions that something resists.
 
     Args:
         positions: (n_atoms, 3) Å.
-        periodic: whether rotations are none of them.
+        periodic: whether the system repeats in any direction.
+        free: (3n, n_free) orthonormal, motions that nothing resists besides those of the whole.
         weights: (n_atoms,) square roots of masses, for mass-weighted coordinates.
     """
+    whole = whole_motions(positions, periodic, weights)
+    internal: Floats = np.linalg.svd(whole, full_matrices=True)[0][:, whole.shape[1] :]
+    if not free.shape[1]:
+        return internal
     w = np.ones(len(positions)) if weights is None else weights
-    moves = [w[:, None] * axis * np.ones_like(positions) for axis in np.eye(3)]
-    if not periodic:
-        centred = positions - np.average(positions, axis=0, weights=w**2)
-        moves += [w[:, None] * np.cross(axis, centred) for axis in np.eye(3)]
-    whole = np.array([move.ravel() for move in moves]).T
-    left, size, _ = np.linalg.svd(whole, full_matrices=True)
-    rank = int(np.count_nonzero(size > 1e-4 * size[0]))  # a linear molecule has one turn less
-    internal: Floats = left[:, rank:]
-    return internal
+    besides = internal.T @ (np.repeat(w, 3)[:, None] * free)
+    held: Floats = internal @ np.linalg.svd(besides, full_matrices=True)[0][:, free.shape[1] :]
+    return held
 
 
-def _vibrations(evaluate: Evaluations, positions: Floats, hessian: Floats) -> tuple[Floats, Floats]:
+def _vibrations(
+    evaluate: Evaluations, positions: Floats, hessian: Floats, free: Floats
+) -> tuple[Floats, Floats]:
     """Return frequencies (n_modes,), per ps, and the lowest mode (n_atoms, 3)."""
     root = np.sqrt(evaluate.frame.masses)
     inverse = np.repeat(1 / root, 3)
-    internal = internal_space(positions, bool(evaluate.frame.pbc.any()), root)
+    internal = internal_space(positions, bool(evaluate.frame.pbc.any()), free, root)
     weighted = internal.T @ (inverse[:, None] * hessian * inverse) @ internal
     squares, modes = np.linalg.eigh(weighted)
     frequencies = np.sign(squares) * np.sqrt(np.abs(squares)) * PER_PS
