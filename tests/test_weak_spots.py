@@ -347,10 +347,10 @@ def test_a_structure_that_the_calculator_refuses_is_an_error():
 
 def test_equal_coordinates_are_one():
     frame = Frame.from_atoms(molecule(ETHANOL))
-    found = {(c.kind, tuple(sorted(frame.symbols[a] for a in c.ends))): 0 for c in
+    found = {(c.kind, tuple(sorted(frame.symbols[a] for (a,) in c.groups))): 0 for c in
              coordinates_of(frame)}  # fmt: skip
     for c in coordinates_of(frame):
-        found[c.kind, tuple(sorted(frame.symbols[a] for a in c.ends))] += c.multiplicity
+        found[c.kind, tuple(sorted(frame.symbols[a] for (a,) in c.groups))] += c.multiplicity
     n = frame.n_atoms
     inwards = sum(count for (kind, _), count in found.items() if kind != "stretch")
     assert inwards == n * (n - 1) // 2
@@ -402,7 +402,9 @@ def test_relaxation_holds_distances_and_agrees_with_one_by_one(networks):
     frame = Frame.from_atoms(molecule(ETHANOL))
     rng = np.random.default_rng(1)
     positions = frame.positions + rng.normal(scale=0.03, size=(3, frame.n_atoms, 3))
-    held = Distances(np.array([4, 6, 0]), np.array([5, 7, 2]), np.zeros((3, 3)))
+    held = Distances.between(
+        [((4,), (5,)), ((6,), (7,)), ((0,), (2,))], np.zeros((3, 3)), frame.n_atoms
+    )
     evaluate = evaluations(potential, frame)
     energies, forces = evaluate(positions)
     for k in range(3):
@@ -434,7 +436,7 @@ def test_what_physics_forbids():
 
     def with_pair(i, j, length):
         x = frame.positions[None].copy()
-        one = Distances(np.array([i]), np.array([j]), np.zeros((1, 3)))
+        one = Distances.between([((i,), (j,))], np.zeros((1, 3)), frame.n_atoms)
         return one.set(x, np.array([length]))[0]
 
     assert "overlap" in physics.forbids(with_pair(4, 5, 0.3), 9.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
 
 from mdxai.calculators import Card
 from mdxai.forecast.combined_law import CombinedLaw, log_hazard_of
+from mdxai.forecast.coordinates import named_coordinate
 from mdxai.forecast.forecast_result import Forecast, ForecastError
 from mdxai.forecast.group_names import in_its_group
 from mdxai.forecast.kept_paths import cubic, paths_of
@@ -38,7 +39,9 @@ SHARE = 0.01  # of all weak spots' rate there
 
 @dataclass(frozen=True, slots=True)
 class CardSpot:
-    """A weak spot as `mdxai.forecast.WeakSpot` describes it, its atoms as text such as "6-1-8"."""
+    """A weak spot as `mdxai.forecast.WeakSpot` describes it, its atoms as text such as "6-1-8", of
+    an encounter of two molecules "0-1-2+3-4-5".
+    """
 
     kind: str
     atoms: str
@@ -49,11 +52,16 @@ class CardSpot:
     @property
     def indices(self) -> tuple[int, ...]:
         """The same atoms as numbers."""
-        return _indices(self.atoms)
+        return _indices(self.atoms.replace("+", "-"))
+
+    @property
+    def n_first(self) -> int:
+        """How many of them are those of the first molecule of an encounter; else 0."""
+        return len(_indices(self.atoms.partition("+")[0])) if "+" in self.atoms else 0
 
     def label(self, symbols: list[str]) -> str:
         """Return its name, such as "H6–C1–H8"."""
-        return named_atoms(symbols, self.indices)
+        return named_coordinate(symbols, self.indices, self.n_first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +177,8 @@ class CardForecast:
                 for w in test.law.watched
             ),
             tuple(CardSpot(
-                s.kind, _text(s.atoms), round(s.barrier, 4), float(f"{s.prefactor_per_ps:.3g}"),
-                s.multiplicity,
+                s.kind, _split_text(s.atoms, s.n_first), round(s.barrier, 4),
+                float(f"{s.prefactor_per_ps:.3g}"), s.multiplicity,
             ) for s in counting),
             tuple(map(CardPath.of, paths_of(replace(spots, spots=tuple(counting))).paths)),
         )  # fmt: skip
@@ -239,7 +247,9 @@ class CardForecast:
             self, symbols=frame.to_atoms(results=False).get_chemical_formula("reduce"),
             bonds=" ".join(map(_text, _bonds(frame))),
             weak_spots=tuple(
-                replace(spot, atoms=_text(match.mapping[a] for a in spot.indices))
+                replace(spot, atoms=_split_text(
+                    [match.mapping[a] for a in spot.indices], spot.n_first
+                ))
                 for spot in self.weak_spots
             ),
             paths=tuple(self._renumbered(path, match.mapping, frame) for path in self.paths),
@@ -293,6 +303,12 @@ def _indices(text: str) -> tuple[int, ...]:
 
 def _text(indices: Iterable[int]) -> str:
     return "-".join(map(str, indices))
+
+
+def _split_text(indices: Sequence[int], n_first: int) -> str:
+    """Return atoms as text, the first few parted from the others by a plus."""
+    both = (indices[:n_first], indices[n_first:]) if n_first else (indices,)
+    return "+".join(map(_text, both))
 
 
 def _bonds(frame: Frame) -> list[tuple[int, int]]:

@@ -79,7 +79,8 @@ def weak_spots(  # noqa: PLR0913 (one argument per choice)
         temperature: K, of the rates.
         frames: of a trajectory or data set, or a file with one (ASE's formats, npz of MD17). Up to
             32 of them, evenly spread, are relaxed, and the six lowest conformers within 0.6 eV are
-            scanned; each coordinate's lowest barrier counts, above the lowest minimum.
+            scanned; each coordinate's lowest barrier counts, above the lowest minimum. Those of a
+            periodic structure need its cell.
         reference: a trusted ASE calculator, or a function that makes one, to compare paths with:
             what it does too is a reaction and no weak spot.
         cutoff: of a calculator other than mdxai's, Å, if known.
@@ -91,7 +92,7 @@ def weak_spots(  # noqa: PLR0913 (one argument per choice)
     Raises:
         CalculatorError: for a calculator that cannot be copied, or that fails on the structure.
         WeakSpotError: for a structure without two atoms, a temperature that is not positive, or
-            frames of other atoms.
+            frames of other atoms or another cell.
         ReferenceDataError: for a file of frames that cannot be read.
         KeptSearchError: for a directory with another search.
         RecordError: where the directory cannot be written.
@@ -353,12 +354,14 @@ class _Search:
             path, height = _with_saddle(path, scan, saddle, barrier), barrier
             if self._minimum is None or self._minimum.order:
                 note = "prefactor guessed: the minimum is none"
+            elif len(self._minimum.frequencies) != len(saddle.frequencies):
+                note = "prefactor guessed: not the same motions are free at minimum and saddle"
             else:
                 nu = prefactor(self._minimum, saddle)
         return WeakSpot(
             coordinate.kind, coordinate.atoms, coordinate.label(self.frame.symbols),
             entrance.forbidden, height, nu, depth, coordinate.multiplicity, path, note=note,
-            equivalent=coordinate.equivalent,
+            equivalent=coordinate.equivalent, n_first=coordinate.n_first,
         )  # fmt: skip
 
 
@@ -375,9 +378,8 @@ def _lowest_of_each(ordered: Sequence[_Entrance]) -> list[_Entrance]:
 
 def _share(entrance: _Entrance, saddle: StationaryPoint) -> float:
     """Return how much of the way over the saddle is the scanned distance's."""
-    i, j = entrance.scan.coordinate.ends
-    axis = saddle.positions[j] - saddle.positions[i]
-    return abs(float((saddle.mode[j] - saddle.mode[i]) @ axis / np.linalg.norm(axis)))
+    distance = distances_of([entrance.scan.coordinate], len(saddle.positions))
+    return float(distance.shares(saddle.mode[None], saddle.positions[None])[0])
 
 
 def _same(one: StationaryPoint, other: StationaryPoint, frame: Frame) -> bool:
@@ -390,7 +392,9 @@ def _same(one: StationaryPoint, other: StationaryPoint, frame: Frame) -> bool:
 
 def _with_saddle(path: WeakPath, scan: Scan, saddle: StationaryPoint, barrier: float) -> WeakPath:
     """Return the path with the saddle in place of its highest point."""
-    length = float(distances_of([scan.coordinate]).lengths(saddle.positions[None])[0])
+    length = float(
+        distances_of([scan.coordinate], len(saddle.positions)).lengths(saddle.positions[None])[0]
+    )
     k = path.top
     changes = (
         (path.positions, saddle.positions), (path.lengths, length), (path.energies, barrier),

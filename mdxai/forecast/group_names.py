@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from ase.formula import Formula
 
 from mdxai.frame import Frame, Ints
 from mdxai.principles.motion.structure import bonds_of
@@ -49,6 +50,17 @@ def in_its_group(label: str, frame: Frame, atoms: Sequence[int]) -> str:
     """
     group = group_of(frame, atoms)
     return f"{label} of the {group}" if group else label
+
+
+def named_molecule(symbols: Sequence[str], atoms: Sequence[int]) -> str:
+    """Return a molecule by its formula and its first atom that is no hydrogen, such as
+    "C2H6O(C9)"; a single atom as "Na5".
+    """
+    if len(atoms) == 1:
+        return f"{symbols[atoms[0]]}{atoms[0]}"
+    first = next((a for a in atoms if symbols[a] != "H"), atoms[0])
+    formula = Formula.from_list([symbols[a] for a in atoms]).format("hill")
+    return f"{formula}({symbols[first]}{first})"
 
 
 def _centre(numbers: Ints, partners: Ints, atom: int) -> int:

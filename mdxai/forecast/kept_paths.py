@@ -21,34 +21,43 @@ from mdxai.record.durable_files import read_file, write_file
 from mdxai.record.layout import WEAK_SPOTS
 from mdxai.serialization import as_plain, from_plain
 
+UNTOLD = "its weak spots are encounters of molecules, which no two atoms tell"
+
 
 def paths_of(found: WeakSpots) -> FollowedPaths:
     """Return weak spots as a run follows them.
 
     Weak spots that the same distances lead to are one path, that of the lowest barrier: a run
-    cannot tell which of them it passes. Its rate is that of all.
+    cannot tell which of them it passes. Its rate is that of all. An encounter of two molecules is
+    followed by the two of their atoms that end closest, or left out where there are none such.
     """
     every = coordinates_of(found.minimum) if found.spots else []
     paths: dict[Any, FollowedPath] = {}
     for spot in found.spots:
         path = _path(spot, found, every)
+        if path is None:
+            continue
         inwards = path.lengths[path.top] < path.lengths[0]
         key = frozenset(frozenset((a[0], a[-1])) for a in path.atoms), bool(inwards)
         if (known := paths.get(key)) is not None:
             path = replace(known, rate_per_ps=known.rate_per_ps + path.rate_per_ps)
         paths[key] = path
     numbers = tuple(found.minimum.numbers.tolist())
-    return FollowedPaths(tuple(paths.values()), "" if paths else found.table(), numbers)
+    why_none = UNTOLD if found.spots else found.table()
+    return FollowedPaths(tuple(paths.values()), "" if paths else why_none, numbers)
 
 
-def _path(spot: WeakSpot, found: WeakSpots, every: Sequence[Coordinate]) -> FollowedPath:
+def _path(spot: WeakSpot, found: WeakSpots, every: Sequence[Coordinate]) -> FollowedPath | None:
     atoms, lengths = spot.equivalent or (spot.atoms,), spot.path.lengths
     energies = spot.path.energies - spot.path.energies[0]
     closing = _closing_pair(spot, found.minimum)
+    if closing is None and spot.kind == "encounter":
+        return None
     if closing is not None:
         pair = frozenset(closing)
         atoms = next(
-            c.equivalent for c in every for a in c.equivalent if {a[0], a[-1]} == pair
+            c.equivalent for c in every if c.kind != "encounter"
+            for a in c.equivalent if {a[0], a[-1]} == pair
         )  # fmt: skip
         i, j = closing
         lengths = np.linalg.norm(spot.path.positions[:, j] - spot.path.positions[:, i], axis=1)
@@ -75,7 +84,7 @@ def _closing_pair(spot: WeakSpot, minimum: Frame) -> tuple[int, int] | None:
     hydrogens, an angle that closes. That other pair is the one that ends closest, in covalent
     distances, though it is not bonded; both before and beyond the top it has to come closer.
     """
-    if spot.kind not in ("angle", "approach") or minimum.pbc.any():
+    if spot.kind not in ("angle", "approach", "encounter") or minimum.pbc.any():
         return None
     i, j = np.triu_indices(minimum.n_atoms, k=1)
     bonded = {frozenset(bond) for bond in np.stack(bonds_of(minimum), 1).tolist()}
@@ -86,7 +95,7 @@ def _closing_pair(spot: WeakSpot, minimum: Frame) -> tuple[int, int] | None:
     radii = covalent_radii[minimum.numbers]
     k = int(np.argmin(end / (radii[i] + radii[j])))
     pair = int(i[k]), int(j[k])
-    if set(pair) == {spot.atoms[0], spot.atoms[-1]} or not start[k] - SHORTEST > top[k] > end[k]:
+    if {pair[:1], pair[1:]} == set(spot.groups) or not start[k] - SHORTEST > top[k] > end[k]:
         return None
     return pair
 

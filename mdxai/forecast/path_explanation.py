@@ -41,7 +41,8 @@ class PathExplanation:
     They add up to the energy above the minimum.
 
     Attributes:
-        pair: exactly-two-body relevance of the two atoms whose distance was scanned.
+        pair: exactly-two-body relevance of the two atoms whose distance was scanned; of all pairs
+            between two molecules.
         other_pairs: that of all other pairs together.
         three_body: of walks that meet three atoms. higher: of walks that meet more.
         one_body: of walks that never leave an atom.
@@ -49,6 +50,7 @@ class PathExplanation:
         top: index of the highest point.
         changes: the pairs whose relevance differs most between the minimum and the top.
         gamma: γ of the rule.
+        pair_is: `pair` in words.
     """
 
     pair: Floats
@@ -60,6 +62,12 @@ class PathExplanation:
     top: int
     changes: tuple[PairChange, ...]
     gamma: float
+    pair_is: str = PARTS["pair"]
+
+    @property
+    def in_words(self) -> dict[str, str]:
+        """Names of what the barrier is made of."""
+        return PARTS | {"pair": self.pair_is}
 
     @property
     def at_top(self) -> dict[str, float]:
@@ -69,7 +77,8 @@ class PathExplanation:
     @property
     def sentence(self) -> str:
         """What the barrier is made of, in words."""
-        parts = [f"{PARTS[part]} {_signed(value)}" for part, value in self.at_top.items()]
+        names = self.in_words
+        parts = [f"{names[part]} {_signed(value)}" for part, value in self.at_top.items()]
         pairs = [f"{c.label} {_signed(c.change)}" for c in self.changes[:3]]
         return f"{', '.join(parts)} eV; pairs that change most: {', '.join(pairs)} eV"
 
@@ -120,12 +129,13 @@ def path_explanation(spot: WeakSpot, minimum: Frame, explainer: Any) -> PathExpl
     explained: Sequence[Attribution] = explainer.attribute_many(frames)
     orders = _from_minimum([a.by_body_order for a in explained])
     every = _pair_relevances(explained, minimum.n_atoms)
-    first, last = sorted((spot.atoms[0], spot.atoms[-1]))
-    pair = every[:, first, last]
+    first, second = map(list, spot.groups)
+    pair = (every + every.transpose(0, 2, 1))[:, first][:, :, second].sum(axis=(1, 2))
     return PathExplanation(
         pair, orders[:, 1] - pair, orders[:, 2], orders[:, 3], orders[:, 0],
         _from_minimum([a.residual for a in explained]), spot.path.top,
         _largest(every[spot.path.top], minimum.symbols), explained[0].gamma,
+        PARTS["pair"] if spot.kind != "encounter" else "pairs between the two",
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,27 +18,40 @@ STIFFNESS = 70.0  # eV/Å², before it remembers any; as in ASE
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """One distance of each of n configurations, between atoms i and j (n,).
+    """One distance of each of n configurations: the length of Σ_a w_a x_a + shift.
 
-    shift: (n, 3) Å, added to x_j − x_i: from the atom's place to its image.
+    Of two atoms the weights are −1 and 1, of the centres of two groups minus and plus one over the
+    number of atoms.
+
+    weights: (n, n_atoms), which add up to 0. shift: (n, 3) Å, to the image that is meant.
     """
 
-    i: Ints
-    j: Ints
+    weights: Floats
     shift: Floats
 
+    @classmethod
+    def between(
+        cls, groups: Sequence[tuple[Sequence[int], Sequence[int]]], shift: Floats, n_atoms: int
+    ) -> Distances:
+        """Return the distances between the centres of two groups of atoms in each configuration.
+
+        shift: (n, 3) Å, added to the vector from the first centre to the second.
+        """
+        weights = np.zeros((len(groups), n_atoms))
+        for k, (first, second) in enumerate(groups):
+            weights[k, list(first)], weights[k, list(second)] = -1 / len(first), 1 / len(second)
+        return cls(weights, shift)
+
     def __len__(self) -> int:
-        return len(self.i)
+        return len(self.weights)
 
     def select(self, keep: Bools | Ints) -> Distances:
         """Return those that a mask or an index array picks."""
-        return Distances(self.i[keep], self.j[keep], self.shift[keep])
+        return Distances(self.weights[keep], self.shift[keep])
 
     def vectors(self, positions: Floats) -> Floats:
-        """(n, n_atoms, 3) → (n, 3) Å, from i to j."""
-        rows = np.arange(len(self.i))
-        vectors: Floats = positions[rows, self.j] - positions[rows, self.i] + self.shift
-        return vectors
+        """(n, n_atoms, 3) → (n, 3) Å, from the first to the second."""
+        return self._sums(positions) + self.shift
 
     def lengths(self, positions: Floats) -> Floats:
         """(n, n_atoms, 3) → (n,) Å."""
@@ -45,24 +59,39 @@ class Distances:
         return lengths
 
     def set(self, positions: Floats, lengths: Floats) -> Floats:
-        """Return positions with these lengths (n,): both atoms move along their axis."""
+        """Return positions with these lengths (n,): both groups move rigidly along their axis."""
         vectors = self.vectors(positions)
         now = np.linalg.norm(vectors, axis=1)
-        change = ((lengths - now) / now / 2)[:, None] * vectors
-        rows, moved = np.arange(len(self.i)), positions.copy()
-        moved[rows, self.j] += change
-        moved[rows, self.i] -= change
+        change = ((lengths - now) / now)[:, None] * vectors / self._squares[:, None]
+        moved: Floats = positions + self.weights[:, :, None] * change[:, None, :]
         return moved
 
     def project(self, vectors: Floats, positions: Floats) -> Floats:
         """Return vectors (n, n_atoms, 3) without the part that changes the distance."""
-        axis = self.vectors(positions)
-        axis = axis / np.linalg.norm(axis, axis=1)[:, None]
-        rows, left = np.arange(len(self.i)), vectors.copy()
-        along = np.sum((vectors[rows, self.j] - vectors[rows, self.i]) * axis, axis=1) / 2
-        left[rows, self.j] -= along[:, None] * axis
-        left[rows, self.i] += along[:, None] * axis
+        axis = self._axes(positions)
+        along = np.sum(self._sums(vectors) * axis, axis=1) / self._squares
+        left: Floats = vectors - self.weights[:, :, None] * (along[:, None] * axis)[:, None, :]
         return left
+
+    def shares(self, vectors: Floats, positions: Floats) -> Floats:
+        """Return how much (n,) of unit vectors (n, n_atoms, 3) changes the distance, up to 1."""
+        along = np.sum(self._sums(vectors) * self._axes(positions), axis=1)
+        shares: Floats = np.abs(along) / np.sqrt(self._squares)
+        return shares
+
+    @property
+    def _squares(self) -> Floats:
+        squares: Floats = np.sum(self.weights**2, axis=1)
+        return squares
+
+    def _sums(self, vectors: Floats) -> Floats:
+        sums: Floats = np.einsum("na,nax->nx", self.weights, vectors)
+        return sums
+
+    def _axes(self, positions: Floats) -> Floats:
+        axes = self.vectors(positions)
+        unit: Floats = axes / np.linalg.norm(axes, axis=1)[:, None]
+        return unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from ase.data import covalent_radii
 
 from mdxai.forecast.coordinates import Coordinate
 from mdxai.forecast.evaluations import Evaluations
 from mdxai.forecast.relaxation import Distances, relax
 from mdxai.frame import Floats
-from mdxai.principles.probes.configurations import covalent_length
 
 INWARDS, OUTWARDS = 0.45, 1.9  # of the covalent length, where scans end
 POINTS = 20  # of a scan, the first one not counted
@@ -72,11 +72,10 @@ class ScanOptions:
     fmax: float = 0.1
 
 
-def distances_of(coordinates: Sequence[Coordinate]) -> Distances:
+def distances_of(coordinates: Sequence[Coordinate], n_atoms: int) -> Distances:
     """Return the distances that coordinates scan, one per configuration."""
-    ends = np.array([c.ends for c in coordinates], dtype=np.int64).reshape(-1, 2)
     shifts = np.array([c.shift for c in coordinates], dtype=np.float64).reshape(-1, 3)
-    return Distances(ends[:, 0], ends[:, 1], shifts)
+    return Distances.between([c.groups for c in coordinates], shifts, n_atoms)
 
 
 def scan_all(
@@ -99,7 +98,7 @@ def scan_all(
         options: how far and how finely.
         zero: energy of the lowest minimum, eV.
     """
-    distances, m = distances_of(coordinates), len(coordinates)
+    distances, m = distances_of(coordinates, len(minimum)), len(coordinates)
     rise = float(evaluate(minimum[None])[0][0]) - zero
     now = np.tile(minimum, (m, 1, 1))
     start = distances.lengths(now)
@@ -140,5 +139,9 @@ def _lengths(start: float, end: float, points: int) -> Floats:
 
 
 def _end(evaluate: Evaluations, coordinate: Coordinate) -> float:
+    """Return the length at which a scan ends, Å; centres of molecules end as their largest atoms
+    would, unless the ceiling is met before.
+    """
     share = OUTWARDS if coordinate.kind == "stretch" else INWARDS
-    return share * covalent_length(evaluate.frame, *coordinate.ends)
+    radii = covalent_radii[evaluate.frame.numbers]
+    return float(share * sum(radii[list(group)].max() for group in coordinate.groups))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mdxai.forecast.coordinates import Kind
+from mdxai.forecast.coordinates import Groups, Kind, groups_of
 from mdxai.forecast.path_explanation import PathExplanation
 from mdxai.forecast.saddle import rate
 from mdxai.frame import BOLTZMANN, Floats, Frame
@@ -44,8 +44,9 @@ class WeakSpot:
     """A coordinate along which a model leads to a structure that physics forbids.
 
     Attributes:
-        kind: of the coordinate: "stretch", "compression", "angle" or "approach".
-        atoms: the two atoms whose distance was scanned; for an angle the one in the middle too.
+        kind: of the coordinate: "stretch", "compression", "angle", "approach" or "encounter".
+        atoms: the two atoms whose distance was scanned; for an angle the one in the middle too; of
+            an encounter all of both molecules.
         label: the same in words, such as "H6–C0–H8".
         forbidden: what is forbidden about the structure beyond the top.
         barrier: energy of the top above the minimum, eV.
@@ -58,6 +59,7 @@ class WeakSpot:
         equivalent: the atoms of all coordinates that are equal by symmetry, itself first.
         explanation: what the model's energy is made of along the path; None unless asked for with
             `explain_weak_spots`.
+        n_first: of an encounter, how many of the atoms are those of the first molecule; else 0.
     """
 
     kind: Kind
@@ -73,6 +75,12 @@ class WeakSpot:
     note: str = ""
     equivalent: tuple[tuple[int, ...], ...] = ()
     explanation: PathExplanation | None = None
+    n_first: int = 0
+
+    @property
+    def groups(self) -> Groups:
+        """The two atoms, or the atoms of the two molecules, whose distance was scanned."""
+        return groups_of(self.atoms, self.n_first)
 
     def rate_per_ps(self, temperature: float) -> float:
         """Return the rate of one such coordinate at a temperature (K), per ps."""
@@ -85,7 +93,8 @@ class WeakSpot:
     def as_dict(self, temperature: float) -> dict[str, Any]:
         """Return plain data for JSON, without the path."""
         plain: dict[str, Any] = as_json({
-            "kind": self.kind, "atoms": list(self.atoms), "label": self.label,
+            "kind": self.kind, "atoms": list(self.atoms), "n_first": self.n_first,
+            "label": self.label,
             "forbidden": self.forbidden, "barrier_eV": self.barrier,
             "barrier_kT": self.barrier / (BOLTZMANN * temperature),
             "prefactor_per_ps": self.prefactor_per_ps,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mdxai.forecast import PathExplanation, WeakSpot, WeakSpotError, WeakSpots
-from mdxai.forecast.path_explanation import PARTS
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.probes.configurations import moved
 from mdxai.report.figures import ALARM, CAUTION, INK, PHYSICAL, tidy
@@ -54,11 +53,16 @@ def draw_weak_spot(found: WeakSpots, spot: WeakSpot | None = None) -> Figure:
 
 
 def draw_top(ax: Axes, found: WeakSpots, spot: WeakSpot) -> None:
-    """Draw the molecule at the top of the barrier, with the bonds of the minimum."""
+    """Draw the molecule at the top of the barrier, with the bonds of the minimum.
+
+    Rings are around the two atoms, or around the first of two molecules.
+    """
     frame = moved(found.minimum, spot.path.positions[spot.path.top])
     i, j = bonds_of(found.minimum)
     bonds = list(zip(i.tolist(), j.tolist(), strict=True))
-    draw_molecule(frame, None, bonds=bonds, marked=(spot.atoms[0], spot.atoms[-1]), ax=ax)
+    one, other = spot.groups
+    marked = one if spot.kind == "encounter" else one + other
+    draw_molecule(frame, None, bonds=bonds, marked=marked, ax=ax)
 
 
 def draw_path(ax: Axes, spot: WeakSpot, reference: str) -> None:
@@ -81,7 +85,7 @@ def draw_explanation(ax: Axes, spot: WeakSpot, explanation: PathExplanation) -> 
     path = spot.path
     for part, (colour, style) in LINES.items():
         ax.plot(path.lengths, getattr(explanation, part), color=colour, ls=style, lw=1.4,
-                label=PARTS[part])  # fmt: skip
+                label=explanation.in_words[part])  # fmt: skip
     ax.axvline(path.lengths[path.top], color=INK, lw=0.6, ls="--")
     ax.legend(frameon=False, fontsize=7, ncols=2, handlelength=1.4, columnspacing=1.0)
     ax.set_ylabel("relevance less that\nat the minimum / eV", color=INK)
@@ -93,5 +97,6 @@ def _along(ax: Axes, spot: WeakSpot) -> None:
     if spot.kind != "stretch":
         ax.invert_xaxis()
     ax.axhline(0, color=INK, lw=0.5)
-    ax.set_xlabel("distance / Å", color=INK)
+    of_centres = " of the centres" if spot.kind == "encounter" else ""
+    ax.set_xlabel(f"distance{of_centres} / Å", color=INK)
     tidy(ax)

@@ -37,7 +37,7 @@ class FollowedPath:
     """A distance that leads a model into what physics forbids, as it can be followed in a run.
 
     Attributes:
-        kind: "stretch", "compression", "angle" or "approach".
+        kind: "stretch", "compression", "angle", "approach" or "encounter".
         label: its name, such as "H6–C0–H8".
         atoms: of each equal distance that is followed, that of the first and the last atom.
         lengths: (n,) Å, from the minimum to beyond the top.
