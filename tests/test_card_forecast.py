@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import tomllib
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
+from ase.io import write
 from ase.md.verlet import VelocityVerlet
 
 import mdxai
@@ -166,7 +168,7 @@ def test_without_weak_spots_and_onsets_only_what_was_watched_tells(known, frame)
 
 
 def test_a_forecast_without_weak_spots_is_for_no_card(found):
-    with pytest.raises(ForecastError, match="a card holds the forecast of a molecule"):
+    with pytest.raises(ForecastError, match="look for them, too"):
         CardForecast.of(replace(found, weak_spots=None), "")
 
 
@@ -210,14 +212,28 @@ def test_a_guard_leaves_no_forecast_of_the_network_without_it():
     assert CardForecast.read(plain.card) is not None
 
 
-def test_the_command_writes_cards_of_calculators_alone(copied):
-    for name, message in (
-        ("lj", "there is no calculator 'lj'"),
-        (copied / "weights.pt", "no card"),
+def test_the_command_refuses_a_card_before_it_looks_for_weak_spots(copied, tmp_path, monkeypatch):
+    monkeypatch.setattr("mdxai.forecast.foretell", lambda *given, **how: pytest.fail("too late"))
+    boxed = molecule(ETHANOL, cell=[12.0] * 3, pbc=True)
+    write(tmp_path / "boxed.xyz", boxed)
+    for name, structure, options, message in (
+        ("lj", ETHANOL, (), "lj has no card to write into"),
+        (copied / "weights.pt", ETHANOL, (), "has no card to write into"),
+        (copied, ETHANOL, ("--only", "life-test"), "which --only life-test leaves out"),
+        (copied, ETHANOL, ("--ceiling", 1), "need a ceiling of 3 eV or more, got 1 eV"),
+        (copied, tmp_path / "boxed.xyz", (), "the structure is periodic"),
     ):
-        result = invoke("forecast", name, ETHANOL, "--write-card")
+        result = invoke("forecast", name, structure, "--write-card", *options)
         assert result.exit_code == 2
-        assert message in " ".join(result.stderr.split())
+        assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_card_that_cannot_be_written_is_refused_first(copied, monkeypatch):
+    monkeypatch.setattr("mdxai.forecast.foretell", lambda *given, **how: pytest.fail("too late"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anything
+    result = invoke("forecast", copied, ETHANOL, "--write-card")
+    assert result.exit_code == 2
+    assert "cannot be written; copy" in " ".join(result.stderr.split())
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from ase.constraints import FixAtoms
 from ase.io import write
 
 import mdxai
+from mdxai.errors import MdxaiError
 from mdxai.forecast import (
     CombinedLaw,
     Forecast,
@@ -37,6 +38,7 @@ from mdxai.forecast.kept_evaluations import KEPT
 from mdxai.forecast.make_forecast import FORECAST, WEAK_SPOTS
 from mdxai.forecast.run_life_test import FILE
 from mdxai.frame import BOLTZMANN, Frame
+from mdxai.record import RecordError, refuse_other_run
 
 from .conftest import ethanol_with, invoke
 from .holed_pair import HOLE, HoledPair, barrier, energy_and_slope, pair
@@ -150,6 +152,42 @@ def test_a_sound_potential_has_neither_weak_spots_nor_onsets(sound):
     assert (alone.survival.low, alone.survival.high) == (0.0, 1.0)
     assert "no replica was watched" in alone.sentence
     assert "trustworthy at no temperature" in alone.sentence
+
+
+def test_a_low_ceiling_is_no_reason_to_call_a_model_sound(sound):
+    """A weak spot of 0.3 eV would break this run many times over."""
+    low = replace(sound, weak_spots=replace(sound.weak_spots, ceiling=0.3))
+    assert not low.is_known
+    assert low.is_good_enough is None
+    assert any("0.3 eV is too low a ceiling" in note for note in low.notes())
+    colder = low.at(30.0)
+    assert colder.is_known
+    assert colder.is_good_enough
+
+
+def test_the_notes_count_what_the_law_rests_on(found):
+    """A temperature at which replicas break at once is left out of the law, and of its note."""
+    test = found.life_test
+    brief = replace(test.replicas[0], temperature=9000.0, time=1.0, fate="failed")
+    broken = replace(test.replicas[0], time=200.0, fate="failed")
+    replicas = (*test.replicas, broken, *[brief] * 40)
+    hot = replace(found, life_test=replace(test, replicas=replicas))
+    assert len(hot.life_test.law.watched) < len(hot.life_test.watched)
+    (note,) = (text for text in hot.notes() if text.startswith("life test:"))
+    assert "9000" not in note
+    assert note.startswith("life test: 1 onset in 0.65 ps")
+
+
+def test_a_hazard_that_nothing_tells_is_called_unknown(found, sound):
+    assert replace(sound, weak_spots=None).life_rows[0][-1] == "unknown"
+    assert "unknown" not in str(found.life_rows)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])
+def test_no_temperature_and_no_duration_are_refused(found, wrong):
+    for ask in (found.at, found.hazard_at, found.trustworthy_up_to):
+        with pytest.raises(MdxaiError, match="must be positive and finite"):
+            ask(wrong)
 
 
 def test_a_forecast_is_read_as_it_was_written(found, sound, tmp_path):
@@ -416,3 +454,13 @@ def test_a_forecast_is_not_written_into_a_run(tmp_path):
     (tmp_path / "run.toml").write_text("")
     with pytest.raises(ForecastError, match="holds a run; choose another directory"):
         forecast_of(path=tmp_path)
+
+
+def test_a_forecast_is_not_written_over_a_file_nor_a_run_over_a_forecast(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("kept")
+    with pytest.raises(ForecastError, match="is a file; expected a directory"):
+        forecast_of(path=file)
+    (tmp_path / FORECAST).write_text("{}")
+    with pytest.raises(RecordError, match="holds a forecast; choose another directory"):
+        refuse_other_run(tmp_path)

@@ -23,6 +23,7 @@ from mdxai.calculators.batch import BatchPotential, Systems
 from mdxai.calculators.bond_gaps import BondGaps
 from mdxai.calculators.card import Card
 from mdxai.calculators.guard_term import GuardTerm
+from mdxai.calculators.guarded_calculator import without_guard
 from mdxai.calculators.reference_data import ReferenceData
 from mdxai.frame import Frame
 from mdxai.mending import strengthen, write_guarded
@@ -326,7 +327,7 @@ def test_a_structure_far_outside_and_impossible_strengths_are_refused():
         mdxai.guard(calculator, atoms)
     with pytest.raises(GuardError, match="wall must be 0 eV or more, got -1"):
         mdxai.guard(calculator, ethanol(), wall=-1)
-    with pytest.raises(GuardError, match="expected a height above 0 eV"):
+    with pytest.raises(GuardError, match="expected a finite height above 0 eV"):
         strengthen(calculator, ethanol(), height=0)
 
 
@@ -368,6 +369,39 @@ def test_the_guard_is_made_as_strong_as_its_weak_spots_ask():
     weaker = replace(found.guard, repulsion=found.guard.repulsion / 2)
     again = mdxai.weak_spots(guarded(Analytic(holed_water), weaker), WATER)
     assert again.spots[0].barrier < 1.5  # half of it would not do
+
+
+def test_a_guard_is_taken_off_before_another_is_made():
+    data = ReferenceData("water", distances={"H-O": (0.85, 1.2), "H-H": (1.0, 1.9)})
+    bare = Analytic(holed_water)
+    once = mdxai.guard(bare, WATER, reference=data, repulsion=500.0)
+    found = strengthen(once, WATER, height=1.5, reference=data)
+    assert found.before.spots[0].barrier < 1.5  # those of the potential, not of its guard
+    assert without_guard(once) is bare
+    assert without_guard(bare) is bare
+
+
+def test_a_network_without_its_guard_is_the_network_again():
+    plain = mdxai.load_calculator("schnet-ethanol")
+    again = without_guard(mdxai.guard(plain, ethanol()))
+    assert (again.name, guard_of(again)) == (plain.name, None)
+    assert np.array_equal(results(again, outside())[1], results(plain, outside())[1])
+
+
+def test_a_guard_that_cannot_be_written_is_refused_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("mdxai.mending.strengthen", lambda *given, **how: pytest.fail("too late"))
+    (tmp_path / "card.toml").write_text("")
+    (tmp_path / "file").write_text("")
+    for name, out, message in (
+        ("schnet-ethanol", tmp_path, "already holds a calculator"),
+        ("schnet-ethanol", tmp_path / "file", "is a file; expected a folder"),
+        ("emt", tmp_path / "new", "only networks of mdxai can be written"),
+    ):
+        done = invoke("guard", name, "CH3CH2OH", "--out", out)
+        assert done.exit_code == 2
+        assert message in " ".join(done.stderr.split())
+    with pytest.raises(GuardError, match="expected a finite height"):
+        strengthen(Analytic(holed_water), WATER, height=np.inf)
 
 
 def test_a_weak_spot_inside_the_domain_is_left_and_named():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ from ase import units
 from ase.build import molecule
 
 import mdxai
+from mdxai.forecast import Forecast
 from mdxai.forecast.kept_paths import paths_of
-from mdxai.monitoring.options import OptionError
+from mdxai.frame import Frame
+from mdxai.monitoring.options import MonitorOptions, OptionError
 from mdxai.monitoring.replay import replay
 from mdxai.principles import FollowedPath, FollowedPaths
 from mdxai.record import RecordError
 from mdxai.report.page import write_report
 from mdxai.report.page_figures import heights_plot
+from mdxai.serialization import as_plain
 from mdxai.stability.thresholds import THRESHOLDS
 
 from .conftest import copper, ethanol_dynamics, ethanol_with, heated, invoke, langevin
@@ -138,8 +142,18 @@ def test_a_sound_calculator_has_nothing_to_follow():
 
 
 def test_a_wrong_option_is_one_clear_error():
-    with pytest.raises(OptionError, match="forecast must be True, False or weak spots, got 3"):
+    with pytest.raises(OptionError, match="weak spots or a forecast, got 3"):
         mdxai.Monitor(dynamics(), forecast=3)
+
+
+def test_a_forecast_is_followed_by_its_weak_spots():
+    spots = mdxai.weak_spots(HoledPair(), pair(), temperature=600.0)
+    known = Forecast(600.0, 1.0, spots, None, Frame.from_atoms(pair()))
+    taken, given = (MonitorOptions(forecast=one).forecast for one in (known, spots))
+    assert as_plain(taken) == as_plain(given)
+    test = SimpleNamespace()
+    with pytest.raises(OptionError, match="knows no weak spots to follow"):
+        MonitorOptions(forecast=replace(known, weak_spots=None, life_test=test))
 
 
 ANGLE = FollowedPath(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -15,6 +15,9 @@ from mdxai.calculators.card import Card, card_of
 from mdxai.calculators.guard_term import Guard, GuardTerm
 from mdxai.calculators.model_name import model_name
 from mdxai.calculators.own_networks import network_calculator
+
+if TYPE_CHECKING:
+    from mdxai.calculators.network_calculator import NetworkCalculator
 
 GUARDED = "-guarded"  # after the name of a calculator
 _SUMS = ("energy", "free_energy")
@@ -29,19 +32,33 @@ def guarded(calculator: Any, guard: Guard) -> Any:
     """
     network = network_calculator(calculator)
     if network is None:
-        inner = calculator.unguarded if isinstance(calculator, GuardedCalculator) else calculator
-        return GuardedCalculator(inner, guard)
+        return GuardedCalculator(without_guard(calculator), guard)
+    name = network.card.name.removesuffix(GUARDED) + GUARDED
+    # Its barriers are others, and so is its forecast.
+    return _with_card(network, replace(network.card, name=name, guard=guard, forecast={}))
+
+
+def without_guard(calculator: Any) -> Any:
+    """Return the calculator without its guard; the same one where it has none."""
+    if isinstance(calculator, GuardedCalculator):
+        return calculator.unguarded
+    network = network_calculator(calculator)
+    if network is None or network.card.guard is None:
+        return calculator
+    name = network.card.name.removesuffix(GUARDED)
+    return _with_card(network, replace(network.card, name=name, guard=None, forecast={}))
+
+
+def _with_card(network: NetworkCalculator, card: Card) -> NetworkCalculator:
+    """Return a calculator of the same network, run alike, with another card."""
     from mdxai.calculators.network_calculator import NetworkCalculator
     from mdxai.calculators.potential import NetworkPotential
 
-    name = network.card.name.removesuffix(GUARDED) + GUARDED
+    running = network.running_potential
     potential = NetworkPotential(
-        network.potential.network,
-        replace(network.card, name=name, guard=guard, forecast={}),  # its barriers are others
-        dtype=network.running_potential.dtype,
-        device=network.running_potential.device,
-        compile=network.running_potential.compile,
-    )
+        network.potential.network, card,
+        dtype=running.dtype, device=running.device, compile=running.compile,
+    )  # fmt: skip
     return NetworkCalculator(potential)
 
 

@@ -35,6 +35,14 @@ def find_calculator(name: str | os.PathLike[str]) -> Path:
     )
 
 
+def refuse_other_calculator(folder: Path) -> None:
+    """Raise CalculatorError where a folder holds a calculator already, or is no folder."""
+    if (folder / "card.toml").exists():
+        raise CalculatorError(f"{folder} already holds a calculator; choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise CalculatorError(f"{folder} is a file; expected a folder for the calculator")
+
+
 def list_calculators() -> dict[str, Path]:
     """Return every calculator that can be loaded by name, with its folder."""
     found: dict[str, Path] = {}

@@ -29,6 +29,7 @@ from schnetpack.data import AtomsLoader
 
 from mdxai.calculators.bond_gaps import BondGaps
 from mdxai.calculators.card import CalculatorError, Card, pair_key, sha256
+from mdxai.calculators.library import refuse_other_calculator
 from mdxai.calculators.network import all_pairs, build_network
 
 Batch = dict[str, torch.Tensor]
@@ -168,8 +169,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Ca
     Raises:
         CalculatorError: for unusable data, or an output folder that already holds a calculator.
     """
-    if (out / "card.toml").exists():
-        raise CalculatorError(f"{out} already holds a calculator; choose another folder")
+    refuse_other_calculator(out)
     frames, splits = load_labelled(data / recipe.data_file if data.is_dir() else data)
     train_frames, validation, test = _select(frames, splits, recipe)
     network = _start(recipe, out)

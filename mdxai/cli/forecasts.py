@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -54,15 +55,19 @@ def forecast(
     with loading(shown.silent):
         from mdxai.calculators import card_of
         from mdxai.forecast import foretell
+        from mdxai.forecast.card_forecast import refuse_for_card
         from mdxai.forecast.quantity_text import time_of
+        from mdxai.frame import Frame
         from mdxai.monitoring.check import default_structure
         from mdxai.monitoring.run import read_structure
 
     duration = time_of(question.duration)
     options = _options(question, search, testing)
-    card = _card_to_write(calculator) if question.write_card else None
+    card = _card_to_write(calculator, search) if question.write_card else None
     make, reference = network.factory(calculator), search.calculator()
     atoms = read_structure(structure or default_structure(card_of(make())))
+    if card is not None:
+        refuse_for_card(Frame.from_atoms(atoms), search.ceiling)
     with (
         spinner(shown.silent, "looking for weak spots") as status,
         _kept(question.out), _workers(testing) as client,
@@ -124,17 +129,23 @@ def _kept(out: Path | None) -> Iterator[None]:
         raise
 
 
-def _card_to_write(calculator: str) -> Path:
+def _card_to_write(calculator: str, search: WeakSpotSearch) -> Path:
     """Return the card of a calculator, before anything is computed that it would not hold."""
     from mdxai.calculators import CalculatorError, find_calculator
 
-    folder = find_calculator(calculator)
+    if search.only is Part.LIFE_TEST:
+        raise typer.BadParameter("--write-card needs weak spots, which --only life-test leaves out")
+    needs = "--write-card needs a calculator's folder, or its name"
+    try:
+        folder = find_calculator(calculator)
+    except CalculatorError as error:
+        raise CalculatorError(f"{calculator} has no card to write into; {needs}") from error
     if not folder.is_dir():
-        raise CalculatorError(
-            f"{folder} has no card to write the forecast into; --write-card needs a calculator's "
-            "folder or its name"
-        )
-    return folder / "card.toml"
+        raise CalculatorError(f"{folder} has no card to write into; {needs}")
+    card = folder / "card.toml"
+    if not (os.access(folder, os.W_OK) and os.access(card, os.W_OK)):
+        raise CalculatorError(f"{card} cannot be written; copy {folder} to a place of your own")
+    return card
 
 
 def _write_card(path: Path, found: Forecast) -> None:

@@ -29,18 +29,23 @@ def guard(
     """Add a potential that keeps atoms within the training domain and closes weak spots."""
     with loading(shown.silent):
         from mdxai.calculators import card_of
+        from mdxai.calculators.guarded_calculator import GUARDED
+        from mdxai.calculators.model_name import model_name
         from mdxai.mending import strengthen, write_guarded
+        from mdxai.mending.guard_on_disk import network_to_write
         from mdxai.monitoring.check import default_structure
         from mdxai.monitoring.run import read_structure
 
     made = network.factory(calculator)()
+    name = model_name(made).removesuffix(GUARDED) + GUARDED
+    folder = out or Path("calculators") / name
+    network_to_write(made, folder)
     atoms = read_structure(structure or default_structure(card_of(made)))
     with spinner(shown.silent, "looking for weak spots") as status:
         found = strengthen(
             made, atoms, height=height, reference=reference_data,
             progress=None if status is None else lambda what: status.update(escape(what)),
         )  # fmt: skip
-    folder = out or Path("calculators") / found.calculator.name
     write_guarded(found.calculator, folder)
     if shown.as_json:
         print_json({"out": str(folder), **found.as_dict()})

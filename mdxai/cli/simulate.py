@@ -69,6 +69,7 @@ def run(
     with loading(output.silent):
         from mdxai.monitoring.run import has_ended, read_structure, simulate
         from mdxai.record import refuse_other_run
+        from mdxai.record.layout import WEAK_SPOTS
 
     monitor_options = monitored.options(simulation.interval, context={"structure": structure})
     settings = simulation.settings(monitor_options)
@@ -80,7 +81,8 @@ def run(
     settings = _with_forecast(settings, potential, atoms, output)
     if output.resume and has_ended(out, potential, atoms, settings):
         _tell_finished(out, output)
-    _announce_search(monitored, output)
+    if not (output.resume and (out / WEAK_SPOTS).exists()):
+        _announce_search(monitored, output)
     named = "" if output.out else f" and --out {shlex.quote(str(out))}"
     onwards = f"the same command with --resume{named} continues up to step {settings.steps}"
     with (

@@ -15,15 +15,20 @@ from ase import Atoms
 from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
 
 from mdxai.calculators import Card
-from mdxai.forecast.combined_law import CombinedLaw, log_hazard_of
 from mdxai.forecast.coordinates import named_coordinate
+from mdxai.forecast.combined_law import (
+    CombinedLaw,
+    foretold_hazard,
+    law_of_all,
+    log_hazard_of,
+)
 from mdxai.forecast.forecast_result import Forecast, ForecastError
 from mdxai.forecast.group_names import in_its_group
 from mdxai.forecast.kept_paths import cubic, paths_of
 from mdxai.forecast.quantity_text import run_text
+from mdxai.forecast.scans import ScanOptions
 from mdxai.forecast.survival_model import (
     Interval,
-    LifeDataError,
     Watched,
     mean_time_of,
     survival_of,
@@ -161,10 +166,9 @@ class CardForecast:
             ForecastError: for a periodic structure, or without a search for weak spots.
         """
         spots, test, frame = found.weak_spots, found.life_test, found.structure
-        if spots is None or frame.pbc.any():
-            raise ForecastError(
-                "a card holds the forecast of a molecule whose weak spots were looked for"
-            )
+        if spots is None:
+            raise ForecastError("a card holds forecasts that know weak spots; look for them, too")
+        refuse_for_card(frame, spots.ceiling)
         counting = [
             s for s in spots.worst_first
             if any(s.rate_of_all_per_ps(t) > SHARE * spots.hazard_at(t) for t in COUNTING)
@@ -272,13 +276,16 @@ class CardForecast:
         )
 
     def hazard(self, temperature: float) -> Interval:
-        """Return onsets per ps at a temperature, K; 0 for neither weak spots nor onsets."""
-        try:
-            law = CombinedLaw(self.watched, self.weak_spots)
-        except LifeDataError:
-            return Interval(0.0, 0.0, math.inf)
-        found = law.hazard(temperature)
-        return found if self.weak_spots or law.n_onsets else replace(found, value=0.0)
+        """Return onsets per ps at a temperature, K; 0 for neither weak spots nor onsets.
+
+        Raises:
+            LifeDataError: for a temperature that is not positive and finite.
+        """
+        return foretold_hazard(self._law, temperature)
+
+    @cached_property
+    def _law(self) -> CombinedLaw | None:
+        return law_of_all(self.watched, self.weak_spots)
 
     def sentence(self, frame: Frame, temperature: float, duration: float) -> str:
         """Return in words what the forecast says about a run.
@@ -295,6 +302,29 @@ class CardForecast:
         spot = max(self.weak_spots, key=lambda s: log_hazard_of([s], temperature))
         named = in_its_group(spot.label(frame.symbols), frame, spot.indices)
         return f"{says}; weakest: {named}, barrier {spot.barrier:.2f} eV"
+
+
+def refuse_for_card(frame: Frame, ceiling: float) -> None:
+    """Raise ForecastError unless a card may hold a forecast of this structure.
+
+    Cards are asked about runs at any temperature, so their weak spots are looked for as high as
+    usual; and they know molecules by their bonds.
+
+    Args:
+        frame: the structure.
+        ceiling: eV, up to which weak spots are looked for.
+    """
+    if frame.pbc.any():
+        raise ForecastError(
+            "a card holds the forecast of a molecule, and the structure is periodic; give the "
+            "molecule without a cell"
+        )
+    usual = ScanOptions().ceiling
+    if ceiling < usual:
+        raise ForecastError(
+            f"a card is asked about runs at any temperature, so its weak spots need a ceiling of "
+            f"{usual:g} eV or more, got {ceiling:g} eV"
+        )
 
 
 def _indices(text: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -112,7 +112,14 @@ class CombinedLaw:
         """Return the hazard at a temperature (K), per ps: its median and equal tails.
 
         Without weak spots those of `ArrheniusExponential`.
+
+        Raises:
+            LifeDataError: for a temperature that is not positive and finite.
         """
+        if not 0 < temperature < math.inf:
+            raise LifeDataError(
+                f"the temperature must be positive and finite, got {temperature!r} K"
+            )
         if not self.spots:
             return ArrheniusExponential(self.watched, self.confidence).hazard(temperature)
         logs = log_hazard_of(self.spots, temperature) + self._corrections(temperature)
@@ -160,3 +167,36 @@ class CombinedLaw:
             heights += w.onsets * logs - w.time * np.exp(np.minimum(logs, 300.0))
         posterior: Floats = np.exp(heights - logsumexp(heights))
         return posterior
+
+
+def law_of_all(
+    watched: Sequence[Watched], spots: Sequence[Passage], confidence: float = 0.95
+) -> CombinedLaw | None:
+    """Return the law of weak spots and replicas; None where there are neither."""
+    try:
+        return CombinedLaw(watched, spots, confidence)
+    except LifeDataError:
+        return None
+
+
+def foretold_hazard(
+    law: CombinedLaw | None, temperature: float, *, searched: bool = True
+) -> Interval:
+    """Return the hazard at a temperature (K), per ps, whatever is known of it.
+
+    Without weak spots and onsets the estimate is 0 where weak spots were looked for in vain, and
+    else NaN. Without a law nothing bounds it.
+
+    Args:
+        law: that `law_of_all` returned.
+        temperature: K.
+        searched: whether weak spots were looked for.
+
+    Raises:
+        LifeDataError: as `CombinedLaw.hazard`.
+    """
+    nothing = 0.0 if searched else math.nan
+    if law is None:
+        return Interval(nothing, 0.0, math.inf)
+    found = law.hazard(temperature)
+    return found if law.spots or law.n_onsets else replace(found, value=nothing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from mdxai.errors import MdxaiError
-from mdxai.forecast.combined_law import CombinedLaw
+from mdxai.forecast.combined_law import CombinedLaw, foretold_hazard, law_of_all
+from mdxai.forecast.find_weak_spots import GUESSED_PREFACTOR
 from mdxai.forecast.group_names import in_its_group
 from mdxai.forecast.life_test_result import SEEN, LifeTest, rows_of, table_text
 from mdxai.forecast.quantity_text import run_text, time_text
-from mdxai.forecast.survival_model import Interval, LifeDataError, mean_time_of, survival_of
+from mdxai.forecast.saddle import rate
+from mdxai.forecast.survival_model import Interval, Watched, mean_time_of, survival_of
 from mdxai.forecast.weak_spot import WeakSpot, WeakSpots
 from mdxai.frame import Floats, Frame
 from mdxai.record.durable_files import write_file
@@ -69,10 +72,7 @@ class Forecast:
         and no replica was watched.
         """
         watched = () if self.life_test is None else tuple(self.life_test.law.watched)
-        try:
-            return CombinedLaw(watched, self._spots, self.confidence)
-        except LifeDataError:
-            return None
+        return law_of_all(watched, self._spots, self.confidence)
 
     @property
     def _spots(self) -> tuple[WeakSpot, ...]:
@@ -83,18 +83,28 @@ class Forecast:
         """Onsets per ps of a run that is still sound.
 
         The estimate is 0 where weak spots were looked for in vain and no replica broke. It is NaN
-        where no replica broke and weak spots are not known.
+        where no replica broke and weak spots are not known, or were looked for up to a ceiling so
+        low that one just above it would break the run.
         """
-        return self.hazard_at(self.temperature)
+        found = self.hazard_at(self.temperature)
+        return replace(found, value=math.nan) if self._looked_too_low else found
+
+    @property
+    def _looked_too_low(self) -> bool:
+        """Whether nothing was found because of the ceiling, as far as one can know."""
+        spots = self.weak_spots
+        if spots is None or not self.found_nothing:
+            return False
+        above = rate(GUESSED_PREFACTOR, spots.ceiling, self.temperature)
+        return math.exp(-above * self.duration) < self.at_least
 
     def hazard_at(self, temperature: float) -> Interval:
-        """Return the same at another temperature, K."""
-        if self.law is None:
-            return Interval(0.0, 0.0, math.inf)
-        found = self.law.hazard(temperature)
-        if self._spots or self.law.n_onsets:
-            return found
-        return replace(found, value=math.nan if self.weak_spots is None else 0.0)
+        """Return the same at another temperature, K, but that no ceiling is too low for it.
+
+        Raises:
+            LifeDataError: for a temperature that is not positive and finite.
+        """
+        return foretold_hazard(self.law, temperature, searched=self.weak_spots is not None)
 
     @property
     def found_nothing(self) -> bool:
@@ -156,7 +166,12 @@ class Forecast:
         Args:
             duration: of the runs, ps.
             at_least: survival that is good enough; by default that of the forecast.
+
+        Raises:
+            ForecastError: for a duration that is not positive and finite.
         """
+        if not 0 < duration < math.inf:
+            raise ForecastError(f"the duration must be positive and finite, got {duration!r} ps")
         allowed = -math.log(self.at_least if at_least is None else at_least) / duration
 
         def holds(temperature: float) -> bool:
@@ -236,6 +251,11 @@ class Forecast:
             f"coordinates; by themselves they foretell {found.hazard_at(self.temperature):.2g} per "
             f"ps at {self.temperature:g} K"
         ]
+        if self._looked_too_low:
+            notes.append(
+                f"{found.ceiling:g} eV is too low a ceiling for this run, which a weak spot just "
+                "above would break: search higher (--ceiling)"
+            )
         guessed = sum(bool(spot.note) for spot in found.spots)
         if guessed:
             notes.append(
@@ -251,10 +271,10 @@ class Forecast:
         test = self.life_test
         if test is None:
             return ["no life test: what is foretold is of the weak spots alone"]
-        watched = sum(w.time for w in test.watched)
+        used, n = test.law.watched, test.law.n_onsets
         notes = [
-            f"life test: {test.law.n_onsets} onsets in {watched:.3g} ps of replicas at "
-            f"{_range(test)}"
+            f"life test: {n} onset{'' if n == 1 else 's'} in {sum(w.time for w in used):.3g} ps of "
+            f"replicas at {_range(used)}"
         ]
         if test.stopped == "time is up":
             notes[-1] += "; its time was up"
@@ -336,7 +356,13 @@ class Forecast:
             raise ForecastError(f"{path} holds no forecast: {error}") from error
 
     def at(self, temperature: float) -> Forecast:
-        """Return what the same findings say about another temperature, K."""
+        """Return what the same findings say about another temperature, K.
+
+        Raises:
+            ForecastError: for a temperature that is not positive and finite.
+        """
+        if not 0 < temperature < math.inf:
+            raise ForecastError(f"the temperature must be positive and finite, got {temperature!r}")
         spots = self.weak_spots
         return replace(
             self, temperature=temperature,
@@ -351,6 +377,7 @@ def _kelvin(temperature: float, hottest: float) -> str:
     return f"{math.floor(temperature / step) * step} K"
 
 
-def _range(test: LifeTest) -> str:
-    coldest, hottest = test.watched[-1].temperature, test.watched[0].temperature
+def _range(watched: Sequence[Watched]) -> str:
+    temperatures = [w.temperature for w in watched]
+    coldest, hottest = min(temperatures), max(temperatures)
     return f"{hottest:.0f} K" if coldest == hottest else f"{coldest:.0f} to {hottest:.0f} K"

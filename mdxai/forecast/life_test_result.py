@@ -278,10 +278,14 @@ def rows_of(
     return [
         (
             f"{w.temperature:.0f}", f"{w.time:.2f}", f"{w.onsets}",
-            f"{w.onsets / w.time:.3g}" if w.time else "", f"{hazard(w.temperature).value:.3g}",
+            f"{w.onsets / w.time:.3g}" if w.time else "", _number(hazard(w.temperature).value),
         )
         for w in watched
     ]  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return "unknown" if np.isnan(value) else f"{value:.3g}"
 
 
 def table_text(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -116,8 +116,8 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
     start = start.with_results(*twin.evaluate(start))
     name = made_name(calculator, twin)
     folder = None if path is None else Path(path)
-    if folder is not None and (folder / HEADER).exists():
-        raise ForecastError(f"{folder} holds a run; choose another directory for the forecast")
+    if folder is not None:
+        _refuse_folder(folder)
     tell = progress or (lambda what: None)
     spots, without = None, "weak spots were not looked for"
     if PARTS[0] in options.parts:
@@ -138,6 +138,13 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
     if folder is not None:
         found.write(folder / FORECAST)
     return found
+
+
+def _refuse_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ForecastError(f"{folder} is a file; expected a directory to keep the forecast in")
+    if (folder / HEADER).exists():
+        raise ForecastError(f"{folder} holds a run; choose another directory for the forecast")
 
 
 def _so_far(test: LifeTest) -> str:

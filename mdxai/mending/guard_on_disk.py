@@ -5,10 +5,30 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdxai.calculators.card import CalculatorError, sha256
+from mdxai.calculators.library import refuse_other_calculator
 from mdxai.calculators.own_networks import network_calculator
+
+if TYPE_CHECKING:
+    from mdxai.calculators import NetworkCalculator
+
+
+def network_to_write(calculator: Any, folder: Path) -> NetworkCalculator:
+    """Return a calculator that can be written into a folder, before or after it gets its guard.
+
+    Raises:
+        CalculatorError: for one that is no network of mdxai, or a folder that holds another.
+    """
+    network = network_calculator(calculator)
+    if network is None:
+        raise CalculatorError(
+            f"only networks of mdxai can be written, got {type(calculator).__name__}; add the "
+            "guard where the calculator is made: mdxai.guard(calculator, atoms)"
+        )
+    refuse_other_calculator(folder)
+    return network
 
 
 def write_guarded(calculator: Any, folder: str | os.PathLike[str]) -> None:
@@ -22,16 +42,10 @@ def write_guarded(calculator: Any, folder: str | os.PathLike[str]) -> None:
         CalculatorError: for any other calculator, or a folder that holds a calculator already or
             cannot be written.
     """
-    network, out = network_calculator(calculator), Path(folder)
-    if network is None:
-        raise CalculatorError(
-            f"only networks of mdxai can be written, got {type(calculator).__name__}; add the "
-            "guard where the calculator is made: mdxai.guard(calculator, atoms)"
-        )
+    out = Path(folder)
+    network = network_to_write(calculator, out)
     import torch
 
-    if (out / "card.toml").exists():
-        raise CalculatorError(f"{out} already holds a calculator; choose another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
         torch.save(network.model.state_dict(), out / "weights.pt")

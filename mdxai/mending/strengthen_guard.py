@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 from ase import Atoms
 
 from mdxai.calculators.guard_term import Guard, GuardError
-from mdxai.calculators.guarded_calculator import guard_of, guarded
+from mdxai.calculators.guarded_calculator import guard_of, guarded, without_guard
 from mdxai.calculators.reference_data import ReferenceData
 from mdxai.forecast import ScanOptions, WeakSpot, WeakSpots, weak_spots
 from mdxai.frame import Frame
@@ -97,7 +98,7 @@ def strengthen(
     none is left, when a round has changed the lowest neither in height nor depth, or after six.
 
     Args:
-        calculator: as `guard` takes.
+        calculator: as `guard` takes; a guard that it has is taken off first.
         structure: the molecule, which is not meant to react.
         height: eV, of the lowest weak spot that may stay.
         temperature: of the rates, K.
@@ -105,11 +106,11 @@ def strengthen(
         progress: called with what is being done.
 
     Raises:
-        GuardError: for a height that is not positive; as `guard`.
+        GuardError: for a height that is not positive and finite; as `guard`.
         WeakSpotError, CalculatorError: as `weak_spots`.
     """
-    if not height > 0:
-        raise GuardError(f"expected a height above 0 eV, got {height:g}")
+    if not 0 < height < math.inf:
+        raise GuardError(f"expected a finite height above 0 eV, got {height:g}")
     tell = progress or (lambda what: None)
     options = ScanOptions(ceiling=ABOVE * height)
 
@@ -117,13 +118,13 @@ def strengthen(
         tell(f"weak spots {what}")
         return weak_spots(model, structure, temperature=temperature, options=options)
 
-    made = guard(calculator, structure, reference=reference)
-    plain = guard_of(made)
+    bare = without_guard(calculator)
+    plain = guard_of(guard(bare, structure, reference=reference))
     assert plain is not None
-    before, rounds = look(calculator, "without guard"), list[GuardRound]()
+    before, rounds = look(bare, "without guard"), list[GuardRound]()
     repulsion, wall = REPULSION, WALL
     while True:
-        made = guarded(calculator, replace(plain, repulsion=repulsion, wall=wall))
+        made = guarded(bare, replace(plain, repulsion=repulsion, wall=wall))
         spots = look(made, f"with repulsion {repulsion:g} eV, wall {wall:g} eV")
         rounds.append(GuardRound(repulsion, wall, spots))
         low = _below(spots, height)

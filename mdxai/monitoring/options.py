@@ -29,7 +29,7 @@ from mdxai.stability.thresholds import (
 from mdxai.stability.verdict import Verdict
 
 if TYPE_CHECKING:
-    from mdxai.forecast import WeakSpots
+    from mdxai.forecast import Forecast, WeakSpots
 
 OnUnstable = Literal["ignore", "warn", "halt", "raise", "drop"] | Callable[[Verdict], None]
 OnWarning = Literal["ignore", "warn"] | Callable[[EarlyWarning], None]
@@ -81,7 +81,8 @@ class MonitorOptions:
         forecast: follow the model's weak spots at every frame: True looks for them at the first
             frame (`mdxai.weak_spots` on a twin: seconds for ten atoms with one of mdxai's networks,
             minutes for twenty, hours for a slow calculator) and keeps them in the run directory;
-            or those found before (`WeakSpots`, or their `FollowedPaths`). False follows none.
+            or those found before (`WeakSpots`, a `Forecast` that knows them, or their
+            `FollowedPaths`). False follows none.
         record: what is kept, in which precision, and how often it is written.
         context: entries for run.toml, such as seeds and the command line.
         report: write report.html, the page of the run, when it has come to its end: not after a
@@ -108,7 +109,7 @@ class MonitorOptions:
     alarms_per_ns: float | None = None
     on_warning: OnWarning = "warn"
     reference: ReferenceData | PathLike | None = None
-    forecast: bool | WeakSpots | FollowedPaths = False
+    forecast: bool | WeakSpots | Forecast | FollowedPaths = False
     record: RecordSettings = field(default_factory=RecordSettings)
     context: Mapping[str, Any] = field(default_factory=dict)
     report: bool = True
@@ -157,12 +158,17 @@ class MonitorOptions:
             return
         if isinstance(given, FollowedPaths):
             return
-        from mdxai.forecast import WeakSpots
+        from mdxai.forecast import Forecast, WeakSpots
         from mdxai.forecast.kept_paths import paths_of
 
-        if not isinstance(given, WeakSpots):
-            raise OptionError(f"forecast must be True, False or weak spots, got {given!r:.200}")
-        self._set("forecast", paths_of(given))
+        found = given.weak_spots if isinstance(given, Forecast) else given
+        if found is None:
+            raise OptionError("this forecast knows no weak spots to follow; look for them, too")
+        if not isinstance(found, WeakSpots):
+            raise OptionError(
+                f"forecast must be True, False, weak spots or a forecast, got {given!r:.200}"
+            )
+        self._set("forecast", paths_of(found))
 
     def _check_reactions(self) -> None:
         if not (callable(self.on_unstable) or self.on_unstable in REACTIONS):

@@ -9,6 +9,7 @@ HEADER = "run.toml"
 VERDICT = "verdict.json"
 ROLLBACKS = "rollbacks.json"
 WEAK_SPOTS = "weak_spots.json"
+FORECAST = "forecast.json", "weak-spots.json", "life-test.json"  # of a forecast, not of a run
 WRITER = "writer"
 BLACK_BOX = "blackbox-"
 TEMPORARY = ".tmp"  # ending of a file that is being written

@@ -23,7 +23,7 @@ from mdxai.record.compaction import drop_checkpoints, merge_all, merge_tail, ret
 from mdxai.record.durable_files import RecordError, make_folder
 from mdxai.record.explanations import MEASURES
 from mdxai.record.header import SCHEMA, versions, without_none, write_header, write_verdict
-from mdxai.record.layout import BY_STEP, EXPLAINED, ROWS
+from mdxai.record.layout import BY_STEP, EXPLAINED, FORECAST, ROWS
 from mdxai.record.parts import Part, write_part
 from mdxai.record.record_settings import RecordSettings
 from mdxai.record.superseded import drop_repeated
@@ -390,3 +390,5 @@ def refuse_other_run(path: Path) -> None:
             f"{path} already holds a run; choose another directory, or continue that run "
             "(Monitor.resume, `mdxai run --resume`)"
         )
+    if not set(FORECAST).isdisjoint(names):
+        raise RecordError(f"{path} holds a forecast; choose another directory for the run")
