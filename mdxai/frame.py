@@ -414,6 +414,15 @@ def named_atoms(symbols: Sequence[str], atoms: Iterable[int]) -> str:
     return "–".join(f"{symbols[a]}{a}" for a in atoms)
 
 
+def formula_in_order(numbers: Iterable[int]) -> str:
+    """Return a formula that keeps the order of the atoms, such as "C2OH6"."""
+    from ase.data import chemical_symbols
+    from ase.formula import Formula
+
+    found: str = Formula.from_list([chemical_symbols[z] for z in numbers]).format("reduce")
+    return found
+
+
 def iter_element_pairs(numbers: Ints) -> Iterator[tuple[int, int]]:
     """Yield each pair of elements that occurs (z_low, z_high), in ascending order."""
     kinds, counts = np.unique(numbers, return_counts=True)

@@ -526,10 +526,29 @@ def test_frames_are_read_from_files_and_spread(tmp_path):
         assert read_back[[0, -1]] == pytest.approx(positions[[0, -1]], abs=1e-6)
     with pytest.raises(ReferenceDataError, match="no reference data"):
         positions_of(tmp_path / "none.xyz", frame)
-    with pytest.raises(WeakSpotError, match="order: C2H4 instead of C2H2"):
+    with pytest.raises(
+        WeakSpotError,
+        match=r"the frames before: C2H4; expected those of HC2H",
+    ):
         positions_of([TRANS, molecule("C2H4")], frame)
     with pytest.raises(WeakSpotError, match="there are no frames"):
         positions_of([], frame)
+
+
+def test_frames_may_number_the_atoms_otherwise():
+    """As rMD17 numbers those of ethanol: the same elements in the same order, but other atoms."""
+    ours = molecule("CH3CH2OH")
+    theirs = ours[[1, 0, 2, 3, 4, 5, 6, 7, 8]]  # the carbons exchanged
+    last = ours[[3, 4, 5, 6, 7, 8, 0, 1, 2]]
+    frame = Frame.from_atoms(ours)
+    for frames in ([ours, ours], [theirs, theirs], [last]):
+        assert positions_of(frames, frame) == pytest.approx(
+            np.array([ours.positions] * len(frames))
+        )
+    turned = molecule("CH3OCH3")[[0, 2, 1, *range(3, 9)]]
+    assert turned.symbols.get_chemical_formula() == ours.symbols.get_chemical_formula()
+    with pytest.raises(WeakSpotError, match="none of 1 frames has the bonds of the structure"):
+        positions_of([turned], frame)
 
 
 def test_conformers_are_told_apart_but_not_from_their_images():

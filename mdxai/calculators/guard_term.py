@@ -9,17 +9,16 @@ out, so that the curvature stays bounded and the time step need not be shorter.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from ase.cell import Cell
 from ase.data import chemical_symbols, covalent_radii
-from ase.formula import Formula
 
 from mdxai.errors import MdxaiError
-from mdxai.frame import DENSE_LIMIT, Bools, Floats, Ints, upper_triangle
+from mdxai.frame import DENSE_LIMIT, Bools, Floats, Ints, formula_in_order, upper_triangle
 from mdxai.neighbour_search import cell_list
 
 SOFT = 0.05  # overlap within which the guard sets in
@@ -181,10 +180,6 @@ class GuardTerm:
             return False
         return np.array_equal(np.sort(np.tile(own, n)), np.sort(numbers))
 
-    @staticmethod
-    def _formula(numbers: Iterable[int]) -> str:
-        return str(Formula.from_list([chemical_symbols[z] for z in numbers]))
-
     def _named(self, bonds: tuple[tuple[int, int], ...], numbers: Ints) -> tuple[Ints, Ints]:
         """Return the atoms of bonds, lower first, in every copy of the molecule."""
         one = np.sort(np.array(bonds, dtype=np.int64).reshape(-1, 2), axis=1)
@@ -210,10 +205,11 @@ class GuardTerm:
                 and atoms without a bond are bonded.
         """
         if self._is_reordered:
+            theirs, ours = formula_in_order(self._guard.numbers), formula_in_order(self._numbers)
             raise GuardError(
-                f"the guard is for {self._formula(self._guard.numbers)}, its atoms in that order, "
-                f"and the structure is {self._formula(self._numbers)}: give the molecule and the "
-                "order of atoms that the guard was made for, or make another with this structure"
+                f"the guard is for {theirs}, its atoms in that order, and the structure is {ours}: "
+                "give the molecule and the order of atoms that the guard was made for, or make "
+                "another with this structure"
             )
         if not len(self._first):
             return

@@ -9,23 +9,22 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-import networkx as nx
 import numpy as np
 from ase import Atoms
-from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
 
 from mdxai.calculators import Card
-from mdxai.forecast.coordinates import named_coordinate
 from mdxai.forecast.combined_law import (
     CombinedLaw,
     foretold_hazard,
     law_of_all,
     log_hazard_of,
 )
+from mdxai.forecast.coordinates import named_coordinate
 from mdxai.forecast.forecast_result import Forecast, ForecastError
 from mdxai.forecast.group_names import in_its_group
 from mdxai.forecast.kept_paths import cubic, paths_of
 from mdxai.forecast.quantity_text import run_text
+from mdxai.forecast.same_molecule import bond_graph, graph_of, list_bonds, renumbering
 from mdxai.forecast.scans import ScanOptions
 from mdxai.forecast.survival_model import (
     Interval,
@@ -35,7 +34,6 @@ from mdxai.forecast.survival_model import (
 )
 from mdxai.frame import BOLTZMANN, Frame, named_atoms
 from mdxai.principles.motion.followed_paths import FollowedPath, FollowedPaths
-from mdxai.principles.motion.structure import bonds_of
 from mdxai.serialization import StateError, from_plain
 
 COUNTING = (300.0, 500.0, 1000.0, 2000.0)  # K, at one of which a weak spot in a card counts
@@ -175,7 +173,7 @@ class CardForecast:
         ]  # fmt: skip
         held = cls(
             "", frame.to_atoms(results=False).get_chemical_formula("reduce"),
-            " ".join(map(_text, _bonds(frame))), spots.ceiling, weights_sha256, version("mdxai"),
+            _bonds_text(frame), spots.ceiling, weights_sha256, version("mdxai"),
             () if test is None else tuple(
                 Watched(round(w.temperature, 3), round(w.time, 4), w.onsets)
                 for w in test.law.watched
@@ -232,31 +230,23 @@ class CardForecast:
     @cached_property
     def _graph(self) -> Any:
         bonds = [_indices(bond) for bond in self.bonds.split()]
-        return _graph(Atoms(self.symbols).numbers.tolist(), bonds)
+        return bond_graph(Atoms(self.symbols).numbers.tolist(), bonds)
 
     def about(self, frame: Frame) -> CardForecast | None:
-        """Return the forecast with the atoms numbered as in a frame; None for another molecule.
-
-        The same molecule has the same elements and bonds.
-        """
+        """Return the forecast with the atoms numbered as in a frame; None for another molecule."""
         if frame.pbc.any() or frame.n_atoms != len(self._graph):
             return None
-        graph = _graph(frame.numbers.tolist(), _bonds(frame))
-        if nx.utils.graphs_equal(graph, self._graph):
-            return self
-        match = GraphMatcher(self._graph, graph, categorical_node_match("z", 0))
-        if not match.is_isomorphic():
-            return None
+        mapping = renumbering(self._graph, graph_of(frame))
+        if mapping is None or all(a == b for a, b in mapping.items()):
+            return None if mapping is None else self
         return replace(
             self, symbols=frame.to_atoms(results=False).get_chemical_formula("reduce"),
-            bonds=" ".join(map(_text, _bonds(frame))),
+            bonds=_bonds_text(frame),
             weak_spots=tuple(
-                replace(spot, atoms=_split_text(
-                    [match.mapping[a] for a in spot.indices], spot.n_first
-                ))
+                replace(spot, atoms=_split_text([mapping[a] for a in spot.indices], spot.n_first))
                 for spot in self.weak_spots
             ),
-            paths=tuple(self._renumbered(path, match.mapping, frame) for path in self.paths),
+            paths=tuple(self._renumbered(path, mapping, frame) for path in self.paths),
         )  # fmt: skip
 
     def _renumbered(self, path: CardPath, mapping: Mapping[int, int], frame: Frame) -> CardPath:
@@ -341,12 +331,5 @@ def _split_text(indices: Sequence[int], n_first: int) -> str:
     return "+".join(map(_text, both))
 
 
-def _bonds(frame: Frame) -> list[tuple[int, int]]:
-    return list(zip(*(np.asarray(ends).tolist() for ends in bonds_of(frame)), strict=True))
-
-
-def _graph(numbers: list[int], bonds: list[Any]) -> Any:
-    graph = nx.Graph()
-    graph.add_nodes_from((k, {"z": z}) for k, z in enumerate(numbers))
-    graph.add_edges_from(bonds)
-    return graph
+def _bonds_text(frame: Frame) -> str:
+    return " ".join(map(_text, list_bonds(frame)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,10 @@ from mdxai.errors import MdxaiError
 from mdxai.forecast.evaluations import Evaluations
 from mdxai.forecast.forbidden import Physics
 from mdxai.forecast.relaxation import relax
-from mdxai.frame import Bools, Floats, Frame, Ints
+from mdxai.forecast.same_molecule import graph_of, renumbering
+from mdxai.frame import Bools, Floats, Frame, Ints, formula_in_order
+from mdxai.principles.motion.structure import bonds_of
+from mdxai.principles.probes.configurations import moved
 
 MOST_FRAMES = 32  # that are relaxed, evenly spread over all
 MOST_CONFORMERS = 6  # that are scanned, lowest first
@@ -32,6 +36,8 @@ class WeakSpotError(MdxaiError, ValueError):
 def positions_of(frames: Frames, frame: Frame) -> Floats:
     """Return positions (n, n_atoms, 3), Å, of at most 32 frames, evenly spread.
 
+    Frames of a molecule may have its atoms in another order, which its bonds tell.
+
     Args:
         frames: structures, or a file with a trajectory or data set: what ASE reads, or an npz as
             those of MD17.
@@ -41,12 +47,14 @@ def positions_of(frames: Frames, frame: Frame) -> Floats:
         WeakSpotError: for no frames, or frames of other atoms or another cell.
         ReferenceDataError: for a file that cannot be read.
     """
-    found = list[Floats]()
+    found, first = list[Floats](), frame.numbers
     for k, (numbers, positions, cell, pbc) in enumerate(_read(frames)):
-        if not np.array_equal(numbers, frame.numbers):
+        first = first if k else numbers
+        if not np.array_equal(np.sort(numbers), np.sort(frame.numbers)) or any(numbers != first):
             raise WeakSpotError(
-                f"frame {k} has other atoms than the structure, or in another order: "
-                f"{_formula(numbers)} instead of {_formula(frame.numbers)}"
+                f"frame {k} has other atoms than the structure, or in another order than the "
+                f"frames before: {formula_in_order(numbers)}; expected those of "
+                f"{formula_in_order(frame.numbers)}"
             )
         if frame.pbc.any() and np.any(pbc) and not _same_box(frame, cell, pbc):
             raise WeakSpotError(
@@ -58,7 +66,25 @@ def positions_of(frames: Frames, frame: Frame) -> Floats:
     if not found:
         raise WeakSpotError("there are no frames to begin from; expected at least one")
     chosen = np.unique(np.linspace(0, len(found) - 1, MOST_FRAMES).round().astype(int))
-    return np.stack([found[k] for k in chosen])
+    positions = np.stack([found[k] for k in chosen])
+    return positions[:, _order(np.asarray(first), positions, frame)]
+
+
+def _order(numbers: Ints, positions: Floats, frame: Frame) -> Ints:
+    """Return which atom of the frames is which of the structure, (n_atoms,)."""
+    if np.array_equal(numbers, frame.numbers) and (frame.pbc.any() or not len(bonds_of(frame)[0])):
+        return np.arange(frame.n_atoms)
+    mine, kinds = graph_of(frame), np.asarray(numbers)
+    hot = [graph_of(replace(moved(frame, x), numbers=kinds)) for x in positions]
+    mappings = [mapping for graph in hot if (mapping := renumbering(mine, graph)) is not None]
+    if not mappings:
+        raise WeakSpotError(
+            f"none of {len(positions)} frames has the bonds of the structure, in whatever order of "
+            "atoms; expected frames of the same molecule"
+        )
+    kept = [m for m in mappings if all(a == b for a, b in m.items())]
+    mapping = (kept or mappings)[0]
+    return np.array([mapping[a] for a in range(frame.n_atoms)])
 
 
 def _read(frames: Frames) -> Iterator[tuple[Ints, Floats, Floats, Bools]]:
@@ -76,10 +102,6 @@ def _same_box(frame: Frame, cell: Floats, pbc: Bools) -> bool:
     if not np.array_equal(pbc, frame.pbc):
         return False
     return bool(np.allclose(cell[pbc], frame.cell[pbc], rtol=0.0, atol=1e-3))
-
-
-def _formula(numbers: Ints) -> str:
-    return str(Atoms(numbers).get_chemical_formula())
 
 
 def conformers_of(evaluate: Evaluations, physics: Physics, starts: Floats) -> list[Floats]:

@@ -24,6 +24,15 @@ class KeptSearchError(MdxaiError, ValueError):
     """A directory that holds another search, or one that cannot be read."""
 
 
+def another_held(folder: Path, what: str, held: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Return the error of a directory that holds something made of other inputs."""
+    changed = sorted(k for k in {*held, *asked} if held.get(k) != asked.get(k))
+    return (
+        f"{folder} holds another {what}, which differs in {', '.join(changed)}; repeat that one, "
+        "or choose another directory"
+    )
+
+
 def structure_sha256(start: Frame) -> str:
     """Return a hash of what a structure is, hexadecimal."""
     parts = (start.numbers, start.positions, start.masses, start.cell, start.pbc)
@@ -58,12 +67,8 @@ class EvaluationStore:
             self._rows.execute("INSERT OR IGNORE INTO search VALUES (1, ?)", (mine,))
             theirs = self._rows.execute("SELECT identity FROM search").fetchone()[0]
         if theirs != mine:
-            held = json.loads(theirs)
-            changed = sorted(k for k in {*held, *identity} if held.get(k) != identity.get(k))
-            raise KeptSearchError(
-                f"{folder} holds another search for weak spots, which differs in "
-                f"{', '.join(changed)}; repeat that one, or choose another directory"
-            )
+            what = "search for weak spots"
+            raise KeptSearchError(another_held(folder, what, json.loads(theirs), identity))
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,7 @@ from mdxai.calculators.own_networks import network_potential
 from mdxai.forecast.conformers import Frames, WeakSpotError, positions_of
 from mdxai.forecast.find_weak_spots import search_identity, weak_spots
 from mdxai.forecast.forecast_result import ENOUGH, Forecast, ForecastError
-from mdxai.forecast.kept_evaluations import KEPT
+from mdxai.forecast.kept_evaluations import KEPT, another_held
 from mdxai.forecast.life_test_result import LifeTest, LifeTestOptions
 from mdxai.forecast.path_explanation import explain_weak_spots
 from mdxai.forecast.quantity_text import share_interval_text
@@ -221,9 +221,5 @@ class _Search:
                 f"{file} holds no weak spots to continue with: {error}; choose another directory"
             ) from error
         if identity != self._identity:
-            changed = sorted(k for k, v in self._identity.items() if identity.get(k) != v)
-            raise ForecastError(
-                f"{file.parent} holds another forecast, which differs in {', '.join(changed)}; "
-                "repeat that one, or choose another directory"
-            )
+            raise ForecastError(another_held(file.parent, "forecast", identity, self._identity))
         return spots if spots is None else replace(spots, temperature=temperature), without

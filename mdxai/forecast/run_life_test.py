@@ -19,7 +19,7 @@ from mdxai.calculators.own_networks import network_potential
 from mdxai.forecast.allocation import Allocation, ladder_of
 from mdxai.forecast.bond_strengths import Ceiling, ceiling_of
 from mdxai.forecast.hot_replicas import LifeTestError, Replica
-from mdxai.forecast.kept_evaluations import structure_sha256
+from mdxai.forecast.kept_evaluations import another_held, structure_sha256
 from mdxai.forecast.life_test_result import PS, LifeTest, LifeTestOptions, lifetimes_of
 from mdxai.forecast.shared_replicas import ReplicaFactory, SharedReplicas
 from mdxai.forecast.survival_model import totals
@@ -154,11 +154,7 @@ class _Running:
         except (OSError, ValueError, KeyError, TypeError, StateError) as error:
             raise LifeTestError(f"{folder} holds no life test to continue: {error}") from error
         if held["identity"] != self._identity:
-            changed = [k for k, v in self._identity.items() if held["identity"].get(k) != v]
-            raise LifeTestError(
-                f"{folder} holds another life test, which differs in {', '.join(changed)}; repeat "
-                "that one, or choose another directory"
-            )
+            raise LifeTestError(another_held(folder, "life test", held["identity"], self._identity))
         self._replicas.restore(state)
         self._replicas.ended = [Replica(**r | {"atoms": tuple(r["atoms"])}) for r in held["ended"]]
         self._round, self._seconds = held["round"], held["seconds"]

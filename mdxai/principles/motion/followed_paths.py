@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import chemical_symbols
-from ase.formula import Formula
 
 from mdxai.attribution import Attribution
 from mdxai.calculators.card import pair_key
 from mdxai.calculators.reference_data import MARGIN
 from mdxai.errors import MdxaiError
-from mdxai.frame import Floats, Frame, Ints
+from mdxai.frame import Floats, Frame, Ints, formula_in_order
 from mdxai.principles.frame_quantities import frame_quantities
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
@@ -296,12 +294,8 @@ def closest_allowed(given: FollowedPaths, first: Frame) -> dict[str, float]:
 
 def _refuse_other_system(given: FollowedPaths, first: Frame) -> None:
     if given.numbers != tuple(first.numbers.tolist()):
-        theirs, ours = _formula(given.numbers), _formula(first.numbers)
+        theirs, ours = formula_in_order(given.numbers), formula_in_order(first.numbers)
         raise FollowedPathError(
             f"the weak spots are those of {theirs}, the run is one of {ours}: give weak spots of "
             "its system, with the atoms in the same order"
         )
-
-
-def _formula(numbers: Iterable[int]) -> str:
-    return str(Formula.from_list([chemical_symbols[z] for z in numbers]))
