@@ -140,6 +140,40 @@ def test_forces_under_the_name_that_training_sets_use(tmp_path):
     assert ReferenceData.load(tmp_path / "mace.extxyz").forces_max == pytest.approx(np.sqrt(12))
 
 
+@pytest.mark.parametrize("kind", ["molecules", "crystal"])
+def test_a_summary_stands_for_the_data(kind, data, tmp_path):
+    """Distances without an end and volumes of crystals come back, too."""
+    if kind == "crystal":
+        data = tmp_path / "copper.xyz"
+        write(data, [bulk("Cu", cubic=True), bulk("Cu", a=3.7, cubic=True)])
+    told = invoke("card", data, "--out", tmp_path / "ranges.toml")
+    assert told.exit_code == 0, told.stderr
+    found = ReferenceData.load(data)
+    assert ReferenceData.load(tmp_path / "ranges.toml") == found
+    for pair, (shortest, _) in found.distances.items():
+        (row,) = (line for line in told.stdout.splitlines() if f" {pair} " in line)
+        assert f"{shortest:.3f}" in row
+    plain = json.loads(invoke("card", data, "--json").stdout)
+    assert plain["elements"] == list(found.elements)
+    assert plain["distances"].keys() == found.distances.keys()
+
+
+def test_a_summary_that_cannot_be_is_refused(data, tmp_path):
+    (tmp_path / "old.toml").write_text("schema = 'reference data 0'")
+    (tmp_path / "odd.toml").write_text("schema = 'reference data 1'\ncolour = 'red'")
+    for name in ("old.toml", "odd.toml", "none.toml"):
+        with pytest.raises(ReferenceDataError, match="no summary of reference data"):
+            ReferenceData.load(tmp_path / name)
+    for name, message in (
+        ("ranges.json", "ends in .toml"),
+        ("old.toml", "exists already"),
+        ("none/x.toml", "cannot be written"),
+    ):
+        refused = invoke("card", data, "--out", tmp_path / name)
+        assert refused.exit_code == 2
+        assert message in " ".join(refused.stderr.split())
+
+
 def test_what_cannot_be_read_is_one_message(tmp_path):
     (tmp_path / "no.xyz").write_text("3\n\nrubbish\n")
     np.savez(tmp_path / "qm9.npz", z=np.ones((5, 3)), R=np.zeros((5, 3, 3)))

@@ -83,9 +83,7 @@ class Card:
         stated = {key: value for key, value in asdict(self).items() if value is not None}
         if not self.forecast:
             del stated["forecast"]
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(tomli_w.dumps({"schema": SCHEMA, **stated}), encoding="utf-8")
-        part.replace(path)
+        write_toml(path, {"schema": SCHEMA, **stated})
 
     @classmethod
     def load(cls, path: Path) -> Card:
@@ -125,6 +123,13 @@ class Card:
             return card
         except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise CalculatorError(f"{path} is not a complete card: {error}") from error
+
+
+def write_toml(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file, at once or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(tomli_w.dumps(content), encoding="utf-8")
+    part.replace(path)
 
 
 def card_of(calculator: Any) -> Card | None:

@@ -6,9 +6,10 @@ Elements, distances, forces, and the volumes of periodic cells.
 from __future__ import annotations
 
 import os
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,10 +19,12 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.formula import Formula
 
 from mdxai.calculators.bond_gaps import BondGaps
-from mdxai.calculators.card import Card, pair_key
+from mdxai.calculators.card import Card, pair_key, write_toml
 from mdxai.errors import MdxaiError
 from mdxai.frame import DENSE_LIMIT, Floats, Ints, find_pairs, iter_element_pairs, upper_triangle
+from mdxai.serialization import StateError, as_json, from_plain
 
+SCHEMA = "reference data 1"  # of a summary
 REACH = 6.0  # Å, in cells and large systems
 # Shorter than any bond, contact or metal under pressure: the closest are U=O and Mo–Mo (0.63), and
 # Cr–Cr (0.62 of the sum of covalent radii); H2 is at 1.2, F2 at 1.2, N2 at 0.77, copper at 0.96.
@@ -67,12 +70,14 @@ class ReferenceData:
         """Read a data set: what ASE reads (extxyz, db, traj …), or an npz as those of MD17.
 
         Forces count where ASE finds some, or as the array `REF_forces`. An npz states no unit of
-        its forces, so these are left out.
+        its forces, so these are left out. A .toml is what `write` has written.
 
         Raises:
             ReferenceDataError: for a file that cannot be read, or without pairs of atoms.
         """
         file = Path(path).expanduser()
+        if file.suffix == ".toml":
+            return cls._stated(file)
         ranges, forces, n_frames = _Ranges(), 0.0, 0
         for numbers, positions, cell, pbc, force in structures_of(file):
             try:
@@ -88,6 +93,38 @@ class ReferenceData:
             source, ranges.elements, ranges.found, forces or None, n_frames, ranges.volumes,
             ranges.gaps.found,
         )  # fmt: skip
+
+    @classmethod
+    def _stated(cls, file: Path) -> Self:
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+            if content.pop("schema", None) != SCHEMA:
+                raise ValueError("no such schema")
+            for name in ("distances", "volumes", "gaps"):
+                content[name] = {k: (float(a), float(b)) for k, (a, b) in content[name].items()}
+            return from_plain(cls, content)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, StateError) as error:
+            raise ReferenceDataError(
+                f"{file} is no summary of reference data as `mdxai card` writes: {error}"
+            ) from error
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write what was found as TOML, which `load` reads in place of the data.
+
+        Raises:
+            ReferenceDataError: for a name that does not end in .toml, or a file that is there or
+                cannot be written.
+        """
+        file = Path(path)
+        if file.suffix != ".toml":
+            raise ReferenceDataError(f"expected a name that ends in .toml, got {str(file)!r}")
+        if file.exists():
+            raise ReferenceDataError(f"{file} exists already; choose another name")
+        stated = {k: v for k, v in asdict(self).items() if v is not None}
+        try:
+            write_toml(file, {"schema": SCHEMA, **stated})
+        except OSError as error:
+            raise ReferenceDataError(f"{file} cannot be written: {error.strerror}") from error
 
     @classmethod
     def of_card(cls, card: Card) -> Self:
@@ -106,6 +143,11 @@ class ReferenceData:
             for a, b in iter_element_pairs(numbers)
         }
         return cls(f"physical radii ({OVERLAPPING:g} of the covalent)", distances=shortest)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON; what is not known or has no end is None."""
+        plain: dict[str, Any] = as_json(asdict(self))
+        return plain
 
     def summary(self) -> dict[str, Any]:
         """Return plain data that tells reference data apart."""

@@ -18,12 +18,12 @@ from mdxai.cli.plain_text import show_what_can_be_shown
 from mdxai.cli.runs import export, label, repair, report
 from mdxai.cli.simulate import replay, run
 from mdxai.cli.studies import associate, lead_times, study
-from mdxai.cli.train import train
+from mdxai.cli.train import card, train
 
 COMMANDS = {
     "Start here": (run, check, attribute, report, demo),
     "More on runs": (replay, export, repair, label),
-    "Models": (calculators, train, forecast, guard),
+    "Models": (calculators, train, card, forecast, guard),
     "Many runs": (study, associate, lead_times),
 }
 

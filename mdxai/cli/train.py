@@ -1,14 +1,18 @@
-"""`mdxai train`: a calculator from a recipe."""
+"""`mdxai train`: a calculator from a recipe; `mdxai card`: what training data hold."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mdxai.cli.arguments import Shown
-from mdxai.cli.console import loading, print_json, say
+from mdxai.cli.console import loading, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from mdxai.calculators.reference_data import ReferenceData
 
 
 def train(
@@ -36,3 +40,43 @@ def train(
             f"{folder}: force MAE {found['force_mae_mev_per_ang']:.1f} meV/Å, energy MAE "
             f"{found['energy_mae_mev']:.1f} meV on {found['split']}"
         )
+
+
+def card(
+    data: Annotated[Path, typer.Argument(help="Data set: extxyz, db, traj …, npz of MD17.")],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File (.toml) that --reference-data takes in place of the data."),
+    ] = None,
+    shown: Shown,
+) -> None:
+    """Say what a data set holds: elements, distances, bonds and forces, as a card states them."""
+    from mdxai.calculators.reference_data import ReferenceData
+
+    found = ReferenceData.load(data)
+    if out is not None:
+        found.write(out)
+    if shown.as_json:
+        print_json(found.as_dict())
+    elif not shown.quiet:
+        _print_data(found)
+
+
+def _print_data(found: ReferenceData) -> None:
+    from rich.table import Table
+
+    forces = "not known" if found.forces_max is None else f"{found.forces_max:.3g} eV/Å"
+    say(f"{found.source}: {', '.join(found.elements)}; largest force on an atom {forces}")
+    table = Table(title="distances / Å")
+    for k, heading in enumerate(("pair", "shortest", "longest", "longest bond", "closest contact")):
+        table.add_column(heading, justify="right" if k else "left")
+    for pair, span in sorted(found.distances.items()):
+        table.add_row(pair, *map(_length, (*span, *found.gaps.get(pair, ()))))
+    print_table(table)
+    for composition, (least, most) in found.volumes.items():
+        say(f"  {composition}: {least:.4g} to {most:.4g} Å³ per atom")
+
+
+def _length(length: float) -> str:
+    return f"{length:.3f}" if 0 < length < math.inf else "none"
