@@ -2,7 +2,7 @@
 
 from mdxai.forecast.card_forecast import CardForecast
 from mdxai.forecast.combined_law import CombinedLaw, Prior
-from mdxai.forecast.conformers import WeakSpotError
+from mdxai.forecast.conformers import FlatPotentialError, WeakSpotError
 from mdxai.forecast.find_weak_spots import weak_spots
 from mdxai.forecast.forecast_result import Forecast, ForecastError
 from mdxai.forecast.hot_replicas import LifeTestError
@@ -17,6 +17,7 @@ from mdxai.forecast.weak_spot import WeakPath, WeakSpot, WeakSpots
 __all__ = [
     "CardForecast",
     "CombinedLaw",
+    "FlatPotentialError",
     "Forecast",
     "ForecastError",
     "ForecastOptions",

@@ -33,6 +33,10 @@ class WeakSpotError(MdxaiError, ValueError):
     """A search for weak spots that cannot begin, or has found none where one is needed."""
 
 
+class FlatPotentialError(WeakSpotError):
+    """A structure between whose atoms there are no forces."""
+
+
 def positions_of(frames: Frames, frame: Frame) -> Floats:
     """Return positions (n, n_atoms, 3), Å, of at most 32 frames, evenly spread.
 

@@ -19,6 +19,7 @@ from mdxai.calculators.model_name import made_name
 from mdxai.forecast.conformers import (
     MOST_CONFORMERS,
     WINDOW,
+    FlatPotentialError,
     Frames,
     WeakSpotError,
     conformers_of,
@@ -46,6 +47,8 @@ MOST_SADDLES = 30  # nor beyond this many tops, lowest first
 # Places between two points of a scan, to begin the search for a saddle from the highest.
 BETWEEN = 6
 GUESSED_PREFACTOR = 10.0  # per ps, where no saddle tells
+FLAT = 0.01  # per ps, 0.3 per cm, of the highest frequency where nothing holds the atoms
+NOTHING = 0.005  # eV, a barrier that is none: 58 K
 SAME_SADDLE = 0.002, 0.02  # eV, Å
 TOLERANCE = 0.5  # eV, by which a reference's barrier for the same reaction may be higher
 RELEASE_FMAX, RELEASE_STEPS = 0.03, 200  # eV/Å; of what is let go
@@ -91,6 +94,7 @@ def weak_spots(  # noqa: PLR0913 (one argument per choice)
 
     Raises:
         CalculatorError: for a calculator that cannot be copied, or that fails on the structure.
+        FlatPotentialError: for a structure between whose atoms there are no forces.
         WeakSpotError: for a structure without two atoms, a temperature that is not positive, or
             frames of other atoms or another cell.
         ReferenceDataError: for a file of frames that cannot be read.
@@ -218,6 +222,12 @@ class _Search:
                 "which the model holds atoms apart"
             )
         self._minimum = stationary_point(self._evaluate, where)
+        if self._minimum is not None and not (np.abs(self._minimum.frequencies) > FLAT).any():
+            raise FlatPotentialError(
+                "the potential is flat here: there are no forces between any of the atoms; give a "
+                "structure whose atoms are within the calculator's range, or a calculator with "
+                "the parameters of this system"
+            )
         if self._minimum is not None and self._minimum.order == 0:
             where = self._minimum.positions
         energies, forces = self._evaluate(where[None])
@@ -306,6 +316,8 @@ class _Search:
 
     def _saddle(self, entrance: _Entrance, limit: float) -> tuple[StationaryPoint | None, str]:
         """Return the saddle between the minimum and what is forbidden, or why there is none."""
+        if entrance.height < NOTHING:
+            return None, "no saddle: nothing holds them apart"
         if entrance.top in (0, entrance.beyond):
             way = "falls from the start" if entrance.top == 0 else "rises to a plateau"
             return None, f"no saddle: the energy {way}"

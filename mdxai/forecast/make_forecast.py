@@ -14,7 +14,7 @@ from ase import Atoms
 from mdxai.calculators import Potential, twin_of
 from mdxai.calculators.model_name import made_name
 from mdxai.calculators.own_networks import network_potential
-from mdxai.forecast.conformers import Frames, WeakSpotError, positions_of
+from mdxai.forecast.conformers import FlatPotentialError, Frames, WeakSpotError, positions_of
 from mdxai.forecast.find_weak_spots import search_identity, weak_spots
 from mdxai.forecast.forecast_result import ENOUGH, Forecast, ForecastError
 from mdxai.forecast.kept_evaluations import KEPT, another_held
@@ -105,6 +105,7 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
     Raises:
         ForecastError: for options that cannot be, and a directory with another forecast.
         LifeTestError: for a question or structure that cannot be tested.
+        FlatPotentialError: for a structure between whose atoms there are no forces.
         WeakSpotError: for a structure of one atom, or frames of other atoms.
         ReferenceDataError: for a file of frames that cannot be read.
         CalculatorError: for a calculator that cannot be copied or does not take the structure.
@@ -197,6 +198,8 @@ class _Search:
                 progress=lambda what, done, of: tell(f"weak spots, {what}: {done} of {of}"),
             )  # fmt: skip
             spots = _explained(spots, self._twin)
+        except FlatPotentialError:
+            raise
         except WeakSpotError as error:
             if self._start.n_atoms < 2:
                 raise

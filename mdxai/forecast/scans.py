@@ -39,7 +39,8 @@ class Scan:
 
     def beyond_tops(self) -> list[int]:
         """Return the points from which a structure may not find back: lowest points after a top
-        that was 0.05 eV higher, the first point without an energy, and where a stretch ends.
+        that was 0.05 eV higher, the first point without an energy, where a stretch ends, and where
+        atoms end that nothing holds apart.
         """
         energies, found = self.energies, list[int]()
         last = len(energies) - 1
@@ -50,7 +51,8 @@ class Scan:
             lowest = energies[k] < energies[k - 1] and not falling
             if lowest and energies[k] < energies[:k].max() - FALL:
                 found.append(k)
-        if self.coordinate.kind == "stretch" and last not in found:
+        unheld = not found and energies[last] < FALL
+        if (self.coordinate.kind == "stretch" or unheld) and last not in found:
             found.append(last)
         return found
 

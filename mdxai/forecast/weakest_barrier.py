@@ -7,7 +7,7 @@ from typing import Any
 from mdxai.calculators import Potential, card_of
 from mdxai.calculators.own_networks import network_potential
 from mdxai.forecast.card_forecast import CardForecast
-from mdxai.forecast.conformers import WeakSpotError
+from mdxai.forecast.conformers import FlatPotentialError, WeakSpotError
 from mdxai.forecast.find_weak_spots import weak_spots
 from mdxai.forecast.scans import ScanOptions
 from mdxai.frame import Frame
@@ -68,6 +68,8 @@ class WeakestBarrier:
             raise PrincipleUnavailable("a single atom has none")
         try:
             spots = weak_spots(self._calculator, frame, options=ScanOptions(ceiling=ENOUGH)).spots
+        except FlatPotentialError as error:
+            raise PrincipleUnavailable(str(error)) from error
         except WeakSpotError as error:  # the structure itself falls into a hole
             self.note = str(error)
             return 0.0, ()
