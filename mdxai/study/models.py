@@ -15,6 +15,7 @@ from mdxai.calculators.batch import BatchPotential, Systems
 from mdxai.calculators.training import (
     Labelled,
     Recipe,
+    bond_gaps,
     distance_ranges,
     largest_force,
     load_labelled,
@@ -121,6 +122,7 @@ def load(candidate: Candidate, recipe: StudyRecipe, places: Places) -> NetworkCa
         card,
         name=candidate.name,
         distances=distance_ranges(training),
+        gaps=bond_gaps(training),
         forces_max=largest_force(training),
         errors={"split": molecule.test, **_errors(potential, test)},
     )

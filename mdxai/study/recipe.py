@@ -36,6 +36,7 @@ class Simulation:
         attribute_every: steps between explained frames.
         seed: of starts, velocities and thermostat.
         compile: whether to compile the networks.
+        guard: whether models run with a guard, from the distances of their training data.
     """
 
     temperatures: tuple[float, ...]
@@ -47,6 +48,7 @@ class Simulation:
     attribute_every: int = 20
     seed: int = 1
     compile: bool = True
+    guard: bool = False
 
     @property
     def steps(self) -> int:

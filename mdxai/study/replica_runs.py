@@ -23,6 +23,7 @@ from schnetpack.md.simulation_hooks import LangevinThermostat
 
 from mdxai.calculators import NetworkCalculator
 from mdxai.engines.schnetpack_calculator import ReplicaCalculator
+from mdxai.mending import guard
 from mdxai.monitoring.monitor import InstabilityWarning
 from mdxai.monitoring.replicas import ReplicaMonitor
 from mdxai.study.models import Places, load, starts, traits
@@ -74,7 +75,10 @@ def run_batch(batch: Batch, recipe: StudyRecipe, places: Places) -> str:
     seed = [settings.seed, zlib.crc32(batch.candidate.name.encode()), round(batch.temperature)]
     rng = np.random.default_rng(seed)
     molecule = recipe.molecules[batch.candidate.molecule]
-    system = _system(starts(molecule, places, rng, settings.replicas))
+    structures = starts(molecule, places, rng, settings.replicas)
+    if settings.guard:
+        calculator = guard(calculator, structures[0])
+    system = _system(structures)
     torch.manual_seed(int(rng.integers(2**62)))  # velocities and thermostat draw from torch
     MaxwellBoltzmannInit(batch.temperature).initialize_system(system)
     monitor = ReplicaMonitor(folder, settings.monitor_options(_context(batch, recipe, calculator)))
