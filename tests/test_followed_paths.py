@@ -196,7 +196,7 @@ def test_what_cannot_be_followed_says_so():
         WeakSpotProgress(FollowedPaths((), "no weak spot below 3 eV"), WATER, lambda *_: "")
     with pytest.raises(PrincipleUnavailable, match="no weak spot that could be followed"):
         WeakSpotProgress(of_water(path(1.5, 1.495, 1.0)), WATER, lambda *_: "")
-    with pytest.raises(FollowedPathError, match="those of HOH, the run is one of OHH"):
+    with pytest.raises(FollowedPathError, match="those of HOH, the run is one of OH2"):
         WeakSpotProgress(replace(of_water(ANGLE), numbers=(1, 8, 1)), WATER, lambda *_: "")
 
 

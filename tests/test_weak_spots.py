@@ -25,7 +25,12 @@ import mdxai
 from mdxai.calculators import CalculatorError, twin_of
 from mdxai.calculators.reference_data import ReferenceDataError
 from mdxai.forecast import KeptSearchError, ScanOptions, WeakSpotError, weak_spots
-from mdxai.forecast.conformers import MOST_FRAMES, conformers_of, positions_of
+from mdxai.forecast.conformers import (
+    MOST_FRAMES,
+    conformers_of,
+    positions_of,
+    thermal_positions,
+)
 from mdxai.forecast.coordinates import coordinates_of, pair_colours
 from mdxai.forecast.evaluations import evaluations
 from mdxai.forecast.forbidden import Physics, single_bond
@@ -512,6 +517,32 @@ def test_a_hole_of_another_conformer_is_found_from_frames():
     assert spot.rate_per_ps(500.0) == pytest.approx(rate, rel=0.05)
     assert spot.path.energies[0] == pytest.approx(0.1, abs=0.003)  # cis, where the path begins
     assert found.minimum.energy == pytest.approx(0.0, abs=0.003)
+
+
+def test_short_hot_runs_visit_the_conformers_of_ethanol():
+    """Its three are trans and two gauche, of which one is the other's mirror image."""
+    calculator = mdxai.load_calculator("schnet-ethanol")
+    frame = Frame.from_atoms(molecule(ETHANOL))
+    evaluate = evaluations(calculator.potential, frame)
+    energies, forces = evaluate(frame.positions[None])
+    start = frame.with_results(float(energies[0]), forces[0])
+    visited = thermal_positions(evaluate, start, 800.0)
+    found = conformers_of(evaluate, Physics(frame), visited)
+    angles = [abs(180 - Atoms(frame.numbers, x).get_dihedral(0, 1, 2, 3)) for x in found]
+    assert min(angles) == pytest.approx(0.0, abs=5.0)
+    assert max(angles) == pytest.approx(120.0, abs=10.0)
+
+
+@pytest.mark.slow
+def test_a_hole_of_another_conformer_is_found_from_hot_runs():
+    """`schnet-ethanol` closes the hydrogens of its methyl group more easily when it is gauche."""
+    calculator, atoms = mdxai.load_calculator("schnet-ethanol"), molecule(ETHANOL)
+    cold = weak_spots(calculator, atoms)
+    hot = weak_spots(calculator, atoms, options=ScanOptions(heat=800.0))
+    assert hot.n_scanned % cold.n_scanned == 0
+    assert hot.n_scanned > cold.n_scanned
+    assert hot.spots[0].barrier == pytest.approx(0.60, abs=0.02)
+    assert cold.spots[0].barrier == pytest.approx(0.69, abs=0.02)
 
 
 def test_frames_are_read_from_files_and_spread(tmp_path):

@@ -61,9 +61,9 @@ def test_a_shipped_network_whose_squeeze_passes_is_warned_of():
     assert found["squeeze"]["value"] == 0
     weak = found["weak_spots"]
     assert weak["verdict"] == "warn"
-    assert weak["value"] == pytest.approx(0.31, abs=0.02)
+    assert weak["value"] == pytest.approx(0.40, abs=0.02)
     assert [molecule(ETHANOL).symbols[a] for a in weak["atoms"]] == ["H", "C", "H"]
-    assert "barrier of 0.69 eV by its card" in weak["remedy"]
+    assert "barrier of 0.60 eV by its card" in weak["remedy"]
 
 
 def test_low_barriers_fail():

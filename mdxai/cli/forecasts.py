@@ -93,7 +93,7 @@ def forecast(
 def _options(
     question: ForecastQuestion, search: WeakSpotSearch, testing: LifeTesting
 ) -> ForecastOptions:
-    from mdxai.forecast import ForecastOptions, LifeTestOptions, ScanOptions
+    from mdxai.forecast import ForecastOptions, LifeTestOptions
 
     usual = ForecastOptions()
     alone = search.only is Part.LIFE_TEST
@@ -101,7 +101,7 @@ def _options(
     return replace(
         usual, at_least=question.at_least, cutoff=search.cutoff,
         parts=usual.parts if search.only is None else (search.only.value,),
-        scans=ScanOptions(ceiling=search.ceiling),
+        scans=replace(usual.scans, ceiling=search.ceiling),
         testing=LifeTestOptions(
             width=testing.width, at_least=question.at_least, most=most, seconds=testing.seconds,
             replicas=testing.replicas, hottest=testing.hottest, seed=testing.seed,

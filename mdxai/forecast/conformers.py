@@ -16,6 +16,7 @@ from mdxai.calculators.reference_data import structures_of
 from mdxai.errors import MdxaiError
 from mdxai.forecast.evaluations import Evaluations
 from mdxai.forecast.forbidden import Physics
+from mdxai.forecast.hot_replicas import HotReplicas, Motion
 from mdxai.forecast.relaxation import relax
 from mdxai.forecast.same_molecule import graph_of, renumbering
 from mdxai.frame import Bools, Floats, Frame, Ints, formula_in_order
@@ -24,6 +25,8 @@ from mdxai.principles.probes.configurations import moved
 
 MOST_FRAMES = 32  # that are relaxed, evenly spread over all
 MOST_CONFORMERS = 6  # that are scanned, lowest first
+MOST_VISITED = 3  # likewise of those that thermal runs visit: each costs a search
+REPLICAS, LAST = 16, 500  # thermal runs, and their last step of 1 fs
 WINDOW = 0.6  # eV above the lowest minimum, up to which conformers are scanned
 SAME_CONFORMER = 0.1  # Å, of any distance: torsions are soft, so that minima are inexact
 Frames = str | os.PathLike[str] | Iterable[Atoms | Frame]
@@ -106,6 +109,26 @@ def _same_box(frame: Frame, cell: Floats, pbc: Bools) -> bool:
     if not np.array_equal(pbc, frame.pbc):
         return False
     return bool(np.allclose(cell[pbc], frame.cell[pbc], rtol=0.0, atol=1e-3))
+
+
+def thermal_positions(evaluate: Evaluations, start: Frame, temperature: float) -> Floats:
+    """Return what short Langevin runs of a system visit, (n, n_atoms, 3) Å.
+
+    Sixteen replicas, after 0.25 and 0.5 ps; those that have broken may be among them.
+
+    Args:
+        evaluate: of the system.
+        start: with its energy and forces.
+        temperature: K.
+    """
+    replicas = HotReplicas(start, evaluate, None, Motion(timestep=1.0), 1, together=True)
+    replicas.assign([temperature] * REPLICAS)
+    found = []
+    for _ in range(2):
+        replicas.run(LAST // 2)
+        found.append(replicas.positions.copy())
+    visited = np.concatenate(found)
+    return visited[np.isfinite(visited).all(axis=(1, 2))]
 
 
 def conformers_of(evaluate: Evaluations, physics: Physics, starts: Floats) -> list[Floats]:

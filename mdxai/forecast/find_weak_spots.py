@@ -18,6 +18,8 @@ from mdxai.calculators import Potential, twin_of
 from mdxai.calculators.model_name import made_name
 from mdxai.forecast.conformers import (
     MOST_CONFORMERS,
+    MOST_VISITED,
+    REPLICAS,
     WINDOW,
     FlatPotentialError,
     Frames,
@@ -26,6 +28,7 @@ from mdxai.forecast.conformers import (
     is_new,
     positions_of,
     sorted_distances,
+    thermal_positions,
 )
 from mdxai.forecast.coordinates import coordinates_of
 from mdxai.forecast.evaluations import Evaluations, evaluations
@@ -186,7 +189,10 @@ class _Search:
             positions: (n_atoms, 3) Å.
             starts: (n, n_atoms, 3) Å, to look for conformers from.
         """
-        conformers = list[Floats]()
+        conformers, most = list[Floats](), MOST_CONFORMERS
+        if starts is None and self._visits_others:
+            self._progress("conformers", 0, REPLICAS)
+            starts, most = self._visited(positions), MOST_VISITED
         if starts is not None:
             self._progress("conformers", 0, len(starts))
             everywhere = np.concatenate([positions[None], starts])
@@ -201,11 +207,22 @@ class _Search:
                 break
             positions = lower
         others = [x for x in conformers if is_new(self.frame, x, [self.frame.positions])]
-        for done, other in enumerate(others[: MOST_CONFORMERS - 1]):
+        for done, other in enumerate(others[: most - 1]):
             self._progress("conformers", done + 1, len(others) + 1)
             if float(self._evaluate(other[None])[0][0]) < self.energy + WINDOW:
                 scans += self._scanned(moved(self.frame, other))
         return scans
+
+    @property
+    def _visits_others(self) -> bool:
+        batched = self._evaluate.at_once > 1
+        return batched and self.options.heat > 0 and not self.frame.pbc.any()
+
+    def _visited(self, positions: Floats) -> Floats:
+        """Return what short hot runs from positions (n_atoms, 3) visit."""
+        energies, forces = self._evaluate(positions[None])
+        start = moved(self.frame, positions).with_results(float(energies[0]), forces[0])
+        return thermal_positions(self._evaluate, start, self.options.heat)
 
     def _scanned(self, minimum: Frame) -> list[Scan]:
         return scan_all(

@@ -81,7 +81,7 @@ class HotReplicas:
     Args:
         start: structure, with its energy and forces.
         evaluate: energies and forces of replicas.
-        judge: makes what judges a replica from its first frame on.
+        judge: makes what judges a replica from its first frame on; without it none ends.
         motion: how they move.
         seed: of all random numbers.
         together: whether all slots are evaluated in one batch, or one slot after the other.
@@ -94,7 +94,7 @@ class HotReplicas:
         self,
         start: Frame,
         evaluate: Evaluate,
-        judge: Callable[[Frame], OnsetJudge],
+        judge: Callable[[Frame], OnsetJudge] | None,
         motion: Motion,
         seed: int,
         *,
@@ -121,6 +121,11 @@ class HotReplicas:
     def temperatures(self) -> tuple[float, ...]:
         """Temperature of each slot, K."""
         return tuple(self._temperatures.tolist())
+
+    @property
+    def positions(self) -> Floats:
+        """Positions of the replicas in the slots, (n_slots, n_atoms, 3), Å."""
+        return self._positions
 
     def assign(self, temperatures: Sequence[float]) -> None:
         """Give each slot a temperature, K; where it changes, the replica there ends as sound."""
@@ -169,11 +174,16 @@ class HotReplicas:
         """
         moved = np.arange(len(self._temperatures)) if slots is None else np.array(slots)
         for group in [moved] if self._together else moved[:, None]:
-            judges = {k: self._judge(self._frame(k)) for k in group.tolist()}
+            judges = self._judges(group)
             for step in range(n_steps):
                 self._advance(group)
-                if (step + 1) % self._look == 0:
+                if judges and (step + 1) % self._look == 0:
                     self._inspect(group, judges)
+
+    def _judges(self, group: Any) -> dict[int, OnsetJudge]:
+        if self._judge is None:
+            return {}
+        return {k: self._judge(self._frame(k)) for k in group.tolist()}
 
     def shares(self, n: int) -> list[list[int]]:
         """Return the slots as up to n parts that may be moved apart; one by one unless together."""
@@ -214,7 +224,7 @@ class HotReplicas:
             if fate is not None:
                 self.ended.append(self._at_end(k, fate))
                 self._begin(k)
-                judges[k] = self._judge(self._frame(k))
+                judges |= self._judges(np.array([k]))
 
     def _at_end(self, k: int, fate: Fate) -> Replica:
         return self._replica(k, fate.time, fate.kind, fate.cause, fate.atoms)

@@ -33,7 +33,7 @@ def paths_of(found: WeakSpots) -> FollowedPaths:
     """
     every = coordinates_of(found.minimum) if found.spots else []
     paths: dict[Any, FollowedPath] = {}
-    for spot in found.spots:
+    for spot in sorted(found.spots, key=lambda spot: spot.barrier):
         path = _path(spot, found, every)
         if path is None:
             continue

@@ -34,6 +34,7 @@ WEAK_SPOTS, FORECAST = "weak-spots.json", "forecast.json"  # files of a forecast
 PARTS = ("weak-spots", "life-test")
 # ps of all replicas together, s: a short test does, as weak spots tell much of the hazard already.
 SHORT, SECONDS = 8.0, 120.0
+HEAT = 800.0  # K, of runs that look for other conformers: barriers of torsions are some k_B T then
 Progress = Callable[[str], None]  # what is being done, in words
 
 
@@ -44,7 +45,8 @@ class ForecastOptions:
     Attributes:
         at_least: survival that is good enough.
         parts: what is done of "weak-spots" and "life-test".
-        scans: how weak spots are looked for.
+        scans: how weak spots are looked for; by default from conformers that short runs at 800 K
+            visit, too.
         testing: how the life test is made; by default 8 ps of replicas, or two minutes.
         cutoff: of a calculator other than mdxai's, Å, if known.
 
@@ -54,7 +56,7 @@ class ForecastOptions:
 
     at_least: float = ENOUGH
     parts: tuple[str, ...] = PARTS
-    scans: ScanOptions = field(default_factory=ScanOptions)
+    scans: ScanOptions = field(default_factory=lambda: ScanOptions(heat=HEAT))
     testing: LifeTestOptions = field(
         default_factory=lambda: LifeTestOptions(most=SHORT, seconds=SECONDS)
     )

@@ -66,12 +66,15 @@ class ScanOptions:
         points: of a scan that begins close by, the minimum not counted.
         steps: of the relaxation at each point, at most.
         fmax: eV/Å, where the relaxation ends.
+        heat: K, of short runs that look for other conformers where no frames are given; 0 for
+            none. Of molecules whose potential evaluates batches only.
     """
 
     ceiling: float = 3.0
     points: int = POINTS
     steps: int = 60
     fmax: float = 0.1
+    heat: float = 0.0
 
 
 def distances_of(coordinates: Sequence[Coordinate], n_atoms: int) -> Distances:
