@@ -8,12 +8,14 @@ with schnetpack's own forward pass. Each also returns a `Tape` with what attribu
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mdxai.calculators.edges import Edges
+from mdxai.calculators.zbl import zbl_energies, zbl_of
 
 
 class DenseState(NamedTuple):
@@ -45,12 +47,14 @@ class PaiNNBlock(NamedTuple):
 
 class Tape(NamedTuple):
     """What attribution needs of a forward pass: features (n_atoms, F) of the embedding, blocks
-    first to last, and the states of all readout layers but the last.
+    first to last, and the states of all readout layers but the last. pair_energies: one tensor
+    (n_half,) for each pair potential that is added to the network.
     """
 
     features: Tensor
     blocks: list[SchNetBlock] | list[PaiNNBlock]
     readout: list[DenseState]
+    pair_energies: tuple[Tensor, ...] = ()
 
 
 AtomEnergies = Callable[[nn.Module, Tensor, Edges, Tensor], tuple[Tensor, Tape]]
@@ -174,6 +178,16 @@ def _painn_mixing(
     return q + dq + dqmu * products, mixed, mixer, products
 
 
+def with_zbl(
+    plain: AtomEnergies, network: nn.Module, numbers: Tensor, edges: Edges, vectors: Tensor
+) -> tuple[Tensor, Tape]:
+    """Return per-atom energies and the tape, half of each pair's repulsion on both of its atoms."""
+    energies, tape = plain(network, numbers, edges, vectors)
+    pairs = zbl_energies(zbl_of(network), numbers, edges, vectors)
+    halves = edges.collect(edges.spread(0.5 * pairs[:, None]))
+    return energies + halves.squeeze(-1), tape._replace(pair_energies=(pairs,))
+
+
 def atom_energies_of(network: nn.Module) -> AtomEnergies:
     """Return the energy function for a network's architecture.
 
@@ -181,8 +195,8 @@ def atom_energies_of(network: nn.Module) -> AtomEnergies:
         ValueError: for a representation that is neither SchNet nor PaiNN.
     """
     kind = type(network.representation).__name__
-    if kind == "SchNet":
-        return schnet_energies
-    if kind == "PaiNN":
-        return painn_energies
-    raise ValueError(f"representation {kind} is not supported; expected SchNet or PaiNN")
+    known: dict[str, AtomEnergies] = {"SchNet": schnet_energies, "PaiNN": painn_energies}
+    if kind not in known:
+        raise ValueError(f"representation {kind} is not supported; expected SchNet or PaiNN")
+    # A partial of named functions, so that potentials can be copied and pickled.
+    return known[kind] if zbl_of(network) is None else partial(with_zbl, known[kind])

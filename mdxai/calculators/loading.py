@@ -22,7 +22,8 @@ from mdxai.calculators.potential import NetworkPotential
 
 # Entries of a configuration that describe the network; the others are provenance.
 DESCRIPTION = ("type", "n_atom_basis", "n_interactions", "n_rbf", "cutoff", "n_filters",
-               "shared_interactions", "shared_filters", "output")  # fmt: skip
+               "shared_interactions", "shared_filters", "radial", "decay", "repulsion",
+               "output")  # fmt: skip
 
 ENERGY_UNITS = {  # eV
     "ev": 1.0,

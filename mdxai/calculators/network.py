@@ -9,6 +9,7 @@ import torch
 
 from mdxai.calculators import schnetpack_parts as schnetpack
 from mdxai.calculators.card import CalculatorError
+from mdxai.calculators.radial import DECAY, InversePowers, PowerLawCutoff
 
 ARCHITECTURES = {
     "SchNet": schnetpack.SchNet,
@@ -19,6 +20,8 @@ ARCHITECTURES = {
 _OPTIONAL = ("n_filters", "shared_interactions", "shared_filters")
 
 POOLINGS = ("sum", "mean", "dipole")
+RADIAL = ("gaussian", "inverse-power")
+REPULSIONS = ("none", "ZBL")
 
 
 def build_network(
@@ -29,13 +32,17 @@ def build_network(
     Args:
         description: `type` ("SchNet" or "PaiNN"), `n_atom_basis`, `n_interactions`, `n_rbf`,
             `cutoff` (in the network's length unit), and where they apply `n_filters`,
-            `shared_interactions`, `shared_filters`. For a property other than the energy also
-            `output`: its name as `property`, and as `pooling` how the atoms' outputs combine:
-            "sum" (extensive), "mean" (intensive) or "dipole" (magnitude of the dipole moment of
-            latent charges).
+            `shared_interactions`, `shared_filters`. `radial` is the radial basis: "gaussian", or
+            "inverse-power" for filters that fall at least as r to the power −`decay` (default 3).
+            With `repulsion` "ZBL" the repulsion of nuclei is added to the energy, its parameters
+            trained from the universal ones, as schnetpack does; the network is then in eV and Å.
+            For a property other than the energy also `output`: its name as `property`, and as
+            `pooling` how the atoms' outputs combine: "sum" (extensive), "mean" (intensive) or
+            "dipole" (magnitude of the dipole moment of latent charges).
 
     Raises:
-        CalculatorError: for an unknown type or pooling, or a missing entry.
+        CalculatorError: for an unknown type, pooling, radial basis or repulsion, or a missing
+            entry.
     """
     kind = description.get("type")
     if kind not in ARCHITECTURES:
@@ -46,12 +53,12 @@ def build_network(
     missing = [key for key in required if key not in description]
     if missing:
         raise CalculatorError(f"the description of the network lacks {', '.join(missing)}")
-    cutoff = float(description["cutoff"])
+    basis, envelope = _radial(description)
     representation = ARCHITECTURES[kind](
         n_atom_basis=int(description["n_atom_basis"]),
         n_interactions=int(description["n_interactions"]),
-        radial_basis=schnetpack.GaussianRBF(n_rbf=int(description["n_rbf"]), cutoff=cutoff),
-        cutoff_fn=schnetpack.CosineCutoff(cutoff),
+        radial_basis=basis,
+        cutoff_fn=envelope,
         **{key: description[key] for key in _OPTIONAL if key in description},
     )
     return schnetpack.NeuralNetworkPotential(
@@ -61,11 +68,28 @@ def build_network(
     )
 
 
+def _radial(description: Mapping[str, Any]) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Return radial basis and cutoff function."""
+    n_rbf, cutoff = int(description["n_rbf"]), float(description["cutoff"])
+    match description.get("radial", "gaussian"):
+        case "gaussian":
+            return schnetpack.GaussianRBF(n_rbf, cutoff), schnetpack.CosineCutoff(cutoff)
+        case "inverse-power":
+            decay = float(description.get("decay", DECAY))
+            return InversePowers(n_rbf), PowerLawCutoff(cutoff, decay)
+        case other:
+            raise CalculatorError(f"radial must be one of {RADIAL}, got {other!r}")
+
+
 def _output_modules(description: Mapping[str, Any]) -> list[torch.nn.Module]:
     width, output = int(description["n_atom_basis"]), description.get("output")
+    repulsion = description.get("repulsion", "none")
+    if repulsion not in REPULSIONS:
+        raise CalculatorError(f"repulsion must be one of {REPULSIONS}, got {repulsion!r}")
     if output is None:
-        energy = schnetpack.Atomwise(n_in=width, output_key=schnetpack.properties.energy)
-        return [energy, schnetpack.Forces()]
+        return _energy_modules(width, float(description["cutoff"]), repulsion == "ZBL")
+    if repulsion == "ZBL":
+        raise CalculatorError("repulsion is for energies, not for other properties; leave it out")
     name, pooling = str(output.get("property")), output.get("pooling")
     if pooling not in POOLINGS:
         raise CalculatorError(f"output.pooling must be one of {POOLINGS}, got {pooling!r}")
@@ -73,6 +97,21 @@ def _output_modules(description: Mapping[str, Any]) -> list[torch.nn.Module]:
         return [schnetpack.DipoleMoment(n_in=width, predict_magnitude=True, dipole_key=name)]
     mode = {"sum": "sum", "mean": "avg"}[pooling]
     return [schnetpack.Atomwise(n_in=width, output_key=name, aggregation_mode=mode)]
+
+
+def _energy_modules(width: int, cutoff: float, repels: bool) -> list[torch.nn.Module]:
+    key = schnetpack.properties.energy
+    if not repels:
+        return [schnetpack.Atomwise(n_in=width, output_key=key), schnetpack.Forces()]
+    parts = ["network", "repulsion"]
+    return [
+        schnetpack.Atomwise(n_in=width, output_key=parts[0]),
+        schnetpack.ZBLRepulsionEnergy(
+            "eV", "Ang", parts[1], cutoff_fn=schnetpack.CosineCutoff(cutoff)
+        ),
+        schnetpack.Aggregation(parts, key),
+        schnetpack.Forces(),
+    ]
 
 
 def all_pairs(n_atoms: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -48,12 +48,20 @@ def spare_training() -> None:
 spare_training()
 
 from schnetpack import properties  # noqa: E402
-from schnetpack.atomistic import Atomwise, DipoleMoment, Forces, PairwiseDistances  # noqa: E402
+from schnetpack.atomistic import (  # noqa: E402
+    Aggregation,
+    Atomwise,
+    DipoleMoment,
+    Forces,
+    PairwiseDistances,
+    ZBLRepulsionEnergy,
+)
 from schnetpack.model import NeuralNetworkPotential  # noqa: E402
-from schnetpack.nn import CosineCutoff, GaussianRBF  # noqa: E402
+from schnetpack.nn import CosineCutoff, GaussianRBF, cosine_cutoff  # noqa: E402
 from schnetpack.representation import PaiNN, SchNet  # noqa: E402
 
 __all__ = [
+    "Aggregation",
     "Atomwise",
     "CosineCutoff",
     "DipoleMoment",
@@ -63,6 +71,8 @@ __all__ = [
     "PaiNN",
     "PairwiseDistances",
     "SchNet",
+    "ZBLRepulsionEnergy",
+    "cosine_cutoff",
     "properties",
     "spare_training",
 ]

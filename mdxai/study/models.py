@@ -22,7 +22,7 @@ from mdxai.calculators.training import (
     train,
 )
 from mdxai.monitoring.run import read_structure
-from mdxai.study.recipe import Candidate, Molecule, StudyError, StudyRecipe
+from mdxai.study.recipe import BUILT_WITH, Candidate, Molecule, StudyError, StudyRecipe
 
 N_TEST = 200  # labelled frames that errors of loaded models are measured on
 
@@ -81,19 +81,22 @@ def provide(candidate: Candidate, recipe: StudyRecipe, places: Places) -> str:
 
 def _training(candidate: Candidate, molecule: Molecule, data: Path) -> Recipe:
     given = dict(candidate.training or {})
-    network: dict[str, Any] = {k: given.pop(k) for k in ("n_atom_basis", "n_rbf") if k in given}
+    stated = ("n_atom_basis", "n_rbf", "decay")
+    network: dict[str, Any] = {k: given.pop(k) for k in stated if k in given}
+    built = {k: given.pop(k, usual) for k, usual in BUILT_WITH.items()}
+    network |= {k: v for k, v in built.items() if v != BUILT_WITH[k]}
     seed = int(given["seed"])
     network |= {
         "type": given.pop("type"),
         "n_interactions": given.pop("n_interactions"),
         "cutoff": float(given.pop("cutoff")),
     }
-    stated = {
+    texts = {
         "level_of_theory": "not stated", "source": "not stated", "data_licence": "not stated",
         "split": f"train_{seed:02d}", "test_split": f"test_{seed:02d}",
         "summary": f"{network['type']} for {molecule.name}, trained on {given['n_train']} frames",
     }  # fmt: skip
-    settings = {**stated, **given, "name": candidate.name, "data_file": data.name}
+    settings = {**texts, **given, "name": candidate.name, "data_file": data.name}
     unknown = sorted(set(settings) - {f.name for f in fields(Recipe)})
     if unknown:
         raise StudyError(f"{candidate.name}: training has no setting {unknown[0]!r}")

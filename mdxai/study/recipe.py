@@ -16,6 +16,7 @@ from mdxai.monitoring.options import MonitorOptions
 from mdxai.record import RecordSettings
 
 TRAINED_BY = ("type", "n_train", "cutoff", "n_interactions", "seed")  # what a name is made of
+BUILT_WITH = {"radial": "gaussian", "repulsion": "none"}  # and what else, where it is not this
 
 
 class StudyError(MdxaiError, ValueError):
@@ -193,24 +194,26 @@ def _of[T](kind: type[T], where: str, entry: dict[str, Any]) -> T:
 
 def _trained(entry: Any, common: Mapping[str, Any]) -> list[Candidate]:
     """Return one candidate per combination of the lists in a [[train]] entry."""
-    entry = {"seed": 1, **_table(entry, "[train]")}
+    usual = {key: common.get(key, value) for key, value in BUILT_WITH.items()}
+    entry = {"seed": 1, **usual, **_table(entry, "[train]")}
     missing = [key for key in ("molecule", *TRAINED_BY) if key not in entry]
     if missing:
         raise StudyError(f"a [[train]] entry lacks {', '.join(missing)}")
-    lists = [entry[k] if isinstance(entry[k], list) else [entry[k]] for k in TRAINED_BY]
-    rest = {k: v for k, v in entry.items() if k not in (*TRAINED_BY, "molecule")}
+    varied = (*TRAINED_BY, *BUILT_WITH)
+    lists = [entry[k] if isinstance(entry[k], list) else [entry[k]] for k in varied]
+    rest = {k: v for k, v in entry.items() if k not in (*varied, "molecule")}
+    settings = [dict(zip(varied, values, strict=True)) for values in itertools.product(*lists)]
     return [
-        Candidate(
-            _name(entry["molecule"], *values),
-            entry["molecule"],
-            training={**common, **rest, **dict(zip(TRAINED_BY, values, strict=True))},
-        )
-        for values in itertools.product(*lists)
+        Candidate(_name(entry["molecule"], one), entry["molecule"], {**common, **rest, **one})
+        for one in settings
     ]
 
 
-def _name(molecule: str, kind: str, n_train: int, cutoff: float, blocks: int, seed: int) -> str:
-    return f"{str(kind).lower()}-{molecule}-{n_train}-c{cutoff:g}-b{blocks}-s{seed}"
+def _name(molecule: str, one: Mapping[str, Any]) -> str:
+    parts = [str(one["type"]).lower(), molecule, str(one["n_train"]), f"c{one['cutoff']:g}"]
+    parts += [f"b{one['n_interactions']}", f"s{one['seed']}"]
+    parts += [str(one[key]).lower() for key, plain in BUILT_WITH.items() if one[key] != plain]
+    return "-".join(parts)
 
 
 def _loaded(entry: Any) -> list[Candidate]:
