@@ -44,7 +44,7 @@ class Attribution:
         by_body_order: one-body, two-body, … up to the order computed; last, all higher orders.
         triples: (n, 3) sets of three atoms, each ascending; three_body: (n,) their relevance.
         several_images: (n_pairs,) pairs of which several images lie within the cutoff.
-        by_layer: (n_layers, n_pairs) flow of each block.
+        by_layer: (n_layers, n_pairs) flow of each block, without pair potentials.
         unit: of everything but Hessian norms.
         max_bias: whether the rule handed the biases' share back.
         numbers: (n_atoms,) atomic numbers.

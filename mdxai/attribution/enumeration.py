@@ -49,6 +49,8 @@ class Walks:
 def all_walks(attributor: WalkAttributor, frame: Frame | Atoms) -> Walks:
     """Return the relevance of every walk of a small molecule; 0 for steps beyond the cutoff.
 
+    Pair potentials that are added to a network, ZBL or a guard, have no walks.
+
     Raises:
         AttributionError: for an attributor of another method.
         AttributionUnavailable: for more than five million walks.

@@ -22,7 +22,7 @@ from mdxai.attribution.attribution import (
 )
 from mdxai.attribution.blocks import LinearNetwork, PaiNNRules, SchNetRules
 from mdxai.attribution.flow import pair_flow
-from mdxai.attribution.guard_share import with_guard
+from mdxai.attribution.guard_share import halves, with_guard, with_pair_energies
 from mdxai.attribution.lrp_rule import Rule
 from mdxai.attribution.subsets import (
     DensePairs,
@@ -152,11 +152,39 @@ class _NetworkAttributor:
         linear, outputs = self._rules.at(activations.tape), self.in_ev(activations.energies)
         if self._pooling is SUM:
             return linear, outputs
-        starts = np.array([0, len(outputs)]) if starts is None else starts
-        positions = activations.positions / self._own.card.length_unit
-        weights = self._pooling.weights(outputs, positions, starts)
+        weights = self._weights(activations, starts)
         scale = torch.as_tensor(weights, dtype=linear.top.dtype, device=linear.top.device)
         return replace(linear, top=linear.top * scale[:, None]), outputs * weights
+
+    def _weights(self, activations: Activations, starts: Ints | None = None) -> Floats:
+        """Return how much each atom's output counts, (n_atoms,)."""
+        outputs = self.in_ev(activations.energies)
+        starts = np.array([0, len(outputs)]) if starts is None else starts
+        positions = activations.positions / self._own.card.length_unit
+        return self._pooling.weights(outputs, positions, starts)
+
+    def _pair_energies(self, activations: Activations, starts: Ints | None = None) -> Floats | None:
+        """Return what the network's pair potentials give to each half edge, eV; None without."""
+        terms = activations.tape.pair_energies
+        if not terms:
+            return None
+        weights, edges = self._weights(activations, starts), activations.edges
+        shares = 0.5 * (weights[edges.first] + weights[edges.second])
+        total: Floats = sum(map(self.in_ev, terms)) * shares
+        return total
+
+    def _with_pairs(
+        self, explained: Attribution, activations: Activations, starts: Ints | None = None
+    ) -> Attribution:
+        """Return the explanation of the network proper with its pair potentials' energies."""
+        energies = self._pair_energies(activations, starts)
+        if energies is None:
+            return explained
+        near = np.flatnonzero(energies)  # a compiled network sees all pairs
+        edges, vectors = activations.edges, activations.vectors
+        return with_pair_energies(
+            explained, edges.first[near], edges.second[near], vectors[near], energies[near]
+        )
 
     def in_ev(self, values: Tensor) -> Floats:
         """Return values in the network's energy unit, in eV."""
@@ -240,6 +268,8 @@ class WalkAttributor(_NetworkAttributor):
 
     def relevance_of_sets(self, frame: Frame | Atoms, sets: Ints) -> Floats:
         """Return R_S, eV, of sets of atoms (n_sets, k): the walks that stay inside each set.
+
+        Walks are the network's own; pair potentials that are added to it have none.
 
         Raises:
             AttributionError: for an atom that does not exist, or one that a set names twice.
@@ -329,7 +359,7 @@ class WalkAttributor(_NetworkAttributor):
             three_body=three,
             several_images=several,
         )
-        return attribution, outputs
+        return self._with_pairs(attribution, activations, starts), outputs
 
     def _fixed(self, activations: Activations) -> bool:
         """Return whether the next activations will have the same edges."""
@@ -386,13 +416,15 @@ class FlowAttributor(_NetworkAttributor):
             linear, outputs = self._at(activations)
             flows, atoms = pair_flow(linear.blocks, activations.edges, linear.top, linear.features)
             by_layer, per_atom = self.in_ev(flows), self.in_ev(atoms)
+        strengths, edges = by_layer.sum(0), activations.edges
+        energies = self._pair_energies(activations)
+        if energies is not None:
+            strengths = strengths + energies
+            per_atom = per_atom + halves(edges.first, edges.second, energies, frame.n_atoms)
         distances = np.linalg.norm(activations.vectors, axis=1)
         near = np.flatnonzero(distances < self._own.cutoff)
         pairs = Pairs(
-            activations.edges.first[near],
-            activations.edges.second[near],
-            activations.vectors[near],
-            distances[near],
+            edges.first[near], edges.second[near], activations.vectors[near], distances[near]
         )
         return Attribution(
             method=self.method,
@@ -404,7 +436,7 @@ class FlowAttributor(_NetworkAttributor):
             atoms=per_atom,
             one_body=np.full(len(per_atom), np.nan),
             pairs=pairs,
-            strengths=by_layer.sum(0)[near],
+            strengths=strengths[near],
             by_body_order=np.array([per_atom.sum()]),
             by_layer=by_layer[:, near],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from mdxai.calculators import schnetpack_parts as schnetpack
 from mdxai.calculators.card import CalculatorError
-from mdxai.calculators.radial import DECAY, InversePowers, PowerLawCutoff
+from mdxai.calculators.radial import DECAY, MOST, InversePowers, PowerLawCutoff
 
 ARCHITECTURES = {
     "SchNet": schnetpack.SchNet,
@@ -76,6 +77,11 @@ def _radial(description: Mapping[str, Any]) -> tuple[torch.nn.Module, torch.nn.M
             return schnetpack.GaussianRBF(n_rbf, cutoff), schnetpack.CosineCutoff(cutoff)
         case "inverse-power":
             decay = float(description.get("decay", DECAY))
+            if not (2 <= n_rbf <= MOST and 0 <= decay < math.inf):
+                raise CalculatorError(
+                    f"inverse powers take n_rbf from 2 to {MOST} and a decay of 0 or more; got "
+                    f"n_rbf = {n_rbf}, decay = {decay:g}"
+                )
             return InversePowers(n_rbf), PowerLawCutoff(cutoff, decay)
         case other:
             raise CalculatorError(f"radial must be one of {RADIAL}, got {other!r}")

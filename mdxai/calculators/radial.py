@@ -46,8 +46,6 @@ class InversePowers(nn.Module):
 
     def __init__(self, n_rbf: int, core: float = CORE) -> None:
         super().__init__()
-        if not 2 <= n_rbf <= MOST:
-            raise ValueError(f"n_rbf of inverse powers must be 2 to {MOST}, got {n_rbf}")
         self.n_rbf = n_rbf
         powers = range(1, n_rbf + 1)
         self.register_buffer("core", torch.tensor(float(core)))
