@@ -21,7 +21,7 @@ from mdxai.calculators import schnetpack_parts as schnetpack
 
 CORE = 1.5  # Å, about a bond: distances of 0.9 to 5 Å then spread over more than half of 0 … 1
 DECAY = 3.0  # of groups without charge: dipole and dipole; also of the stiffness between charges
-MOST = 100  # functions, so that binomial coefficients stay finite in float32
+MOST = 100  # functions, whose heights before they are scaled stay above 0 in float32
 
 
 def soft_inverse(distances: Tensor, core: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,12 +32,13 @@ def soft_inverse(distances: Tensor, core: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class InversePowers(nn.Module):
-    """Radial basis φ_k(r) = C(n, k) x^k (1 − x)^(n−k), k = 1 … n.
+    """Radial basis φ_k(r) = x^k (1 − x)^(n−k) / ((k/n)^k (1 − k/n)^(n−k)), k = 1 … n.
 
-    Each is a bump of at most 1 that falls as r⁻ᵏ beyond it; together they span the inverse powers 1
-    to n of √(r² + a²). Taken one by one these powers look so alike between 1 and 5 Å that weights
-    cannot be learned; Bernstein polynomials are their well-conditioned form, as in SpookyNet (Unke
-    et al. 2021), which has them in exp(−γr). k = 0, which does not fall, is left out.
+    Each is a bump of height 1 at x = k/n, and falls as r⁻ᵏ beyond it. Together they span the inverse
+    powers 1 to n of √(r² + a²). Taken one by one these powers look so alike between 1 and 5 Å that
+    weights cannot be learned; Bernstein polynomials are their well-conditioned form, as in
+    SpookyNet (Unke et al. 2021), which has them in exp(−γr). k = 0, which does not fall, is left
+    out.
 
     Args:
         n_rbf: number of functions, 2 to 100.
@@ -50,13 +51,13 @@ class InversePowers(nn.Module):
         powers = range(1, n_rbf + 1)
         self.register_buffer("core", torch.tensor(float(core)))
         self.register_buffer("powers", torch.tensor(powers, dtype=torch.float32))
-        counts = [float(math.comb(n_rbf, k)) for k in powers]
-        self.register_buffer("counts", torch.tensor(counts))
+        tops = [(k / n_rbf) ** k * (1 - k / n_rbf) ** (n_rbf - k) for k in powers]
+        self.register_buffer("tops", torch.tensor(tops))
 
     def forward(self, distances: Tensor) -> Tensor:
         """(…) → (…, n_rbf)."""
         x, rest = soft_inverse(distances[..., None], self.core)
-        return self.counts * x**self.powers * rest ** (self.n_rbf - self.powers)
+        return x**self.powers * rest ** (self.n_rbf - self.powers) / self.tops
 
 
 class PowerLawCutoff(nn.Module):
