@@ -6,9 +6,10 @@
     python runs/forecast_study.py watch RECIPE DATA    run the models, and note how each run ended
     python runs/forecast_study.py paths RECIPE DATA    explain the worst weak spots
 
-RECIPE is runs/stability.toml or runs/forecast.toml, DATA the folder of labelled data. Every step
-skips what is there, and writes below runs/forecast: `weak/MODEL.json`, `life/MODEL.json`,
-`runs.csv`, `paths/MODEL.json`. `judge_forecasts.py` compares them.
+RECIPE is runs/stability.toml, runs/forecast.toml or runs/decay.toml, DATA the folder of labelled
+data. Every step skips what is there, and writes below runs/forecast, or the folder of another
+recipe: `weak/MODEL.json`, `life/MODEL.json`, `runs.csv`, `paths/MODEL.json`. `judge_forecasts.py`
+and `decay_study.py` compare them.
 """
 
 import csv
@@ -37,7 +38,7 @@ from mdxai.study.models import Places, load, provide, traits
 from mdxai.study.recipe import Candidate, StudyRecipe
 from mdxai.study.replica_runs import batches, run_batch
 
-HERE = Path(__file__).parent / "forecast"
+RUNS = Path(__file__).parent
 JUDGED = 1000.0  # K, for which rates stand in the files; other temperatures follow from barriers
 COLDEST = 1250.0  # K, of replicas that are watched: none at a temperature that is judged
 MOST = 20.0  # ps of replicas
@@ -47,6 +48,11 @@ COLUMNS = (
     "run", "model", "molecule", "temperature_K", "outcome", "cause", "end_ps",
     "force_mae_mev_per_ang",
 )  # fmt: skip
+
+
+def home_of(recipe: StudyRecipe) -> Path:
+    """Return where the findings of a recipe lie; those of stability's models are forecasts."""
+    return RUNS / ("forecast" if recipe.name == "stability" else recipe.name)
 
 
 def structure_of(candidate: Candidate, recipe: StudyRecipe, places: Places) -> Atoms:
@@ -117,9 +123,10 @@ def angles_of(atoms: Atoms) -> Iterator[tuple[int, int, int]]:
 
 def foretell(stage: str, recipe: StudyRecipe, places: Places) -> None:
     """Write what one stage finds for every model that lacks it."""
-    (HERE / stage).mkdir(parents=True, exist_ok=True)
+    home = home_of(recipe) / stage
+    home.mkdir(parents=True, exist_ok=True)
     for candidate in recipe.candidates:
-        target = HERE / stage / f"{candidate.name}.json"
+        target = home / f"{candidate.name}.json"
         if target.exists():
             continue
         try:
@@ -153,7 +160,7 @@ def ended(folder: Path, candidate: Candidate, temperature: float) -> Iterator[di
 
 def watch(recipe: StudyRecipe, places: Places) -> None:
     """Run what has not been run, the hottest batches first, and note how each run ended."""
-    table = HERE / "runs.csv"
+    table = home_of(recipe) / "runs.csv"
     work = [(c, b) for c in recipe.candidates for b in batches(recipe, c)]
     for candidate, batch in sorted(work, key=lambda cb: -cb[1].temperature):
         rows = list(csv.DictReader(table.open())) if table.exists() else []

@@ -34,7 +34,7 @@ def soft_inverse(distances: Tensor, core: Tensor) -> tuple[Tensor, Tensor]:
 class InversePowers(nn.Module):
     """Radial basis φ_k(r) = x^k (1 − x)^(n−k) / ((k/n)^k (1 − k/n)^(n−k)), k = 1 … n.
 
-    Each is a bump of height 1 at x = k/n, and falls as r⁻ᵏ beyond it. Together they span the inverse
+    Each is a bump of height 1 at x = k/n, and falls as r⁻ᵏ beyond it. Together they span inverse
     powers 1 to n of √(r² + a²). Taken one by one these powers look so alike between 1 and 5 Å that
     weights cannot be learned; Bernstein polynomials are their well-conditioned form, as in
     SpookyNet (Unke et al. 2021), which has them in exp(−γr). k = 0, which does not fall, is left
