@@ -63,3 +63,19 @@ def test_training_needs_labelled_data(tmp_path):
         recipe_from(RECIPE + train, tmp_path)
     with pytest.raises(StudyError, match="lacks cutoff"):
         recipe_from(RECIPE + train.replace("cutoff=5\n", ""), tmp_path)
+
+
+def test_builds_of_networks_are_part_of_their_names(tmp_path):
+    data = '[molecules.ethanol]\ndata = "ethanol.npz"\n'
+    train = (
+        '[[train]]\nmolecule="ethanol"\ntype="SchNet"\nn_train=50\ncutoff=5\nn_interactions=2\n'
+        'radial=["gaussian", "inverse-power"]\n'
+    )
+    head = "[simulation]\ntemperatures = [300.0]\n"
+    recipe = recipe_from(head + data + '[training]\nrepulsion = "ZBL"\n' + train, tmp_path)
+    names = [candidate.name for candidate in recipe.candidates]
+    assert names == [
+        "schnet-ethanol-50-c5-b2-s1-zbl",
+        "schnet-ethanol-50-c5-b2-s1-inverse-power-zbl",
+    ]
+    assert {c.training["repulsion"] for c in recipe.candidates if c.training} == {"ZBL"}

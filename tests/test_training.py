@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tomli_w
+import torch
 from ase import Atoms
 
 import mdxai
 from mdxai.calculators.card import CalculatorError
 from mdxai.calculators.library import find_calculator
+from mdxai.calculators.network import build_network
 from mdxai.calculators.training import Recipe, load_labelled, train
+from mdxai.study.models import Places, provide
+from mdxai.study.recipe import Candidate, Molecule, Simulation, StudyRecipe
 
 RECIPE = {
     "name": "tiny", "summary": "test", "data_file": "rmd17_ethanol.npz",
@@ -62,6 +66,27 @@ def test_a_trained_folder_is_a_usable_calculator_and_training_repeats(tmp_path, 
     assert Recipe.load(tmp_path / "a" / "recipe.toml") == recipe
     with pytest.raises(CalculatorError, match="already holds a calculator"):
         train(recipe, synthetic, tmp_path / "a", progress=False)
+
+
+@pytest.mark.filterwarnings("ignore")  # lightning's advice on loaders and loggers
+def test_studies_train_networks_that_decay_and_repel(tmp_path, synthetic):
+    training = {"type": "PaiNN", "n_train": 40, "n_validation": 10, "max_epochs": 2, "cutoff": 4.0,
+                "n_atom_basis": 8, "n_rbf": 6, "n_interactions": 1, "seed": 1, "decay": 2.0,
+                "radial": "inverse-power", "repulsion": "ZBL"}  # fmt: skip
+    candidate = Candidate("x", "water", training)
+    molecules = {"water": Molecule("water", data=synthetic.name)}
+    recipe = StudyRecipe("x", "", molecules, (candidate,), Simulation((300.0,)))
+    places = Places(tmp_path / "out", tmp_path)
+    provide(candidate, recipe, places)
+    trained = mdxai.load_calculator(places.model(candidate))
+    stated = {k: trained.card.network[k] for k in ("radial", "decay", "repulsion")}
+    assert stated == {"radial": "inverse-power", "decay": 2.0, "repulsion": "ZBL"}
+    untrained = build_network(trained.card.network).state_dict()
+    changed = {k for k, w in trained.model.state_dict().items() if not torch.equal(w, untrained[k])}
+    assert {"output_modules.1.exponents", "output_modules.1.a_div"} <= changed  # learned as well
+    fixed = {k for k in untrained if "radial_basis" in k or "cutoff_fn" in k}
+    assert fixed
+    assert not fixed & changed
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,10 @@ class InversePowers(nn.Module):
         core: a, in the network's unit of length.
     """
 
+    core: Tensor
+    powers: Tensor
+    tops: Tensor
+
     def __init__(self, n_rbf: int, core: float = CORE) -> None:
         super().__init__()
         self.n_rbf = n_rbf
@@ -72,6 +76,10 @@ class PowerLawCutoff(nn.Module):
         core: a.
     """
 
+    cutoff: Tensor
+    core: Tensor
+    decay: Tensor
+
     def __init__(self, cutoff: float, decay: float = DECAY, core: float = CORE) -> None:
         super().__init__()
         self.register_buffer("cutoff", torch.tensor([float(cutoff)]))
@@ -81,4 +89,5 @@ class PowerLawCutoff(nn.Module):
     def forward(self, distances: Tensor) -> Tensor:
         """(…) → (…)."""
         x, _ = soft_inverse(distances, self.core)
-        return (math.sqrt(2) * x) ** self.decay * schnetpack.cosine_cutoff(distances, self.cutoff)
+        ends: Tensor = schnetpack.cosine_cutoff(distances, self.cutoff)
+        return (math.sqrt(2) * x) ** self.decay * ends

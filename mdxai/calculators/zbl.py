@@ -39,4 +39,5 @@ def zbl_energies(zbl: Any, numbers: Tensor, edges: Edges, vectors: Tensor) -> Te
     reach = (width[i] + width[j]) * softplus(zbl.a_div) * distances
     weights = nn.functional.normalize(softplus(zbl.coefficients), p=1.0, dim=0)
     screening = torch.exp(-reach[:, None] * softplus(zbl.exponents)) @ weights
-    return zbl.ke * z[i] * z[j] / distances * zbl.cutoff_fn(distances) * screening
+    energies: Tensor = zbl.ke * z[i] * z[j] / distances * zbl.cutoff_fn(distances) * screening
+    return energies
