@@ -43,7 +43,7 @@ from mdxai.study.resampling import drawn, interval
 N_FRAMES = 400
 TEMPERATURES = (1000.0, 500.0)  # K, the primary one first
 LONG = 10.0  # ps, of a run that does not break
-CELL = ("network", "molecule", "n_train", "seed")  # twins have all of these in common
+CELL = ("network", "molecule", "n_train", "seed")  # counterparts have all of these in common
 UNIT = ["molecule", "n_train", "seed"]  # a training set, which both networks see
 PLAIN, BUILDS = "plain", ("inverse-power", "zbl", "inverse-power-zbl")
 ORDERS = ("one", "two", "three", "more")
@@ -169,7 +169,7 @@ def known(recipe: StudyRecipe) -> pd.DataFrame:
 
 
 def differences(models: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Return a row per cell: each build less its plain twin, main effects and interaction."""
+    """Return a row per cell: each build less the plain one, main effects and interaction."""
     wide = models.pivot_table(index=list(CELL), columns="build", values=measure, dropna=False)
     wide = wide.reindex(columns=[PLAIN, *BUILDS])
     powers, zbl, both = (wide[build] for build in BUILDS)
@@ -218,7 +218,7 @@ def by_group(models: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def stacked(models: pd.DataFrame, builds: Sequence[str]) -> pd.DataFrame:
-    """Return differences to the plain twin, a row per cell and build and a column per measure."""
+    """Return differences to the plain build: a row per cell and build, a column per measure."""
     columns = {
         m: differences(models, m)[list(builds)].stack() for m in (*DECAYS, *LIVES, "ln_force_error")
     }  # fmt: skip
