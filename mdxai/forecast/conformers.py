@@ -25,7 +25,7 @@ from mdxai.principles.probes.configurations import moved
 
 MOST_FRAMES = 32  # that are relaxed, evenly spread over all
 MOST_CONFORMERS = 6  # that are scanned, lowest first
-MOST_VISITED = 3  # likewise of those that thermal runs visit: each costs a search
+MOST_VISITED = 3  # likewise where thermal runs visit them: each costs as much as the first
 REPLICAS, LAST = 16, 500  # thermal runs, and their last step of 1 fs
 WINDOW = 0.6  # eV above the lowest minimum, up to which conformers are scanned
 SAME_CONFORMER = 0.1  # Å, of any distance: torsions are soft, so that minima are inexact

@@ -207,7 +207,7 @@ class _Search:
                 break
             positions = lower
         others = [x for x in conformers if is_new(self.frame, x, [self.frame.positions])]
-        for done, other in enumerate(others[: most - 1]):
+        for done, other in enumerate(others[: max(0, most - 1 - attempt)]):
             self._progress("conformers", done + 1, len(others) + 1)
             if float(self._evaluate(other[None])[0][0]) < self.energy + WINDOW:
                 scans += self._scanned(moved(self.frame, other))
