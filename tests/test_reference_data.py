@@ -83,7 +83,7 @@ def test_formats(suffix, tmp_path, data):
         assert span == pytest.approx(expected.distances[pair], abs=1e-6)
     if suffix == "npz":  # its unit of forces is not stated
         assert found.forces_max is None
-        assert "without forces" in found.source
+        assert "forces left out, as an npz states no unit" in found.source
     else:
         assert found.forces_max == pytest.approx(expected.forces_max, rel=1e-6)
 
@@ -156,6 +156,19 @@ def test_a_summary_stands_for_the_data(kind, data, tmp_path):
     plain = json.loads(invoke("card", data, "--json").stdout)
     assert plain["elements"] == list(found.elements)
     assert plain["distances"].keys() == found.distances.keys()
+
+
+def test_the_card_states_the_largest_force_where_the_data_hold_none(tmp_path):
+    positions = np.array([atoms.positions for atoms in hot_ethanols()])
+    np.savez(tmp_path / "set.npz", z=molecule("CH3CH2OH").numbers, R=positions)
+    verdict = monitored(ethanol_with("schnet-ethanol"), reference=tmp_path / "set.npz").verdict
+    assert "force_beyond_training" not in verdict.unavailable
+    foreign = molecule("CH3CH2OH")
+    foreign.calc = EMT()
+    verdict = monitored(foreign, reference=tmp_path / "set.npz").verdict
+    assert (
+        "neither the calculator nor reference data" in verdict.unavailable["force_beyond_training"]
+    )
 
 
 def test_a_summary_that_cannot_be_is_refused(data, tmp_path):

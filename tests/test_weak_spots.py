@@ -559,9 +559,11 @@ def test_frames_are_read_from_files_and_spread(tmp_path):
         positions_of(tmp_path / "none.xyz", frame)
     with pytest.raises(
         WeakSpotError,
-        match=r"the frames before: C2H4; expected those of HC2H",
+        match="frame 1 has other atoms than the structure: C2H4; expected",
     ):
         positions_of([TRANS, molecule("C2H4")], frame)
+    with pytest.raises(WeakSpotError, match="frame 1 has its atoms in another order than the fram"):
+        positions_of([TRANS, TRANS[[1, 2, 0, 3]]], frame)
     with pytest.raises(WeakSpotError, match="there are no frames"):
         positions_of([], frame)
 

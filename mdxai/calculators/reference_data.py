@@ -88,7 +88,9 @@ class ReferenceData:
             n_frames += 1
         if not ranges.found:
             raise ReferenceDataError(f"{file} holds no structure with two atoms")
-        source = f"{file} ({n_frames} structures{'' if forces else ', without forces'})"
+        unknown = "forces left out, as an npz states no unit"
+        lacks = "" if forces else f", {unknown if file.suffix == '.npz' else 'without forces'}"
+        source = f"{file} ({n_frames} structures{lacks})"
         return cls(
             source, ranges.elements, ranges.found, forces or None, n_frames, ranges.volumes,
             ranges.gaps.found,

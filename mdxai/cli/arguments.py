@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 if TYPE_CHECKING:
     from mdxai.engines import Selection
@@ -473,6 +473,8 @@ class WeakSpotSearch:
         from mdxai.calculators.by_name import calculator_factory
 
         if self.reference is None:
+            if self.reference_arg:
+                raise BadParameter("--reference-arg needs --reference, the calculator it is for")
             return None
         return calculator_factory(self.reference, self.reference_arg or ())
 
@@ -484,8 +486,8 @@ class LifeTesting:
     most: Annotated[
         float | None,
         _tested(
-            help="Largest simulated time of all replicas together, ps. Default: 8, and 1000 "
-            "without weak spots."
+            help="Largest simulated time of all replicas together, ps, but for the last round of "
+            "0.25 ps each. Default: 8, and 1000 without weak spots."
         ),
     ] = None
     seconds: Annotated[

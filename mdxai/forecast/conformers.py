@@ -43,7 +43,7 @@ class FlatPotentialError(WeakSpotError):
 def positions_of(frames: Frames, frame: Frame) -> Floats:
     """Return positions (n, n_atoms, 3), Å, of at most 32 frames, evenly spread.
 
-    Frames of a molecule may have its atoms in another order, which its bonds tell.
+    Frames of a molecule may have its atoms in another order, the same in all, as its bonds tell.
 
     Args:
         frames: structures, or a file with a trajectory or data set: what ASE reads, or an npz as
@@ -57,11 +57,15 @@ def positions_of(frames: Frames, frame: Frame) -> Floats:
     found, first = list[Floats](), frame.numbers
     for k, (numbers, positions, cell, pbc) in enumerate(_read(frames)):
         first = first if k else numbers
-        if not np.array_equal(np.sort(numbers), np.sort(frame.numbers)) or any(numbers != first):
+        if not np.array_equal(np.sort(numbers), np.sort(frame.numbers)):
             raise WeakSpotError(
-                f"frame {k} has other atoms than the structure, or in another order than the "
-                f"frames before: {formula_in_order(numbers)}; expected those of "
-                f"{formula_in_order(frame.numbers)}"
+                f"frame {k} has other atoms than the structure: {formula_in_order(numbers)}; "
+                f"expected those of {formula_in_order(frame.numbers)}"
+            )
+        if any(numbers != first):
+            raise WeakSpotError(
+                f"frame {k} has its atoms in another order than the frames before: "
+                f"{formula_in_order(numbers)}; expected {formula_in_order(first)} in all frames"
             )
         if frame.pbc.any() and np.any(pbc) and not _same_box(frame, cell, pbc):
             raise WeakSpotError(

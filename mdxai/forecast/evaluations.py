@@ -43,6 +43,15 @@ def in_parts(
 
 
 class _OneByOne:
+    """Evaluates one configuration after the other; NaN where the potential fails on one.
+
+    It may do so where atoms overlap. A potential that from then on fails on the frame itself, too,
+    has stopped working, of which it is not to be accused.
+
+    Raises:
+        CalculatorError: where it fails on the frame, or gives nothing finite there.
+    """
+
     at_once = 1
 
     def __init__(self, potential: Potential, frame: Frame) -> None:
@@ -54,8 +63,26 @@ class _OneByOne:
             try:
                 energies[k], forces[k] = self._potential.evaluate(moved(self.frame, positions[k]))
             except CalculatorError:
-                continue
+                energies[k] = np.nan
+            if not finite(energies[k : k + 1], forces[k : k + 1])[0]:
+                evaluated(self._potential, self.frame)
         return energies, forces
+
+
+def evaluated(potential: Potential, frame: Frame) -> Frame:
+    """Return a sound structure with its energy and forces.
+
+    Raises:
+        CalculatorError: where the potential fails on it, or gives something that is not finite.
+    """
+    energy, forces = potential.evaluate(frame)
+    if not finite(np.array([energy]), forces[None])[0]:
+        raise CalculatorError(
+            f"{potential.name} gives nothing finite for the structure itself: energy {energy:g} "
+            f"eV, largest force component {float(np.abs(forces).max(initial=0.0)):g} eV/Å; "
+            "expected a structure that the calculator can evaluate"
+        )
+    return frame.with_results(energy, forces)
 
 
 class _Batched:

@@ -31,7 +31,7 @@ from mdxai.forecast.conformers import (
     thermal_positions,
 )
 from mdxai.forecast.coordinates import coordinates_of
-from mdxai.forecast.evaluations import Evaluations, evaluations
+from mdxai.forecast.evaluations import Evaluations, evaluated, evaluations
 from mdxai.forecast.forbidden import Physics
 from mdxai.forecast.kept_evaluations import EvaluationStore, KeptEvaluations, structure_sha256
 from mdxai.forecast.relaxation import Relaxed, relax
@@ -110,7 +110,8 @@ def weak_spots(  # noqa: PLR0913 (one argument per choice)
     if not temperature > 0:
         raise WeakSpotError(f"expected a temperature above 0 K, got {temperature:g}")
     twin, options = twin_of(calculator, cutoff=cutoff), options or ScanOptions()
-    energy, _ = twin.evaluate(frame)  # an error here concerns the structure
+    frame = evaluated(twin, frame)
+    energy = math.nan if frame.energy is None else frame.energy
     starts = None if frames is None else positions_of(frames, frame)
     rival = None if reference is None else twin_of(reference)
     with ExitStack() as stack:

@@ -29,6 +29,7 @@ from mdxai.serialization import StateError, as_json, as_plain, from_plain
 SCHEMA = 1
 COLDEST, HOTTEST, STEPS = 100.0, 2500.0, 30  # K, of temperatures that are called trustworthy
 LONG = 1e6  # ps, a microsecond
+PROVEN = 0.01  # survival below which nothing is proven
 ENOUGH = 0.95  # survival that is good enough
 LIFE_HEADINGS = (*SEEN, "foretold")
 
@@ -199,21 +200,23 @@ class Forecast:
         mean = self.mean_time_to_failure
         if self.is_known and not self.found_nothing:
             says = run_text(self.temperature, self.duration, self.survival, mean)
-        else:
-            says = (
-                f"{self._why_unknown} a run of {time_text(self.duration)} at "
-                f"{self.temperature:g} K survives with a probability of at least "
-                f"{self.survival.low:.2g}; mean time to failure at least {time_text(mean.low)}"
-            )
+            return "; ".join([says, self.weakest_text, self.limits_text])
+        run = f"a run of {time_text(self.duration)} at {self.temperature:g} K"
+        if self.survival.low < PROVEN:
+            return f"{self._seen}, which does not prove that {run} survives; {self.weakest_text}"
+        says = (
+            f"{self._seen}: {run} survives with a probability of at least {self.survival.low:.2g}; "
+            f"mean time to failure at least {time_text(mean.low)}"
+        )
         return "; ".join([says, self.weakest_text, self.limits_text])
 
     @property
-    def _why_unknown(self) -> str:
+    def _seen(self) -> str:
         test = self.life_test
         if test is None:
-            return "no replica was watched:"
+            return "no replica was watched"
         seen = time_text(sum(w.time for w in test.watched))
-        return f"no replica broke in {seen} at up to {test.watched[0].temperature:.0f} K:"
+        return f"no replica broke in {seen} at up to {test.watched[0].temperature:.0f} K"
 
     @property
     def weakest_text(self) -> str:
@@ -248,8 +251,8 @@ class Forecast:
             return [self.without] if self.without else []
         notes = [
             f"weak spots: {len(found)} below {found.ceiling:g} eV among {found.n_scanned} "
-            f"coordinates; by themselves they foretell {found.hazard_at(self.temperature):.2g} per "
-            f"ps at {self.temperature:g} K"
+            f"coordinates of all conformers; by themselves they foretell "
+            f"{found.hazard_at(self.temperature):.2g} per ps at {self.temperature:g} K"
         ]
         if self._looked_too_low:
             notes.append(

@@ -79,6 +79,8 @@ class LifeTestOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise LifeTestError(f"{name} must be between 0 and 1, got {value!r}")
+        if self.seed < 0:
+            raise LifeTestError(f"seed must be 0 or above, got {self.seed!r}")
         low, high = self.prefactors
         if not 0 < low <= high < np.inf:
             raise LifeTestError(f"expected 0 < smallest ≤ largest prefactor, got {low}, {high}")
@@ -225,7 +227,8 @@ class LifeTest:
                 f"{', '.join(f'{t:.0f} K' for t in left)}"
             )
         if self.n_reacted:
-            found.append(f"{self.n_reacted} replicas reacted or melted, which counts as no onset")
+            some = "1 replica" if self.n_reacted == 1 else f"{self.n_reacted} replicas"
+            found.append(f"{some} reacted or melted, which counts as no onset")
         return found
 
     @property

@@ -15,6 +15,7 @@ from mdxai.calculators import Potential, twin_of
 from mdxai.calculators.model_name import made_name
 from mdxai.calculators.own_networks import network_potential
 from mdxai.forecast.conformers import FlatPotentialError, Frames, WeakSpotError, positions_of
+from mdxai.forecast.evaluations import evaluated
 from mdxai.forecast.find_weak_spots import search_identity, weak_spots
 from mdxai.forecast.forecast_result import ENOUGH, Forecast, ForecastError
 from mdxai.forecast.kept_evaluations import KEPT, another_held
@@ -114,9 +115,9 @@ def foretell(  # noqa: PLR0913 (one argument per choice)
         RecordError: where the directory cannot be written.
     """
     options = options or ForecastOptions()
-    refuse_question(temperature, duration)
+    refuse_question(temperature, duration, options.testing)
     twin, start = twin_of(calculator, cutoff=options.cutoff), start_of(structure)
-    start = start.with_results(*twin.evaluate(start))
+    start = evaluated(twin, start)
     name = made_name(calculator, twin)
     folder = None if path is None else Path(path)
     if folder is not None:
@@ -148,6 +149,12 @@ def _refuse_folder(folder: Path) -> None:
         raise ForecastError(f"{folder} is a file; expected a directory to keep the forecast in")
     if (folder / HEADER).exists():
         raise ForecastError(f"{folder} holds a run; choose another directory for the forecast")
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise ForecastError(
+            f"{folder} cannot be made: {error.strerror or error}; choose another directory"
+        ) from error
 
 
 def _so_far(test: LifeTest) -> str:
@@ -207,7 +214,6 @@ class _Search:
                 raise
             without = f"weak spots not known: {error}"
         if file is not None:
-            make_folder(file.parent)
             held = {
                 "schema": 1, "identity": self._identity, "weak_spots": as_plain(spots),
                 "without": without,

@@ -18,6 +18,7 @@ from mdxai.calculators.model_name import made_name
 from mdxai.calculators.own_networks import network_potential
 from mdxai.forecast.allocation import Allocation, ladder_of
 from mdxai.forecast.bond_strengths import Ceiling, ceiling_of
+from mdxai.forecast.evaluations import evaluated
 from mdxai.forecast.hot_replicas import LifeTestError, Replica
 from mdxai.forecast.kept_evaluations import another_held, structure_sha256
 from mdxai.forecast.life_test_result import PS, LifeTest, LifeTestOptions, lifetimes_of
@@ -73,9 +74,9 @@ def life_test(  # noqa: PLR0913 (one argument per choice)
         RecordError: where the directory cannot be written.
     """
     options = options or LifeTestOptions()
-    refuse_question(temperature, duration)
+    refuse_question(temperature, duration, options)
     twin, start = twin_of(calculator), start_of(structure)
-    start = start.with_results(*twin.evaluate(start))
+    start = evaluated(twin, start)
     test = _Running(calculator, twin, start, temperature, duration, options)
     if client is not None:
         test.share(client)
@@ -84,11 +85,18 @@ def life_test(  # noqa: PLR0913 (one argument per choice)
     return test.to_its_end(progress)
 
 
-def refuse_question(temperature: float, duration: float) -> None:
-    """Raise LifeTestError unless temperature and duration are positive and finite."""
+def refuse_question(temperature: float, duration: float, options: LifeTestOptions) -> None:
+    """Raise LifeTestError unless temperature and duration are positive and finite, and replicas
+    may be as hot as that.
+    """
     for name, value in (("temperature", temperature), ("duration", duration)):
         if not 0 < value < np.inf:
             raise LifeTestError(f"the {name} must be positive and finite, got {value!r}")
+    if options.hottest is not None and options.hottest < temperature:
+        raise LifeTestError(
+            f"hottest must be at least the temperature of the run, {temperature:g} K, got "
+            f"{options.hottest:g} K"
+        )
 
 
 def start_of(structure: Atoms) -> Frame:

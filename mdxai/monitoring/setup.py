@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
-from mdxai.calculators import CalculatorError, card_of, guard_of, twin_of
+from mdxai.calculators import CalculatorError, Card, card_of, guard_of, twin_of
+from mdxai.calculators.reference_data import ReferenceData
 from mdxai.early_warning import EarlyWarnings
 from mdxai.engines import Engine, EngineDescription
 from mdxai.frame import Frame
@@ -101,7 +102,7 @@ def set_up(
     """
     calculator = engine.calculator
     card = card_of(calculator)
-    training = options.reference_data or reference_of(first, card, found)
+    training = _training(options, first, card, found)
     principles, unavailable = principles_for(
         first,
         card,
@@ -170,6 +171,21 @@ def _explainer(
         else:
             return explainer, {}
     return None, {"attribution": reason} | dict.fromkeys(EXPLANATION, reason)
+
+
+def _training(
+    options: MonitorOptions, first: Frame, card: Card | None, found: FollowedPaths | None
+) -> ReferenceData:
+    """Return what the model was trained on: as given, else as its card says, else physical radii.
+
+    The card's largest force stays where the data that are given hold none.
+    """
+    given = options.reference_data
+    if given is None:
+        return reference_of(first, card, found)
+    if given.forces_max is None and card is not None:
+        return replace(given, forces_max=card.forces_max)
+    return given
 
 
 def _probed(

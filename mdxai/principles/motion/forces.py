@@ -121,8 +121,8 @@ class ForceBeyondTraining:
     def __init__(self, forces_max: float | None) -> None:
         if forces_max is None or not (np.isfinite(forces_max) and forces_max > 0):
             raise PrincipleUnavailable(
-                "the calculator does not state the largest force it was trained on; give reference "
-                "data"
+                "the largest force of the training data is not known: neither the calculator nor "
+                "reference data state it"
             )
         self._forces_max = forces_max
 
