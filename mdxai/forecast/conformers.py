@@ -25,9 +25,11 @@ from mdxai.principles.probes.configurations import moved
 
 MOST_FRAMES = 32  # that are relaxed, evenly spread over all
 MOST_CONFORMERS = 6  # that are scanned, lowest first
-MOST_VISITED = 3  # likewise where thermal runs visit them: each costs as much as the first
+# Likewise where thermal runs visit them: each costs as much as the first; and of all together.
+MOST_VISITED, MOST_COORDINATES = 3, 200
 REPLICAS, LAST = 16, 500  # thermal runs, and their last step of 1 fs
 WINDOW = 0.6  # eV above the lowest minimum, up to which conformers are scanned
+DISTORTED = 0.08  # `Physics.distortion` of what is no conformer, but on its way into a hole
 SAME_CONFORMER = 0.1  # Å, of any distance: torsions are soft, so that minima are inexact
 Frames = str | os.PathLike[str] | Iterable[Atoms | Frame]
 
@@ -140,14 +142,16 @@ def conformers_of(evaluate: Evaluations, physics: Physics, starts: Floats) -> li
 
     Args:
         evaluate: of the system.
-        physics: minima that it forbids, or that have other bonds, are left out.
-        starts: (n, n_atoms, 3) Å.
+        physics: minima that it forbids, that have other bonds, or angles unlike those of the first,
+            are left out.
+        starts: (n, n_atoms, 3) Å, the structure itself first.
     """
     relaxed = relax(evaluate, starts, fmax=0.02, steps=500)
     found = list[Floats]()
     for k in np.argsort(relaxed.energies):
         here = relaxed.positions[k]
         sound = np.isfinite(relaxed.energies[k]) and physics.keeps_bonds(here)
+        sound = sound and physics.distortion(relaxed.positions[0], here) < DISTORTED
         if sound and not physics.forbids(here, np.inf) and is_new(evaluate.frame, here, found):
             found.append(here)
     return found

@@ -17,7 +17,9 @@ from ase import Atoms
 from mdxai.calculators import Potential, twin_of
 from mdxai.calculators.model_name import made_name
 from mdxai.forecast.conformers import (
+    DISTORTED,
     MOST_CONFORMERS,
+    MOST_COORDINATES,
     MOST_VISITED,
     REPLICAS,
     WINDOW,
@@ -190,10 +192,10 @@ class _Search:
             positions: (n_atoms, 3) Å.
             starts: (n, n_atoms, 3) Å, to look for conformers from.
         """
-        conformers, most = list[Floats](), MOST_CONFORMERS
-        if starts is None and self._visits_others:
+        conformers, hot = list[Floats](), starts is None and self._visits_others
+        if hot:
             self._progress("conformers", 0, REPLICAS)
-            starts, most = self._visited(positions), MOST_VISITED
+            starts = self._visited(positions)
         if starts is not None:
             self._progress("conformers", 0, len(starts))
             everywhere = np.concatenate([positions[None], starts])
@@ -208,6 +210,7 @@ class _Search:
                 break
             positions = lower
         others = [x for x in conformers if is_new(self.frame, x, [self.frame.positions])]
+        most = min(MOST_VISITED, MOST_COORDINATES // max(len(scans), 1)) if hot else MOST_CONFORMERS
         for done, other in enumerate(others[: max(0, most - 1 - attempt)]):
             self._progress("conformers", done + 1, len(others) + 1)
             if float(self._evaluate(other[None])[0][0]) < self.energy + WINDOW:
@@ -258,15 +261,21 @@ class _Search:
             (float(scan.energies[k]), scan.positions[k])
             for scan in scans
             for k in np.flatnonzero(scan.energies < -LOWER)
-            if self._physics.keeps_bonds(scan.positions[k])
-            and not self._physics.forbids(scan.positions[k], math.inf)
+            if self._is_conformer(scan.positions[k])
         ]
         if not low:
             return None
         lowest = np.array([min(low, key=lambda found: found[0])[1]])
         relaxed = relax(self._evaluate, lowest, fmax=0.05, steps=300).positions[0]
-        sound = self._physics.keeps_bonds(relaxed)
-        return relaxed if sound and not self._physics.forbids(relaxed, math.inf) else None
+        return relaxed if self._is_conformer(relaxed) else None
+
+    def _is_conformer(self, positions: Floats) -> bool:
+        """Return whether a structure is sound, with the bonds and angles of the minimum."""
+        return (
+            self._physics.keeps_bonds(positions)
+            and self._physics.distortion(self.frame.positions, positions) < DISTORTED
+            and not self._physics.forbids(positions, math.inf)
+        )
 
     def _released(self, positions: Floats) -> Relaxed:
         """Let go of structures (n, n_atoms, 3) and return where they come to rest."""

@@ -96,6 +96,27 @@ class Physics:
         mine, theirs = np.flatnonzero(np.triu(self._bonded)), i * self._first.n_atoms + j
         return bool(np.array_equal(mine, np.sort(theirs)))
 
+    def distortion(self, positions: Floats, other: Floats) -> float:
+        """Return the largest change of a bond, or of the distance of two partners of one atom, as a
+        share of it. Conformers of a molecule change theirs by some 4 %, as torsions leave them.
+
+        Args:
+            positions: (n_atoms, 3) Å, of a structure.
+            other: alike, of another with the same bonds.
+        """
+        one, two = (self._lengths(x) for x in (positions, other))
+        return float(np.abs(two / one - 1).max(initial=0.0))
+
+    def _lengths(self, positions: Floats) -> Floats:
+        bonded = np.zeros_like(self._bonded)
+        bonded[self._i, self._j] = bonded[self._j, self._i] = True
+        i, j = np.nonzero(np.triu(bonded | (bonded @ bonded), k=1))
+        vectors = positions[j] - positions[i]
+        if self._first.pbc.any() and len(vectors):
+            vectors = find_mic(vectors, self._first.cell, self._first.pbc)[0]
+        lengths: Floats = np.linalg.norm(vectors, axis=1)
+        return lengths
+
     def _overlap(self, frame: Frame) -> str:
         pairs = frame.pairs(2 * OVERLAPPING * float(covalent_radii[frame.numbers].max()))
         sums = covalent_radii[frame.numbers[pairs.i]] + covalent_radii[frame.numbers[pairs.j]]
