@@ -16,7 +16,11 @@ from ase import Atoms
 
 from mdxai.calculators.card import CalculatorError
 
-BUILT_IN = {"emt": "ase.calculators.emt:EMT", "lj": "ase.calculators.lj:LennardJones"}
+BUILT_IN = {
+    "emt": "ase.calculators.emt:EMT",
+    "lj": "ase.calculators.lj:LennardJones",
+    "pyscf": "mdxai.calculators.pyscf_calculator:PyscfCalculator",
+}
 FORMS = (
     "a shipped name such as painn-ethanol (`mdxai calculators` lists them), the folder or file of "
     "a network, emt, lj, or package.module:name of a class or function that makes an ASE "

@@ -10,7 +10,7 @@ import platform
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -171,11 +171,11 @@ def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Ca
     """
     refuse_other_calculator(out)
     frames, splits = load_labelled(data / recipe.data_file if data.is_dir() else data)
-    train_frames, validation, test = _select(frames, splits, recipe)
+    train_frames, validation, test = select_frames(frames, splits, recipe)
     network = _start(recipe, out)
     offset = float(np.mean(train_frames.energies) / len(frames.numbers))
     start = time.perf_counter()
-    epochs = _fit(network, recipe, (train_frames, validation), offset, progress)
+    epochs = fit(network, recipe, ([train_frames], [validation]), offset, progress)
     seconds = time.perf_counter() - start
     errors = {
         "split": recipe.test_split,
@@ -199,20 +199,34 @@ def train(recipe: Recipe, data: Path, out: Path, *, progress: bool = True) -> Ca
 
 
 def _start(recipe: Recipe, out: Path) -> torch.nn.Module:
-    """Return the untrained network and write the recipe; an unwritable folder fails here."""
+    """Return the untrained network and write the recipe."""
     lightning.seed_everything(recipe.seed, verbose=False)
     network: torch.nn.Module = build_network(recipe.network)
+    write_recipe(recipe, out)
+    return network
+
+
+def write_recipe(recipe: Recipe, out: Path) -> None:
+    """Write recipe.toml, so that a folder that cannot be written fails before any training.
+
+    Raises:
+        CalculatorError: for such a folder.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.toml").write_text(tomli_w.dumps(asdict(recipe)), encoding="utf-8")
     except OSError as error:
         raise CalculatorError(f"cannot write to {out}: {error}") from error
-    return network
 
 
-def _select(
+def select_frames(
     frames: Labelled, splits: Mapping[str, NDArray[np.int64]], recipe: Recipe
 ) -> tuple[Labelled, Labelled, Labelled]:
+    """Return the frames that a recipe trains on, chooses the best epoch by, and is tested on.
+
+    Raises:
+        CalculatorError: for a split that is not there or too small.
+    """
     for name in (recipe.split, recipe.test_split):
         if name not in splits:
             raise CalculatorError(f"the data has no split {name!r}; it has {sorted(splits)}")
@@ -252,16 +266,19 @@ def _task(network: torch.nn.Module, recipe: Recipe) -> schnetpack.task.Atomistic
     )
 
 
-def _fit(
+def fit(
     network: torch.nn.Module,
     recipe: Recipe,
-    frames: tuple[Labelled, Labelled],
+    frames: tuple[Sequence[Labelled], Sequence[Labelled]],
     offset: float,
     progress: bool,
 ) -> int:
-    """Train in place, load the averaged weights of the best epoch and return the epochs run."""
+    """Train in place, load the averaged weights of the best epoch and return the epochs run.
+
+    frames: to train on, and to choose the best epoch by; each part is of one molecule.
+    """
     cutoff = float(recipe.network["cutoff"])
-    training, validation = (FrameDataset(part, cutoff, offset) for part in frames)
+    training, validation = (_together(parts, cutoff, offset) for parts in frames)
     with tempfile.TemporaryDirectory() as scratch:
         best = lightning.callbacks.ModelCheckpoint(
             dirpath=scratch, monitor="val_loss", save_weights_only=True
@@ -298,6 +315,10 @@ def _fit(
     )
     network.cpu().eval()
     return int(trainer.current_epoch)
+
+
+def _together(parts: Sequence[Labelled], cutoff: float, offset: float) -> Any:
+    return torch.utils.data.ConcatDataset([FrameDataset(part, cutoff, offset) for part in parts])
 
 
 def measure_errors(

@@ -119,15 +119,20 @@ def _descriptor(frame: Frame) -> Floats:
     return counts / frame.n_atoms
 
 
-def farthest_first(points: Floats, n: int) -> list[int]:
-    """Return n different rows of `points`, each farthest from those before it, from row 0 on.
+def farthest_first(points: Floats, n: int, known: Floats | None = None) -> list[int]:
+    """Return n different rows of `points`, each farthest from those before it and those known.
 
     Args:
         points: (n_points, n_dimensions).
         n: number wanted; at most n_points.
+        known: (n_known, n_dimensions), what need not be chosen any more; without, row 0 is first.
     """
-    chosen = [0]
-    gaps = np.linalg.norm(points - points[0], axis=1)
+    if known is None or not len(known):
+        chosen = [0]
+        gaps = np.linalg.norm(points - points[0], axis=1)
+    else:
+        chosen = []
+        gaps = np.min([np.linalg.norm(points - point, axis=1) for point in known], axis=0)
     while len(chosen) < min(n, len(points)) and gaps.max() > 0:
         chosen.append(int(gaps.argmax()))
         gaps = np.minimum(gaps, np.linalg.norm(points - points[chosen[-1]], axis=1))

@@ -1,0 +1,135 @@
+"""Train a calculator further, on the frames of its recipe and on new ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+
+from mdxai.calculators.card import CalculatorError, Card, sha256
+from mdxai.calculators.network import build_network
+from mdxai.calculators.training import (
+    Labelled,
+    Recipe,
+    fit,
+    load_labelled,
+    measure_errors,
+    select_frames,
+    write_recipe,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuning:
+    """How a calculator is trained further.
+
+    Attributes:
+        epochs: in which the learning rate falls to nothing.
+        learning_rate: in the beginning.
+        repeats: how often a new frame comes in an epoch; one of the recipe comes once.
+        held_out: of so many new frames one is not trained on, but helps to choose the best epoch.
+
+    Raises:
+        CalculatorError: for values that cannot be.
+    """
+
+    epochs: int = 60
+    learning_rate: float = 5e-4
+    repeats: int = 3
+    held_out: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate", "repeats", "held_out"):
+            if not getattr(self, name) > 0:
+                raise CalculatorError(f"{name} must be positive, got {getattr(self, name)!r}")
+
+
+class FineTuner:
+    """Trains a calculator of a folder further, with the data that it was trained on.
+
+    Args:
+        start: folder of the calculator, with the recipe that it was trained by.
+        data: the recipe's data file, or the folder that holds it.
+        options: how it is trained.
+
+    Attributes:
+        card: of the calculator.
+        frames: that it was trained on.
+
+    Raises:
+        CalculatorError: for a folder without recipe, or unusable data.
+    """
+
+    def __init__(self, start: Path, data: Path, options: FineTuning | None = None) -> None:
+        self.options = options or FineTuning()
+        if not (start / "recipe.toml").is_file():
+            raise CalculatorError(
+                f"{start} has no recipe.toml; expected a calculator that `mdxai train` wrote, "
+                "whose recipe says what it was trained on"
+            )
+        self.card, self._recipe = Card.load(start / "card.toml"), Recipe.load(start / "recipe.toml")
+        self._start = start
+        frames, splits = load_labelled(data / self._recipe.data_file if data.is_dir() else data)
+        self.frames, self._validation, self._test = select_frames(frames, splits, self._recipe)
+
+    def __call__(self, new: Labelled, out: Path, provenance: Mapping[str, Any]) -> Card:
+        """Train further and write `out`: card.toml, weights.pt and the recipe, which is as it was.
+
+        The card keeps the distances of the data, by which runs are judged: new frames lie beyond
+        them on purpose.
+
+        Args:
+            new: frames with labels.
+            out: a new folder.
+            provenance: entries for the card, beside those of the first training.
+
+        Raises:
+            CalculatorError: for a folder that cannot be written.
+        """
+        options, offset = self.options, self.card.offset_per_atom
+        lightning.seed_everything(self._recipe.seed, verbose=False)
+        network = self._network()
+        write_recipe(self._recipe, out)
+        rows = np.arange(len(new.energies))
+        aside = rows % options.held_out == options.held_out // 2
+        held, taught = new.take(rows[aside]), new.take(rows[~aside])
+        changed = replace(
+            self._recipe, max_epochs=options.epochs, patience=options.epochs,
+            learning_rate=options.learning_rate,
+        )  # fmt: skip
+        frames = [self.frames, *([taught] * options.repeats)], [self._validation, held]
+        begin = time.perf_counter()
+        fit(network, changed, frames, offset, progress=False)
+        minutes = (time.perf_counter() - begin) / 60
+        torch.save(network.state_dict(), out / "weights.pt")
+        card = replace(
+            self.card, name=out.name, forecast={}, weights_sha256=sha256(out / "weights.pt"),
+            errors=self._errors(network, held),
+            provenance={
+                **self.card.provenance, **provenance, "fine_tuning_epochs": options.epochs,
+                "fine_tuning_minutes": round(minutes, 1),
+            },
+        )  # fmt: skip
+        card.dump(out / "card.toml")  # last: without a card the folder is not a calculator
+        return card
+
+    def _network(self) -> torch.nn.Module:
+        network: torch.nn.Module = build_network(self._recipe.network)
+        network.load_state_dict(torch.load(self._start / "weights.pt", weights_only=True))
+        return network
+
+    def _errors(self, network: torch.nn.Module, held: Labelled) -> dict[str, Any]:
+        """Return errors on the test split, and on new frames that were held out."""
+        cutoff, offset = self.card.cutoff, self.card.offset_per_atom
+        found: dict[str, Any] = {"split": self._recipe.test_split}
+        found |= measure_errors(network, self._test, cutoff, offset)
+        if len(held.energies):
+            seen = measure_errors(network, held, cutoff, offset)
+            found |= {f"labels_{key}": value for key, value in seen.items()}
+        return found
