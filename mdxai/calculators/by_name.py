@@ -23,7 +23,7 @@ BUILT_IN = {
 }
 FORMS = (
     "a shipped name such as painn-ethanol (`mdxai calculators` lists them), the folder or file of "
-    "a network, emt, lj, or package.module:name of a class or function that makes an ASE "
+    "a network, emt, lj, pyscf, or package.module:name of a class or function that makes an ASE "
     "calculator, with --arg key=value"
 )
 
@@ -34,7 +34,7 @@ def calculator_factory(
     """Return a function that makes a calculator from its name.
 
     Args:
-        source: name, folder or file of a network; "emt" or "lj" of ASE; "package.module:name" or
+        source: name, folder or file of a network; "emt" or "lj" of ASE; "pyscf"; "package.module:name" or
             "file.py:name" of a class or function, which is imported and called, or of a calculator
             that is there. Modules are also looked for in the working directory.
         arguments: "key=value" for what is called; a value is a Python literal or else text.

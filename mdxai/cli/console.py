@@ -46,7 +46,7 @@ EXIT_CODES = {
     ExitCode.INCONCLUSIVE: "a run holds nothing to judge, or no forecast is possible",
     ExitCode.STOPPED: "stopped by Ctrl-C, SIGTERM or SIGUSR1 (--resume continues a run)",
     ExitCode.HALTED: "a run was unusable and ended for that (--halt, or no --rollback left)",
-    ExitCode.INCOMPLETE: "some models or runs of a study failed",
+    ExitCode.INCOMPLETE: "some models or runs of a study failed, or frames wait for labels",
 }
 
 

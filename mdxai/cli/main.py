@@ -18,12 +18,13 @@ from mdxai.cli.plain_text import show_what_can_be_shown
 from mdxai.cli.runs import export, label, repair, report
 from mdxai.cli.simulate import replay, run
 from mdxai.cli.studies import associate, lead_times, study
+from mdxai.cli.teach import mend
 from mdxai.cli.train import card, train
 
 COMMANDS = {
     "Start here": (run, check, attribute, report, demo),
     "More on runs": (replay, export, repair, label),
-    "Models": (calculators, train, card, forecast, guard),
+    "Models": (calculators, train, card, forecast, guard, mend),
     "Many runs": (study, associate, lead_times),
 }
 

@@ -4,6 +4,7 @@ from mdxai.report.figures import run_figure
 from mdxai.report.forecast_page import write_forecast_page
 from mdxai.report.molecule_pictures import draw_body_orders, draw_decay, draw_dimers, draw_molecule
 from mdxai.report.page import attempt_report, write_report
+from mdxai.report.teaching_page import write_teaching_page
 from mdxai.report.weak_spot_pictures import draw_weak_spot
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "run_figure",
     "write_forecast_page",
     "write_report",
+    "write_teaching_page",
 ]
