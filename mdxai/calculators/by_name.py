@@ -34,9 +34,10 @@ def calculator_factory(
     """Return a function that makes a calculator from its name.
 
     Args:
-        source: name, folder or file of a network; "emt" or "lj" of ASE; "pyscf"; "package.module:name" or
-            "file.py:name" of a class or function, which is imported and called, or of a calculator
-            that is there. Modules are also looked for in the working directory.
+        source: name, folder or file of a network; "emt" or "lj" of ASE; "pyscf";
+            "package.module:name" or "file.py:name" of a class or function, which is imported and
+            called, or of a calculator that is there. Modules are also looked for in the working
+            directory.
         arguments: "key=value" for what is called; a value is a Python literal or else text.
         options: keyword arguments of `load_calculator`, for a network.
 

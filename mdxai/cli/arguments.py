@@ -34,8 +34,8 @@ _tested = partial(Option, rich_help_panel="Life test")
 Calculator = Annotated[
     str,
     Argument(
-        help="Name, folder or file of a network; emt, lj or pyscf; or package.module:name of a class or "
-        "function that makes an ASE calculator, which is imported and run (--arg)."
+        help="Name, folder or file of a network; emt, lj or pyscf; or package.module:name of a "
+        "class or function that makes an ASE calculator, which is imported and run (--arg)."
     ),
 ]
 Structure = Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdxai.cli.arguments import Calculator, Shown
+from mdxai.cli.arguments import Shown
 from mdxai.cli.console import (
     ExitCode,
     complain,
@@ -115,7 +115,9 @@ class TrainedFurther:
 
 
 def mend(
-    calculator: Calculator,
+    calculator: Annotated[
+        str, typer.Argument(help="Name or folder of a calculator that `mdxai train` wrote.")
+    ],
     structure: Annotated[
         str | None,
         typer.Argument(help="File that ASE reads. Default: the first frame of the data."),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mdxai.mending.guard_on_disk import write_guarded
     from mdxai.mending.make_guard import guard
     from mdxai.mending.strengthen_guard import GuardRound, StrongGuard, strengthen
-    from mdxai.mending.teach import teach
+    from mdxai.mending.teaching import teach
     from mdxai.mending.teach_options import LabelSource, TeachError, TeachOptions
     from mdxai.mending.teaching_result import Teaching, TeachingRound
 
@@ -27,7 +27,7 @@ _HOME = {
     "TeachingRound": "mdxai.mending.teaching_result",
     "guard": "mdxai.mending.make_guard",
     "strengthen": "mdxai.mending.strengthen_guard",
-    "teach": "mdxai.mending.teach",
+    "teach": "mdxai.mending.teaching",
     "write_guarded": "mdxai.mending.guard_on_disk",
 }
 
