@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from mdxai.calculators import CalculatorError
 from mdxai.calculators.card import Card
 from mdxai.calculators.fine_tuning import FineTuner, FineTuning
 from mdxai.calculators.training import Recipe, train
-from mdxai.forecast import CardForecast, ForecastOptions, ScanOptions
+from mdxai.forecast import CardForecast, ForecastOptions
 from mdxai.mending import LabelSource, TeachError, TeachOptions, teach
 from mdxai.mending.active_learning import LabelError, farthest_first
 from mdxai.mending.kept_labels import KeptLabels
@@ -36,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # lightning's advice on loade
 OFFSET = -2000.0  # eV
 ONLY_SPOTS = ForecastOptions(parts=("weak-spots",))
 HOT = TeachOptions(temperature=1000.0, duration=1e4, frames=60, per_round=30, forecast=ONLY_SPOTS)
-TUNING = FineTuning(epochs=60, learning_rate=3e-3)
+TUNING = FineTuning(epochs=25, learning_rate=5e-3, bend=0.1)
 
 
 def water_energy(x):
@@ -76,6 +75,11 @@ class Water(Calculator):
         self.results = {"energy": water_energy(x) + 5.0, "forces": self.scale * water_forces(x)}
 
 
+def failing(after):
+    """Return a reference that is killed after so many labels."""
+    return Water(fails=Water.asked + after)
+
+
 @pytest.fixture(scope="module")
 def water(tmp_path_factory):
     """A folder with data of water and a network trained on it."""
@@ -89,7 +93,7 @@ def water(tmp_path_factory):
     recipe = {
         "name": "water", "summary": "test", "data_file": "water.npz", "level_of_theory": "analytic",
         "source": "test", "data_licence": "CC0", "n_train": 50, "n_validation": 10,
-        "max_epochs": 80, "learning_rate": 5e-3,
+        "max_epochs": 30, "learning_rate": 1e-2,
         "network": {"type": "SchNet", "n_atom_basis": 24, "n_interactions": 2, "n_rbf": 20,
                     "cutoff": 4.0},
     }  # fmt: skip
@@ -108,3 +112,163 @@ def taught(water, out, source=None, options=HOT, tuning=TUNING):
 def done(water, tmp_path_factory):
     """The outcome of teaching that was never interrupted."""
     return taught(water, tmp_path_factory.mktemp("done") / "water-mended")
+
+
+def test_holes_are_closed_by_labels_and_the_test_error_is_kept(water, done):
+    first, best = done.rounds[0], done.best
+    assert min(first.barriers) < 1.5
+    assert min(best.barriers, default=3.0) > min(first.barriers) + 1.0
+    assert done.gain > 100
+    assert best.force_error <= 1.1 * first.force_error
+    assert done.stopped == "the survival that was asked for is reached"
+    path = first.forecast.weak_spots.spots[0].path
+    atoms = Atoms(WATER.numbers, path.positions[0])
+    atoms.calc = mdxai.load_calculator(done.folder)
+    zero, true = atoms.get_potential_energy(), np.array([water_energy(x) for x in path.positions])
+    true -= true[0]
+    wrong = np.flatnonzero((np.abs(path.energies - true) > 0.3) & (true < 3.0))
+    assert len(wrong) > 2
+    errors = []
+    for k in wrong:  # where the old model had its hole, the new one follows the reference
+        atoms.positions = path.positions[k]
+        errors.append(abs(atoms.get_potential_energy() - zero - true[k]))
+    assert np.mean(errors) < 0.3 * np.abs(path.energies - true)[wrong].mean()
+
+
+def test_what_came_of_it_is_a_calculator_with_card_forecast_labels_and_page(water, done):
+    folder = done.folder
+    card = mdxai.load_calculator(folder).card
+    assert card.name == "water-mended"
+    assert card.provenance["labels_by"] == "Water"
+    assert card.provenance["taught_from"].startswith("water (")
+    assert card.provenance["labels"] == done.best.labels
+    assert card.distances == Card.load(water / "water" / "card.toml").distances
+    assert CardForecast.read(card).symbols == "OH2"
+    labels = read(folder / "labels.extxyz", index=":")
+    assert len(labels) == done.asked_for <= HOT.frames
+    for atoms in labels:  # as the reference gives them, the same structures and no explosion
+        assert atoms.get_potential_energy() == pytest.approx(water_energy(atoms.positions) + 5.0)
+        assert atoms.get_forces() == pytest.approx(water_forces(atoms.positions), abs=1e-5)
+    page = write_teaching_page(done, folder).read_text(encoding="utf-8")
+    assert "by Water" in page
+    assert page.count("<svg") == 3
+    json.dumps(done.as_dict(), allow_nan=False)
+
+
+def test_killed_at_any_label_it_goes_on_and_comes_to_the_same(water, done, tmp_path):
+    for after in (1, 4):
+        with pytest.raises(KeyboardInterrupt):
+            taught(water, tmp_path / "cut", LabelSource(partial(failing, after)))
+    kept = read(tmp_path / "cut" / "labels.extxyz", index=":")
+    assert len(kept) == 5
+    begun = Water.asked
+    found = taught(water, tmp_path / "cut")
+    assert Water.asked - begun == found.asked_for - 5  # no label was made twice
+    states = [Card.load(one.folder / "card.toml").weights_sha256 for one in (found, done)]
+    assert states[0] == states[1]
+    again = taught(water, tmp_path / "cut")
+    assert Water.asked - begun == found.asked_for - 5
+    assert again.rounds[-1].row == found.rounds[-1].row
+
+
+def test_frames_that_were_labelled_elsewhere_come_back(water, done, tmp_path):
+    out, options = tmp_path / "out", replace(HOT, frames=12)
+    waiting = taught(water, out, LabelSource(), options)
+    assert waiting.asked == out / "rounds" / "0" / "asked.extxyz"
+    assert waiting.folder is None
+    frames = read(waiting.asked, index=":")
+    for atoms in frames[:-1]:  # one calculation failed
+        results = {"energy": water_energy(atoms.positions), "forces": water_forces(atoms.positions)}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    write(tmp_path / "back.extxyz", frames[:-1])
+    found = taught(water, out, LabelSource(None, (tmp_path / "back.extxyz",)), options)
+    assert found.rounds[1].labels >= 5
+    assert found.rounds[1].labels < len(frames)
+    write(tmp_path / "bare.extxyz", WATER)
+    with pytest.raises(LabelError, match=r"frame 0 of .*bare.extxyz has no energy and forces"):
+        taught(water, out, LabelSource(None, (tmp_path / "bare.extxyz",)), options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": LabelSource(lambda: Water(scale=1.5))}, r"differ from those of the data by"),
+        ({"options": replace(HOT, height=0.01)}, r"labels lie within 0.01 eV"),
+    ],
+)
+def test_labels_that_would_spoil_the_model_are_refused(water, tmp_path, change, message):
+    with pytest.raises(TeachError, match=message):
+        taught(water, tmp_path / "out", **change)
+
+
+def test_wrong_inputs_give_one_clear_error(water, done, tmp_path):
+    trainer = FineTuner(water / "water", water)
+    for atoms, message in ((molecule("CH4"), "the atoms of the data"), (cell(), "periodic")):
+        with pytest.raises(TeachError, match=message):
+            teach(water / "water", trainer, LabelSource(Water), tmp_path, structure=atoms)
+    with pytest.raises(TeachError, match="differs in temperature"):
+        taught(water, done.folder, options=replace(HOT, temperature=500.0))
+    with pytest.raises(TeachError, match="already holds a calculator"):
+        taught(water, water / "water")
+    with pytest.raises(TeachError, match="frames must be above 0"):
+        replace(HOT, frames=0)
+    with pytest.raises(CalculatorError, match=r"has no recipe.toml"):
+        FineTuner(tmp_path, water)
+    (tmp_path / "other.extxyz").write_text("2\n\nH 0 0 0\nH 0 0 1\n")
+    with pytest.raises(LabelError, match="other atoms than the structure"):
+        KeptLabels(tmp_path / "other.extxyz", WATER.numbers)
+
+
+def cell():
+    return Atoms("OH2", WATER.positions, cell=[9, 9, 9], pbc=True)
+
+
+def test_a_refused_label_is_asked_for_once(tmp_path):
+    kept = KeptLabels(tmp_path / "labels.extxyz", WATER.numbers)
+    kept.refuse(WATER, "it did not converge")
+    again = KeptLabels(tmp_path / "labels.extxyz", WATER.numbers)
+    assert again.find(WATER) is not None
+    assert again.first_failure == "it did not converge"
+    assert again.within(0.0, 10.0, 10.0) == []
+
+
+def test_frames_are_sound_new_and_beyond_the_data(done):
+    spots = done.rounds[0].forecast.weak_spots
+    frames = frames_of_weak_spots(spots, 12)
+    assert len({atoms.positions.tobytes() for atoms in frames}) == len(frames) > 5
+    for atoms in frames:
+        assert atoms.get_all_distances()[np.triu_indices(3, 1)].min() > 0.4
+        assert atoms.info["model_eV"] > 0.25 or atoms.info["length_A"] < 1.2
+    rest = frames_of_weak_spots(spots, 99, frames)
+    assert not {a.positions.tobytes() for a in rest} & {a.positions.tobytes() for a in frames}
+
+
+def test_farthest_first_goes_away_from_what_is_known():
+    points = np.array([[0.0], [1.0], [2.0], [10.0]])
+    assert farthest_first(points, 2) == [0, 3]
+    assert farthest_first(points, 3, np.array([[10.0]])) == [0, 2, 1]
+
+
+def test_the_command_teaches(water, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("mend", water / "water", "--data", water, "--temperature", 1000, "--duration",
+                 "10ns", "--most", 0, "--out", out, "--json")  # fmt: skip
+    waiting = invoke(*arguments)
+    assert waiting.exit_code == 7
+    assert json.loads(waiting.stdout)["asked"].endswith("asked.extxyz")
+    assert (out / "report.html").exists()
+    refused = invoke(*arguments, "--label", "emt")
+    assert refused.exit_code == 2
+    assert "differs in labels" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.slow
+def test_pyscf_labels_are_those_of_rmd17(shared_data):
+    pytest.importorskip("pyscf")
+    from mdxai.calculators.pyscf_calculator import PyscfCalculator
+
+    with np.load(shared_data / "rmd17" / "rmd17_ethanol.npz") as data:
+        for row in data["test_01"][:3]:
+            atoms = Atoms(data["z"], data["R"][row], calculator=PyscfCalculator())
+            assert atoms.get_potential_energy() == pytest.approx(data["E"][row], abs=0.003)
+            assert np.abs(atoms.get_forces() - data["F"][row]).mean() < 0.0005

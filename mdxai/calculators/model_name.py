@@ -13,6 +13,7 @@ from mdxai.calculators.twin import Potential
 _NAMING = (
     "method", "model_name", "checkpoint", "checkpoint_path", "model_path", "model_paths", "model",
     "models", "version", "modal", "task_name", "head", "potential", "functional", "xc",
+    "basis",
 )  # fmt: skip
 _LONGEST = 80  # characters of one entry
 

@@ -243,21 +243,23 @@ def select_frames(
     )
 
 
-def _output(name: str, weight: float) -> schnetpack.task.ModelOutput:
+def _output(name: str, weight: float, loss: torch.nn.Module) -> schnetpack.task.ModelOutput:
     return schnetpack.task.ModelOutput(
         name=name,
-        loss_fn=torch.nn.MSELoss(),
+        loss_fn=loss,
         loss_weight=weight,
         metrics={"MAE": torchmetrics.MeanAbsoluteError()},
     )
 
 
-def _task(network: torch.nn.Module, recipe: Recipe) -> schnetpack.task.AtomisticTask:
+def _task(
+    network: torch.nn.Module, recipe: Recipe, loss: torch.nn.Module
+) -> schnetpack.task.AtomisticTask:
     return schnetpack.task.AtomisticTask(
         model=network,
         outputs=[
-            _output(properties.energy, recipe.energy_weight),
-            _output(properties.forces, recipe.force_weight),
+            _output(properties.energy, recipe.energy_weight, loss),
+            _output(properties.forces, recipe.force_weight, loss),
         ],
         optimizer_cls=torch.optim.AdamW,
         optimizer_args={"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay},
@@ -272,10 +274,12 @@ def fit(
     frames: tuple[Sequence[Labelled], Sequence[Labelled]],
     offset: float,
     progress: bool,
+    loss: torch.nn.Module | None = None,
 ) -> int:
     """Train in place, load the averaged weights of the best epoch and return the epochs run.
 
     frames: to train on, and to choose the best epoch by; each part is of one molecule.
+    loss: of errors in eV and eV/Å; None for their squares.
     """
     cutoff = float(recipe.network["cutoff"])
     training, validation = (_together(parts, cutoff, offset) for parts in frames)
@@ -300,7 +304,7 @@ def fit(
             log_every_n_steps=1,
         )
         trainer.fit(
-            _task(network, recipe),
+            _task(network, recipe, loss or torch.nn.MSELoss()),
             AtomsLoader(training, batch_size=recipe.batch_size, shuffle=True),
             AtomsLoader(validation, batch_size=50),
         )

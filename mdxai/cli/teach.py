@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +52,9 @@ class TeachQuestion:
     ceiling: Annotated[
         float, typer.Option(min=0.1, help="Highest barrier that is looked for, eV.")
     ] = 3.0
+    most: Annotated[
+        float, typer.Option(min=0, help="ps of hot replicas in each forecast; 0 for none.")
+    ] = 8.0
 
     def options(self) -> TeachOptions:
         """Return the options of teaching; TeachError or TimeError for values that cannot be."""
@@ -59,13 +62,16 @@ class TeachQuestion:
         from mdxai.forecast.quantity_text import time_of
         from mdxai.mending import TeachOptions
 
+        usual = ForecastOptions()
+        forecast = replace(
+            usual, at_least=self.at_least, scans=ScanOptions(ceiling=self.ceiling),
+            parts=usual.parts if self.most else usual.parts[:1],
+            testing=replace(usual.testing, most=self.most or usual.testing.most),
+        )  # fmt: skip
         return TeachOptions(
             temperature=self.temperature, duration=time_of(self.duration), at_least=self.at_least,
             frames=self.frames, minutes=self.minutes, per_round=self.per_round,
-            tolerance=self.tolerance, observed=self.observe,
-            forecast=ForecastOptions(
-                at_least=self.at_least, scans=ScanOptions(ceiling=self.ceiling)
-            ),
+            tolerance=self.tolerance, observed=self.observe, forecast=forecast,
         )  # fmt: skip
 
 
@@ -107,11 +113,11 @@ class Labelling:
 class TrainedFurther:
     """How the model is trained further."""
 
-    epochs: Annotated[int, typer.Option(min=1, help="Of training, each round.")] = 60
+    epochs: Annotated[int, typer.Option(min=1, help="Of training, each round.")] = 70
     learning_rate: Annotated[float, typer.Option(help="At its beginning.")] = 5e-4
     repeats: Annotated[
         int, typer.Option(min=1, help="How often a label comes in an epoch; other frames once.")
-    ] = 3
+    ] = 1
 
 
 def mend(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from mdxai.mending.guard_on_disk import write_guarded
     from mdxai.mending.make_guard import guard
     from mdxai.mending.strengthen_guard import GuardRound, StrongGuard, strengthen
-    from mdxai.mending.teaching import teach
     from mdxai.mending.teach_options import LabelSource, TeachError, TeachOptions
+    from mdxai.mending.teaching import teach
     from mdxai.mending.teaching_result import Teaching, TeachingRound
 
 _HOME = {

@@ -53,7 +53,9 @@ class KeptLabels:
     def add(self, atoms: Atoms, energy: float, forces: Floats) -> None:
         """Keep the label of a frame: energy in eV, forces (n_atoms, 3) in eV/Å."""
         held = atoms.copy()
-        held.calc = SinglePointCalculator(held, energy=energy, forces=forces)
+        # As the file will give them back, so that what is trained on is the same after a kill.
+        rounded = {"energy": round(float(energy), 8), "forces": np.round(forces, 8)}
+        held.calc = SinglePointCalculator(held, **rounded)
         self._keep([held])
 
     def refuse(self, atoms: Atoms, why: str) -> None:

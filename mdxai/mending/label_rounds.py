@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from mdxai.calculators import CalculatorError, twin_of
-from mdxai.calculators.model_name import made_name
+from mdxai.calculators import CalculatorError, Potential, twin_of
+from mdxai.calculators.model_name import model_name
 from mdxai.calculators.training import Labelled
 from mdxai.forecast import WeakSpots
 from mdxai.frame import Floats, Frame
@@ -46,9 +47,7 @@ class LabelRounds:
         self, folder: Path, source: LabelSource, data: Labelled, error: float, options: TeachOptions
     ) -> None:
         self._source, self._data, self._error, self._options = source, data, error, options
-        reference = source.reference
-        self._twin = None if reference is None else twin_of(reference)
-        self.name = ELSEWHERE if self._twin is None else made_name(reference, self._twin)
+        self._twin, self.name = _reference(source.reference)
         self._folder = folder
         self._kept = KeptLabels(folder / LABELS, data.numbers)
 
@@ -180,3 +179,13 @@ class LabelRounds:
             )
         energies = np.array([atoms.get_potential_energy() for atoms in checks])
         return float(np.mean(energies - self._data.energies[rows]))
+
+
+def _reference(source: Any) -> tuple[Potential | None, str]:
+    """Return what labels, and its name; None for labels that are made elsewhere."""
+    if source is None:
+        return None, ELSEWHERE
+    if isinstance(source, type) or not hasattr(source, "get_potential_energy"):
+        made = source()
+        return twin_of(lambda: made), model_name(made)
+    return twin_of(source), model_name(source)

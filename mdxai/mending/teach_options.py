@@ -43,7 +43,7 @@ class TeachOptions:
     frames: int = 300
     minutes: float = np.inf
     per_round: int = 80
-    height: float = 6.0
+    height: float = 4.5
     force: float = 30.0
     tolerance: float = 0.1
     observed: float = 0.0
