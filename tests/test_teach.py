@@ -35,7 +35,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # lightning's advice on loade
 OFFSET = -2000.0  # eV
 ONLY_SPOTS = ForecastOptions(parts=("weak-spots",))
 HOT = TeachOptions(temperature=1000.0, duration=1e4, frames=60, per_round=30, forecast=ONLY_SPOTS)
-TUNING = FineTuning(epochs=25, learning_rate=5e-3, bend=0.1)
+TUNING = FineTuning(epochs=40, learning_rate=5e-3, bend=0.1)
+# For what does not depend on how well the model is taught.
+FEW, QUICK = replace(HOT, frames=12), FineTuning(epochs=2)
 
 
 def water_energy(x):
@@ -132,7 +134,7 @@ def test_holes_are_closed_by_labels_and_the_test_error_is_kept(water, done):
     for k in wrong:  # where the old model had its hole, the new one follows the reference
         atoms.positions = path.positions[k]
         errors.append(abs(atoms.get_potential_energy() - zero - true[k]))
-    assert np.mean(errors) < 0.3 * np.abs(path.energies - true)[wrong].mean()
+    assert np.mean(errors) < 0.5 * np.abs(path.energies - true)[wrong].mean()
 
 
 def test_what_came_of_it_is_a_calculator_with_card_forecast_labels_and_page(water, done):
@@ -155,25 +157,24 @@ def test_what_came_of_it_is_a_calculator_with_card_forecast_labels_and_page(wate
     json.dumps(done.as_dict(), allow_nan=False)
 
 
-def test_killed_at_any_label_it_goes_on_and_comes_to_the_same(water, done, tmp_path):
+def test_killed_at_any_label_it_goes_on_and_comes_to_the_same(water, tmp_path):
+    whole = taught(water, tmp_path / "whole", None, FEW, QUICK)
+    out, begun = tmp_path / "cut", Water.asked
     for after in (1, 4):
         with pytest.raises(KeyboardInterrupt):
-            taught(water, tmp_path / "cut", LabelSource(partial(failing, after)))
-    kept = read(tmp_path / "cut" / "labels.extxyz", index=":")
-    assert len(kept) == 5
-    begun = Water.asked
-    found = taught(water, tmp_path / "cut")
-    assert Water.asked - begun == found.asked_for - 5  # no label was made twice
-    states = [Card.load(one.folder / "card.toml").weights_sha256 for one in (found, done)]
-    assert states[0] == states[1]
-    again = taught(water, tmp_path / "cut")
-    assert Water.asked - begun == found.asked_for - 5
-    assert again.rounds[-1].row == found.rounds[-1].row
+            taught(water, out, LabelSource(partial(failing, after)), FEW, QUICK)
+    assert len(read(out / "labels.extxyz", index=":")) == 5
+    found = taught(water, out, None, FEW, QUICK)
+    assert Water.asked - begun == found.asked_for + 2  # only what was cut was asked for twice
+    hashes = [Card.load(w.rounds[1].folder / "card.toml").weights_sha256 for w in (whole, found)]
+    assert hashes[0] == hashes[1]
+    assert taught(water, out, None, FEW, QUICK).rounds[-1].row == found.rounds[-1].row
+    assert Water.asked - begun == found.asked_for + 2
 
 
-def test_frames_that_were_labelled_elsewhere_come_back(water, done, tmp_path):
-    out, options = tmp_path / "out", replace(HOT, frames=12)
-    waiting = taught(water, out, LabelSource(), options)
+def test_frames_that_were_labelled_elsewhere_come_back(water, tmp_path):
+    out = tmp_path / "out"
+    waiting = taught(water, out, LabelSource(), FEW, QUICK)
     assert waiting.asked == out / "rounds" / "0" / "asked.extxyz"
     assert waiting.folder is None
     frames = read(waiting.asked, index=":")
@@ -181,12 +182,11 @@ def test_frames_that_were_labelled_elsewhere_come_back(water, done, tmp_path):
         results = {"energy": water_energy(atoms.positions), "forces": water_forces(atoms.positions)}
         atoms.calc = SinglePointCalculator(atoms, **results)
     write(tmp_path / "back.extxyz", frames[:-1])
-    found = taught(water, out, LabelSource(None, (tmp_path / "back.extxyz",)), options)
-    assert found.rounds[1].labels >= 5
-    assert found.rounds[1].labels < len(frames)
+    found = taught(water, out, LabelSource(None, (tmp_path / "back.extxyz",)), FEW, QUICK)
+    assert 5 <= found.rounds[1].labels < len(frames)
     write(tmp_path / "bare.extxyz", WATER)
     with pytest.raises(LabelError, match=r"frame 0 of .*bare.extxyz has no energy and forces"):
-        taught(water, out, LabelSource(None, (tmp_path / "bare.extxyz",)), options)
+        taught(water, out, LabelSource(None, (tmp_path / "bare.extxyz",)), FEW, QUICK)
 
 
 @pytest.mark.parametrize(

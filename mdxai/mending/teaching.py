@@ -186,6 +186,8 @@ class _Teaching:
         last, options = self._rounds[-1], self._options
         if last.forecast.is_good_enough:
             return "the survival that was asked for is reached"
+        if (self._state.round(last.number) / ASKED).exists():
+            return ""  # what was begun is finished
         if self._labels.asked >= options.frames:
             return f"{self._labels.asked} labels, all of the budget, are spent"
         return "" if self._has_time() else f"{options.minutes:g} minutes are spent"

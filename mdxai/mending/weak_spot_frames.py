@@ -55,6 +55,8 @@ def _eligible(spots: WeakSpots) -> Iterator[Atoms]:
             sound = shares.min() > CLOSEST and not (shares[bonded] > LONGEST).any()
             if sound and (k >= way.top or way.energies[k] > LOW):
                 atoms = moved(start, positions.round(DIGITS)).to_atoms(results=False)
+                for name in ("masses", "momenta"):  # nothing to a label
+                    atoms.arrays.pop(name, None)
                 atoms.info |= {
                     "weak_spot": spot.label.replace("–", "-"), "length_A": float(way.lengths[k]),
                     "model_eV": float(way.energies[k]),
