@@ -208,7 +208,7 @@ def test_wrong_inputs_give_one_clear_error(water, done, tmp_path):
             teach(water / "water", trainer, LabelSource(Water), tmp_path, structure=atoms)
     with pytest.raises(TeachError, match="differs in temperature"):
         taught(water, done.folder, options=replace(HOT, temperature=500.0))
-    with pytest.raises(TeachError, match="already holds a calculator"):
+    with pytest.raises(CalculatorError, match="already holds a calculator"):
         taught(water, water / "water")
     with pytest.raises(TeachError, match="frames must be above 0"):
         replace(HOT, frames=0)

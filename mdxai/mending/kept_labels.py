@@ -64,26 +64,27 @@ class KeptLabels:
         held.info[FAILED] = why
         self._keep([held])
 
-    def take_in(self, file: Path) -> int:
-        """Take over labelled frames of a file that ASE reads; return how many are new.
-
-        Of their `info` nothing is kept but which file they are from.
+    def labelled_in(self, file: Path) -> list[Atoms]:
+        """Return the labelled frames of a file that ASE reads; `info` says which file.
 
         Raises:
             LabelError: for a file that cannot be read, or frames of other atoms or without labels.
         """
-        given = list(self._read(file))
-        for k, atoms in enumerate(given):
+        found = list(self._read(file))
+        for k, atoms in enumerate(found):
             if not is_labelled(atoms):
                 raise LabelError(
                     f"frame {k} of {file} has no energy and forces; expected labelled frames, as "
                     "ASE writes them in extended XYZ"
                 )
-        new = [atoms for atoms in given if self.find(atoms) is None]
-        for atoms in new:
             atoms.info = {"file": file.name}
-        self._keep(new)
-        return len(new)
+        return found
+
+    def take_in(self, frames: Sequence[Atoms]) -> None:
+        """Keep labelled frames, those that are new."""
+        new = [atoms for atoms in frames if self.find(atoms) is None]
+        if new:
+            self._keep(new)
 
     def within(self, floor: float, height: float, force: float) -> list[Atoms]:
         """Return the labelled frames that are worth training on.

@@ -51,10 +51,13 @@ class LabelRounds:
         self._folder = folder
         self._kept = KeptLabels(folder / LABELS, data.numbers)
 
-    def take_in(self) -> None:
-        """Read the files of labelled frames."""
-        for file in self._source.labelled:
-            self._kept.take_in(file)
+    def given(self) -> list[Atoms]:
+        """Return the frames of the files that were given; LabelError for unusable ones."""
+        return [a for file in self._source.labelled for a in self._kept.labelled_in(file)]
+
+    def take_in(self, given: list[Atoms]) -> None:
+        """Keep labelled frames."""
+        self._kept.take_in(given)
 
     @property
     def asked(self) -> int:

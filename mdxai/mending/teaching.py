@@ -15,9 +15,10 @@ from ase import Atoms
 
 from mdxai.calculators import Card, load_calculator
 from mdxai.calculators.card import sha256
+from mdxai.calculators.library import refuse_other_calculator
 from mdxai.calculators.training import Labelled
 from mdxai.forecast import CardForecast, Forecast, LifeTestOptions, foretell, life_test
-from mdxai.forecast.kept_evaluations import structure_sha256
+from mdxai.forecast.kept_evaluations import another_held, structure_sha256
 from mdxai.forecast.make_forecast import FORECAST
 from mdxai.frame import Frame
 from mdxai.mending.label_rounds import ASKED, LabelRounds
@@ -84,16 +85,19 @@ def teach(  # noqa: PLR0913 (one argument per choice)
     begun = time.perf_counter()
     atoms, options = _molecule(structure, trainer.frames), options or TeachOptions()
     folder = Path(out)
-    make_folder(folder)
+    if not (folder / STATE).exists():
+        refuse_other_calculator(folder)
     labels = LabelRounds(
         folder, source, trainer.frames, float(trainer.card.errors["force_mae_mev_per_ang"]), options
     )
+    given = labels.given()  # an error there leaves nothing behind
+    make_folder(folder)
     state = _State(folder, begun, {
         "calculator": sha256(Path(start) / WEIGHTS), "labels": labels.name,
         "structure": structure_sha256(Frame.from_atoms(atoms)),
         "temperature": options.temperature,
     })  # fmt: skip
-    labels.take_in()
+    labels.take_in(given)
     work = _Teaching(Path(start), trainer, labels, state, options)
     return work.to_its_end(atoms, progress or (lambda what: None), seen or (lambda found: None))
 
@@ -119,8 +123,6 @@ class _State:
         self.folder, self._begun, self._identity, self._spent = folder, begun, identity, 0.0
         file = folder / STATE
         if not file.exists():
-            if (folder / CARD).exists():
-                raise TeachError(f"{folder} already holds a calculator; choose another folder")
             self.save()
             return
         try:
@@ -128,12 +130,8 @@ class _State:
             theirs, self._spent = dict(held["identity"]), float(held["seconds"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TeachError(f"{file} cannot be read: {error}; choose another folder") from error
-        changed = sorted(key for key, mine in identity.items() if theirs.get(key) != mine)
-        if changed:
-            raise TeachError(
-                f"{folder} holds other teaching, which differs in {', '.join(changed)}; repeat "
-                "that one, or choose another folder"
-            )
+        if theirs != identity:
+            raise TeachError(another_held(folder, "teaching", theirs, identity))
 
     @property
     def minutes(self) -> float:
