@@ -27,7 +27,7 @@ from mdxai.mending.kept_labels import KeptLabels
 from mdxai.mending.weak_spot_frames import frames_of_weak_spots
 from mdxai.report import write_teaching_page
 
-from .conftest import invoke
+from .conftest import heated, invoke, langevin
 from .test_weak_spots import WATER
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # lightning's advice on loaders and loggers
@@ -172,12 +172,26 @@ def test_killed_at_any_label_it_goes_on_and_comes_to_the_same(water, tmp_path):
     assert Water.asked - begun == found.asked_for + 2
 
 
+def recorded(water, path):
+    """Return the directory of a short run."""
+    atoms = heated(WATER.copy())
+    atoms.calc = mdxai.load_calculator(water / "water")
+    dynamics = langevin(atoms)
+    with mdxai.Monitor(dynamics, path, attribute_every=0) as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.run(100)
+    return path
+
+
 def test_frames_that_were_labelled_elsewhere_come_back(water, tmp_path):
-    out = tmp_path / "out"
-    waiting = taught(water, out, LabelSource(), FEW, QUICK)
+    out, run = tmp_path / "out", recorded(water, tmp_path / "run")
+    waiting = taught(water, out, LabelSource(runs=(run,)), FEW, QUICK)
     assert waiting.asked == out / "rounds" / "0" / "asked.extxyz"
     assert waiting.folder is None
     frames = read(waiting.asked, index=":")
+    origins = [{"data_row", "run", "weak_spot"} & set(atoms.info) for atoms in frames]
+    assert [sum(one == {of} for one in origins) for of in ("data_row", "run")] == [2, 6]
+    assert sum(one == {"weak_spot"} for one in origins) == len(frames) - 8 > 0
     for atoms in frames[:-1]:  # one calculation failed
         results = {"energy": water_energy(atoms.positions), "forces": water_forces(atoms.positions)}
         atoms.calc = SinglePointCalculator(atoms, **results)

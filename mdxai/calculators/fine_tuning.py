@@ -70,7 +70,10 @@ class FineTuner:
         CalculatorError: for a folder without recipe, or unusable data.
     """
 
-    def __init__(self, start: Path, data: Path, options: FineTuning | None = None) -> None:
+    def __init__(
+        self, start: Path | str, data: Path | str, options: FineTuning | None = None
+    ) -> None:
+        start, data = Path(start), Path(data)
         self.options = options or FineTuning()
         if not (start / "recipe.toml").is_file():
             raise CalculatorError(

@@ -65,7 +65,7 @@ def clean_exit[**P, R](command: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        _quieten_libraries()
+        quieten_libraries()
         try:
             return command(*args, **kwargs)
         except _NO_ERRORS:
@@ -93,7 +93,7 @@ def _tell(error: Exception) -> None:
     errors.print(f"[bold red]error:[/] {escape(whole_line(error))}", soft_wrap=True)
 
 
-def _quieten_libraries() -> None:
+def quieten_libraries() -> None:
     """Silence the warnings of other packages about their own internals."""
     for module in ("torch", "schnetpack", "dirsync", "pytorch_lightning", "lightning_fabric"):
         warnings.filterwarnings("ignore", module=rf"{module}(\..*)?$")

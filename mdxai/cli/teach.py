@@ -17,6 +17,7 @@ from mdxai.cli.console import (
     escape,
     loading,
     print_json,
+    quieten_libraries,
     say,
     spinner,
 )
@@ -147,6 +148,7 @@ def mend(
         from mdxai.mending import teach
         from mdxai.monitoring.run import read_structure
 
+    quieten_libraries()  # anew, as lightning, imported by now, has made itself heard
     start, options, source = find_calculator(calculator), question.options(), labelling.source()
     tuning = FineTuning(training.epochs, training.learning_rate, training.repeats)
     folder = out or Path("calculators") / f"{start.name}-mended"
