@@ -144,7 +144,12 @@ def test_what_came_of_it_is_a_calculator_with_card_forecast_labels_and_page(wate
     assert card.provenance["labels_by"] == "Water"
     assert card.provenance["taught_from"].startswith("water (")
     assert card.provenance["labels"] == done.best.labels
-    assert card.distances == Card.load(water / "water" / "card.toml").distances
+    data = Card.load(water / "water" / "card.toml").distances
+    assert card.distances["H-O"][1] == data["H-O"][1]
+    low = [a for a in read(folder / "labels.extxyz", index=":")
+           if a.get_potential_energy() - 5.0 - water_energy(WATER.positions) < 1.0]  # fmt: skip
+    assert card.distances["H-H"][0] <= min(a.get_distance(1, 2) for a in low)
+    assert card.distances["H-H"][0] < data["H-H"][0]
     assert CardForecast.read(card).symbols == "OH2"
     labels = read(folder / "labels.extxyz", index=":")
     assert len(labels) == done.asked_for <= HOT.frames

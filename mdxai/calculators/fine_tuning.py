@@ -17,12 +17,15 @@ from mdxai.calculators.network import build_network
 from mdxai.calculators.training import (
     Labelled,
     Recipe,
+    distance_ranges,
     fit,
     load_labelled,
     measure_errors,
     select_frames,
     write_recipe,
 )
+
+REACHED = 1.5  # eV above the data, 8 k_B T at 2200 K: hot replicas of a sound model get there
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,9 @@ class FineTuner:
     def __call__(self, new: Labelled, out: Path, provenance: Mapping[str, Any]) -> Card:
         """Train further and write `out`: card.toml, weights.pt and the recipe, which is as it was.
 
-        The card keeps the distances of the data, by which runs are judged: new frames lie beyond
-        them on purpose.
+        The card's distances, by which contacts are judged, include those of new frames up to 1.5 eV
+        above the data: hot runs of a sound model get there. What lies higher, and bonds, do not
+        count: runs that get there are to be noticed.
 
         Args:
             new: frames with labels.
@@ -118,7 +122,7 @@ class FineTuner:
         torch.save(network.state_dict(), out / "weights.pt")
         card = replace(
             self.card, name=out.name, forecast={}, weights_sha256=sha256(out / "weights.pt"),
-            errors=self._errors(network, held),
+            errors=self._errors(network, held), distances=self._distances(new),
             provenance={
                 **self.card.provenance, **provenance, "fine_tuning_epochs": options.epochs,
                 "fine_tuning_minutes": round(minutes, 1),
@@ -126,6 +130,15 @@ class FineTuner:
         )  # fmt: skip
         card.dump(out / "card.toml")  # last: without a card the folder is not a calculator
         return card
+
+    def _distances(self, new: Labelled) -> dict[str, tuple[float, float]]:
+        """Return the card's distances, Å, where new frames of low energy have shorter ones."""
+        low = np.flatnonzero(new.energies - self.frames.energies.min() < REACHED)
+        stated = dict(self.card.distances)
+        if len(low):
+            for pair, (shortest, _) in distance_ranges(new.take(low)).items():
+                stated[pair] = min(shortest, stated[pair][0]), stated[pair][1]
+        return stated
 
     def _network(self) -> torch.nn.Module:
         network: torch.nn.Module = build_network(self._recipe.network)
