@@ -3,25 +3,27 @@
     python runs/watch_mended.py DATA MODEL [MODEL …]
 
 DATA is the npz that structures are taken from, a MODEL a name or folder. 20 replicas of 10 ps at
-1000 K each, in Langevin dynamics, judged as in a life test. Writes `runs/mending/MODEL.json`, after
-every 0.25 ps; what is there is skipped.
+1000 K each, in Langevin dynamics, judged as in a life test. MODEL-mended is judged by the distances
+of MODEL's training data, as MODEL is: more strictly than by its own, which its labels made shorter.
+Writes `runs/mending/MODEL.json`, after every 0.25 ps; what is there is skipped.
 """
 
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from ase import Atoms
 
 import mdxai
-from mdxai.calculators import twin_of
 from mdxai.calculators.training import load_labelled
+from mdxai.forecast.evaluations import evaluations
+from mdxai.forecast.hot_replicas import HotReplicas
 from mdxai.forecast.life_test_result import LifeTestOptions
+from mdxai.forecast.onset_judge import OnsetJudge
 from mdxai.forecast.run_life_test import start_of
-from mdxai.forecast.shared_replicas import ReplicaFactory
 from mdxai.forecast.survival_model import mean_time_of, rate_of
 
 HERE = Path(__file__).parent / "mending"
@@ -32,8 +34,16 @@ def watch(model: str, atoms: Atoms, target: Path) -> None:
     """Write how each run of a model ended."""
     calculator, begin = mdxai.load_calculator(model), time.process_time()
     options, start = LifeTestOptions(replicas=RUNS), start_of(atoms)
-    start = start.with_results(*twin_of(calculator).evaluate(start))
-    replicas = ReplicaFactory(calculator, start, options)()
+    start = start.with_results(*calculator.potential.evaluate(start))
+    judged_by = mdxai.load_calculator(calculator.name.removesuffix("-mended")).card
+    replicas = HotReplicas(
+        start, evaluations(calculator.potential, start),
+        lambda first: OnsetJudge(
+            replace(start, velocities=first.velocities, thermostat=first.thermostat), judged_by,
+            options.motion.timestep, options.thresholds,
+        ),
+        options.motion, options.seed, together=True,
+    )  # fmt: skip
     replicas.assign([TEMPERATURE] * RUNS)
     left, motion = list(range(RUNS)), options.motion
     steps = round(1e3 * ROUND / motion.timestep)

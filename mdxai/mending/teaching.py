@@ -227,6 +227,7 @@ class _Teaching:
         tell(f"round {number}: training on {len(new.energies)} labels")
         card = self._trainer.card
         self._trainer(new, out, {
+            "summary": f"{card.provenance.get('summary', card.name)}, and labels of weak spots",
             "taught_from": f"{card.name} ({card.weights_sha256[:12]}…)", "rounds": number,
             "labels": len(new.energies), "labels_by": self._labels.name,
         })  # fmt: skip

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from markupsafe import Markup
 
 from mdxai.forecast.quantity_text import UNITS, share_interval_text, time_interval_text, time_text
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = (4.5, 2.4)  # inches
-LONGEST = 1e18  # ps, beyond which times are drawn at the edge
+LONG = 1e18  # ps, beyond which times are drawn as endless
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,13 @@ def teaching_view(found: Teaching, folder: Path) -> TeachingView:
 
 
 def _mark(found: Teaching) -> str:
-    good = found.best.forecast.is_good_enough
+    forecast = found.best.forecast
+    good = forecast.is_good_enough
     if good is None:
         return "inconclusive"
-    return "stable" if good else "unstable"
+    if forecast.survival.low >= forecast.at_least:
+        return "stable"
+    return "suspect" if good else "unstable"
 
 
 def _facts(found: Teaching) -> list[tuple[str, str]]:
@@ -133,18 +135,29 @@ def _barrier_plot(rounds: Sequence[TeachingRound]) -> Markup:
 
 
 def _time_plot(rounds: Sequence[TeachingRound]) -> Markup:
+    shown = [
+        (k + shift, time, colour)
+        for k, one in enumerate(rounds)
+        for shift, time, colour in (
+            (-0.06, one.forecast.mean_time_to_failure, PHYSICAL), (0.06, one.seen, INK),
+        )
+        if time is not None and not math.isnan(time.value)
+    ]  # fmt: skip
+    duration = rounds[0].forecast.duration
+    finite = [t for _, time, _ in shown for t in (time.low, time.value, time.high) if 0 < t < LONG]
+    low, high = 0.5 * min([duration, *finite]), 100 * max([duration, *finite])
+
     def draw(ax: Axes) -> None:
         from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-        for k, one in enumerate(rounds):
-            _span(ax, k - 0.06, one.forecast.mean_time_to_failure, PHYSICAL)
-            if one.seen is not None:
-                _span(ax, k + 0.06, one.seen, INK)
-        ax.axhline(rounds[0].forecast.duration, color=ALARM, lw=0.9)
+        for x, time, colour in shown:
+            _span(ax, x, time, colour, 0.3 * high)
+        ax.axhline(duration, color=ALARM, lw=0.9)
         ax.set_yscale("log")
-        low, high = ax.get_ylim()
-        shown = [size * ten for size in UNITS.values() for ten in (1, 1e3)]
-        ax.yaxis.set_major_locator(FixedLocator([t for t in shown if low <= t <= high]))
+        ax.set_ylim(low, high)
+        tens = 1 if high / low < 1e5 else 1000
+        ticks = [size * ten for size in UNITS.values() for ten in (1, 10, 100) if ten * tens < 1e5]
+        ax.yaxis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
         ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: time_text(value)))
         ax.set_ylabel("mean time to failure", color=INK)
@@ -153,14 +166,13 @@ def _time_plot(rounds: Sequence[TeachingRound]) -> Markup:
     return inline_svg(draw, SIZE, "mean time to failure, foretold and observed, round by round")
 
 
-def _span(ax: Axes, x: float, time: Interval, colour: str) -> None:
-    """Draw a time, ps, with its interval; a triangle where only a lower end is known."""
-    low, value, high = np.clip([time.low, time.value, time.high], None, LONGEST)
-    if not time.value < LONGEST:
-        ax.plot(x, low, "^", color=colour, ms=4)
+def _span(ax: Axes, x: float, time: Interval, colour: str, top: float) -> None:
+    """Draw a time, ps, with its interval; for an endless one a triangle at the top."""
+    if not time.value < LONG:
+        ax.plot(x, top, "^", color=colour, ms=5)
         return
-    ax.plot([x, x], [low, high], color=colour, lw=1.0)
-    ax.plot(x, value, "o", color=colour, ms=4)
+    ax.plot([x, x], [max(time.low, 1e-6), min(time.high, top)], color=colour, lw=1.0)
+    ax.plot(x, time.value, "o", color=colour, ms=4)
 
 
 def _rounds_axis(ax: Axes, rounds: Sequence[TeachingRound]) -> None:
