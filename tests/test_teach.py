@@ -188,6 +188,7 @@ def recorded(water, path):
     return path
 
 
+@pytest.mark.slow
 def test_frames_that_were_labelled_elsewhere_come_back(water, tmp_path):
     out, run = tmp_path / "out", recorded(water, tmp_path / "run")
     waiting = taught(water, out, LabelSource(runs=(run,)), FEW, QUICK)
