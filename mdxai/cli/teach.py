@@ -42,7 +42,7 @@ class TeachQuestion:
     frames: Annotated[int, typer.Option(min=1, help="Labels in all, at most.")] = 300
     per_round: Annotated[int, typer.Option(min=5, help="Labels of a round, at most.")] = 80
     minutes: Annotated[
-        float, typer.Option(help="Wall time, after which nothing is begun.", show_default="any")
+        float, typer.Option(help="After which no label is begun.", show_default="any")
     ] = float("inf")
     tolerance: Annotated[
         float, typer.Option(min=0, help="Share by which the test error of forces may grow.")
@@ -51,7 +51,7 @@ class TeachQuestion:
         float, typer.Option(min=0, help="ps of replicas to watch at the temperature, each round.")
     ] = 0.0
     ceiling: Annotated[
-        float, typer.Option(min=0.1, help="Highest barrier that is looked for, eV.")
+        float, typer.Option(min=3.0, help="Highest barrier that is looked for, eV.")
     ] = 3.0
     most: Annotated[
         float, typer.Option(min=0, help="ps of hot replicas in each forecast; 0 for none.")

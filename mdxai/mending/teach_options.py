@@ -25,7 +25,7 @@ class TeachOptions:
         temperature: of the run that is to survive, K. duration: of that run, ps.
         at_least: survival that is good enough.
         frames: labels in all, at most.
-        minutes: in all; what is over is not begun.
+        minutes: in all, after which no label and no round is begun.
         per_round: frames to label in a round, at most.
         height: eV above the lowest energy of the data, up to which labels are used.
         force: eV/Å on an atom, up to which labels are used.

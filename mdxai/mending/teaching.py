@@ -18,6 +18,7 @@ from mdxai.calculators.card import sha256
 from mdxai.calculators.library import refuse_other_calculator
 from mdxai.calculators.training import Labelled
 from mdxai.forecast import CardForecast, Forecast, LifeTestOptions, foretell, life_test
+from mdxai.forecast.card_forecast import refuse_for_card
 from mdxai.forecast.kept_evaluations import another_held, structure_sha256
 from mdxai.forecast.make_forecast import FORECAST
 from mdxai.frame import Frame
@@ -84,6 +85,7 @@ def teach(  # noqa: PLR0913 (one argument per choice)
     """
     begun = time.perf_counter()
     atoms, options = _molecule(structure, trainer.frames), options or TeachOptions()
+    refuse_for_card(Frame.from_atoms(atoms), options.forecast.scans.ceiling)
     folder = Path(out)
     if not (folder / STATE).exists():
         refuse_other_calculator(folder)
@@ -182,7 +184,7 @@ class _Teaching:
     def _reason(self) -> str:
         """Return why teaching is over; "" while it is not."""
         last, options = self._rounds[-1], self._options
-        if last.forecast.is_good_enough:
+        if best_of(self._rounds, options.tolerance).forecast.is_good_enough:
             return "the survival that was asked for is reached"
         if (self._state.round(last.number) / ASKED).exists():
             return ""  # what was begun is finished
@@ -248,6 +250,7 @@ class _Teaching:
         for name in (WEIGHTS, RECIPE):
             shutil.copyfile(best.folder / name, out / name)
         card = Card.load(best.folder / CARD)
-        held = CardForecast.of(best.forecast, card.weights_sha256).as_dict()
+        known = best.forecast.weak_spots is not None
+        held = CardForecast.of(best.forecast, card.weights_sha256).as_dict() if known else {}
         replace(card, name=out.name, forecast=held).dump(out / CARD)
         return replace(self._result(stopped), folder=out)
