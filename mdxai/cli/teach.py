@@ -52,7 +52,7 @@ class TeachQuestion:
     ] = 0.0
     ceiling: Annotated[
         float, typer.Option(min=3.0, help="Highest barrier that is looked for, eV.")
-    ] = 3.0
+    ] = 4.5
     most: Annotated[
         float, typer.Option(min=0, help="ps of hot replicas in each forecast; 0 for none.")
     ] = 8.0

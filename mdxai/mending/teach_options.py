@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from mdxai.errors import MdxaiError
-from mdxai.forecast import ForecastOptions
+from mdxai.forecast import ForecastOptions, ScanOptions
 from mdxai.forecast.make_forecast import PARTS
+
+CEILING = 4.5  # eV, so that what is left of a taught model's weak spots tells how long it lasts
 
 
 class TeachError(MdxaiError, ValueError):
@@ -31,7 +33,8 @@ class TeachOptions:
         force: eV/Å on an atom, up to which labels are used.
         tolerance: share by which the test error of forces may grow.
         observed: ps of replicas to watch at the temperature in each round; 0 for none.
-        forecast: how forecasts are made; `at_least` is taken from here.
+        forecast: how forecasts are made, by default of weak spots up to 4.5 eV; `at_least` is
+            taken from here.
 
     Raises:
         TeachError: for values that cannot be.
@@ -47,7 +50,9 @@ class TeachOptions:
     force: float = 30.0
     tolerance: float = 0.1
     observed: float = 0.0
-    forecast: ForecastOptions = field(default_factory=ForecastOptions)
+    forecast: ForecastOptions = field(
+        default_factory=lambda: ForecastOptions(scans=ScanOptions(ceiling=CEILING))
+    )
 
     def __post_init__(self) -> None:
         names = ("temperature", "duration", "frames", "minutes", "per_round", "height", "force")

@@ -14,7 +14,9 @@ from mdxai.mending.active_learning import farthest_first
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.probes.configurations import moved
 
-LOW = 0.25  # eV above the minimum, below which data of a hot run reach already
+# eV above the minimum: data of a hot run reach as far as the first; what a model puts above the
+# second is no way into a hole at any temperature.
+LOW, HIGH = 0.25, 3.0
 CLOSEST, LONGEST = 0.65, 1.65  # of the sum of covalent radii: of any pair, and of a bond
 DIGITS = 6  # of positions, Å: so they survive a file
 
@@ -22,8 +24,8 @@ DIGITS = 6  # of positions, Å: so they survive a file
 def frames_of_weak_spots(spots: WeakSpots, n: int, known: Sequence[Atoms] = ()) -> list[Atoms]:
     """Return frames along the paths into weak spots whose labels would close these.
 
-    Eligible are points higher than 0.25 eV, and from the top on, in which no atoms overlap and no
-    bond is torn apart. They are picked farthest first, by the logarithms of pair distances, in
+    Eligible are points of 0.25 to 3 eV, and lower ones from the top on, in which no atoms overlap
+    and no bond is torn apart. They are picked farthest first, by the logarithms of pair distances, in
     which 0.1 Å count more the closer two atoms are.
 
     Args:
@@ -53,7 +55,7 @@ def _eligible(spots: WeakSpots) -> Iterator[Atoms]:
         for k, positions in enumerate(way.positions):
             shares = np.linalg.norm(positions[j] - positions[i], axis=1) / sums
             sound = shares.min() > CLOSEST and not (shares[bonded] > LONGEST).any()
-            if sound and (k >= way.top or way.energies[k] > LOW):
+            if sound and way.energies[k] < HIGH and (k >= way.top or way.energies[k] > LOW):
                 atoms = moved(start, positions.round(DIGITS)).to_atoms(results=False)
                 for name in ("masses", "momenta"):  # nothing to a label
                     atoms.arrays.pop(name, None)
