@@ -25,8 +25,8 @@ def frames_of_weak_spots(spots: WeakSpots, n: int, known: Sequence[Atoms] = ()) 
     """Return frames along the paths into weak spots whose labels would close these.
 
     Eligible are points of 0.25 to 3 eV, and lower ones from the top on, in which no atoms overlap
-    and no bond is torn apart. They are picked farthest first, by the logarithms of pair distances, in
-    which 0.1 Å count more the closer two atoms are.
+    and no bond is torn apart. They are picked farthest first, by the logarithms of pair distances,
+    in which 0.1 Å count more the closer two atoms are.
 
     Args:
         spots: of a molecule.
