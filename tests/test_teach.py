@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # lightning's advice on loade
 OFFSET = -2000.0  # eV
 ONLY_SPOTS = ForecastOptions(parts=("weak-spots",))
 HOT = TeachOptions(temperature=1000.0, duration=1e4, frames=60, per_round=30, forecast=ONLY_SPOTS)
-TUNING = FineTuning(epochs=40, learning_rate=5e-3, bend=0.1)
+TUNING = FineTuning(epochs=40, learning_rate=5e-3)
 # For what does not depend on how well the model is taught.
 FEW, QUICK = replace(HOT, frames=12), FineTuning(epochs=2)
 

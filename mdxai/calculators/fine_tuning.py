@@ -36,9 +36,9 @@ class FineTuning:
         epochs: in which the learning rate falls to nothing.
         learning_rate: in the beginning.
         repeats: how often a new frame comes in an epoch; one of the recipe comes once.
-        bend: eV and eV/Å, beyond which errors count linearly instead of by their squares (Huber,
-            Ann. Math. Stat. 35, 73 (1964)). The errors of new frames are a hundred times those of
-            others, and would rule.
+        bend: times the model's test error of forces, in eV/Å, and in eV of energies: beyond it
+            errors count linearly instead of by their squares (Huber, Ann. Math. Stat. 35, 73
+            (1964)). The errors of new frames are a hundred times those of others, and would rule.
         held_out: of so many new frames one is not trained on, but helps to choose the best epoch.
 
     Raises:
@@ -48,7 +48,7 @@ class FineTuning:
     epochs: int = 70
     learning_rate: float = 5e-4
     repeats: int = 1
-    bend: float = 0.03
+    bend: float = 1.5
     held_out: int = 10
 
     def __post_init__(self) -> None:
@@ -84,11 +84,12 @@ class FineTuner:
                 "whose recipe says what it was trained on"
             )
         self.card, self._recipe = Card.load(start / "card.toml"), Recipe.load(start / "recipe.toml")
-        self._start = start
         frames, splits = load_labelled(data / self._recipe.data_file if data.is_dir() else data)
         self.frames, self._validation, self._test = select_frames(frames, splits, self._recipe)
 
-    def __call__(self, new: Labelled, out: Path, provenance: Mapping[str, Any]) -> Card:
+    def __call__(
+        self, start: Path, new: Labelled, out: Path, provenance: Mapping[str, Any]
+    ) -> Card:
         """Train further and write `out`: card.toml, weights.pt and the recipe, which is as it was.
 
         The card's distances, by which contacts are judged, include those of new frames up to 1.5 eV
@@ -96,6 +97,7 @@ class FineTuner:
         count: runs that get there are to be noticed.
 
         Args:
+            start: folder of the weights to begin with: of the calculator, or of an earlier round.
             new: frames with labels.
             out: a new folder.
             provenance: entries for the card, beside those of the first training.
@@ -105,7 +107,7 @@ class FineTuner:
         """
         options, offset = self.options, self.card.offset_per_atom
         lightning.seed_everything(self._recipe.seed, verbose=False)
-        network = self._network()
+        network = self._network(start)
         write_recipe(self._recipe, out)
         rows = np.arange(len(new.energies))
         aside = rows % options.held_out == options.held_out // 2
@@ -116,7 +118,8 @@ class FineTuner:
         )  # fmt: skip
         frames = [self.frames, *([taught] * options.repeats)], [self._validation, held]
         begin = time.perf_counter()
-        loss = torch.nn.HuberLoss(delta=options.bend)
+        error = 1e-3 * float(self.card.errors["force_mae_mev_per_ang"])
+        loss = torch.nn.HuberLoss(delta=options.bend * error)
         fit(network, changed, frames, offset, False, loss)
         minutes = (time.perf_counter() - begin) / 60
         torch.save(network.state_dict(), out / "weights.pt")
@@ -140,9 +143,9 @@ class FineTuner:
                 stated[pair] = min(shortest, stated[pair][0]), stated[pair][1]
         return stated
 
-    def _network(self) -> torch.nn.Module:
+    def _network(self, start: Path) -> torch.nn.Module:
         network: torch.nn.Module = build_network(self._recipe.network)
-        network.load_state_dict(torch.load(self._start / "weights.pt", weights_only=True))
+        network.load_state_dict(torch.load(start / "weights.pt", weights_only=True))
         return network
 
     def _errors(self, network: torch.nn.Module, held: Labelled) -> dict[str, Any]:

@@ -40,8 +40,12 @@ class Trainer(Protocol):
     card: Card
     frames: Labelled  # that the calculator was trained on
 
-    def __call__(self, new: Labelled, out: Path, provenance: Mapping[str, Any]) -> Card:
-        """Write a calculator's folder, its card last, and return the card."""
+    def __call__(
+        self, start: Path, new: Labelled, out: Path, provenance: Mapping[str, Any]
+    ) -> Card:
+        """Train what is in the folder `start` further, write the folder `out`, its card last, and
+        return the card.
+        """
         ...
 
 
@@ -59,10 +63,11 @@ def teach(  # noqa: PLR0913 (one argument per choice)
     """Improve a model until a run survives, by labels of structures in which it goes wrong.
 
     Each round foretells how long the run lasts (`foretell`), takes frames along the paths into the
-    weak spots (`frames_of_weak_spots`), has them labelled, and trains the given model further, on
-    its own data and all labels. It ends when the forecast reaches the survival that was asked for,
-    or the budget is spent. The model that lasts longest, of those whose test error has not grown
-    beyond the tolerance, becomes the calculator in `out`.
+    weak spots (`frames_of_weak_spots`), has them labelled, and trains the model further, on its own
+    data and all labels. Where no weak spot is left but the test error has grown beyond the
+    tolerance, it is trained further without new labels. It ends when the forecast reaches the
+    survival that was asked for, or the budget is spent. The model that lasts longest, of those
+    within the tolerance, becomes the calculator in `out`.
 
     Everything is kept in `out`; the same call continues what was killed, or goes on with a larger
     budget.
@@ -171,12 +176,18 @@ class _Teaching:
             if stopped:
                 return self._finished(stopped)
             asked = self._labels.frames(number, self._rounds[-1].forecast.weak_spots)
-            if not asked:
+            if not asked and not self._grows_accurate():
                 return self._finished("no weak spot has a frame left that is worth a label")
-            if not self._labels.label(asked, tell, self._has_time):
+            if asked and not self._labels.label(asked, tell, self._has_time):
                 file = self._state.round(number) / ASKED
                 return replace(self._result(f"{file} waits for labels"), asked=file)
             self._train(number + 1, tell)
+
+    def _grows_accurate(self) -> bool:
+        """Return whether more training on the same labels may bring back the test error."""
+        errors = [one.force_error for one in self._rounds]
+        too_large = errors[-1] > (1 + self._options.tolerance) * errors[0]
+        return too_large and (len(errors) == 2 or errors[-1] < errors[-2])
 
     def _has_time(self) -> bool:
         return self._state.minutes < self._options.minutes
@@ -228,7 +239,7 @@ class _Teaching:
         new = self._labels.taught()
         tell(f"round {number}: training on {len(new.energies)} labels")
         card = self._trainer.card
-        self._trainer(new, out, {
+        self._trainer(self._rounds[-1].folder, new, out, {
             "summary": f"{card.provenance.get('summary', card.name)}, and labels of weak spots",
             "taught_from": f"{card.name} ({card.weights_sha256[:12]}…)", "rounds": number,
             "labels": len(new.energies), "labels_by": self._labels.name,
