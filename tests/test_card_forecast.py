@@ -53,7 +53,8 @@ def test_what_a_shipped_card_says_follows_from_its_parts(name, frame):
     same = held.about(frame)
     assert same is held
     assert same.says == same.sentence(frame, 300.0, 1000.0)
-    assert sum(w.onsets for w in same.watched) > 0
+    assert sum(w.time for w in same.watched) > 0
+    assert sum(w.onsets for w in same.watched) > 0 or name.endswith("-mended")
 
 
 def test_the_weakest_is_that_of_the_highest_rate(known, frame):
