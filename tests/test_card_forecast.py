@@ -137,7 +137,9 @@ def test_shipped_cards_hold_the_paths_of_their_weak_spots(name, frame):
         )
         for here, there in zip(ends, moved, strict=True):
             length = np.linalg.norm(frame.positions[here[-1]] - frame.positions[here[0]])
-            assert length == pytest.approx(path.start, abs=0.45)  # near the minimum
+            # Near the minimum; atoms of two groups are as far apart as the torsion has it.
+            near = 1.2 if path.kind == "approach" else 0.45
+            assert length == pytest.approx(path.start, abs=near)
             assert {frame.symbols[here[0]], frame.symbols[here[-1]]} == {
                 shuffled.symbols[there[0]], shuffled.symbols[there[-1]]
             }  # fmt: skip
