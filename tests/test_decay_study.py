@@ -78,7 +78,7 @@ def test_intervals_are_those_of_training_sets_not_of_models(study, planted):
 
 
 def test_decay_that_goes_with_life_is_told_from_decay_that_does_not(study, planted, monkeypatch):
-    monkeypatch.setattr(study, "RESAMPLES", 200)
+    monkeypatch.setattr(study, "RESAMPLES", 100)
     over_all = {
         (r["decay"], r["life"]): r for r in study.associations(planted) if r["over"] == "all builds"
     }
