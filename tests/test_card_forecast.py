@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
-from ase.io import write
+from ase.io import read, write
 from ase.md.verlet import VelocityVerlet
 
 import mdxai
@@ -27,7 +27,7 @@ from mdxai.frame import BOLTZMANN, Frame
 from mdxai.report import write_report
 
 from .conftest import ETHANOL, invoke
-from .test_foretell import QUICK, TESTING, forecast_of
+from .test_foretell import QUICK, ROOT, TESTING, forecast_of
 
 FORETOLD = [name for name in sorted(mdxai.list_calculators()) if "ethanol" in name]
 
@@ -46,10 +46,12 @@ def frame():
     return Frame.from_atoms(molecule(ETHANOL))
 
 
-@pytest.mark.parametrize("name", FORETOLD)
+@pytest.mark.parametrize("name", sorted(mdxai.list_calculators()))
 def test_what_a_shipped_card_says_follows_from_its_parts(name, frame):
     """The law may have changed since: then `mdxai forecast --write-card` makes the card anew."""
     held = CardForecast.read(card(name))
+    if "aspirin" in name:
+        frame = Frame.from_atoms(read(ROOT / "runs" / "false_alarms" / "aspirin.xyz"))
     same = held.about(frame)
     assert same is held
     assert same.says == same.sentence(frame, 300.0, 1000.0)
