@@ -150,6 +150,27 @@ def run_progress(
         yield show
 
 
+@contextmanager
+def kept_if_stopped(out: Path | None, what: str) -> Iterator[None]:
+    """Say what a directory keeps where a command is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if out is not None and out.is_dir():
+            stop.add_note(f"{out} keeps {what}; the same command continues it")
+        raise
+
+
+def attempt_page(write: Callable[[Any, Path], Path], found: Any, out: Path, what: str) -> None:
+    """Write the page of what a directory keeps already: its failure costs only a message."""
+    from mdxai.errors import one_line
+
+    try:
+        write(found, out)
+    except Exception as error:  # of matplotlib, say
+        complain(f"{out} {what}, but not its page: {one_line(error)}")
+
+
 def escape(text: str) -> str:
     """Return text that rich prints as it is."""
     return text.replace("[", r"\[")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,9 @@ from mdxai.cli.arguments import (
 )
 from mdxai.cli.console import (
     ExitCode,
-    complain,
+    attempt_page,
     escape,
+    kept_if_stopped,
     loading,
     print_json,
     print_table,
@@ -70,7 +70,7 @@ def forecast(
         refuse_for_card(Frame.from_atoms(atoms), search.ceiling)
     with (
         spinner(shown.silent, "looking for weak spots") as status,
-        _kept(question.out), _workers(testing) as client,
+        kept_if_stopped(question.out, "what was found"), _workers(testing) as client,
     ):  # fmt: skip
         found = foretell(
             make, atoms, temperature=question.temperature, duration=duration, options=options,
@@ -118,17 +118,6 @@ def _workers(testing: LifeTesting) -> AbstractContextManager[Any]:
     return workers(testing.scheduler, testing.workers)
 
 
-@contextmanager
-def _kept(out: Path | None) -> Iterator[None]:
-    """Say what is kept where the forecast is interrupted."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        if out is not None and out.is_dir():
-            stop.add_note(f"{out} keeps what was found; the same command continues it")
-        raise
-
-
 def _card_to_write(calculator: str, search: WeakSpotSearch) -> Path:
     """Return the card of a calculator, before anything is computed that it would not hold."""
     from mdxai.calculators import CalculatorError, find_calculator
@@ -158,14 +147,9 @@ def _write_card(path: Path, found: Forecast) -> None:
 
 
 def _write_page(found: Forecast, out: Path) -> None:
-    """Write the page; the forecast is complete by then, so its failure costs only a message."""
-    from mdxai.errors import one_line
     from mdxai.report import write_forecast_page
 
-    try:
-        write_forecast_page(found, out)
-    except Exception as error:  # of matplotlib, say
-        complain(f"{out} holds the forecast, but not its page: {one_line(error)}")
+    attempt_page(write_forecast_page, found, out, "holds the forecast")
 
 
 def _print_forecast(found: Forecast) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +11,9 @@ import typer
 from mdxai.cli.arguments import Shown
 from mdxai.cli.console import (
     ExitCode,
-    complain,
+    attempt_page,
     escape,
+    kept_if_stopped,
     loading,
     print_json,
     quieten_libraries,
@@ -153,7 +152,8 @@ def mend(
     tuning = FineTuning(training.epochs, training.learning_rate, training.repeats)
     folder = out or Path("calculators") / f"{start.name}-mended"
     atoms = None if structure is None else read_structure(structure)
-    with spinner(shown.silent, "looking for weak spots") as status, _kept(folder):
+    stopped = kept_if_stopped(folder, "labels and rounds")
+    with spinner(shown.silent, "looking for weak spots") as status, stopped:
         found = teach(
             start, FineTuner(start, data, tuning), source, folder, structure=atoms, options=options,
             progress=None if status is None else lambda what: status.update(escape(what)),
@@ -175,22 +175,7 @@ def _exit_code(found: Teaching) -> ExitCode:
     return ExitCode.DONE if found.best.forecast.is_good_enough else ExitCode.UNSTABLE
 
 
-@contextmanager
-def _kept(out: Path) -> Iterator[None]:
-    """Say what is kept where teaching is interrupted."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        stop.add_note(f"{out} keeps labels and rounds; the same command continues")
-        raise
-
-
 def _write_page(found: Teaching, out: Path) -> None:
-    """Write the page; what it shows is kept already, so its failure costs only a message."""
-    from mdxai.errors import one_line
     from mdxai.report import write_teaching_page
 
-    try:
-        write_teaching_page(found, out)
-    except Exception as error:  # of matplotlib, say
-        complain(f"{out} keeps what was found, but not its page: {one_line(error)}")
+    attempt_page(write_teaching_page, found, out, "keeps what was found")

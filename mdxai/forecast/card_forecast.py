@@ -32,7 +32,7 @@ from mdxai.forecast.survival_model import (
     mean_time_of,
     survival_of,
 )
-from mdxai.frame import BOLTZMANN, Frame, named_atoms
+from mdxai.frame import BOLTZMANN, Frame, formula_in_order, named_atoms
 from mdxai.principles.motion.followed_paths import FollowedPath, FollowedPaths
 from mdxai.serialization import StateError, from_plain
 
@@ -172,7 +172,7 @@ class CardForecast:
             if any(s.rate_of_all_per_ps(t) > SHARE * spots.hazard_at(t) for t in COUNTING)
         ]  # fmt: skip
         held = cls(
-            "", frame.to_atoms(results=False).get_chemical_formula("reduce"),
+            "", formula_in_order(frame.numbers),
             _bonds_text(frame), spots.ceiling, weights_sha256, version("mdxai"),
             () if test is None else tuple(
                 Watched(round(w.temperature, 3), round(w.time, 4), w.onsets)
@@ -237,10 +237,12 @@ class CardForecast:
         if frame.pbc.any() or frame.n_atoms != len(self._graph):
             return None
         mapping = renumbering(self._graph, graph_of(frame))
-        if mapping is None or all(a == b for a, b in mapping.items()):
-            return None if mapping is None else self
+        if mapping is None:
+            return None
+        if all(a == b for a, b in mapping.items()):
+            return self
         return replace(
-            self, symbols=frame.to_atoms(results=False).get_chemical_formula("reduce"),
+            self, symbols=formula_in_order(frame.numbers),
             bonds=_bonds_text(frame),
             weak_spots=tuple(
                 replace(spot, atoms=_split_text([mapping[a] for a in spot.indices], spot.n_first))

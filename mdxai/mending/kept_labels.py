@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mdxai.calculators.training import Labelled
-from mdxai.frame import Floats, Ints
+from mdxai.frame import Floats, Ints, formula_in_order
 from mdxai.mending.active_learning import LabelError
 from mdxai.record.durable_files import write_file
 
@@ -107,9 +107,7 @@ class KeptLabels:
 
     def _keep(self, new: Sequence[Atoms]) -> None:
         self.frames += new
-        text = io.StringIO()
-        ase.io.write(text, self.frames, format="extxyz")
-        write_file(self._file, text.getvalue().encode())
+        write_durably(self.frames, self._file)
 
     def _read(self, file: Path) -> Iterator[Atoms]:
         try:
@@ -120,8 +118,8 @@ class KeptLabels:
             if not np.array_equal(atoms.numbers, self._numbers):
                 raise LabelError(
                     f"frame {k} of {file} has other atoms than the structure, or in another order: "
-                    f"{atoms.get_chemical_formula('reduce')} instead of "
-                    f"{Atoms(self._numbers).get_chemical_formula('reduce')}"
+                    f"{formula_in_order(atoms.numbers)} instead of "
+                    f"{formula_in_order(self._numbers)}"
                 )
             yield atoms
 
@@ -132,15 +130,15 @@ def is_labelled(atoms: Atoms) -> bool:
     return all(key in held and np.isfinite(held[key]).all() for key in ("energy", "forces"))
 
 
-def write_asked(frames: Sequence[Atoms], file: Path) -> None:
-    """Write frames to label as extended XYZ, completely or not at all."""
+def write_durably(frames: Sequence[Atoms], file: Path) -> None:
+    """Write frames as extended XYZ, completely or not at all."""
     text = io.StringIO()
     ase.io.write(text, list(frames), format="extxyz")
     write_file(file, text.getvalue().encode())
 
 
 def read_asked(file: str | os.PathLike[str]) -> list[Atoms]:
-    """Return frames that `write_asked` wrote."""
+    """Return frames to label that `write_durably` wrote."""
     found: list[Atoms] = ase.io.read(file, index=":", do_not_split_by_at_sign=True)
     return found
 

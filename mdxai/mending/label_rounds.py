@@ -13,9 +13,9 @@ from mdxai.calculators import CalculatorError, Potential, twin_of
 from mdxai.calculators.model_name import model_name
 from mdxai.calculators.training import Labelled
 from mdxai.forecast import WeakSpots
-from mdxai.frame import Floats, Frame
+from mdxai.frame import Floats, Frame, formula_in_order
 from mdxai.mending.active_learning import frames_to_label
-from mdxai.mending.kept_labels import KeptLabels, is_labelled, labelled, read_asked, write_asked
+from mdxai.mending.kept_labels import KeptLabels, is_labelled, labelled, read_asked, write_durably
 from mdxai.mending.teach_options import LabelSource, TeachError, TeachOptions
 from mdxai.mending.weak_spot_frames import DIGITS, frames_of_weak_spots
 from mdxai.record import open_run
@@ -81,7 +81,7 @@ class LabelRounds:
             atoms.info[ROUND] = number + 1
         if len(chosen) > (CHECKED if not number else 0):
             make_folder(file.parent)
-            write_asked(chosen[:n], file)
+            write_durably(chosen[:n], file)
             return chosen[:n]
         return []
 
@@ -99,7 +99,7 @@ class LabelRounds:
                 if not np.array_equal(atoms.numbers, self._data.numbers):
                     raise TeachError(
                         f"{path} is a run of other atoms than the data, or in another order: "
-                        f"{atoms.get_chemical_formula('reduce')}"
+                        f"{formula_in_order(atoms.numbers)}"
                     )
                 step = int(atoms.info.get("step", 0))
                 info = {"run": str(path), "step": step}

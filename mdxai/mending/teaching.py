@@ -21,7 +21,7 @@ from mdxai.forecast import CardForecast, Forecast, LifeTestOptions, foretell, li
 from mdxai.forecast.card_forecast import refuse_for_card
 from mdxai.forecast.kept_evaluations import another_held, structure_sha256
 from mdxai.forecast.make_forecast import FORECAST
-from mdxai.frame import Frame
+from mdxai.frame import Frame, formula_in_order
 from mdxai.mending.label_rounds import ASKED, LabelRounds
 from mdxai.mending.teach_options import LabelSource, TeachError, TeachOptions
 from mdxai.mending.teaching_result import Teaching, TeachingRound, best_of
@@ -117,8 +117,8 @@ def _molecule(structure: Atoms | None, data: Labelled) -> Atoms:
     if not np.array_equal(structure.numbers, data.numbers):
         raise TeachError(
             "expected a structure with the atoms of the data in their order, "
-            f"{Atoms(data.numbers).get_chemical_formula('reduce')}, got "
-            f"{structure.get_chemical_formula('reduce')}"
+            f"{formula_in_order(data.numbers)}, got "
+            f"{formula_in_order(structure.numbers)}"
         )
     return structure
 

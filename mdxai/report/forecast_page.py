@@ -13,7 +13,6 @@ from mdxai.forecast import Forecast, WeakSpot
 from mdxai.forecast.forecast_result import LIFE_HEADINGS
 from mdxai.forecast.group_names import in_its_group
 from mdxai.forecast.quantity_text import share_interval_text, time_interval_text, time_text
-from mdxai.record.durable_files import write_file
 from mdxai.report.forecast_figures import (
     explanation_plot,
     hazard_curve,
@@ -23,7 +22,7 @@ from mdxai.report.forecast_figures import (
     survival_plot,
     top_picture,
 )
-from mdxai.report.page import PAGE, formula_pieces, now_text, templates
+from mdxai.report.page import formula_pieces, now_text, write_view
 
 DRAWN, LISTED = 4, 30  # weak spots with a picture, and in the table
 
@@ -79,18 +78,11 @@ def write_forecast_page(found: Forecast, folder: str | os.PathLike[str]) -> Path
     Raises:
         RecordError: where it cannot be written.
     """
-    path = Path(folder) / PAGE
-    write_file(path, forecast_page(found, Path(folder)).encode())
-    return path
-
-
-def forecast_page(found: Forecast, folder: Path) -> str:
-    """Return the page as HTML; `folder` is where it lies."""
-    return templates().get_template("forecast.html").render(page=forecast_view(found, folder))
+    return write_view("forecast.html", forecast_view(found, Path(folder)), folder)
 
 
 def forecast_view(found: Forecast, folder: Path) -> ForecastView:
-    """Return what the page says; arguments as for `forecast_page`."""
+    """Return what the page says; `folder` is where it lies."""
     spots = found.weak_spots
     ordered = [] if spots is None else spots.worst_first
     run = f"a run of {time_text(found.duration)} at {found.temperature:g} K"

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mdxai.record import RecordError, Run
-from mdxai.record.durable_files import DurableFile
+from mdxai.record.durable_files import DurableFile, write_file
 from mdxai.record.reader import read_run
 from mdxai.report.explanation_view import Explanation, explanation_view
 from mdxai.report.judgement_view import Judgement, judgement_view
@@ -67,6 +68,17 @@ def write_report(
             file.finalize(path.name)
     except OSError as error:
         raise RecordError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def write_view(template: str, view: Any, folder: str | os.PathLike[str]) -> Path:
+    """Write a page that is not of a run into its folder, `report.html`, and return its path.
+
+    Raises:
+        RecordError: where it cannot be written.
+    """
+    path = Path(folder) / PAGE
+    write_file(path, templates().get_template(template).render(page=view).encode())
     return path
 
 

@@ -16,10 +16,9 @@ from mdxai.forecast.quantity_text import UNITS, share_interval_text, time_interv
 from mdxai.forecast.survival_model import Interval
 from mdxai.mending import Teaching, TeachingRound
 from mdxai.mending.teaching_result import HEADINGS
-from mdxai.record.durable_files import write_file
 from mdxai.report.figures import ALARM, INK, PHYSICAL, tidy
 from mdxai.report.inline_svg import inline_svg
-from mdxai.report.page import PAGE, formula_pieces, now_text, templates
+from mdxai.report.page import formula_pieces, now_text, write_view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,10 +53,7 @@ def write_teaching_page(found: Teaching, folder: str | os.PathLike[str]) -> Path
     Raises:
         RecordError: where it cannot be written.
     """
-    path = Path(folder) / PAGE
-    view = teaching_view(found, Path(folder))
-    write_file(path, templates().get_template("teaching.html").render(page=view).encode())
-    return path
+    return write_view("teaching.html", teaching_view(found, Path(folder)), folder)
 
 
 def teaching_view(found: Teaching, folder: Path) -> TeachingView:
