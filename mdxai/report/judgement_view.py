@@ -43,8 +43,9 @@ class FindingRow:
 
 @dataclass(frozen=True, slots=True)
 class DeviationPanel:
-    """A deviation over time as a figure. measured: whether it has any value."""
+    """A deviation over time as a figure. key: of the principle. measured: whether it has a value."""
 
+    key: str
     principle: PrincipleText
     svg: Markup
     measured: bool
@@ -139,7 +140,7 @@ def _panels(summary: RunSummary, verdict: Verdict) -> list[DeviationPanel]:
     for name in most_telling(summary.run, verdict, PANELS):
         curve, unit = summary.series.curves[name], summary.run.deviations[name]
         svg = deviation_plot(name, unit, curve, thresholds.get(name), summary.time_axis)
-        panels.append(DeviationPanel(principle_text(name), svg, curve.n_measured > 0))
+        panels.append(DeviationPanel(name, principle_text(name), svg, curve.n_measured > 0))
     return panels
 
 

@@ -1,4 +1,7 @@
-"""A run's record and verdict as one HTML file that needs no network and runs no script."""
+"""A run's record and verdict as one HTML file that needs no network.
+
+Its scripts let a reader look into the run; without them the page says the same in still figures.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,10 @@ from mdxai.record import RecordError, Run
 from mdxai.record.durable_files import DurableFile, write_file
 from mdxai.record.reader import read_run
 from mdxai.report.explanation_view import Explanation, explanation_view
+from mdxai.report.explorer_view import Explorer, explorer_view
 from mdxai.report.judgement_view import Judgement, judgement_view
 from mdxai.report.number_text import count_text, exact, rounded, signed, time_text
+from mdxai.report.page_scripts import library_styles, loader, packed_scripts
 from mdxai.report.run_summary import RunSummary, read_run_summary
 from mdxai.report.run_view import RunBackground, run_view
 from mdxai.report.weak_spot_view import WeakSpotSection, weak_spot_view
@@ -30,8 +35,8 @@ PAGE = "report.html"
 class PageView:
     """All that the page says; the templates lay it out.
 
-    formula: pieces, letters and numbers in turn. weak_spots: None where none were followed.
-    recorded_by: program and version.
+    formula: pieces, letters and numbers in turn. explorer: None without frames.
+    weak_spots: None where none were followed. recorded_by: program and version.
     """
 
     calculator: str
@@ -40,6 +45,7 @@ class PageView:
     recorded_by: str
     written_at: str
     judgement: Judgement
+    explorer: Explorer | None
     weak_spots: WeakSpotSection | None
     explanation: Explanation
     run: RunBackground
@@ -109,13 +115,15 @@ def report_page(summary: RunSummary, beside: Path) -> str:
 
 def page_view(summary: RunSummary, beside: Path) -> PageView:
     """Return what the page says; arguments as for `report_page`."""
+    judgement = judgement_view(summary)
     return PageView(
         str(summary.header["calculator"].get("name", "unnamed calculator")),
         formula_pieces(summary.formula),
         str(summary.run.path),
         f"mdxai {summary.header.get('versions', {}).get('mdxai', '')}".strip(),
         now_text(),
-        judgement_view(summary),
+        judgement,
+        explorer_view(summary, judgement),
         weak_spot_view(summary),
         explanation_view(summary),
         run_view(summary, beside),
@@ -142,6 +150,9 @@ def templates() -> Environment:
     templates.filters |= {
         "count": count_text, "exact": exact, "rounded": rounded, "signed": signed,
         "time_text": time_text,
+    }  # fmt: skip
+    templates.globals |= {
+        "library_styles": library_styles, "loader": loader, "packed_scripts": packed_scripts,
     }  # fmt: skip
     templates.tests["finite"] = math.isfinite
     return templates

@@ -62,7 +62,7 @@ def curve_plot(label: str, curve: Curve, time_axis: TimeAxis) -> Markup:
 
     def draw(ax: Axes) -> None:
         _plot(ax, time_axis, curve, ELEMENT_PAIR_COLOURS[0])
-        ax.set_ylim(*_usual_range(curve.values))
+        ax.set_ylim(*usual_range(curve.values))
         _say_if_cut(ax, curve.values)
         ax.set_ylabel(label, color=INK)
         _finish_time_axis(ax, time_axis, curve)
@@ -142,7 +142,7 @@ def residual_plot(series: Series, time_axis: TimeAxis) -> Markup:
     def draw(ax: Axes) -> None:
         _plot(ax, time_axis, curve)
         ax.axhline(0, color=INK, lw=0.5)
-        low, high = _usual_range(np.append(curve.values, 0.0))
+        low, high = usual_range(np.append(curve.values, 0.0))
         ax.set_ylim(low, high)
         _say_if_cut(ax, curve.values)
         ax.set_ylabel("share of relevance", color=INK)
@@ -176,7 +176,7 @@ def _finish_time_axis(ax: Axes, time_axis: TimeAxis, curve: Curve) -> None:
     tidy(ax)
 
 
-def _usual_range(values: Floats) -> tuple[float, float]:
+def usual_range(values: Floats) -> tuple[float, float]:
     """Return limits that show all values, unless a few lie very far from the others."""
     if not len(values):
         return 0.0, 1.0

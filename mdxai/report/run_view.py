@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from markupsafe import Markup
 
+from mdxai.report.film import BLACK_BOX, BLACK_BOX_PAIRS
 from mdxai.report.page_figures import curve_plot
 from mdxai.report.run_summary import RunSummary
 from mdxai.stability.thresholds import PROBE_THRESHOLDS, THRESHOLDS
@@ -23,10 +24,9 @@ UNITS = {"timestep": "timestep / fs", "temperature": "temperature / K"}
 WHAT_RAN = ("calculator", "engine", "parameters", "context", "record", "versions")
 STATE = {"potential_energy_eV": ("Potential energy", "eV"), "temperature_K": ("Temperature", "K")}
 EVENT_KINDS = {"warning": "early warning"}
-BLACK_BOX = "blackbox-*.extxyz"
 FILES = {
     BLACK_BOX: "the last steps before the violation; opens in ASE and OVITO",
-    "blackbox-*-pairs.parquet": "relevance of every pair in these steps",
+    BLACK_BOX_PAIRS: "relevance of every pair in these steps",
     "figure.png": "figure of the run",
     "verdict.json": "the verdict",
     "weak_spots.json": "the weak spots that were followed",
@@ -69,8 +69,9 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class StateFigure:
-    """A quantity over time as a figure."""
+    """A quantity over time as a figure. column: of the frames."""
 
+    column: str
     name: str
     svg: Markup
 
@@ -163,7 +164,7 @@ def _state(summary: RunSummary) -> Iterator[StateFigure]:
         curve = summary.series.curves.get(column)
         if curve is not None and (len(curve.times) or len(curve.not_finite)):
             label = f"{name.lower()} / {unit}"
-            yield StateFigure(name, curve_plot(label, curve, summary.time_axis))
+            yield StateFigure(column, name, curve_plot(label, curve, summary.time_axis))
 
 
 def _event_text(content: Mapping[str, Any]) -> str:
