@@ -17,7 +17,7 @@ from mdxai.report.figures import ALARM, CAUTION, ELEMENT_PAIR_COLOURS, PHYSICAL
 from mdxai.report.film import MOST_ATOMS, Film, Shot, read_film
 from mdxai.report.judgement_view import Judgement, principle_text
 from mdxai.report.molecule_pictures import HOLDS, OPPOSES, order_names
-from mdxai.report.number_text import rounded, time_text
+from mdxai.report.number_text import time_text
 from mdxai.report.page_figures import CUT, usual_range
 from mdxai.report.page_scripts import packed_data
 from mdxai.report.run_summary import RunSummary
@@ -220,17 +220,15 @@ def _findings(judgement: Judgement) -> list[dict[str, Any]]:
     """Return findings in the order of the page's table; the gravest few are chips."""
     ranked = sorted(judgement.findings, key=lambda r: (-r.finding.outcome.rank, r.finding.time_fs))
     chips = {id(row) for row in ranked[:CHIPS]}
+    cause = None if judgement.cause is None else judgement.cause.finding
     return [
         {
             "principle": row.finding.principle, "severity": row.finding.severity,
             "time": row.finding.time_fs, "atoms": list(row.finding.atoms), "chip": id(row) in chips,
-            "text": f"{row.principle.name} {_value(row.finding.value, row.finding.unit)} at "
-            f"{time_text(row.finding.time_fs)}"
+            "cause": row.finding == cause,
+            "text": f"{row.principle.name} at {time_text(row.finding.time_fs)}"
             + (f", {row.atoms}" if row.atoms else ""),
         }
         for row in judgement.findings
     ]  # fmt: skip
 
-
-def _value(value: float, unit: str) -> str:
-    return f"{rounded(value)} {unit}".removesuffix(" 1").rstrip()

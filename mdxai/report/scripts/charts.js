@@ -24,7 +24,10 @@ mdxai.Charts = class {
       series: [{ label: this.data.unit[0], value: (_, x) => (x == null ? "" : Number(x.toPrecision(6))) }, ...more.series],
       cursor: { sync: { key: "run" }, drag: { x: true, y: false }, points: { size: 6 }, ...more.cursor },
       legend: { show: more.legend !== false },
-      hooks: { ...more.hooks, setScale: [(chart, key) => { if (key === "x") this.zoomFrom(chart); }] },
+      hooks: {
+        ...more.hooks, draw: [...more.hooks.draw, (chart) => this.mark(chart)],
+        setScale: [(chart, key) => { if (key === "x") this.zoomFrom(chart); }],
+      },
     };
   }
 
@@ -33,6 +36,9 @@ mdxai.Charts = class {
     const now = document.createElement("div");
     now.className = "now";
     over.append(now);
+    chart.root.classList.toggle("one", columns.length === 2); // its legend only reads out
+    over.addEventListener("mouseenter", () => document.body.classList.add("reading"));
+    over.addEventListener("mouseleave", () => document.body.classList.remove("reading"));
     this.all.add(chart);
     let pressed = 0;
     over.addEventListener("mousedown", (event) => { pressed = event.clientX; });
@@ -44,10 +50,9 @@ mdxai.Charts = class {
     over.addEventListener("dblclick", () => this.zoom(this.whole));
     new ResizeObserver(() => {
       const width = element.clientWidth;
-      if (width && width !== chart.width) { chart.setSize({ width, height: chart.height }); this.mark(chart); }
+      if (width && width !== chart.width) chart.setSize({ width, height: chart.height });
     }).observe(element);
     chart.setScale("x", { min: this.range[0], max: this.range[1] });
-    this.mark(chart);
     return chart;
   }
 
@@ -65,10 +70,7 @@ mdxai.Charts = class {
   zoom(range) {
     this.busy = true;
     this.range = range;
-    for (const chart of this.all) {
-      chart.setScale("x", { min: range[0], max: range[1] });
-      this.mark(chart);
-    }
+    for (const chart of this.all) chart.setScale("x", { min: range[0], max: range[1] });
     queueMicrotask(() => { this.busy = false; });
     if (this.onZoom) this.onZoom();
   }
@@ -80,6 +82,7 @@ mdxai.Charts = class {
 
   mark(chart) {
     const now = chart.over.querySelector(".now");
+    if (!now) return; // the first drawing
     const left = this.time === undefined ? NaN : chart.valToPos(this.time / this.size, "x");
     now.hidden = !(left >= 0 && left <= chart.over.clientWidth);
     if (!now.hidden) now.style.left = `${left}px`;
@@ -154,7 +157,7 @@ mdxai.Charts = class {
   // All principles: a row each, coloured by share of the threshold.
   map(element, rows, onRow, onHover) {
     const n = rows.length, narrow = element.clientWidth < 420;
-    const options = this.options(element, 15 * n + 46, {
+    const options = this.options(element, 15 * n + 66, {
       legend: false,
       yScale: { range: () => [0, n] },
       yAxis: {

@@ -32,7 +32,9 @@ mdxai.Explorer = class {
     this.makeFindings();
     document.addEventListener("keydown", (event) => this.key(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
-    this.showTime(data.onset ?? data.end);
+    const cause = data.onset === null ? -1 : data.findings.findIndex((finding) => finding.cause);
+    if (cause < 0) this.showTime(data.end);
+    else this.showFinding(cause);
   }
 
   paint() {
@@ -121,14 +123,18 @@ mdxai.Explorer = class {
   play() {
     const button = this.$("play"), film = this.data.film;
     if (!film) return;
-    const stop = () => { clearInterval(this.timer); this.timer = undefined; button.textContent = "▶"; button.setAttribute("aria-label", "play"); };
+    const stop = () => { clearTimeout(this.timer); this.timer = undefined; button.textContent = "▶"; button.setAttribute("aria-label", "play"); };
     if (this.timer) { stop(); return; }
     const inside = (k) => { const t = film.times[k] / this.data.unit[1]; return t >= this.charts.range[0] && t <= this.charts.range[1]; };
     const first = film.times.findIndex((_, k) => inside(k));
     if (first < 0) return;
     button.textContent = "■";
     button.setAttribute("aria-label", "stop");
-    this.timer = setInterval(() => this.showFrame(this.k + 1 < film.times.length && inside(this.k + 1) && inside(this.k) ? this.k + 1 : first), 90);
+    const step = () => {
+      this.showFrame(this.k + 1 < film.times.length && inside(this.k + 1) && inside(this.k) ? this.k + 1 : first);
+      this.timer = setTimeout(step, 90);
+    };
+    this.timer = setTimeout(step, 0);
   }
 
   // Still figures become curves to zoom into; they come back in print.

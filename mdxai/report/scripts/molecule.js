@@ -25,17 +25,17 @@ mdxai.imageShift = (from, to, cell) => {
 
 mdxai.Molecule = class {
   constructor(element, data) {
-    const film = data.film;
+    const film = data.film, canvas = document.createElement("canvas");
+    if (!(canvas.getContext("webgl2") || canvas.getContext("webgl"))) throw new Error("no WebGL");
     this.film = film;
     this.data = data;
     this.positions = mdxai.positionsOf(film.positions, data.symbols.length);
     this.names = data.symbols.map((symbol, k) => symbol + k);
     this.view = $3Dmol.createViewer(element, { antialias: true, disableFog: true });
-    if (!this.view) throw new Error("no WebGL");
     this.options = { names: data.symbols.length <= 30, pairs: film.relevances.length ? "strongest" : "", cell: true };
     this.highlighted = [];
     this.paint();
-    new ResizeObserver(() => { this.view.resize(); this.view.render(); }).observe(element);
+    new ResizeObserver(() => { if (element.clientWidth) { this.view.resize(); this.view.render(); } }).observe(element);
   }
 
   paint() {
@@ -44,7 +44,7 @@ mdxai.Molecule = class {
 
   reset() {
     this.view.zoomTo();
-    this.view.zoom(this.film.cells.length ? 0.9 : 0.95);
+    this.view.zoom(this.film.cells.length ? 0.92 : 1.4);
     this.view.render();
   }
 
@@ -62,7 +62,8 @@ mdxai.Molecule = class {
     this.addNames(k);
     if (first) {
       view.zoomTo();
-      if (film.cells.length) { view.rotate(-75, "x"); view.rotate(20, "y"); }
+      view.rotate(film.cells.length ? -20 : 12, "y"); // so that atoms behind each other are seen
+      view.rotate(film.cells.length ? 12 : 18, "x");
       this.reset();
     }
     view.render();
@@ -84,7 +85,7 @@ mdxai.Molecule = class {
     }
     const model = this.view.addModel();
     model.addAtoms(atoms);
-    const scale = places.length > 400 ? 0.35 : 0.24, colours = { prop: "elem", map: film.elements };
+    const scale = film.bonds.length ? 0.24 : 0.4, colours = { prop: "elem", map: film.elements };
     model.setStyle({}, { stick: { radius: 0.08, color: "#9aa0a6" }, sphere: { scale, colorscheme: colours } });
     for (const atom of this.highlighted) {
       if (places[atom]) this.view.addSphere({ center: this.point(places[atom]), radius: 0.62, color: this.data.colours.alarm, opacity: 0.35 });
@@ -124,7 +125,8 @@ mdxai.Molecule = class {
   }
 
   cylinder(from, to, spec, text) {
-    const middle = from.map((x, k) => (x + to[k]) / 2);
+    const middle = from.map((x, k) => (x + to[k]) / 2), length = Math.hypot(...from.map((x, k) => x - to[k]));
+    if (length > 30) spec = { ...spec, dashed: false }; // a dash per 0.3 Å would be too many
     const hover = !text || spec.dashed ? {} : {
       hoverable: true,
       hover_callback: () => { this.hint = this.view.addLabel(text, { position: this.point(middle), fontSize: 12, inFront: true }); },
@@ -150,7 +152,7 @@ mdxai.Molecule = class {
       this.view.addLabel(this.names[atom], {
         position: this.point(this.positions[k][atom]), fontSize: 11, fontColor: "#222831", inFront: true,
         showBackground: false, alignment: "center",
-      });
+      }, undefined, true); // drawn with all else, not once per name
     }
   }
 
