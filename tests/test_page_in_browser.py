@@ -25,7 +25,7 @@ from mdxai.report.film import read_film
 from mdxai.report.run_summary import read_run_summary
 
 from .browser import OpenPage, browser
-from .conftest import ETHANOL, ethanol_with, invoke
+from .conftest import ETHANOL, invoke
 from .synthetic_run import HEADER, Measure, frame_at, write_run
 
 
@@ -129,7 +129,7 @@ def test_broken_bonds_and_relevances_are_those_of_the_record(broken):
         assert set(shot.formed) == close - set(film.bonds)
     assert any(shot.broken for shot in film.shots)
     assert any(shot.formed for shot in film.shots)
-    times = {time: a for time, a in _explained(run)}
+    times = dict(_explained(run))
     shown = [one for one in film.relevances if one.time in times]
     assert len(shown) > 20
     for one in shown[::5]:
@@ -197,7 +197,9 @@ def test_zoom_is_shared_and_values_are_read_out(opened):
     page.mouse.move(box["x"] + 0.75 * box["width"], y, steps=4)
     page.mouse.up()
     page.wait_for_timeout(100)
-    ranges = page.evaluate("[...mdxai.explorer.charts.all].map(c => [c.scales.x.min, c.scales.x.max])")
+    ranges = page.evaluate(
+        "[...mdxai.explorer.charts.all].map(c => [c.scales.x.min, c.scales.x.max])"
+    )
     assert len(ranges) >= 10
     np.testing.assert_allclose(ranges, [ranges[0]] * len(ranges))
     length = 130.0
@@ -223,7 +225,9 @@ def test_playing_moves_on_and_stops(opened, broken):
     assert page.locator("#frame").input_value() == moved
 
 
-@pytest.mark.parametrize("selector", ["#picture", "#map-picture", "figure[data-principle=bond] .save"])
+@pytest.mark.parametrize(
+    "selector", ["#picture", "#map-picture", "figure[data-principle=bond] .save"]
+)
 def test_figures_can_be_saved(opened, tmp_path, selector):
     page = opened.page
     with page.expect_download() as download:

@@ -190,9 +190,7 @@ def _curves(summary: RunSummary) -> dict[str, Any]:
     return found
 
 
-def _figure(
-    label: str, curves: dict[str, Curve], limits: tuple[float, float]
-) -> dict[str, Any]:
+def _figure(label: str, curves: dict[str, Curve], limits: tuple[float, float]) -> dict[str, Any]:
     series = [
         {"name": name, "colour": ELEMENT_PAIR_COLOURS[k], **_points(curve)}
         for k, (name, curve) in enumerate(curves.items())
@@ -231,4 +229,3 @@ def _findings(judgement: Judgement) -> list[dict[str, Any]]:
         }
         for row in judgement.findings
     ]  # fmt: skip
-

@@ -280,4 +280,3 @@ def _largest(i: Ints, j: Ints, values: Floats) -> Valued:
         if i[k] != j[k]:
             found.setdefault((int(i[k]), int(j[k])), float(values[k]))
     return tuple((*pair, value) for pair, value in found.items())
-

@@ -43,7 +43,9 @@ class FindingRow:
 
 @dataclass(frozen=True, slots=True)
 class DeviationPanel:
-    """A deviation over time as a figure. key: of the principle. measured: whether it has a value."""
+    """A deviation over time as a figure. key: the principle's name in the record. measured: whether
+    it has any value.
+    """
 
     key: str
     principle: PrincipleText
