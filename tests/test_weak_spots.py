@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -330,6 +331,26 @@ def test_the_picture_shows_model_and_reference(tmp_path):
     argon = LennardJones(epsilon=0.0104, sigma=3.4, rc=12.0)
     with pytest.raises(WeakSpotError, match="there is no weak spot to draw"):
         draw_weak_spot(weak_spots(argon, AR2))
+
+
+def test_a_path_whose_distance_turns_is_drawn_against_the_way(tmp_path):
+    found = weak_spots(Analytic(holed_water), WATER)
+    straight, path = found.worst, found.worst.path
+    lengths = path.lengths.copy()
+    lengths[path.top] = lengths[path.top - 1] + 0.05  # as at a saddle beside the scan
+    turning = replace(straight, path=replace(path, lengths=lengths))
+    drawn = {}
+    for name, spot in {"straight": straight, "turning": turning}.items():
+        axes = draw_weak_spot(found, spot).axes[0]
+        drawn[name] = axes.lines[0].get_xdata(), axes.lines[1].get_xdata(), axes.get_xlabel()
+    assert drawn["straight"][0] == pytest.approx(path.lengths)
+    assert drawn["straight"][2] == "distance / Å"
+    x, top, label = drawn["turning"]
+    moves = [np.sqrt(((b - a) ** 2).sum()) for a, b in pairwise(path.positions)]
+    assert x == pytest.approx([sum(moves[:k]) for k in range(len(lengths))])
+    assert (np.diff(x) > 0).all()
+    assert top == pytest.approx([x[path.top]])
+    assert label == "way of all atoms along the path / Å"
 
 
 @pytest.mark.parametrize(

@@ -283,27 +283,41 @@ class _Search:
         return relax(self._evaluate, positions, fmax=RELEASE_FMAX, steps=RELEASE_STEPS, floor=floor)
 
     def entrances(self, scans: Sequence[Scan]) -> list[_Entrance]:
-        """Release what lies beyond the tops of scans, and return where that stays forbidden."""
-        places = [(s, k) for s, scan in enumerate(scans) for k in scan.beyond_tops()]
-        if not places:
-            return []
-        self._progress("releases", 0, len(places))
-        starts = np.array([scans[s].positions[k] for s, k in places])
-        released = self._released(starts)
-        found: dict[int, _Entrance] = {}
-        for (s, k), end, energy in zip(places, released.positions, released.energies, strict=True):
-            if s in found:  # the first way in counts
-                continue
-            scan, rise = scans[s], float(energy) - self.energy
-            top = int(np.argmax(scan.energies[:k]))
-            if k == len(scan.energies) - 1 and scan.energies[k] > scan.energies[top]:
-                top = k  # a stretch that ends on a plateau
-            height = float(scan.energies[top])
-            why = self._why(end, rise, scan.positions[k], height)
-            if why and height <= self.options.ceiling:
-                depth = height - rise if np.isfinite(rise) else math.inf
-                found[s] = _Entrance(scan, top, k, why, depth)
-        return list(found.values())
+        """Release what lies beyond the tops of scans, and return where that stays forbidden.
+
+        Each scan's places are released in turn: the first that stays forbidden is its way in.
+        """
+        left = {s: places for s, scan in enumerate(scans) if (places := self._places(scan))}
+        found = dict[int, _Entrance]()
+        total = sum(len(places) for places in left.values())
+        while left:
+            self._progress("releases", total - sum(map(len, left.values())), total)
+            starts = np.array([scans[s].positions[places[0]] for s, places in left.items()])
+            released = self._released(starts)
+            ends = zip(list(left), released.positions, released.energies, strict=True)
+            for s, end, energy in ends:
+                entrance = self._entrance(scans[s], left[s].pop(0), end, float(energy))
+                if entrance is not None:
+                    found[s] = entrance
+                if entrance is not None or not left[s]:
+                    del left[s]
+        return [found[s] for s in sorted(found)]
+
+    def _places(self, scan: Scan) -> list[int]:
+        """Return the points to release: beyond tops that are not above the ceiling."""
+        return [
+            k for k in scan.beyond_tops()
+            if float(scan.energies[_top_before(scan, k)]) <= self.options.ceiling
+        ]  # fmt: skip
+
+    def _entrance(self, scan: Scan, k: int, end: Floats, energy: float) -> _Entrance | None:
+        """Return the way in past point k of a scan, which came to rest at end (n_atoms, 3)."""
+        top, rise = _top_before(scan, k), energy - self.energy
+        height = float(scan.energies[top])
+        why = self._why(end, rise, scan.positions[k], height)
+        if not why:
+            return None
+        return _Entrance(scan, top, k, why, height - rise if np.isfinite(rise) else math.inf)
 
     def _why(self, end: Floats, rise: float, start: Floats, height: float) -> str:
         """Return what is forbidden about where a structure comes to rest; empty for nothing."""
@@ -402,6 +416,12 @@ class _Search:
             entrance.forbidden, height, nu, depth, coordinate.multiplicity, path, note=note,
             equivalent=coordinate.equivalent, n_first=coordinate.n_first,
         )  # fmt: skip
+
+
+def _top_before(scan: Scan, k: int) -> int:
+    """Return the highest point up to k: k itself where a stretch ends on a plateau."""
+    top = int(np.argmax(scan.energies[:k]))
+    return k if k == len(scan.energies) - 1 and scan.energies[k] > scan.energies[top] else top
 
 
 def _lowest_of_each(ordered: Sequence[_Entrance]) -> list[_Entrance]:

@@ -38,6 +38,13 @@ class WeakPath:
     top: int
     reference: Floats = field(default_factory=lambda: NO_REFERENCE)
 
+    @property
+    def way(self) -> Floats:
+        """How far the atoms have moved together since the minimum, (n,) Å: √(Σ |Δx|²) summed."""
+        steps = np.linalg.norm(np.diff(self.positions, axis=0), axis=(1, 2))
+        way: Floats = np.concatenate([[0.0], np.cumsum(steps)])
+        return way
+
 
 @dataclass(frozen=True, slots=True)
 class WeakSpot:

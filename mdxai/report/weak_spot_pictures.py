@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mdxai.forecast import PathExplanation, WeakSpot, WeakSpotError, WeakSpots
+from mdxai.frame import Floats
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.probes.configurations import moved
 from mdxai.report.figures import ALARM, CAUTION, INK, PHYSICAL, tidy
@@ -67,12 +68,11 @@ def draw_top(ax: Axes, found: WeakSpots, spot: WeakSpot) -> None:
 
 def draw_path(ax: Axes, spot: WeakSpot, reference: str) -> None:
     """Draw the energy along the way into a weak spot, and the reference's where there is one."""
-    path = spot.path
-    ax.plot(path.lengths, path.energies, color=ALARM, marker=".", lw=1.6, label="model")
-    ax.plot(path.lengths[path.top], path.energies[path.top], color=ALARM, marker="o", ms=8)
+    path, x = spot.path, _abscissa(spot)
+    ax.plot(x, path.energies, color=ALARM, marker=".", lw=1.6, label="model")
+    ax.plot(x[path.top], path.energies[path.top], color=ALARM, marker="o", ms=8)
     if len(path.reference):
-        ax.plot(path.lengths, path.reference, color=PHYSICAL, marker=".", ls="--", lw=1.2,
-                label=reference)  # fmt: skip
+        ax.plot(x, path.reference, color=PHYSICAL, marker=".", ls="--", lw=1.2, label=reference)
         ax.legend(frameon=False, fontsize=8)
         low = min(0.0, float(np.nanmin(path.energies)))
         ax.set_ylim(low - 0.1, max(REACHED * spot.barrier, spot.barrier + 1.0))
@@ -82,21 +82,35 @@ def draw_path(ax: Axes, spot: WeakSpot, reference: str) -> None:
 
 def draw_explanation(ax: Axes, spot: WeakSpot, explanation: PathExplanation) -> None:
     """Draw what the model's energy is made of along the way into a weak spot."""
-    path = spot.path
+    x = _abscissa(spot)
     for part, (colour, style) in LINES.items():
-        ax.plot(path.lengths, getattr(explanation, part), color=colour, ls=style, lw=1.4,
+        ax.plot(x, getattr(explanation, part), color=colour, ls=style, lw=1.4,
                 label=explanation.in_words[part])  # fmt: skip
-    ax.axvline(path.lengths[path.top], color=INK, lw=0.6, ls="--")
+    ax.axvline(x[spot.path.top], color=INK, lw=0.6, ls="--")
     ax.legend(frameon=False, fontsize=7, ncols=2, handlelength=1.4, columnspacing=1.0)
     ax.set_ylabel("relevance less that\nat the minimum / eV", color=INK)
     _along(ax, spot)
 
 
+def _runs_one_way(spot: WeakSpot) -> bool:
+    """Return whether the distance only grows or only shrinks; at a saddle it may turn."""
+    steps = np.diff(spot.path.lengths)
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
+def _abscissa(spot: WeakSpot) -> Floats:
+    """Return what a path is drawn against, (n,) Å: the distance, or the way where that turns."""
+    return spot.path.lengths if _runs_one_way(spot) else spot.path.way
+
+
 def _along(ax: Axes, spot: WeakSpot) -> None:
-    """Lay out an axis of the distance that was scanned, from the minimum on the left."""
+    """Lay out an axis of the distance that was scanned, or of the way, the minimum on the left."""
+    ax.axhline(0, color=INK, lw=0.5)
+    tidy(ax)
+    if not _runs_one_way(spot):
+        ax.set_xlabel("way of all atoms along the path / Å", color=INK)
+        return
     if spot.kind != "stretch":
         ax.invert_xaxis()
-    ax.axhline(0, color=INK, lw=0.5)
     of_centres = " of the centres" if spot.kind == "encounter" else ""
     ax.set_xlabel(f"distance{of_centres} / Å", color=INK)
-    tidy(ax)
