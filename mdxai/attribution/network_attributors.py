@@ -26,16 +26,18 @@ from mdxai.attribution.guard_share import halves, with_guard, with_pair_energies
 from mdxai.attribution.lrp_rule import Rule
 from mdxai.attribution.subsets import (
     DensePairs,
+    EdgePairs,
     LinkedPairs,
     Links,
     Tuples,
+    each_pair_once,
     in_chunks,
     pair_layout,
     restricted_relevance,
     triples_within_reach,
 )
 from mdxai.calculators.compiled import Function, compiled_or_eager
-from mdxai.calculators.edges import AllPairs, Edges
+from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges
 from mdxai.calculators.forward import Tape
 from mdxai.calculators.pooling import SUM, Pooling
 from mdxai.calculators.potential import Activations, NetworkPotential
@@ -97,7 +99,7 @@ class _NetworkAttributor:
         )
 
         self._rules = NetworkRules(potential.network, rule)
-        self._laid_out: tuple[Edges, Links, Any] | None = None
+        self._laid_out: tuple[Edges, DensePairs | LinkedPairs | EdgePairs] | None = None
         self._lock = threading.Lock()  # the layout belongs to one frame at a time
 
     @property
@@ -135,12 +137,16 @@ class _NetworkAttributor:
             return activations
         return self._own.activations(frame)
 
-    def _layout(self, edges: Edges) -> tuple[Links, DensePairs | LinkedPairs]:
-        """Return the links and pairs of edges; those of the last edges are cached."""
+    def _layout(self, edges: Edges) -> DensePairs | LinkedPairs | EdgePairs:
+        """Return all pairs of edges; those of the last edges are cached."""
         if self._laid_out is None or self._laid_out[0] is not edges:
-            links = Links(edges)
-            self._laid_out = (edges, links, pair_layout(links, self._own.device))
-        return self._laid_out[1:]
+            self._laid_out = edges, self._new_layout(edges)
+        return self._laid_out[1]
+
+    def _new_layout(self, edges: Edges) -> DensePairs | LinkedPairs | EdgePairs:
+        if isinstance(edges, NeighbourEdges) and each_pair_once(edges):
+            return EdgePairs(edges)
+        return pair_layout(Links(edges), self._own.device)
 
     def _at(
         self, activations: Activations, starts: Ints | None = None
@@ -286,7 +292,7 @@ class WalkAttributor(_NetworkAttributor):
         with self._lock, torch.inference_mode():
             activations = self._activations(frame)
             linear, _ = self._at(activations)
-            links, _ = self._layout(activations.edges)
+            links = Links(activations.edges)
             gates = [links.filters(block.filters) for block in linear.blocks]
             return self._of_tuples(linear, links, gates, chosen)
 
@@ -297,7 +303,7 @@ class WalkAttributor(_NetworkAttributor):
         with self._lock, torch.inference_mode():
             activations = self._activations(frame)
             linear, _ = self._at(activations)
-            links, _ = self._layout(activations.edges)
+            links = Links(activations.edges)
             return linear, [links.square(block.filters) for block in linear.blocks]
 
     def inclusive_strength(self, frame: Frame | Atoms) -> Floats:
@@ -325,12 +331,12 @@ class WalkAttributor(_NetworkAttributor):
                 f"exact relevance of {len(activations.vectors)} pairs within reach would not fit "
                 'into memory; use method="flow", which takes any number of atoms'
             )
-        links, layout = self._layout(activations.edges)
+        layout = self._layout(activations.edges)
         if self._compiles and self._fixed(activations):
             rows, outputs = self._compiled_rows(activations), self.in_ev(activations.energies)
         else:
             linear, outputs = self._at(activations, starts)
-            gates = [links.filters(block.filters) for block in linear.blocks]
+            gates = layout.gates(linear.blocks)
             rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
         pairs, several = _pairs_of(activations, self._own.cutoff)
         one, both, atoms = layout.split(self.in_ev(rows), pairs.i, pairs.j)
@@ -339,6 +345,8 @@ class WalkAttributor(_NetworkAttributor):
         triples, three = np.empty((0, 3), dtype=np.int64), np.empty(0)
         if self.body_order >= 3:
             triples = triples_within_reach(pairs.i, pairs.j)
+            links = Links(activations.edges)
+            gates = [links.filters(block.filters) for block in linear.blocks]
             inside = self._of_tuples(linear, links, gates, triples)
             three = inside - _lower_orders(triples, pairs, one, two)
             orders.append(three.sum())
@@ -375,11 +383,11 @@ class WalkAttributor(_NetworkAttributor):
         tensors, spec = tree_flatten(activations.tape)
         key = (activations.edges, activations.weights)
         if self._pass is None or self._pass[0] != key:
-            links, layout = self._layout(activations.edges)
+            layout = self._layout(activations.edges)
 
             def rows(*tensors: Tensor) -> tuple[Tensor, ...]:
                 linear = self._rules.at(tree_unflatten(list(tensors), spec))
-                gates = [links.filters(block.filters) for block in linear.blocks]
+                gates = layout.gates(linear.blocks)
                 top, features = linear.top, linear.features
                 return (restricted_relevance(linear.blocks, gates, top, features, layout),)
 
@@ -464,7 +472,7 @@ def _pairs_of(activations: Activations, cutoff: float) -> tuple[Pairs, Bools]:
     pairs = Pairs(edges.first, edges.second, vectors, distances)
     if not (distances < cutoff).all():  # a compiled network sees all pairs
         pairs = pairs.select(distances < cutoff)
-    if not isinstance(edges, AllPairs):
+    if not isinstance(edges, AllPairs) and not each_pair_once(edges):
         return merge_images(pairs.i, pairs.j, pairs.vectors)
     return pairs, np.zeros(len(pairs), dtype=bool)
 

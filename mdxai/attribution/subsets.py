@@ -6,6 +6,7 @@ and how messages pass between the atoms of a set:
 
     DensePairs   every pair of a small molecule, every single atom and the whole, as a matrix
     LinkedPairs  the pairs within reach, every single atom and the whole, as a list
+    EdgePairs    the same in the order of the edges, for molecules side by side
     Tuples       any sets of one size
 """
 
@@ -132,6 +133,10 @@ class DensePairs:
     def __init__(self, links: Links) -> None:
         self._links = links
 
+    def gates(self, blocks: list[LinearBlock]) -> list[Tensor]:
+        """Return each block's filters as `receive` takes them."""
+        return [self._links.filters(block.filters) for block in blocks]
+
     def place(self, per_atom: Tensor) -> Tensor:
         return per_atom.unsqueeze(1)
 
@@ -188,6 +193,10 @@ class LinkedPairs:
         self._atom = on_device(np.concatenate([i, everyone, everyone]))
         self._receiver, self._sender = on_device(links.receiver), on_device(links.sender)
 
+    def gates(self, blocks: list[LinearBlock]) -> list[Tensor]:
+        """Return each block's filters as `receive` takes them."""
+        return [self._links.filters(block.filters) for block in blocks]
+
     def place(self, per_atom: Tensor) -> Tensor:
         return per_atom.index_select(0, self._atom)
 
@@ -217,6 +226,60 @@ class LinkedPairs:
         return relevance[n : n + m], relevance[ahead] + relevance[back], relevance[n + m :]
 
 
+class EdgePairs:
+    """Coefficients (n_edges + 2·n_atoms, F): the atoms of every half edge, single atoms, the whole.
+
+    For molecules side by side, without images: each pair of atoms is one half edge, so that filters
+    and messages stay in the order of the edges and nothing has to be looked up. Row e < n_half is
+    the first atom of half edge e in its pair, row n_half + e the second.
+    """
+
+    def __init__(self, edges: NeighbourEdges) -> None:
+        everyone = torch.arange(edges.n_atoms, device=edges.receiver.device)
+        self._edges = edges
+        self._n_half, self._n_atoms = len(edges.first), edges.n_atoms
+        self._atom = torch.cat([edges.receiver, everyone, everyone])
+
+    def gates(self, blocks: list[LinearBlock]) -> list[Tensor]:
+        """Return each block's filters as `receive` takes them."""
+        return [block.filters for block in blocks]
+
+    def place(self, per_atom: Tensor) -> Tensor:
+        return per_atom.index_select(0, self._atom)
+
+    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
+        half, whole = self._n_half, 2 * self._n_half + self._n_atoms
+        received = torch.empty_like(messages)
+        torch.mul(filters[:half], messages[:half], out=received[half : 2 * half])
+        torch.mul(filters[half:], messages[half : 2 * half], out=received[:half])
+        received[2 * half :] = 0
+        sent = messages[whole:].index_select(0, self._edges.receiver).mul_(filters)
+        received[whole:].index_add_(0, self._edges.sender, sent)
+        return received
+
+    def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
+        product: Tensor = torch.linalg.vecdot(coefficients, self.place(per_atom))
+        return product
+
+    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+        half, whole = self._n_half, 2 * self._n_half + self._n_atoms
+        gates = filters * per_atom.index_select(0, self._edges.sender)
+        met = messages.new_zeros(len(messages))
+        met[:half] = torch.linalg.vecdot(gates[half:], messages[half : 2 * half])
+        met[half : 2 * half] = torch.linalg.vecdot(gates[:half], messages[:half])
+        sent = messages[whole:].index_select(0, self._edges.receiver)
+        met[whole:].index_add_(0, self._edges.sender, torch.linalg.vecdot(gates, sent))
+        return met
+
+    def split(self, relevance: Floats, i: Ints, j: Ints) -> tuple[Floats, Floats, Floats]:
+        """Return R of single atoms, of the pairs i, j (those of the edges), and the whole's by
+        atom.
+        """
+        half, n = self._n_half, self._n_atoms
+        both = relevance[:half] + relevance[half : 2 * half]
+        return relevance[2 * half : 2 * half + n], both, relevance[2 * half + n :]
+
+
 class Tuples:
     """Coefficients (n_sets, k, F) of each atom in any sets of k atoms, given as (n_sets, k)."""
 
@@ -237,6 +300,13 @@ class Tuples:
 
     def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
         return self.dot(self.receive(filters, messages), per_atom)
+
+
+def each_pair_once(edges: Edges) -> bool:
+    """Return whether the half edges are pairs i < j of different atoms, each once, and sorted."""
+    first, second = edges.first, edges.second
+    keys = first * edges.n_atoms + second
+    return bool((first < second).all() and (keys[1:] > keys[:-1]).all())
 
 
 def pair_layout(links: Links, device: torch.device) -> DensePairs | LinkedPairs:
