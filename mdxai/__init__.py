@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mdxai.first_use import names_at_first_use
 
 if TYPE_CHECKING:
+    from mdxai.analysis import Analysis, analyse
     from mdxai.attribution import Attribution, attributor
     from mdxai.calculators import CalculatorError, list_calculators, load_calculator, load_property
     from mdxai.early_warning import Calibration, EarlyWarning, EarlyWarningIssued
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mdxai.study.survival import Association, associate
 
 _HOME = {
+    "Analysis": "mdxai.analysis",
     "Association": "mdxai.study.survival",
     "Attribution": "mdxai.attribution",
     "CalculatorError": "mdxai.calculators",
@@ -56,6 +58,7 @@ _HOME = {
     "UnstableTrajectory": "mdxai.monitoring.monitor",
     "Verdict": "mdxai.stability.verdict",
     "WeakSpots": "mdxai.forecast",
+    "analyse": "mdxai.analysis",
     "associate": "mdxai.study.survival",
     "attributor": "mdxai.attribution",
     "foretell": "mdxai.forecast",
@@ -71,6 +74,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Analysis",
     "Association",
     "Attribution",
     "CalculatorError",
@@ -93,6 +97,7 @@ __all__ = [
     "UnstableTrajectory",
     "Verdict",
     "WeakSpots",
+    "analyse",
     "associate",
     "attributor",
     "foretell",

@@ -32,6 +32,7 @@ ORDER = (
     ("stability",),
     ("forecast",),
     ("mending",),
+    ("analysis",),
     ("report",),
     ("monitoring",),
     ("study", "testing"),

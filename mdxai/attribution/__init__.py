@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         AttributionUnavailable,
         Attributor,
         Stateful,
+        Together,
     )
     from mdxai.attribution.choice import attributor
     from mdxai.attribution.differences import difference
@@ -40,6 +41,7 @@ _HOME = {
     "HessianAttributor": "mdxai.attribution.model_agnostic",
     "Rule": "mdxai.attribution.lrp_rule",
     "Stateful": "mdxai.attribution.attribution",
+    "Together": "mdxai.attribution.attribution",
     "WalkAttributor": "mdxai.attribution.network_attributors",
     "Walks": "mdxai.attribution.enumeration",
     "all_walks": "mdxai.attribution.enumeration",
@@ -59,6 +61,7 @@ __all__ = [
     "HessianAttributor",
     "Rule",
     "Stateful",
+    "Together",
     "WalkAttributor",
     "Walks",
     "all_walks",

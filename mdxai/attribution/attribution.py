@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -126,6 +126,51 @@ class Attribution:
             content["three_body"] = [[*trio, value] for trio, value in trios]
         plain: dict[str, Any] = as_json(content)
         return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Explanations of several molecules side by side.
+
+    Attributes:
+        whole: of all atoms, numbered through; body orders are summed over the molecules.
+        starts: (n_molecules + 1,) first atom of each molecule, and the number of all atoms.
+        outputs: (n_molecules,) output of each.
+    """
+
+    whole: Attribution
+    starts: Ints
+    outputs: Floats
+
+    def molecule_of(self, atoms: Ints) -> Ints:
+        """Return the molecule of each atom."""
+        found: Ints = np.searchsorted(self.starts, atoms, side="right") - 1
+        return found
+
+
+def side_by_side(explained: Sequence[Attribution]) -> Together:
+    """Return explanations of single molecules as one."""
+    starts = np.cumsum([0] + [len(one.atoms) for one in explained])
+    shifts = starts[:-1]
+
+    def joined(name: str) -> Any:
+        return np.concatenate([getattr(one, name) for one in explained])
+
+    parts = [one.pairs for one in explained]
+    pairs = Pairs(
+        np.concatenate([p.i + s for p, s in zip(parts, shifts, strict=True)]),
+        np.concatenate([p.j + s for p, s in zip(parts, shifts, strict=True)]),
+        np.concatenate([p.vectors for p in parts]), np.concatenate([p.distances for p in parts]),
+    )  # fmt: skip
+    outputs = np.array([one.output for one in explained])
+    whole = replace(
+        explained[0], output=float(outputs.sum()), pairs=pairs, several_images=None, by_layer=None,
+        by_body_order=np.sum([one.by_body_order for one in explained], axis=0),
+        triples=np.concatenate([t.triples + s for t, s in zip(explained, shifts, strict=True)]),
+        **{name: joined(name) for name in ("atoms", "one_body", "strengths", "three_body",
+                                           "numbers")},
+    )  # fmt: skip
+    return Together(whole, starts, outputs)
 
 
 class Attributor(Protocol):

@@ -18,7 +18,9 @@ from mdxai.attribution.attribution import (
     Attribution,
     AttributionError,
     AttributionUnavailable,
+    Together,
     as_frame,
+    side_by_side,
 )
 from mdxai.attribution.blocks import LinearNetwork, PaiNNRules, SchNetRules
 from mdxai.attribution.flow import pair_flow
@@ -264,6 +266,26 @@ class WalkAttributor(_NetworkAttributor):
             together, outputs = self._explain(activations, starts)
         apart = zip(_apart(together, outputs, starts), checked, strict=True)
         return [self._with_guard(explained, frame) for explained, frame in apart]
+
+    def attribute_together(self, frames: Sequence[Frame | Atoms]) -> Together:
+        """Explain frames of any molecules in one batch, and leave them side by side: for sums over
+        many molecules, which need no explanation of each.
+
+        Raises:
+            CalculatorError, AttributionUnavailable: as `attribute_many`.
+            AttributionError: without frames.
+        """
+        if not frames:
+            raise AttributionError("there are no frames to explain")
+        if self._own.card.guard is not None and self._pooling is SUM:
+            return side_by_side(self.attribute_many(frames))
+        checked = [as_frame(frame) for frame in frames]
+        for frame in checked:
+            self._pooling.check(frame)
+        with self._lock, torch.inference_mode():
+            activations, starts = self._own.activations_of_many(checked)
+            whole, outputs = self._explain(activations, starts)
+        return Together(whole, starts, np.add.reduceat(outputs, starts[:-1]))
 
     def _with_guard(self, explained: Attribution, frame: Frame) -> Attribution:
         """Return the explanation with what the network's guard adds to its energy."""

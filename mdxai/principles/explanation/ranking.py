@@ -12,17 +12,11 @@ from ase.data import covalent_radii
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints
+from mdxai.principles.bond_enthalpies import SINGLE
 from mdxai.principles.motion.structure import bonds_of
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 from mdxai.statistics import ElementPairChannels
 
-# Average bond enthalpies, kJ/mol (CRC Handbook of Chemistry and Physics, 97th ed., section 9):
-# single bonds, unless the name says otherwise.
-BOND_ENTHALPIES = {
-    "H-H": 436, "C-H": 414, "H-N": 391, "H-O": 463, "F-H": 567, "H-S": 366, "Cl-H": 431,
-    "C-C": 347, "C-N": 305, "C-O": 358, "C-F": 485, "C-S": 272, "C-Cl": 327,
-    "N-N": 163, "N-O": 201, "O-O": 146, "O-S": 265, "S-S": 266,
-}  # fmt: skip
 CLASSES = np.array([0.0, 1.0, 1.5, 2.0, 3.0])  # none, single, aromatic, double, triple
 PAULING = 0.71  # Å
 WEAK = 0.1  # eV, 4 k_B T at 300 K, a fortieth of a C–H bond: shares of less say nothing
@@ -241,9 +235,9 @@ class SpeciesRanking:
         names = classes.names
         ordered = [
             (names.index(weak), names.index(strong))
-            for weak in present & BOND_ENTHALPIES.keys()
-            for strong in present & BOND_ENTHALPIES.keys()
-            if BOND_ENTHALPIES[strong] > 1.1 * BOND_ENTHALPIES[weak]
+            for weak in present & SINGLE.keys()
+            for strong in present & SINGLE.keys()
+            if SINGLE[strong] > 1.1 * SINGLE[weak]
         ]
         if not ordered:
             raise PrincipleUnavailable(

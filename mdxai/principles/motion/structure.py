@@ -27,13 +27,27 @@ def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
     if not np.isfinite(frame.positions).all():
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing
-    radii, light = covalent_radii[frame.numbers], frame.numbers == 1
-    pairs = frame.pairs(2 * HALFWAY * float(radii.max(initial=0.0)))
-    lengths = pairs.distances / (radii[pairs.i] + radii[pairs.j])
-    bonded = lengths < np.where(light[pairs.i] != light[pairs.j], HALFWAY, BONDED)
-    i, j, lengths = pairs.i[bonded], pairs.j[bonded], lengths[bonded]
-    own = is_bond_of_hydrogen(frame.numbers, i, j, lengths)
-    return i[own], j[own]
+    reach = 2 * HALFWAY * float(covalent_radii[frame.numbers].max(initial=0.0))
+    pairs = frame.pairs(reach)
+    own = are_bonds(frame.numbers, pairs.i, pairs.j, pairs.distances)
+    return pairs.i[own], pairs.j[own]
+
+
+def are_bonds(numbers: Ints, i: Ints, j: Ints, distances: Floats) -> Bools:
+    """Return which pairs are bonds, as `bonds_of` tells, (n_pairs,).
+
+    Args:
+        numbers: (n_atoms,) atomic numbers.
+        i: (n_pairs,) first atoms.
+        j: (n_pairs,) second atoms.
+        distances: (n_pairs,) Å.
+    """
+    radii, light = covalent_radii[numbers], numbers == 1
+    lengths = distances / (radii[i] + radii[j])
+    near = np.flatnonzero(lengths < np.where(light[i] != light[j], HALFWAY, BONDED))
+    bonded = np.zeros(len(lengths), dtype=bool)
+    bonded[near] = is_bond_of_hydrogen(numbers, i[near], j[near], lengths[near])
+    return bonded
 
 
 def is_bond_of_hydrogen(numbers: Ints, i: Ints, j: Ints, lengths: Floats) -> Bools:

@@ -1,0 +1,245 @@
+"""Entries of a data set, one after the other: usable structures, and why others are left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+
+from mdxai.calculators.reference_data import OVERLAPPING, ReferenceDataError, structures_of
+from mdxai.errors import MdxaiError
+from mdxai.frame import DENSE_LIMIT, Frame, find_pairs, upper_triangle
+
+LARGEST = 200  # atoms, up to which two-body relevance is exact and quick
+_XYZ, _DATABASES = (".xyz", ".extxyz"), (".db", ".json", ".aselmdb")
+_RAGGED = ("n_atoms", "Z", "R")  # arrays of an npz with molecules of different sizes
+
+
+class AnalyseError(MdxaiError, ValueError):
+    """Data or models that cannot be analysed, with what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a data set. frame: None where it is left out, for the `reason`."""
+
+    index: int
+    frame: Frame | None
+    reason: str = ""
+
+
+def entries_of(path: str | os.PathLike[str]) -> Iterator[Entry]:
+    """Yield the entries of a data set in its order; those that cannot be used with the reason.
+
+    Takes what ASE reads (extxyz, traj, an ASE database …), an npz as those of MD17 (`z` and `R`
+    (n_frames, n_atoms, 3)), and an npz of molecules of different sizes as of QM9 (`n_atoms`, and
+    `Z` and `R` one molecule after the other), all in Å.
+
+    Raises:
+        AnalyseError: for a file that is not there, or of which nothing can be read.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise AnalyseError(f"there is no data set {str(file)!r}; expected a file")
+    found = _reader(file)(file)
+    index = 0
+    while True:
+        try:
+            given = next(found)
+        except StopIteration:
+            return
+        except Exception as error:  # ASE's readers raise whatever their formats make them raise
+            if index == 0:
+                raise AnalyseError(f"{file} cannot be read as a data set: {_line(error)}") from error
+            yield Entry(index, None, f"cannot be read, nor what follows: {_line(error)}")
+            return
+        yield given if isinstance(given, Entry) else checked(index, given)
+        index += 1
+
+
+def checked(index: int, atoms: Atoms) -> Entry:
+    """Return an entry for atoms, or why they cannot be analysed."""
+    reason = why_not(atoms)
+    return Entry(index, None, reason) if reason else Entry(index, Frame.from_atoms(atoms))
+
+
+def why_not(atoms: Atoms) -> str:
+    """Return why atoms cannot be analysed; "" if they can."""
+    numbers, positions = atoms.numbers, atoms.positions
+    if not len(numbers):
+        return "no atoms"
+    if len(numbers) == 1:
+        return "a single atom, which has no pairs"
+    if not (numbers.min() > 0 and numbers.max() < len(covalent_radii)):
+        return "an unknown element"
+    if not np.isfinite(positions).all():
+        return "positions that are not finite"
+    if atoms.pbc.any():
+        return "periodic, among molecules"
+    if len(numbers) > LARGEST:
+        return f"more than {LARGEST} atoms"
+    return _overlap(atoms)
+
+
+def _overlap(atoms: Atoms) -> str:
+    radii = covalent_radii[atoms.numbers]
+    if len(atoms) <= DENSE_LIMIT:
+        i, j = upper_triangle(len(atoms))
+        distances = np.linalg.norm(atoms.positions[j] - atoms.positions[i], axis=1)
+    else:
+        reach = 2 * OVERLAPPING * float(radii.max())
+        pairs = find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, reach)
+        i, j, distances = pairs.i, pairs.j, pairs.distances
+    share = distances / (radii[i] + radii[j])
+    if not len(share) or share.min() >= OVERLAPPING:
+        return ""
+    return f"overlapping atoms (less than {OVERLAPPING:g} of the sum of their covalent radii)"
+
+
+Reader = Callable[[Path], Iterator[Any]]
+
+
+def _reader(file: Path) -> Reader:
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as data:
+            return _ragged if all(name in data for name in _RAGGED) else _frames
+    if file.suffix in _XYZ:
+        return _xyz
+    return _database if file.suffix in _DATABASES else _ase
+
+
+def _ragged(file: Path) -> Iterator[Atoms]:
+    with np.load(file, allow_pickle=False) as data:
+        sizes, numbers, positions = (data[name] for name in _RAGGED)
+    if sizes.sum() != len(numbers) or positions.shape != (len(numbers), 3):
+        raise ReferenceDataError(
+            f"n_atoms sums to {sizes.sum()}, but there are {len(numbers)} atoms with positions "
+            f"{positions.shape}"
+        )
+    ends = np.cumsum(sizes)
+    for start, end in zip(ends - sizes, ends, strict=True):
+        yield Atoms(numbers[start:end].astype(int), positions[start:end].astype(np.float64))
+
+
+def _frames(file: Path) -> Iterator[Atoms]:
+    for numbers, positions, *_ in structures_of(file):
+        yield Atoms(numbers, positions.astype(np.float64))
+
+
+def _ase(file: Path) -> Iterator[Atoms]:
+    import ase.io
+
+    yield from ase.io.iread(file, index=":", do_not_split_by_at_sign=True)
+
+
+def _database(file: Path) -> Iterator[Atoms | Entry]:
+    import ase.db
+
+    with closing(_Rows(ase.db.connect(file))) as rows:
+        for index, row in enumerate(rows.all):
+            try:
+                yield row.toatoms()
+            except Exception as error:  # of one row; the others may be sound
+                yield Entry(index, None, f"cannot be read: {_line(error)}")
+
+
+class _Rows:
+    """Rows of an ASE database, in the order of their ids."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self.all = database.select(sort="id")
+
+    def close(self) -> None:
+        if hasattr(self._database, "close"):
+            self._database.close()
+
+
+def _xyz(file: Path) -> Iterator[Atoms | Entry]:
+    """Yield structures of an extended XYZ; one that ASE cannot read does not end the file."""
+    import ase.io
+
+    with file.open(encoding="utf-8") as lines:
+        for index, block in enumerate(_blocks(lines)):
+            unknown = _unknown_symbols(block)
+            if len(block) == 2:
+                yield Atoms()
+            elif unknown:
+                yield Entry(index, None, f"an unknown element ({', '.join(unknown)})")
+            else:
+                try:
+                    yield ase.io.read(StringIO("".join(block)), format="extxyz")
+                except Exception as error:  # of one block; the others may be sound
+                    yield Entry(index, None, f"cannot be read: {_line(error)}")
+
+
+def _blocks(lines: Iterator[str]) -> Iterator[list[str]]:
+    for head in lines:
+        if not head.strip():
+            continue
+        n_atoms = int(head)  # ValueError: no XYZ from here on
+        block = [head, *(next(lines, "") for _ in range(n_atoms + 1))]
+        if n_atoms and not block[-1].strip():
+            raise ValueError(f"the file ends within a structure of {n_atoms} atoms")
+        yield block
+
+
+def _unknown_symbols(block: list[str]) -> list[str]:
+    """Return symbols in the first column that are no elements; numbers are left to ASE."""
+    if "Properties=" in block[1] and "Properties=species" not in block[1]:
+        return []
+    first = {line.split(maxsplit=1)[0] for line in block[2:] if line.strip()}
+    return sorted(name for name in first if name.isalpha() and name not in atomic_numbers)
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def formula(frame: Frame) -> str:
+    """Return the Hill formula of a frame."""
+    from ase.formula import Formula
+
+    found: str = Formula.from_list([chemical_symbols[z] for z in frame.numbers]).format("hill")
+    return found
+
+
+def count_of(path: str | os.PathLike[str]) -> int | None:
+    """Return how many entries a data set has, where that is known without reading them all."""
+    file = Path(path).expanduser()
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as data:
+            if all(name in data for name in _RAGGED):
+                return len(data["n_atoms"])
+            names = [name for name in ("R", "coords", "positions") if name in data]
+            return len(data[names[0]]) if names else None
+    if file.suffix in _XYZ:
+        return _count_blocks(file)
+    if file.suffix in _DATABASES:
+        import ase.db
+
+        return len(ase.db.connect(file))
+    return None
+
+
+def _count_blocks(file: Path) -> int | None:
+    n = 0
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for head in lines:
+                if head.strip():
+                    for _ in range(int(head) + 1):
+                        next(lines, "")
+                    n += 1
+    except ValueError:  # no XYZ from here on; the reader says so
+        return None
+    return n
