@@ -21,10 +21,10 @@ class InversePower(nn.Module):
     def __init__(self, n: float) -> None:
         super().__init__()
         self.n = n
-        self.n_rbf = 1
+        self.n_rbf = 2
 
     def forward(self, r):
-        return r[..., None] ** -self.n
+        return torch.stack([r**-self.n, torch.zeros_like(r)], dim=-1)
 
 
 class NoCutoff(nn.Module):
@@ -35,7 +35,7 @@ class NoCutoff(nn.Module):
 def hand_made(n: float, n_interactions: int = 1, cutoff: float = 12.0, *, mean: bool = False):
     """Return a calculator, or with `mean` a property that is the mean over atoms."""
     description = {
-        "type": "SchNet", "n_atom_basis": 1, "n_interactions": n_interactions, "n_rbf": 1,
+        "type": "SchNet", "n_atom_basis": 1, "n_interactions": n_interactions, "n_rbf": 2,
         "cutoff": cutoff,
     }  # fmt: skip
     network = build_network(description)

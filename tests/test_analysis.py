@@ -263,10 +263,10 @@ def test_a_stopped_analysis_goes_on_without_repeating_work(small_molecules, tmp_
     def stop(n, count):
         done.append(n)
         if n >= 6:
-            raise Stopped
+            raise Stopped("killed")
 
     options = AnalysisOptions(closely=12, block=3)
-    with pytest.raises(Stopped, match=""):
+    with pytest.raises(Stopped, match="killed"):
         mdxai.analyse(network, small_molecules, path=out, options=options, progress=stop)
     again = []
     resumed = mdxai.analyse(

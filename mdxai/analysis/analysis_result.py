@@ -246,8 +246,7 @@ def _distinct(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def centres(means: ClusteredMeans, width: float) -> Floats:
     """Return the centres of the bins, (n_bins,)."""
-    middles: Floats = (np.arange(means.n_bins) + 0.5) * width
-    return middles
+    return width * (np.arange(means.n_bins, dtype=np.float64) + 0.5)
 
 
 def shell(pair: str) -> float:

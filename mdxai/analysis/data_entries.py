@@ -46,9 +46,7 @@ def entries_of(path: str | os.PathLike[str]) -> Iterator[Entry]:
     Raises:
         AnalyseError: for a file that is not there, or of which nothing can be read.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise AnalyseError(f"there is no data set {str(file)!r}; expected a file")
+    file = existing(path)
     found = _reader(file)(file)
     index = 0
     while True:
@@ -63,6 +61,14 @@ def entries_of(path: str | os.PathLike[str]) -> Iterator[Entry]:
             return
         yield given if isinstance(given, Entry) else checked(index, given)
         index += 1
+
+
+def existing(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a data set; AnalyseError if it is no file."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise AnalyseError(f"there is no data set {str(file)!r}; expected a file")
+    return file
 
 
 def checked(index: int, atoms: Atoms) -> Entry:

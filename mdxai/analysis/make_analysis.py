@@ -17,7 +17,7 @@ import numpy as np
 
 from mdxai.analysis.analysis_result import Analysis, LeftOut
 from mdxai.analysis.close_look import CloseLook, has_xtb
-from mdxai.analysis.data_entries import AnalyseError, Entry, count_of, entries_of
+from mdxai.analysis.data_entries import AnalyseError, Entry, count_of, entries_of, existing
 from mdxai.analysis.explained_model import ExplainedModel, batches
 from mdxai.analysis.molecule_tally import MoleculeTally
 from mdxai.frame import Frame
@@ -92,13 +92,14 @@ def analyse(  # noqa: PLR0913 (one argument per choice)
     given = [calculators] if not isinstance(calculators, list | tuple) else list(calculators)
     if not given:
         raise AnalyseError("there is no model to analyse")
+    file = existing(data)
     models = [_model(one, options) for one in given]
-    count = count_of(data) if Path(data).expanduser().is_file() else None
+    count = count_of(file)
     if options.most is not None:
         count = options.most if count is None else min(count, options.most)
-    work = _Work(given, models, Path(data), options, count)
+    work = _Work(given, models, file, options, count)
     sums = _Sums.start(work, path)
-    wanted = islice(entries_of(data), sums.n_read, options.most)
+    wanted = islice(entries_of(file), sums.n_read, options.most)
     for block, found in _explained(work, batched(wanted, options.block), client):
         sums.take(block, found)
         sums.save()
