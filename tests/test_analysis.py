@@ -315,7 +315,7 @@ def kinds_of(name):
     [
         ("C6H6", {("C-C", "aromatic"): 6, ("C-H", "single"): 6, ("C-C", "1-3"): 6,
                   ("C-C", "1-4"): 3}),
-        ("C2H4", {("C-C", "double"): 1, ("C-H", "single"): 4, ("C-H", "1-3"): 4, ("H-H", "1-4"): 4}),
+        ("C2H4", {("C-C", "double"): 1, ("C-H", "single"): 4, ("C-H", "1-3"): 4}),
         ("C2H2", {("C-C", "triple"): 1, ("H-H", "1-4"): 1}),
         ("C5H5N", {("C-C", "aromatic"): 4, ("C-N", "aromatic"): 2}),
         ("C4H4O", {("C-C", "aromatic"): 3}),

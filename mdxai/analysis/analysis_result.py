@@ -141,9 +141,7 @@ class ModelFindings:
             np.array([getattr(b, name) for b in known]) for name in ("mean", "error", "reference")
         )
         rng = np.random.default_rng(SEED)
-        drawn = [
-            spearmanr(rng.normal(means, errors), reference).statistic for _ in range(DRAWS)
-        ]
+        drawn = [spearmanr(rng.normal(means, errors), reference).statistic for _ in range(DRAWS)]
         low, high = np.quantile(drawn, [0.025, 0.975])
         value = spearmanr(means, reference).statistic
         return Estimate(float(value), float(low), float(high), len(known))
@@ -311,7 +309,8 @@ def _mean_rows(means: ClusteredMeans, labels: Mapping[str, Floats]) -> Iterator[
         place = {name: float(values[b]) for name, values in labels.items()}
         yield {"channel": means.names[k], **place, "count": int(count[k, b]),
                "molecules": int(molecules[k, b]), "mean": float(mean[k, b]),
-               "standard_error": float(error[k, b]), "signed_mean": float(signed[k, b])}  # fmt: skip
+               "standard_error": float(error[k, b]),
+               "signed_mean": float(signed[k, b])}  # fmt: skip
 
 
 def _histogram_rows(histograms: Histograms) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Means over pairs with the standard error of molecules, in cells that do not grow with the data."""
+"""Means over pairs with the standard error of molecules; cells do not grow with the data."""
 
 from __future__ import annotations
 

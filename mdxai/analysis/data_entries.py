@@ -56,7 +56,9 @@ def entries_of(path: str | os.PathLike[str]) -> Iterator[Entry]:
             return
         except Exception as error:  # ASE's readers raise whatever their formats make them raise
             if index == 0:
-                raise AnalyseError(f"{file} cannot be read as a data set: {_line(error)}") from error
+                raise AnalyseError(
+                    f"{file} cannot be read as a data set: {_line(error)}"
+                ) from error
             yield Entry(index, None, f"cannot be read, nor what follows: {_line(error)}")
             return
         yield given if isinstance(given, Entry) else checked(index, given)
@@ -79,20 +81,16 @@ def checked(index: int, atoms: Atoms) -> Entry:
 
 def why_not(atoms: Atoms) -> str:
     """Return why atoms cannot be analysed; "" if they can."""
-    numbers, positions = atoms.numbers, atoms.positions
-    if not len(numbers):
-        return "no atoms"
-    if len(numbers) == 1:
-        return "a single atom, which has no pairs"
-    if not (numbers.min() > 0 and numbers.max() < len(covalent_radii)):
-        return "an unknown element"
-    if not np.isfinite(positions).all():
-        return "positions that are not finite"
-    if atoms.pbc.any():
-        return "periodic, among molecules"
-    if len(numbers) > LARGEST:
-        return f"more than {LARGEST} atoms"
-    return _overlap(atoms)
+    numbers = atoms.numbers
+    tests = (
+        (not len(numbers), "no atoms"),
+        (len(numbers) == 1, "a single atom, which has no pairs"),
+        (((numbers < 1) | (numbers >= len(covalent_radii))).any(), "an unknown element"),
+        (not np.isfinite(atoms.positions).all(), "positions that are not finite"),
+        (atoms.pbc.any(), "periodic, among molecules"),
+        (len(numbers) > LARGEST, f"more than {LARGEST} atoms"),
+    )
+    return next((reason for applies, reason in tests if applies), "") or _overlap(atoms)
 
 
 def _overlap(atoms: Atoms) -> str:

@@ -58,7 +58,7 @@ class AnalysisOptions:
 Progress = Callable[[int, int | None], None]
 
 
-def analyse(  # noqa: PLR0913 (one argument per choice)
+def analyse(
     calculators: Any,
     data: str | os.PathLike[str],
     *,

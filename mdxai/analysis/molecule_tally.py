@@ -1,4 +1,4 @@
-"""What an analysis keeps of each molecule: sums in bins, whose number does not grow with the data."""
+"""What an analysis keeps of each molecule: sums in bins, which do not grow with the data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from mdxai.analysis.bond_kinds import (
     AROMATIC,
     BONDED,
     DOUBLE,
-    FARTHER,
     KINDS,
     SELF,
     SINGLE,
@@ -74,9 +73,7 @@ class MoleculeTally:
         self._add_molecules(together)
         self._judge(together, entries, _Kinds(names, elements, kinds, molecules))
 
-    def _add_bonds(
-        self, together: Together, names: list[str], elements: Ints, kinds: Ints
-    ) -> None:
+    def _add_bonds(self, together: Together, names: list[str], elements: Ints, kinds: Ints) -> None:
         whole = together.whole
         pairs, none = whole.pairs, np.zeros(len(elements), dtype=np.int64)
         keys, channel = np.unique(elements * len(KINDS) + kinds, return_inverse=True)
@@ -124,10 +121,10 @@ class MoleculeTally:
         """Count each molecule's deviations from the principles, shares from 0 to 1."""
         rows = per_molecule(together)
         total = sum(np.abs(rows[name]) for name in ORDERS)
-        scale = np.maximum(total, WEAK)
+        scale, each = np.maximum(total, WEAK), range(len(entries))
         found = {
-            "bond order": np.array([kinds.misordered(k, together) for k in range(len(entries))]),
-            "species ranking": np.array([kinds.misranked(k, together) for k in range(len(entries))]),
+            "bond order": np.array([kinds.misordered(k, together) for k in each]),
+            "species ranking": np.array([kinds.misranked(k, together) for k in each]),
             "body orders": np.maximum(np.abs(rows["higher"]) - np.abs(rows["two-body"]), 0) / scale,
             "residual": np.abs(together.outputs - rows["relevance"]) / scale,
         }

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mdxai.cli.analyses import analyse
 from mdxai.cli.arguments import spread
 from mdxai.cli.console import EXIT_CODES, clean_exit, debugging
 from mdxai.cli.demo import demo
@@ -24,7 +25,7 @@ from mdxai.cli.train import card, train
 COMMANDS = {
     "Start here": (run, check, attribute, report, demo),
     "More on runs": (replay, export, repair, label),
-    "Models": (calculators, train, card, forecast, guard, mend),
+    "Models": (calculators, train, card, analyse, forecast, guard, mend),
     "Many runs": (study, associate, lead_times),
 }
 
