@@ -19,7 +19,7 @@ from mdxai.analysis.decay_laws import Law
 from mdxai.analysis.molecule_tally import ORDERS, WIDTH
 from mdxai.frame import Floats
 from mdxai.report.figures import ALARM, ELEMENT_PAIR_COLOURS, INK, tidy
-from mdxai.report.inline_svg import STYLE
+from mdxai.report.inline_svg import STYLE, axes_within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,8 +102,8 @@ def save_figures(figures: dict[str, list[AnalysisFigure]], folder: Path) -> None
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
         for figure in (one for some in figures.values() for one in some):
-            canvas = Figure(figsize=figure.size, layout="constrained")
-            figure.draw(canvas.add_subplot())
+            canvas = Figure(figsize=figure.size)
+            figure.draw(canvas.add_axes(axes_within(figure.size)))
             for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
                 canvas.savefig(folder / f"{figure.name}.{suffix}", dpi=DPI, metadata=metadata)
 
@@ -166,10 +166,9 @@ def _draw_bonds(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
 
 
 def _inside(ax: Axes, left: float) -> None:
-    """Leave room for long labels on the page; files lay themselves out."""
-    if ax.figure is not None and ax.figure.get_layout_engine() is None:
-        box = ax.get_position()
-        ax.set_position((left, box.y0, box.x1 - left, box.height))
+    """Leave room for long labels."""
+    box = ax.get_position()
+    ax.set_position((left, box.y0, box.x1 - left, box.height))
 
 
 def _draw_enthalpies(ax: Axes, models: tuple[ModelFindings, ...]) -> None:

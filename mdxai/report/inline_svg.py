@@ -47,12 +47,17 @@ def inline_svg(
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
         figure = Figure(figsize=size)
-        width, height = size
-        bottom, left = 0.42 / height, 0.62 / width
-        draw(figure.add_axes((left, bottom, 1 - left - 0.08, 1 - bottom - 0.1 / height)))
+        draw(figure.add_axes(axes_within(size)))
         text = StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata=METADATA)
     return _inline(text.getvalue(), label, white=white)
+
+
+def axes_within(size: tuple[float, float]) -> tuple[float, float, float, float]:
+    """Return left, bottom, width and height of the axes in a figure of a size (inches)."""
+    width, height = size
+    bottom, left = 0.42 / height, 0.62 / width
+    return left, bottom, 1 - left - 0.08, 1 - bottom - 0.1 / height
 
 
 def _inline(text: str, label: str, *, white: bool) -> Markup:
