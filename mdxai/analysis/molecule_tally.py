@@ -98,7 +98,7 @@ class MoleculeTally:
         ends = np.concatenate([whole.pairs.i[bonds], whole.pairs.j[bonds]])
         neighbours = np.bincount(ends, minlength=len(whole.numbers))
         keys, channel = np.unique(whole.numbers * 100 + neighbours, return_inverse=True)
-        labels = [f"{chemical_symbols[k // 100]}, {k % 100} neighbours" for k in keys]
+        labels = [_kind_of_atom(int(k)) for k in keys]
         molecules = together.molecule_of(np.arange(len(channel)))
         self.atoms.add(labels, channel, np.zeros(len(channel), int), whole.atoms, molecules)
 
@@ -235,6 +235,11 @@ def _element_pairs(numbers: Ints, i: Ints, j: Ints) -> tuple[list[str], Ints]:
     low, high = np.minimum(numbers[i], numbers[j]), np.maximum(numbers[i], numbers[j])
     keys, channel = np.unique(low * 1000 + high, return_inverse=True)
     return [pair_name(int(key) // 1000, int(key) % 1000) for key in keys], channel
+
+
+def _kind_of_atom(key: int) -> str:
+    number, neighbours = divmod(key, 100)
+    return f"{chemical_symbols[number]}, {neighbours} neighbour{'' if neighbours == 1 else 's'}"
 
 
 def pair_name(a: int, b: int) -> str:

@@ -75,11 +75,13 @@ def analysis_figures(found: Analysis) -> dict[str, list[AnalysisFigure]]:
             AnalysisFigure("three_body_angle", f"Three-body strength of two bonds at one atom, "
                            f"against their angle. {bands}", partial(_draw_angles, models=models)),
         ] if any(m.close.orders.names for m in models) else [],
-        "growth": [
+        "growth": [] if not any(_has_sizes(m) for m in models) else [
             AnalysisFigure("growth", "Sum of the strengths of all atoms against the number of "
                            f"atoms. {bands}", partial(_draw_sizes, models=models, name="atoms")),
             AnalysisFigure("participation", "How many atoms take part: (Σ|R|)²/ΣR². Grey: all do "
                            "alike.", partial(_draw_participation, models=models)),
+        ],
+        "atoms": [
             AnalysisFigure("atoms", "Mean strength of an atom by its kind and number of "
                            f"neighbours. {bands}", partial(_draw_atoms, models=models), TALL),
         ],
@@ -90,6 +92,11 @@ def analysis_figures(found: Analysis) -> dict[str, list[AnalysisFigure]]:
             for name in models[0].tally.principles.counts
         ],
     }  # fmt: skip
+
+
+def _has_sizes(model: ModelFindings) -> bool:
+    """Whether there are molecules of several sizes."""
+    return bool((model.tally.sizes.molecules >= SURE).any(axis=0).sum() > 1)
 
 
 def save_figures(figures: dict[str, list[AnalysisFigure]], folder: Path) -> None:

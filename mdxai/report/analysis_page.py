@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LISTED = 24  # kinds of pairs in the table
 PICTURE = (2.6, 1.9)  # inches
 FIGURES = "figures"
-LAW_WORDS = {"power": "r⁻ⁿ, n =", "exponential": "exp(−r/λ), λ / Å =", "cutoff": "cutoff ᵖ, p ="}
+LAW_WORDS = {"power": "r⁻ⁿ, n =", "exponential": "exp(−r/λ), λ / Å =", "cutoff": "f(r)ᵖ, p ="}
 
 Rows = tuple[tuple[str, ...], ...]
 
