@@ -21,10 +21,11 @@ from mdxai.cli.simulate import replay, run
 from mdxai.cli.studies import associate, lead_times, study
 from mdxai.cli.teach import mend
 from mdxai.cli.train import card, train
+from mdxai.cli.watch import watch
 
 COMMANDS = {
     "Start here": (run, check, attribute, report, demo),
-    "More on runs": (replay, export, repair, label),
+    "More on runs": (watch, replay, export, repair, label),
     "Models": (calculators, train, card, analyse, forecast, guard, mend),
     "Many runs": (study, associate, lead_times),
 }

@@ -170,6 +170,11 @@ def _is_free(path: Path) -> bool | None:
     return holder is None or holder.is_this_process or holder.has_ended()
 
 
+def writer_of(folder: Path) -> Writer | None:
+    """Return the process that writes to a run directory, or was killed while it did; else None."""
+    return _holder(folder / WRITER)
+
+
 def _holder(path: Path) -> Writer | None:
     with suppress(RecordError):
         return _read(path)

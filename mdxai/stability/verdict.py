@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+import pyarrow as pa
 from ase.data import chemical_symbols
 
 from mdxai.frame import named_atoms
@@ -359,19 +360,39 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
     Raises:
         RecordError: when no frame was recorded, or a file is damaged.
     """
-    units = run.deviations
-    thresholds = thresholds or recorded_thresholds(run)
-    symbols = [chemical_symbols[z] for z in run.header["system"]["numbers"]]
-    unavailable, reference = run.header.get("unavailable"), run.header.get("reference", "")
-    builder = VerdictBuilder(thresholds, unavailable, symbols, reference)
-    closest = ""
+    builder, closest = builder_of(run, thresholds), ""
     with suppress(RecordError):  # of a run that is not finished
         builder.lose_end(run.verdict.get("unavailable", {}).get(END, ""))
         closest = run.verdict.get("closest", "")
-    columns = ["step", "time_fs", "absent", *units, *(f"{name}_atoms" for name in units)]
     if not run.parts("frames"):
         raise RecordError(f"{run.path} contains no recorded frames")
-    for row in (row for table in run.tables("frames", columns) for row in table.to_pylist()):
+    for table in run.tables("frames", judged_columns(run)):
+        add_rows(builder, run, table)
+    return replace(builder.verdict(), closest=closest)
+
+
+def builder_of(run: Run, thresholds: Sequence[Threshold] | None = None) -> VerdictBuilder:
+    """Return what judges a recorded run, before its first frame.
+
+    Args:
+        run: a run directory, opened.
+        thresholds: default: those that the run was recorded with.
+    """
+    symbols = [chemical_symbols[z] for z in run.header["system"]["numbers"]]
+    unavailable, reference = run.header.get("unavailable"), run.header.get("reference", "")
+    return VerdictBuilder(thresholds or recorded_thresholds(run), unavailable, symbols, reference)
+
+
+def judged_columns(run: Run) -> list[str]:
+    """Return the columns of the frames that `add_rows` reads."""
+    names = run.deviations
+    return ["step", "time_fs", "absent", *names, *(f"{name}_atoms" for name in names)]
+
+
+def add_rows(builder: VerdictBuilder, run: Run, table: pa.Table) -> None:
+    """Hand recorded frames, in order, to what judges them."""
+    units = run.deviations
+    for row in table.to_pylist():
         builder.add(
             row["time_fs"],
             {
@@ -383,7 +404,6 @@ def judge(run: Run, thresholds: Sequence[Threshold] | None = None) -> Verdict:
             step=row["step"],
             absent=frozenset((row["absent"] or "").split()),
         )
-    return replace(builder.verdict(), closest=closest)
 
 
 def recorded_thresholds(run: Run) -> tuple[Threshold, ...]:
