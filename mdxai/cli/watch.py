@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -132,23 +133,35 @@ def view(states: list[RunState], height: int) -> RenderableType:
 
 def overview(states: list[RunState]) -> Any:
     """Return a table with a row per run."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    from mdxai.report.watch_page import left_text, progress_text, share_text
+    from mdxai.report.watch_page import share_text, short_text
 
-    table = Table(expand=False, pad_edge=False)
-    for heading in ("run", "verdict so far", "", "progress", "left", "worst", "share", ""):
-        table.add_column(heading, no_wrap=heading not in ("run", "worst"), overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading, width in (("run", 14), ("verdict so far", 12), ("", 16), ("worst", 14), ("", 10)):
+        table.add_column(heading, min_width=width, overflow="fold")
+    above = _common_folder(states)
     for state in states:
         worst = state.worst[0] if state.worst else None
         table.add_row(
-            escape(state.path), _verdict(state), str(state.activity),
-            Text(progress_text(state.progress)), Text(left_text(state.progress)),
-            Text(worst.name.replace("_", " ") if worst else state.complaint),
-            Text(share_text(worst) if worst else ""), _sparkline(worst, 16) if worst else Text(""),
+            escape(state.path.removeprefix(above)), _verdict(state), Text(short_text(state)),
+            Text(f"{worst.name.replace('_', ' ')} {share_text(worst)}" if worst else
+                 state.complaint),
+            _sparkline(worst, 10) if worst else Text(""),
         )  # fmt: skip
     return table
+
+
+def _common_folder(states: list[RunState]) -> str:
+    """Return the folder that all runs lie in, with its slash; empty where there is none."""
+    folders = [str(Path(state.path).parent) for state in states]
+    try:
+        common = os.path.commonpath(folders)
+    except ValueError:  # absolute and relative ones
+        return ""
+    return f"{common}/" if common else ""
 
 
 def details(state: RunState) -> Any:
@@ -163,9 +176,11 @@ def details(state: RunState) -> Any:
 
     lines: list[Any] = [_verdict(state, cause=True)]
     said = [progress_text(state.progress), left_text(state.progress)]
-    lines.append(Text("; ".join(filter(None, said)) or "nothing recorded yet"))
-    if state.progress.steps:
-        lines.append(ProgressBar(state.progress.steps, max(0, state.progress.step), width=48))
+    how_far = Table.grid(padding=(0, 2))
+    bar = ProgressBar(state.progress.steps or 1, max(0, state.progress.step), width=24)
+    text = Text("; ".join(filter(None, said)))
+    how_far.add_row(*([bar] if state.progress.steps else []), text)
+    lines.append(how_far)
     if state.foretold:
         lines.append(Text("foretold: " + "; ".join(filter(None, (state.foretold, state.left)))))
     grid = Table.grid(padding=(0, 2))
@@ -200,7 +215,7 @@ def _sparkline(principle: PrincipleNow, width: int) -> Text:
     for value in _columns(principle.past, width):
         if value != value:
             text.append(" ")
-        elif value > 1:
+        elif value >= 1:
             text.append(BLOCKS[-1], style="red")
         else:
             style = "yellow" if value > 0.8 else "default"

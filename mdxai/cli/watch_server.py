@@ -62,6 +62,10 @@ class WatchServer:
         finally:
             self._http.server_close()
 
+    def close(self) -> None:
+        """Give up the port, where nothing was served."""
+        self._http.server_close()
+
     @contextmanager
     def in_background(self) -> Iterator[str]:
         """Serve in a thread; hand over the address."""
@@ -95,11 +99,10 @@ class WatchServer:
             return HTTPStatus.FORBIDDEN, "This page needs the address that mdxai watch printed."
         if parts.path == "/":
             return HTTPStatus.OK, watch_page(self.states(), self._seconds, self._token)
-        name, _, number = parts.path.strip("/").partition("/")
-        states = self.states()
-        if name != "run" or not number.isdecimal() or int(number) >= len(states):
+        found = [s for s in self.states() if parts.path == f"/run/{s.key}"]
+        if not found:
             return HTTPStatus.NOT_FOUND, "There is no such page."
-        folder = Path(states[int(number)].path)
+        folder = Path(found[0].path)
         try:
             return HTTPStatus.OK, report_page(read_run_summary(read_run(folder)), folder)
         except MdxaiError as error:

@@ -69,6 +69,17 @@ def progress_text(progress: Progress) -> str:
     return f"step {progress.step:,}{of}, {time_text(progress.time)}"
 
 
+def short_text(state: RunState) -> str:
+    """Return whether a run goes on, how far it is, and the time left: "running, 5 %, 3 min"."""
+    progress, said = state.progress, [str(state.activity)]
+    if progress.step >= 0:
+        share = progress.steps and f"{100 * progress.step // progress.steps} %"
+        said.append(share or f"step {progress.step:,}")
+    if progress.left is not None:
+        said.append(f"{seconds_text(progress.left)} left")
+    return ", ".join(said)
+
+
 def left_text(progress: Progress) -> str:
     """Return the time left, or the speed where no end is known; empty where neither is."""
     if not progress.per_second:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 POINTS = 64  # of a principle's past, at most twice as many
 WORST = 6  # principles that are shown
 EVENTS = 3
+WARM = 60.0  # s, after which the time that a run took to start hardly counts
 DEEP = 5  # folders below the one given in which runs are looked for
 ROLLED_BACK = "rolled-back-"  # what a rollback replaced is no run that goes on
 
@@ -71,7 +73,7 @@ class Activity(StrEnum):
 class PrincipleNow:
     """A principle in a run. share: its largest value lately as a share of the limit beyond which
     the run is judged; inf where it was not finite. past: (n,) the same over time, each stretch by
-    its largest; NaN where it was not measured. value, limit: in `unit`.
+    its largest or, where it was not measured, as it was last; NaN before that. value, limit: in `unit`.
     """
 
     name: str
@@ -131,6 +133,11 @@ class RunState:
     events: tuple[str, ...]
     disk: Disk
     complaint: str = ""
+
+    @property
+    def key(self) -> str:
+        """A short name that stays the same."""
+        return hashlib.sha256(self.path.encode()).hexdigest()[:12]
 
     @property
     def trouble(self) -> tuple[float, ...]:
@@ -247,9 +254,7 @@ class WatchedRun:
             return Activity.FINISHED
         writer = writer_of(self.path)
         if writer is None:
-            return Activity.ENDED if (self.path / WRITER).exists() or self._last >= 0 else (
-                Activity.RUNNING
-            )  # fmt: skip
+            return Activity.RUNNING if (self.path / WRITER).exists() else Activity.ENDED
         ended = writer.has_ended()
         if ended is None and (_age(self.path / WRITER) or 0.0) > SILENT_SECONDS:
             return Activity.SILENT
@@ -291,6 +296,7 @@ class WatchedRun:
         past, limits = self._past.now, self._limits(run)
         if not len(past):
             return ()
+        past = _filled(past)
         recent = past[-max(1, len(past) // 8) :]
         shares = np.nan_to_num(np.fmax.reduce(recent, axis=0), nan=-1.0, posinf=np.inf)
         names = list(run.deviations)
@@ -312,13 +318,12 @@ class WatchedRun:
 
     def _rate(self) -> float:
         """Return steps per second: as seen or, before two looks differ, since the run began."""
-        then, step = self._marks[0]
+        then, step = next((m for m in self._marks if m[1] >= 0), self._marks[0])
         now, last = next((m for m in self._marks if m[1] == self._last), self._marks[-1])
         if last > step >= 0 and now > then:
             return (last - step) / (now - then)
-        commit = _age(self.path / WRITER)
-        running = time.time() - self._began - (commit or 0.0)
-        return max(0, self._last) / running if running > 0 else 0.0
+        running = time.time() - self._began - (_age(self.path / WRITER) or 0.0)
+        return max(0, self._last) / running if running > WARM else 0.0
 
     def _foretold(
         self, run: Run, progress: Progress, verdict: Verdict | None, activity: Activity
@@ -377,6 +382,13 @@ def _values_of(table: pa.Table, names: list[str]) -> Floats:
         values[:, k] = np.where(measured & ~np.isfinite(column), np.inf, column)
         values[~measured, k] = np.nan
     return values
+
+
+def _filled(past: Floats) -> Floats:
+    """Return the same with the last value in place of NaN."""
+    rows = np.where(np.isnan(past), -1, np.arange(len(past))[:, None])
+    last = np.maximum.accumulate(rows, axis=0)
+    return np.where(last < 0, np.nan, np.take_along_axis(past, np.maximum(last, 0), axis=0))
 
 
 def _events(run: Run) -> tuple[str, ...]:
