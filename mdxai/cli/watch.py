@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -213,7 +215,7 @@ def _sparkline(principle: PrincipleNow, width: int) -> Text:
 
     text = Text()
     for value in _columns(principle.past, width):
-        if value != value:
+        if math.isnan(value):
             text.append(" ")
         elif value >= 1:
             text.append(BLOCKS[-1], style="red")
@@ -224,8 +226,8 @@ def _sparkline(principle: PrincipleNow, width: int) -> Text:
 
 
 def _columns(past: tuple[float, ...], width: int) -> list[float]:
-    """Return at most `width` values, the largest of each stretch; NaN where nothing was measured."""
+    """Return at most `width` values, the largest of each stretch; NaN where there is none."""
     n = min(width, len(past))
     edges = [len(past) * k // n for k in range(n + 1)] if n else [0]
-    stretches = (past[a:b] for a, b in zip(edges, edges[1:], strict=False))
-    return [max((v for v in values if v == v), default=float("nan")) for values in stretches]
+    stretches = (past[a:b] for a, b in pairwise(edges))
+    return [max((v for v in values if not math.isnan(v)), default=math.nan) for values in stretches]

@@ -26,8 +26,8 @@ HEADERS = {
     "Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "script-src 'unsafe-inline'; form-action 'none'; base-uri 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; script-src 'unsafe-inline'; form-action 'none'; base-uri 'none'",
 }  # fmt: skip
 
 

@@ -209,7 +209,8 @@ class WatchedRun:
         self._builder: VerdictBuilder | None = None
         self._values: Floats = np.empty(0)
         self._marks: list[tuple[float, int]] = []  # when which step was seen
-        self._hazard: tuple[Interval | None, float] | None = None
+        self._hazard: Interval | None = None
+        self._asked = False
 
     def look(self) -> RunState:
         """Return the run as it is now. A run that cannot be read is a state, not an error."""
@@ -333,9 +334,9 @@ class WatchedRun:
         timestep = run.header.get("engine", {}).get("timestep")
         if activity.is_over or failed or not progress.steps or not timestep or not foretold:
             return foretold, ""
-        if self._hazard is None:
-            self._hazard = _hazard(run)
-        hazard, temperature = self._hazard
+        if not self._asked:
+            self._hazard, self._asked = _hazard(run), True
+        hazard = self._hazard
         remaining = (progress.steps - progress.step) * timestep / 1000
         if hazard is None or remaining <= 0:
             return foretold, ""
@@ -405,18 +406,18 @@ def _said(content: str) -> str:
     return content
 
 
-def _hazard(run: Run) -> tuple[Interval | None, float]:
-    """Return what the calculator's card foretells of the hazard, per ps, and the temperature, K."""
+def _hazard(run: Run) -> Interval | None:
+    """Return what the calculator's card foretells of the hazard, per ps; None where it does not."""
     from mdxai.forecast import CardForecast
 
     temperature = run.header.get("engine", {}).get("temperature")
     stated, frame = run.header.get("card", {}).get("forecast"), run.first_frame()
     if not stated or not temperature or frame is None:
-        return None, 0.0
+        return None
     with suppress(MdxaiError):
         found = from_plain(CardForecast, stated).about(frame)
-        return (None if found is None else found.hazard(temperature)), float(temperature)
-    return None, float(temperature)
+        return None if found is None else found.hazard(float(temperature))
+    return None
 
 
 def runs_below(folders: Iterable[Path]) -> Iterator[Path]:
