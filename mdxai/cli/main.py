@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -23,7 +24,7 @@ from mdxai.cli.teach import mend
 from mdxai.cli.train import card, train
 from mdxai.cli.watch import watch
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (run, check, attribute, report, demo),
     "More on runs": (watch, replay, export, repair, label),
     "Models": (calculators, train, card, analyse, forecast, guard, mend),

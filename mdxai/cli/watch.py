@@ -166,7 +166,7 @@ def _common_folder(states: list[RunState]) -> str:
     return f"{common}/" if common else ""
 
 
-def details(state: RunState) -> Any:
+def details(state: RunState) -> RenderableType:
     """Return all that is known of one run."""
     from rich.console import Group
     from rich.panel import Panel

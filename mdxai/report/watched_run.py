@@ -73,7 +73,8 @@ class Activity(StrEnum):
 class PrincipleNow:
     """A principle in a run. share: its largest value lately as a share of the limit beyond which
     the run is judged; inf where it was not finite. past: (n,) the same over time, each stretch by
-    its largest or, where it was not measured, as it was last; NaN before that. value, limit: in `unit`.
+    its largest or, where it was not measured, as it was last; NaN before that. value, limit: in
+    `unit`.
     """
 
     name: str
