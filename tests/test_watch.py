@@ -104,6 +104,7 @@ def test_each_look_says_what_the_record_says_by_then(tmp_path):
             assert state.worst[0].share == pytest.approx(0.02 * steps[-1] / 0.5)
             assert state.disk.checkpoint == steps[-1]
         assert state.verdict.stability == "unstable"
+        assert state.last_findings == ("unstable: bond 0.52 Å at 13 fs (atoms 0, 1), allowed 0.5",)
         assert state.progress.left > 0
         writer.finish(STABLE, None)
     state = watched.look()

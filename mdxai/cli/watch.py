@@ -26,7 +26,7 @@ COLOURS = {
     "stable": "green", "suspect": "yellow", "reacted": "blue", "melted": "blue",
     "broken": "bold red", "unstable": "bold red", "inconclusive": "dim",
 }  # fmt: skip
-DETAIL = 16  # lines that the details of a run take
+DETAIL = 20  # lines that the details of a run take
 
 
 def watch(
@@ -184,12 +184,14 @@ def details(state: RunState) -> RenderableType:
     how_far.add_row(*([bar] if state.progress.steps else []), text)
     lines.append(how_far)
     if state.foretold:
-        lines.append(Text("foretold: " + "; ".join(filter(None, (state.foretold, state.left)))))
+        lines.append(Text(f"foretold: {state.foretold}"))
+    if state.left:
+        lines.append(Text(f"now: {state.left}"))
     grid = Table.grid(padding=(0, 2))
     for principle in state.worst:
         name = Text(principle.name.replace("_", " "))
         grid.add_row(name, _sparkline(principle, 40), Text(share_text(principle)))
-    lines += [grid, *(Text(event) for event in state.events)]
+    lines += [grid, *map(Text, state.last_findings), *map(Text, state.events)]
     if not state.complaint:
         lines.append(Text(disk_text(state.disk), style="dim"))
     title = f"{state.calculator or 'run'} {state.formula} · {state.activity} · {state.path}"

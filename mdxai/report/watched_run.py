@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 POINTS = 64  # of a principle's past, at most twice as many
 WORST = 6  # principles that are shown
-EVENTS = 3
+EVENTS, FINDINGS = 2, 3  # the last ones, which are shown
 WARM = 60.0  # s, after which the time that a run took to start hardly counts
 DEEP = 5  # folders below the one given in which runs are looked for
 ROLLED_BACK = "rolled-back-"  # what a rollback replaced is no run that goes on
@@ -148,6 +148,12 @@ class RunState:
         bad = self.activity in (Activity.UNREADABLE, Activity.KILLED, Activity.SILENT)
         share = self.worst[0].share if self.worst else 0.0
         return float(judged and self.verdict_fails), float(bad), rank, share
+
+    @property
+    def last_findings(self) -> tuple[str, ...]:
+        """The last few findings in words."""
+        findings = () if self.verdict is None else self.verdict.findings[-FINDINGS:]
+        return tuple(f"{finding.severity}: {finding}" for finding in findings)
 
     @property
     def verdict_fails(self) -> bool:
