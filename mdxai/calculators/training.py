@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -206,7 +206,7 @@ def _start(recipe: Recipe, out: Path) -> torch.nn.Module:
     return network
 
 
-def write_recipe(recipe: Recipe, out: Path) -> None:
+def write_recipe(recipe: Any, out: Path) -> None:
     """Write recipe.toml, so that a folder that cannot be written fails before any training.
 
     Raises:
@@ -252,19 +252,34 @@ def _output(name: str, weight: float, loss: torch.nn.Module) -> schnetpack.task.
     )
 
 
+class TrainingSettings(Protocol):
+    """What `run_training` reads of a recipe."""
+
+    @property
+    def max_epochs(self) -> int: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def ema_decay(self) -> float: ...
+
+
 def _task(
-    network: torch.nn.Module, recipe: Recipe, loss: torch.nn.Module
+    network: torch.nn.Module,
+    settings: TrainingSettings,
+    outputs: Sequence[tuple[str, float]],
+    loss: torch.nn.Module,
 ) -> schnetpack.task.AtomisticTask:
     return schnetpack.task.AtomisticTask(
         model=network,
-        outputs=[
-            _output(properties.energy, recipe.energy_weight, loss),
-            _output(properties.forces, recipe.force_weight, loss),
-        ],
+        outputs=[_output(name, weight, loss) for name, weight in outputs],
         optimizer_cls=torch.optim.AdamW,
-        optimizer_args={"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay},
+        optimizer_args={"lr": settings.learning_rate, "weight_decay": settings.weight_decay},
         scheduler_cls=torch.optim.lr_scheduler.CosineAnnealingLR,
-        scheduler_args={"T_max": recipe.max_epochs},
+        scheduler_args={"T_max": settings.max_epochs},
     )
 
 
@@ -283,17 +298,45 @@ def fit(
     """
     cutoff = float(recipe.network["cutoff"])
     training, validation = (_together(parts, cutoff, offset) for parts in frames)
+    loaders = (
+        AtomsLoader(training, batch_size=recipe.batch_size, shuffle=True),
+        AtomsLoader(validation, batch_size=50),
+    )
+    outputs = [
+        (properties.energy, recipe.energy_weight), (properties.forces, recipe.force_weight)
+    ]  # fmt: skip
+    return run_training(network, recipe, outputs, loaders, loss or torch.nn.MSELoss(), progress)
+
+
+def run_training(
+    network: torch.nn.Module,
+    settings: TrainingSettings,
+    outputs: Sequence[tuple[str, float]],
+    loaders: tuple[Any, Any],
+    loss: torch.nn.Module,
+    progress: bool,
+) -> int:
+    """Train in place, load the averaged weights of the best epoch and return the epochs run.
+
+    Args:
+        network: to train.
+        settings: epochs, optimiser, averaging.
+        outputs: names and weights of the loss's parts.
+        loaders: of what is trained on, and of what the best epoch is chosen by.
+        loss: of each output.
+        progress: show a bar.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         best = lightning.callbacks.ModelCheckpoint(
             dirpath=scratch, monitor="val_loss", save_weights_only=True
         )
         callbacks: list[lightning.Callback] = [
-            schnetpack.train.ExponentialMovingAverage(decay=recipe.ema_decay),
+            schnetpack.train.ExponentialMovingAverage(decay=settings.ema_decay),
             best,
-            lightning.callbacks.EarlyStopping("val_loss", patience=recipe.patience),
+            lightning.callbacks.EarlyStopping("val_loss", patience=settings.patience),
         ]
         trainer = lightning.Trainer(
-            max_epochs=recipe.max_epochs,
+            max_epochs=settings.max_epochs,
             callbacks=callbacks,
             accelerator="auto",
             devices=1,
@@ -303,11 +346,7 @@ def fit(
             inference_mode=False,
             log_every_n_steps=1,
         )
-        trainer.fit(
-            _task(network, recipe, loss or torch.nn.MSELoss()),
-            AtomsLoader(training, batch_size=recipe.batch_size, shuffle=True),
-            AtomsLoader(validation, batch_size=50),
-        )
+        trainer.fit(_task(network, settings, outputs, loss), *loaders)
         # weights_only=False: lightning wrote this file itself a moment ago.
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
     network.load_state_dict(
@@ -384,8 +423,11 @@ def _provenance(recipe: Recipe, epochs: int, seconds: float) -> dict[str, Any]:
         "epochs": epochs,
         "training_minutes": round(seconds / 60, 1),
         "licence": "MIT",
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("mdxai", "schnetpack", "torch", "numpy")},
-        },
+        "versions": versions_used(),
     }
+
+
+def versions_used() -> dict[str, str]:
+    """Return the versions that a training depends on."""
+    names = ("mdxai", "schnetpack", "torch", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,11 +26,14 @@ def train(
     ] = None,
     shown: Shown,
 ) -> None:
-    """Train a calculator from a recipe."""
+    """Train a calculator from a recipe, or a network of another property (`target`)."""
     with loading(shown.silent):
         from mdxai.calculators.training import Recipe
         from mdxai.calculators.training import train as fit
 
+    if _is_of_property(recipe):
+        _train_property(recipe, data, out, shown)
+        return
     plan = Recipe.load(recipe)
     folder = out or Path("calculators") / plan.name
     found = fit(plan, data, folder, progress=not shown.silent).errors
@@ -39,6 +43,29 @@ def train(
         say(
             f"{folder}: force MAE {found['force_mae_mev_per_ang']:.1f} meV/Å, energy MAE "
             f"{found['energy_mae_mev']:.1f} meV on {found['split']}"
+        )
+
+
+def _is_of_property(recipe: Path) -> bool:
+    """Return whether a recipe trains on a `target`; what is wrong with it is said later."""
+    try:
+        return "target" in tomllib.loads(recipe.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return False
+
+
+def _train_property(recipe: Path, data: Path, out: Path | None, shown: Shown) -> None:
+    from mdxai.calculators.property_training import PropertyRecipe, train_property
+
+    plan = PropertyRecipe.load(recipe)
+    folder = out or Path("calculators") / plan.name
+    found = train_property(plan, data, folder, progress=not shown.silent)
+    if shown.as_json:
+        print_json({"out": str(folder), **found})
+    elif not shown.quiet:
+        say(
+            f"{folder / plan.name}.pt: {plan.output} MAE {found['mae']:.4g} {plan.unit} on "
+            f"{plan.n_test} molecules (their standard deviation: {found['target_std']:.4g})"
         )
 
 
