@@ -360,3 +360,31 @@ def test_unusable_data_are_refused(tmp_path):
         mdxai.analyse("painn-ethanol", data)
     with pytest.raises(AnalyseError, match="block > 0"):
         AnalysisOptions(block=0)
+
+
+def test_wiberg_orders_are_those_that_chemistry_knows(tmp_path):
+    """Needs tblite, as in the group `potentials`."""
+    pytest.importorskip("tblite")
+    from mdxai.analysis.close_look import wiberg_orders
+
+    for name, order in (("C2H6", 1.0), ("C2H4", 2.0), ("C2H2", 3.0)):
+        orders = wiberg_orders(Frame.from_atoms(molecule(name)))
+        assert orders[0, 1] == pytest.approx(order, abs=0.1)
+        np.testing.assert_allclose(orders, orders.T, atol=1e-9)
+    data = written(tmp_path / "few.xyz", [molecule(name) for name in ("C2H6", "C2H4", "C2H2")])
+    (model,) = mdxai.analyse(hand_made(3.0), data).models
+    # Strength 2 r⁻³ falls with length: orders of C–C bonds rank as strengths do.
+    assert model.against_wiberg.n == 7 + 5 + 3
+    carbon = [
+        row for row in model.close.order_rows if row[2] > 1.5 or row[1] < 2 / 1.4**3
+    ]  # all C–C bonds
+    assert np.all(np.diff([row[2] for row in sorted(carbon, key=lambda row: row[1])]) > 0)
+
+
+def test_a_part_of_the_data_is_spread_over_it(small_molecules):
+    seen = mdxai.analyse(hand_made(3.0), small_molecules, options=AnalysisOptions(most=4, block=2))
+    assert (seen.n_read, seen.n_used) == (4, 4)
+    sizes = seen.models[0].tally.sizes
+    expected = [len(molecule(name)) for name in MOLECULES[::3]]
+    assert sizes.count[0].sum() == 4
+    assert sorted(np.repeat(np.arange(sizes.n_bins), sizes.count[0])) == sorted(expected)

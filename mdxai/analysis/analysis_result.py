@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FIRST = 5  # entries named per reason
 DRAWS, SEED = 1000, 1  # of intervals
+COMMON = 0.02  # share of molecules
 SURE = 5  # molecules behind a mean, at least, where it counts in a ranking
 GROWING = ("output", "atoms", "pairs", "atoms that take part", "pair strength per atom")
 
@@ -123,6 +124,14 @@ class ModelFindings:
                 )
             )  # fmt: skip
         return sorted(found, key=lambda one: -one.mean)
+
+    @property
+    def common_bonds(self) -> list[BondStrength]:
+        """Those kinds that occur in at least one molecule in fifty, and in five; the strongest
+        first.
+        """
+        most = max((b.molecules for b in self.bonds), default=0)
+        return [b for b in self.bonds if b.molecules >= min(max(SURE, COMMON * most), most)]
 
     @cached_property
     def against_enthalpies(self) -> Estimate:

@@ -1,9 +1,10 @@
 """Bond classes of pairs of atoms, from the geometry alone, for many molecules side by side.
 
-Which atoms are bonded: `mdxai.principles.bonds_of`. The order of a bond is Pauling's,
-10^((r₁ − r)/0.71 Å), taken to the nearest of 1, 2 and 3; a bond is aromatic in a planar ring of
-five or six atoms without a fourth neighbour whose mean order is at least 1.3. A hydrogen bond
-D–H···A has D and A of N, O and F, H···A below 2.5 Å and an angle at H above 120° (Baker and
+Which atoms are bonded: `mdxai.principles.bonds_of`, but heavier atoms only up to 1.2 times the sum
+of their covalent radii: opposite carbons of small cages are 1.9 Å apart. The order of a bond is
+Pauling's, 10^((r₁ − r)/0.71 Å), taken to the nearest of 1, 2 and 3; a bond is aromatic in a planar
+ring of five or six atoms without a fourth neighbour whose mean order is at least 1.3. A hydrogen
+bond D–H···A has D and A of N, O and F, H···A below 2.5 Å and an angle at H above 120° (Baker and
 Hubbard, Prog. Biophys. Mol. Biol. 44, 97 (1984)).
 """
 
@@ -23,6 +24,7 @@ SELF = "self"
 KINDS = ("single", "aromatic", "double", "triple", "hydrogen bond", "1-3", "1-4", "farther")
 SINGLE, AROMATIC, DOUBLE, TRIPLE, HYDROGEN, ANGLE, DIHEDRAL, FARTHER = range(len(KINDS))
 BONDED = (SINGLE, AROMATIC, DOUBLE, TRIPLE)
+LONGEST = 1.2  # times the sum of covalent radii
 RINGS = (5, 6)
 RING_ORDER = 1.3  # mean order of an aromatic ring, at least
 FLAT = 0.15  # Å, farthest from the plane of a ring
@@ -42,7 +44,7 @@ def pair_kinds(
         j: (n_pairs,) second atoms.
         distances: (n_pairs,) Å.
     """
-    bonded = np.flatnonzero(are_bonds(numbers, i, j, distances))
+    bonded = np.flatnonzero(are_bonds(numbers, i, j, distances, LONGEST))
     orders = 10 ** ((covalent_radii[numbers[i]] + covalent_radii[numbers[j]] - distances) / PAULING)
     kinds = np.full(len(i), FARTHER)
     links = _links(len(numbers), i[bonded], j[bonded])

@@ -183,7 +183,7 @@ def wiberg_orders(frame: Frame) -> Floats | None:
         orders: Floats = np.asarray(calculator.singlepoint().get("bond-orders"))
     except RuntimeError:
         return None
-    return orders
+    return orders.reshape(frame.n_atoms, frame.n_atoms, -1).sum(axis=2)  # over spins
 
 
 def _one(means: ClusteredMeans, name: str, value: float) -> None:

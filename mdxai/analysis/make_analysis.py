@@ -36,7 +36,8 @@ class AnalysisOptions:
         gamma: γ of the rule.
         closely: molecules, spread over the data, of which also three and four bodies, walks through
             other atoms and copies far apart are looked at.
-        most: entries that are read; None for all.
+        most: entries that are read, spread over the data where their number is known; None for
+            all.
         block: entries between two savings.
         device: a torch device.
     """
@@ -95,11 +96,14 @@ def analyse(
     file = existing(data)
     models = [_model(one, options) for one in given]
     count = count_of(file)
+    step = 1
     if options.most is not None:
+        step = max(1, (count or 0) // options.most)
         count = options.most if count is None else min(count, options.most)
-    work = _Work(given, models, file, options, count)
+    work = _Work(given, models, file, options, count, step)
     sums = _Sums.start(work, path)
-    wanted = islice(entries_of(file), sums.n_read, options.most)
+    entries = (entry for entry in entries_of(file) if entry.index % step == 0)
+    wanted = islice(entries, sums.n_read, options.most)
     for block, found in _explained(work, batched(wanted, options.block), client):
         sums.take(block, found)
         sums.save()
@@ -110,20 +114,24 @@ def analyse(
 
 @dataclass(frozen=True)
 class _Work:
-    """What is analysed. given: models as the user named them. count: entries, None if unknown."""
+    """What is analysed. given: models as the user named them. count: entries, None if unknown.
+    step: between entries that are read.
+    """
 
     given: list[Any]
     models: list[ExplainedModel]
     data: Path
     options: AnalysisOptions
     count: int | None
+    step: int
 
     @property
     def stride(self) -> int:
         """Every how manyth entry is looked at closely; 0 for none."""
         if not self.options.closely:
             return 0
-        return max(1, (self.count or STRIDE * self.options.closely) // self.options.closely)
+        some = (self.count or STRIDE * self.options.closely) // self.options.closely
+        return self.step * max(1, some)
 
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for sums to be continued."""

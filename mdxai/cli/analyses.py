@@ -37,7 +37,10 @@ class AnalysisChoices:
         typer.Option(min=0, help="Molecules of which also three and four bodies are looked at."),
     ] = 100
     most: Annotated[
-        int | None, typer.Option(min=1, help="Entries that are read.", show_default="all")
+        int | None,
+        typer.Option(
+            min=1, help="Entries that are read, spread over the data.", show_default="all"
+        ),
     ] = None
     block: Annotated[int, typer.Option(min=1, help="Entries between two savings.")] = 500
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu"

@@ -150,8 +150,7 @@ def _line(ax: Axes, x: Floats, row: tuple[Floats, Floats, Any], shade: str, labe
 
 
 def _draw_bonds(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
-    names = [b.name for b in models[0].bonds if b.molecules >= SURE or len(models[0].bonds) < SURE]
-    names = names[:KINDS_SHOWN]
+    names = [b.name for b in models[0].common_bonds][:KINDS_SHOWN]
     step = 0.7 / len(models)
     for k, model in enumerate(models):
         known = {b.name: b for b in model.bonds}
@@ -165,10 +164,10 @@ def _draw_bonds(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     _log_scale(ax, "x")
-    ax.set_xlabel(f"mean strength / {models[0].unit}", color=INK, labelpad=1)
+    ax.set_xlabel(f"mean strength / {unit_of(models)}", color=INK, labelpad=1)
     ax.grid(axis="y", color="#e3e6ea", lw=0.6)
     _legend(ax, models, loc="lower right")
-    tidy(ax)
+    _finish(ax)
     _inside(ax, 0.3)
 
 
@@ -192,11 +191,11 @@ def _draw_enthalpies(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
                 ax.annotate(short, (b.reference, b.mean), xytext=(3, 3), fontsize=6, color=INK,
                             textcoords="offset points")  # fmt: skip
     ax.set_xlabel("mean bond enthalpy / eV", color=INK, labelpad=1)
-    ax.set_ylabel(f"strength / {models[0].unit}", color=INK)
-    ax.set_ylim(bottom=0)
+    ax.set_ylabel(f"strength / {unit_of(models)}", color=INK)
+    _log_scale(ax, "y")
     ax.margins(x=0.12)
     _legend(ax, models)
-    tidy(ax)
+    _finish(ax)
 
 
 def _draw_decay(ax: Axes, models: tuple[ModelFindings, ...], pair: str) -> None:
@@ -213,9 +212,9 @@ def _draw_decay(ax: Axes, models: tuple[ModelFindings, ...], pair: str) -> None:
     ax.set_xlim(0.7, max(model.cutoff for model in models) * 1.02)
     _log_limits(ax, [v for m in models for v in _row(m.tally.decay, pair)[0]])
     ax.set_xlabel("distance / Å", color=INK, labelpad=1)
-    ax.set_ylabel(f"strength / {models[0].unit}", color=INK)
+    ax.set_ylabel(f"strength / {unit_of(models)}", color=INK)
     _legend(ax, models)
-    tidy(ax)
+    _finish(ax)
 
 
 def law_curve(law: Law, r: Floats, cutoff: float) -> Floats:
@@ -228,14 +227,26 @@ def law_curve(law: Law, r: Floats, cutoff: float) -> Floats:
 
 
 def _log_scale(ax: Axes, which: str) -> None:
-    """Make an axis logarithmic, with plain numbers."""
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+
+
+def _finish(ax: Axes) -> None:
+    """Give logarithmic axes plain numbers, more of them where they span little, and tidy up."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
-    axis.set_major_locator(LogLocator(numticks=6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        if axis.get_scale() == "log":
+            subs = (1.0, 2.0, 5.0) if high < 60 * low else (1.0,)
+            axis.set_major_locator(LogLocator(subs=subs, numticks=6))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+    tidy(ax)
+
+
+def unit_of(models: tuple[ModelFindings, ...]) -> str:
+    """Return the unit of all models, or that each has its own."""
+    units = {model.unit for model in models}
+    return units.pop() if len(units) == 1 else "own unit"
 
 
 def _log_limits(ax: Axes, values: list[float]) -> None:
@@ -258,9 +269,9 @@ def _draw_beyond(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     far = max((_far(m) for m in models), default=10.0)
     ax.set_xlim(0.7, max(far, models[0].cutoff + 0.5))
     ax.set_xlabel("distance / Å", color=INK, labelpad=1)
-    ax.set_ylabel(f"strength / {models[0].unit}", color=INK)
+    ax.set_ylabel(f"strength / {unit_of(models)}", color=INK)
     _legend(ax, models)
-    tidy(ax)
+    _finish(ax)
 
 
 def _far(model: ModelFindings) -> float:
@@ -288,7 +299,7 @@ def _draw_orders(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     ax.set_ylim(len(models) - 0.4, -0.6)
     ax.set_xlim(0, 1)
     ax.set_xlabel("share of Σ|relevance|", color=INK, labelpad=1)
-    tidy(ax)
+    _finish(ax)
     _inside(ax, 0.25)
 
 
@@ -299,9 +310,9 @@ def _draw_perimeters(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     _log_scale(ax, "y")
     _log_limits(ax, [v for m in models for v in _row(m.close.perimeters, "three-body")[0]])
     ax.set_xlabel("perimeter / Å", color=INK, labelpad=1)
-    ax.set_ylabel(f"strength / {models[0].unit}", color=INK)
+    ax.set_ylabel(f"strength / {unit_of(models)}", color=INK)
     _legend(ax, models)
-    tidy(ax)
+    _finish(ax)
 
 
 def _draw_angles(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
@@ -311,9 +322,9 @@ def _draw_angles(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     ax.set_xlim(45, 180)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("angle / °", color=INK, labelpad=1)
-    ax.set_ylabel(f"strength / {models[0].unit}", color=INK)
+    ax.set_ylabel(f"strength / {unit_of(models)}", color=INK)
     _legend(ax, models)
-    tidy(ax)
+    _finish(ax)
 
 
 def _draw_sizes(ax: Axes, models: tuple[ModelFindings, ...], name: str) -> None:
@@ -325,15 +336,10 @@ def _draw_sizes(ax: Axes, models: tuple[ModelFindings, ...], name: str) -> None:
                     lw=0.9, color=colour(k), label=model.name)  # fmt: skip
     for name_of_axis in "xy":
         _log_scale(ax, name_of_axis)
-    ax.set_xticks([n for n in (2, 5, 10, 20, 50, 100, 200) if _between(ax.get_xlim(), n)])
     ax.set_xlabel("number of atoms", color=INK, labelpad=1)
-    ax.set_ylabel(f"Σ|R| / {models[0].unit}", color=INK)
+    ax.set_ylabel(f"Σ|R| / {unit_of(models)}", color=INK)
     _legend(ax, models)
-    tidy(ax)
-
-
-def _between(limits: tuple[float, float], value: float) -> bool:
-    return limits[0] <= value <= limits[1]
+    _finish(ax)
 
 
 def _draw_participation(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
@@ -351,7 +357,7 @@ def _draw_participation(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     ax.set_xlabel("number of atoms", color=INK, labelpad=1)
     ax.set_ylabel("atoms that take part", color=INK)
     _legend(ax, models)
-    tidy(ax)
+    _finish(ax)
 
 
 def _draw_atoms(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
@@ -368,9 +374,9 @@ def _draw_atoms(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
                     label=model.name if row == 0 else None)  # fmt: skip
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlabel(f"mean strength of an atom / {models[0].unit}", color=INK, labelpad=1)
+    ax.set_xlabel(f"mean strength of an atom / {unit_of(models)}", color=INK, labelpad=1)
     _legend(ax, models)
-    tidy(ax)
+    _finish(ax)
     _inside(ax, 0.3)
 
 
@@ -386,7 +392,7 @@ def _draw_principle(ax: Axes, models: tuple[ModelFindings, ...], name: str) -> N
     ax.set_xlabel(f"deviation of {name}", color=INK, labelpad=1)
     ax.set_ylabel("share of molecules", color=INK)
     _legend(ax, models)
-    tidy(ax)
+    _finish(ax)
 
 
 def copied(model: ModelFindings, name: str) -> str:

@@ -14,7 +14,7 @@ from ase import Atoms
 from markupsafe import Markup
 
 from mdxai.analysis import Analysis, ModelFindings
-from mdxai.analysis.analysis_result import SURE, Estimate
+from mdxai.analysis.analysis_result import Estimate
 from mdxai.analysis.histograms import Offender
 from mdxai.frame import Frame
 from mdxai.principles import bonds_of
@@ -130,7 +130,7 @@ def _shown(figure: AnalysisFigure) -> Figure:
 def _facts(found: Analysis) -> list[tuple[str, str]]:
     first = found.models[0]
     facts = []
-    strongest = next((b for b in first.bonds if not b.name.endswith("self")), None)
+    strongest = next((b for b in first.common_bonds if not b.name.endswith("self")), None)
     if strongest is not None:
         facts.append(("Strongest kind of pair", f"{strongest.name}, {strongest.mean:.3g} "
                       f"{first.unit}"))  # fmt: skip
@@ -158,11 +158,15 @@ def estimate(found: Estimate) -> str:
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
+def _ranked(found: Estimate, what: str) -> str:
+    return f"{estimate(found)}, {found.n} {what}" if found.is_known else "–"
+
+
 def _models_table(models: tuple[ModelFindings, ...]) -> Table:
     rows = tuple(
         (m.name, str(m.model["kind"]), f"{m.model['output']} ({m.model['pooling']})",
-         f"{m.cutoff:g}", str(m.model["n_layers"]), estimate(m.against_enthalpies),
-         estimate(m.against_wiberg), *shares_text(m))
+         f"{m.cutoff:g}", str(m.model["n_layers"]), _ranked(m.against_enthalpies, "kinds"),
+         _ranked(m.against_wiberg, "bonds"), *shares_text(m))
         for m in models
     )  # fmt: skip
     headings = ("model", "network", "output (pooling)", "cutoff / Å", "blocks", "ρ with enthalpies",
@@ -171,7 +175,7 @@ def _models_table(models: tuple[ModelFindings, ...]) -> Table:
 
 
 def _bonds_table(models: tuple[ModelFindings, ...]) -> Table:
-    names = [b.name for b in models[0].bonds if b.molecules >= SURE][:LISTED]
+    names = [b.name for b in models[0].common_bonds][:LISTED]
     known = [{b.name: b for b in model.bonds} for model in models]
     rows = []
     for name in names:

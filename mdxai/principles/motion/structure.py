@@ -33,7 +33,7 @@ def bonds_of(frame: Frame) -> tuple[Ints, Ints]:
     return pairs.i[own], pairs.j[own]
 
 
-def are_bonds(numbers: Ints, i: Ints, j: Ints, distances: Floats) -> Bools:
+def are_bonds(numbers: Ints, i: Ints, j: Ints, distances: Floats, longest: float = BONDED) -> Bools:
     """Return which pairs are bonds, as `bonds_of` tells, (n_pairs,).
 
     Args:
@@ -41,10 +41,11 @@ def are_bonds(numbers: Ints, i: Ints, j: Ints, distances: Floats) -> Bools:
         i: (n_pairs,) first atoms.
         j: (n_pairs,) second atoms.
         distances: (n_pairs,) Å.
+        longest: bond of two heavier atoms, in units of the sum of their covalent radii.
     """
     radii, light = covalent_radii[numbers], numbers == 1
     lengths = distances / (radii[i] + radii[j])
-    near = np.flatnonzero(lengths < np.where(light[i] != light[j], HALFWAY, BONDED))
+    near = np.flatnonzero(lengths < np.where(light[i] != light[j], HALFWAY, longest))
     bonded = np.zeros(len(lengths), dtype=bool)
     bonded[near] = is_bond_of_hydrogen(numbers, i[near], j[near], lengths[near])
     return bonded
