@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mdxai.analysis import Analysis, ModelFindings
-from mdxai.analysis.analysis_result import SURE, centres, is_bond
+from mdxai.analysis.analysis_result import COMMON, SURE, centres, is_bond
 from mdxai.analysis.close_look import ANGLES, COPIED
 from mdxai.analysis.close_look import WIDTH as CLOSE_WIDTH
 from mdxai.analysis.clustered_means import ClusteredMeans
@@ -362,8 +362,9 @@ def _draw_participation(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
 
 def _draw_atoms(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     first = models[0].tally.atoms
+    often = first.molecules[:, 0] >= COMMON * first.molecules.max()
     order = np.argsort(-first.count[:, 0], kind="stable")[:ATOMS_SHOWN]
-    names = sorted((first.names[k] for k in order), key=lambda name: name)
+    names = sorted(first.names[k] for k in order if often[k])
     step = 0.8 / len(models)
     for k, model in enumerate(models):
         for row, name in enumerate(names):

@@ -159,7 +159,7 @@ def estimate(found: Estimate) -> str:
 
 
 def _ranked(found: Estimate, what: str) -> str:
-    return f"{estimate(found)}, {found.n} {what}" if found.is_known else "–"
+    return f"{estimate(found)[:-1]}; {found.n} {what})" if found.is_known else "–"
 
 
 def _models_table(models: tuple[ModelFindings, ...]) -> Table:
@@ -246,7 +246,7 @@ def _left_out_table(found: Analysis) -> Table:
 
 def _worst(model: ModelFindings) -> list[WorstView]:
     return [
-        WorstView(principle, tuple(map(_picture, worst)))
+        WorstView(f"{principle} most, as {model.name} sees them", tuple(map(_picture, worst)))
         for principle, worst in model.tally.worst.found.items()
         if worst
     ]
@@ -261,7 +261,7 @@ def _picture(one: Offender) -> Figure:
 def _draw(frame: Frame, ax: Axes) -> None:
     i, j = bonds_of(frame)
     draw_molecule(frame, None, bonds=zip(i.tolist(), j.tolist(), strict=True), ax=ax)
-    ax.margins(0.15)
+    ax.margins(0.25)  # room for the atoms
     ax.set_position((0.02, 0.02, 0.96, 0.96))
 
 
