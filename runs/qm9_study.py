@@ -51,7 +51,7 @@ def train(study: dict[str, Any], data: Path, out: Path, only: str | None) -> Non
 
 def errors(study: dict[str, Any], out: Path) -> None:
     """Print the test errors of the networks that are there."""
-    print("| network | MAE | RMSE | unit | standard deviation | epochs | minutes |")
+    print("| network | MAE | RMSE | unit | deviation of the target | epochs | minutes |")
     print("|---|---|---|---|---|---|---|")
     for recipe in recipes(study):
         file = out / "models" / recipe.name / "errors.toml"
@@ -59,7 +59,7 @@ def errors(study: dict[str, Any], out: Path) -> None:
             held = tomllib.loads(file.read_text(encoding="utf-8"))
             e = held["errors"]
             row = (recipe.name, f"{e['mae']:.4g}", f"{e['rmse']:.4g}", recipe.unit,
-                   f"{e['target_std']:.4g}", held["epochs"], held["training_minutes"])  # fmt: skip
+                   f"{e['target_mad']:.4g}", held["epochs"], held["training_minutes"])  # fmt: skip
             print(f"| {' | '.join(map(str, row))} |")
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tomli_w
@@ -9,6 +13,7 @@ from ase import Atoms
 
 import mdxai
 from mdxai.calculators import CalculatorError
+from mdxai.calculators.network import build_network
 from mdxai.calculators.property_training import PropertyRecipe, load_molecules, train_property
 
 from .conftest import invoke, random_positions
@@ -69,7 +74,7 @@ def test_the_stated_error_is_that_of_the_loaded_network(pooling, tmp_path, data)
     ]
     assert np.mean(np.abs(off)) == pytest.approx(errors["mae"], rel=1e-3)
     if pooling == "sum":  # single atoms are fitted before
-        assert errors["mae"] < 0.3 < errors["target_std"]
+        assert errors["mae"] < errors["target_mad"] < 1.0  # what single atoms leave
 
 
 @pytest.mark.filterwarnings("ignore")  # lightning's advice on loaders and loggers
@@ -83,6 +88,18 @@ def test_the_command_trains_what_a_recipe_says(tmp_path, data):
     again = invoke("train", recipe, "--data", data.parent, "--out", out)
     assert again.exit_code == 2
     assert "exists already" in again.output
+
+
+def test_the_study_of_qm9_lists_networks_that_can_be_built():
+    script = Path(__file__).parents[1] / "runs" / "qm9_study.py"
+    spec = importlib.util.spec_from_file_location("qm9_study", script)
+    study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(study)
+    listed = study.recipes(tomllib.loads(script.with_name("qm9.toml").read_text()))
+    assert len({recipe.name for recipe in listed}) == len(listed) == 16
+    for recipe in listed:
+        build_network(recipe.network)
+        assert recipe.n_train + recipe.n_validation + recipe.n_test <= 20_000
 
 
 def test_recipes_that_cannot_be(tmp_path, data):

@@ -166,7 +166,7 @@ def train_property(
         "atomrefs": {str(z): value for z, value in references.items()},
     }  # fmt: skip
     torch.save({"config": config, "state_dict": network.state_dict()}, file)
-    errors = _errors(network, sets[2], recipe) | {"target_std": float(parts[2].targets.std())}
+    errors = _errors(network, sets[2], recipe)
     content = {
         "name": recipe.name, "unit": recipe.unit, "errors": errors, "epochs": epochs,
         "training_minutes": round(minutes, 1), "weights_sha256": sha256(file),
@@ -252,11 +252,16 @@ def _example(
 def _errors(
     network: torch.nn.Module, molecules: _PropertyDataset, recipe: PropertyRecipe
 ) -> dict[str, float]:
-    """Return mean absolute and root mean squared error, in the unit of the target."""
-    found = []
+    """Return mean absolute and root mean squared error, and the mean absolute deviation of what
+    was trained on, the target less single atoms or mean; in the unit of the target.
+    """
+    found, known = [], []
     with torch.no_grad():
         for batch in AtomsLoader(molecules, batch_size=100):
             wanted = batch[recipe.output].clone()  # the network writes under the same name
             found.append(network(batch)[recipe.output] - wanted)
-    off = torch.cat(found).double()
-    return {"mae": float(off.abs().mean()), "rmse": float((off**2).mean().sqrt())}
+            known.append(wanted)
+    off, rest = torch.cat(found).double(), torch.cat(known).double()
+    deviation = float((rest - rest.mean()).abs().mean())
+    return {"mae": float(off.abs().mean()), "rmse": float((off**2).mean().sqrt()),
+            "target_mad": deviation}  # fmt: skip

@@ -65,7 +65,7 @@ def _train_property(recipe: Path, data: Path, out: Path | None, shown: Shown) ->
     elif not shown.quiet:
         say(
             f"{folder / plan.name}.pt: {plan.output} MAE {found['mae']:.4g} {plan.unit} on "
-            f"{plan.n_test} molecules (their standard deviation: {found['target_std']:.4g})"
+            f"{plan.n_test} molecules (their mean absolute deviation: {found['target_mad']:.4g})"
         )
 
 
