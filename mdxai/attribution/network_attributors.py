@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from mdxai.attribution.flow import pair_flow
 from mdxai.attribution.guard_share import halves, with_guard, with_pair_energies
 from mdxai.attribution.lrp_rule import Rule
 from mdxai.attribution.subsets import (
+    DENSE_LIMIT,
     DensePairs,
     EdgePairs,
     LinkedPairs,
@@ -38,6 +40,7 @@ from mdxai.attribution.subsets import (
     restricted_relevance,
     triples_within_reach,
 )
+from mdxai.attribution.walk_sums import DEPTHS, WalkSums, walk_relevance
 from mdxai.calculators.compiled import Function, compiled_or_eager
 from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges
 from mdxai.calculators.forward import Tape
@@ -48,6 +51,8 @@ from mdxai.frame import Bools, Floats, Frame, Ints, Pairs, merge_images
 MAX_ROWS = 4_000_000  # ordered pairs · features · 4 B · several temporaries: about 10 GB
 BODY_ORDERS = (1, 2, 3)
 DEFAULT_RULE = Rule()
+Split = Callable[[Ints, Ints], tuple[Floats, Floats, Floats]]  # pairs → single atoms, pairs, whole
+Inside = Callable[[Ints], Floats]  # sets of atoms → R_S
 
 
 class NetworkRules:
@@ -314,9 +319,7 @@ class WalkAttributor(_NetworkAttributor):
         with self._lock, torch.inference_mode():
             activations = self._activations(frame)
             linear, _ = self._at(activations)
-            links = Links(activations.edges)
-            gates = [links.filters(block.filters) for block in linear.blocks]
-            return self._of_tuples(linear, links, gates, chosen)
+            return self._of_tuples(linear, activations.edges, chosen)
 
     def linearised(self, frame: Frame) -> tuple[LinearNetwork, list[Tensor]]:
         """Return the network as linear maps, and each block's filters by receiver and sender,
@@ -353,24 +356,15 @@ class WalkAttributor(_NetworkAttributor):
                 f"exact relevance of {len(activations.vectors)} pairs within reach would not fit "
                 'into memory; use method="flow", which takes any number of atoms'
             )
-        layout = self._layout(activations.edges)
-        if self._compiles and self._fixed(activations):
-            rows, outputs = self._compiled_rows(activations), self.in_ev(activations.energies)
-        else:
-            linear, outputs = self._at(activations, starts)
-            gates = layout.gates(linear.blocks)
-            rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
         pairs, several = _pairs_of(activations, self._own.cutoff)
-        one, both, atoms = layout.split(self.in_ev(rows), pairs.i, pairs.j)
+        outputs, split, inside = self._solved(activations, starts)
+        one, both, atoms = split(pairs.i, pairs.j)
         two = both - one[pairs.i] - one[pairs.j]
         orders = [one.sum(), two.sum()][: self.body_order]
         triples, three = np.empty((0, 3), dtype=np.int64), np.empty(0)
         if self.body_order >= 3:
             triples = triples_within_reach(pairs.i, pairs.j)
-            links = Links(activations.edges)
-            gates = [links.filters(block.filters) for block in linear.blocks]
-            inside = self._of_tuples(linear, links, gates, triples)
-            three = inside - _lower_orders(triples, pairs, one, two)
+            three = inside(triples) - _lower_orders(triples, pairs, one, two)
             orders.append(three.sum())
         orders.append(atoms.sum() - sum(orders))
         attribution = Attribution(
@@ -390,6 +384,27 @@ class WalkAttributor(_NetworkAttributor):
             several_images=several,
         )
         return self._with_pairs(attribution, activations, starts), outputs
+
+    def _solved(
+        self, activations: Activations, starts: Ints | None
+    ) -> tuple[Floats, Split, Inside]:
+        """Return each atom's output, what tells R of atoms and pairs, and what tells it of sets."""
+        edges = activations.edges
+        if self._compiles and self._fixed(activations):
+            rows, outputs = self._compiled_rows(activations), self.in_ev(activations.energies)
+            return outputs, partial(self._layout(edges).split, self.in_ev(rows)), _no_sets
+        linear, outputs = self._at(activations, starts)
+        if self.body_order >= 3 and edges.n_atoms <= DENSE_LIMIT and len(linear.blocks) in DEPTHS:
+            links = Links(edges)
+            gates = [links.square(block.filters) for block in linear.blocks]
+            walks = WalkSums(*map(self.in_ev, walk_relevance(linear, gates)))
+            return outputs, walks.split, walks.of_sets
+        layout = self._layout(edges)
+        rows = restricted_relevance(
+            linear.blocks, layout.gates(linear.blocks), linear.top, linear.features, layout
+        )
+        inside = partial(self._of_tuples, linear, edges)
+        return outputs, partial(layout.split, self.in_ev(rows)), inside
 
     def _fixed(self, activations: Activations) -> bool:
         """Return whether the next activations will have the same edges."""
@@ -417,10 +432,9 @@ class WalkAttributor(_NetworkAttributor):
             self._pass = key, compiled_or_eager(rows, tensors)
         return self._pass[1](*tensors)[0]
 
-    def _of_tuples(
-        self, linear: LinearNetwork, links: Links, gates: list[Tensor], sets: Ints
-    ) -> Floats:
-        parts = [np.empty(0)]
+    def _of_tuples(self, linear: LinearNetwork, edges: Edges, sets: Ints) -> Floats:
+        links, parts = Links(edges), [np.empty(0)]
+        gates = [links.filters(block.filters) for block in linear.blocks]
         for some in in_chunks(sets):
             layout = Tuples(links, some, linear.top.device)
             rows = restricted_relevance(linear.blocks, gates, linear.top, linear.features, layout)
@@ -474,6 +488,10 @@ class FlowAttributor(_NetworkAttributor):
     def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
         """Explain frames one after the other. Raises what `attribute` raises."""
         return [self.attribute(frame) for frame in frames]
+
+
+def _no_sets(sets: Ints) -> Floats:
+    raise AssertionError("a compiled pass has no sets but pairs")
 
 
 def _checked_sets(sets: Any) -> Ints:

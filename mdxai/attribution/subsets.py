@@ -13,6 +13,8 @@ and how messages pass between the atoms of a set:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import combinations
 from typing import Protocol
 
 import numpy as np
@@ -328,8 +330,25 @@ def triples_within_reach(i: Ints, j: Ints) -> Ints:
         i: (n_pairs,) first atoms of linked pairs, each pair once.
         j: (n_pairs,) their second atoms.
     """
-    if not len(i):
-        return np.empty((0, 3), dtype=np.int64)
+    n = max(i.max(initial=-1), j.max(initial=-1)) + 1
+    if n > DENSE_LIMIT:
+        return _triples_about_each_atom(i, j)
+    linked, triples = np.zeros((n, n), dtype=np.int64), _all_triples(int(n))
+    linked[i, j] = linked[j, i] = 1
+    a, b, c = triples.T
+    found: Ints = triples[linked[a, b] + linked[a, c] + linked[b, c] >= 2]
+    return found
+
+
+@lru_cache(maxsize=8)
+def _all_triples(n: int) -> Ints:
+    """Return all (n_triples, 3) of n atoms, in order."""
+    triples = np.array(list(combinations(range(n), 3)), dtype=np.int64).reshape(-1, 3)
+    triples.setflags(write=False)
+    return triples
+
+
+def _triples_about_each_atom(i: Ints, j: Ints) -> Ints:
     centre, other = np.concatenate([i, j]), np.concatenate([j, i])
     order = np.argsort(centre, kind="stable")
     groups = np.split(other[order], np.flatnonzero(np.diff(centre[order])) + 1)

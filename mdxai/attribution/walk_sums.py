@@ -1,0 +1,100 @@
+"""All walks of a small molecule through two or three blocks at once, met in the middle.
+
+The relevance of the walk i → j → l → k, from the readout down to the embedding, is
+
+    R_ijlk = message₂(C_ij)[j] ∘ W_jl · raise₂(H_kl)[l],
+
+with C_ij the coefficients that the top block passes from i to j, and H_kl what the first block
+passes upwards from k to l. Both are known for pairs, so that no dense layer is applied to more than
+n² rows, whatever the order: what is left are scalar products. A set's relevance is the sum over the
+walks within it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mdxai.attribution.blocks import LinearBlock, LinearNetwork
+from mdxai.frame import Floats, Ints
+
+DEPTHS = (2, 3)  # numbers of blocks
+
+
+class WalkSums:
+    """Relevance of the walks of a molecule, by the atoms that they visit.
+
+    Args:
+        staying: (n_atoms, n_atoms, n_atoms) eV, [j, i, k] of walks i → j → k; of three blocks those
+            that stay on j in the middle one.
+        moving: (n_atoms, n_atoms, n_atoms, n_atoms) eV, [j, l, i, k] of walks i → j → l → k that
+            move in the middle one; empty for two blocks.
+    """
+
+    def __init__(self, staying: Floats, moving: Floats) -> None:
+        self._n_atoms = len(staying)
+        self._parts = [part for part in (staying, moving) if part.size]
+
+    def split(self, i: Ints, j: Ints) -> tuple[Floats, Floats, Floats]:
+        """Return R of single atoms, of the pairs i, j, and the whole's by atom of the embedding."""
+        n, everyone = self._n_atoms, np.arange(self._n_atoms)
+        atoms: Floats = np.sum([part.reshape(-1, n).sum(axis=0) for part in self._parts], axis=0)
+        return self.of_sets(everyone[:, None]), self.of_sets(np.stack([i, j], axis=1)), atoms
+
+    def of_sets(self, sets: Ints) -> Floats:
+        """Return R_S (n_sets,), eV, of sets of atoms (n_sets, k)."""
+        found = np.zeros(len(sets))
+        for part in self._parts:
+            visits = np.indices((sets.shape[1],) * part.ndim).reshape(part.ndim, -1)
+            found += part[tuple(sets[:, visit] for visit in visits)].sum(axis=1)
+        return found
+
+
+def walk_relevance(linear: LinearNetwork, filters: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the relevance of all walks, as `WalkSums` takes it.
+
+    Args:
+        linear: a network of two or three blocks.
+        filters: of each block, (n_atoms·n_atoms, F) by receiver and sender, zero beyond the cutoff.
+    """
+    n, blocks = len(linear.top), linear.blocks
+    gates = [each.view(n, n, -1) for each in filters]
+    down = _downwards(blocks[-1], gates[-1], linear.top)
+    up = _upwards(blocks[0], gates[0], linear.features)
+    if len(blocks) == 2:
+        return _staying(down, up), down.new_empty(0)
+    kept, message = blocks[1].keep_and_message(down, _as_it_is)
+    return _staying(kept, up), _moving(message, gates[1], blocks[1].raise_(up))
+
+
+def _downwards(block: LinearBlock, gates: Tensor, top: Tensor) -> Tensor:
+    """Return [i, j], the coefficients (F,) that the block passes from i down to j."""
+    kept, message = block.keep_and_message(top, _as_it_is)
+    return block.lower(_diagonal(kept), gates * message[:, None], _as_it_is)
+
+
+def _upwards(block: LinearBlock, gates: Tensor, features: Tensor) -> Tensor:
+    """Return [k, l], the features (F,) that the block passes from k up to l."""
+    return block.absorb(_diagonal(features), (gates * block.raise_(features)).transpose(0, 1))
+
+
+def _diagonal(per_atom: Tensor) -> Tensor:
+    """(n_atoms, F) → (n_atoms, n_atoms, F), zero between different atoms."""
+    return torch.diag_embed(per_atom.t()).permute(1, 2, 0).contiguous()
+
+
+def _staying(down: Tensor, up: Tensor) -> Tensor:
+    """Return [j, i, k] = down[i, j] · up[k, j]."""
+    return torch.bmm(down.transpose(0, 1), up.permute(1, 2, 0))
+
+
+def _moving(message: Tensor, gates: Tensor, raised: Tensor) -> Tensor:
+    """Return [j, l, i, k] = message[i, j] ∘ gates[j, l] · raised[k, l]."""
+    to_l = raised.permute(1, 2, 0)
+    parts = [torch.bmm(message[:, j] * gates[j][:, None], to_l) for j in range(len(gates))]
+    return torch.stack(parts)
+
+
+def _as_it_is(per_atom: Tensor) -> Tensor:
+    return per_atom
