@@ -24,6 +24,7 @@ ORDER = (
         "outside",
         "frame",
         "serialization",
+        "showing",
     ),
     ("calculators",),
     ("engines", "statistics", "attribution"),

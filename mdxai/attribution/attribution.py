@@ -13,6 +13,7 @@ from ase import Atoms
 from mdxai.errors import MdxaiError
 from mdxai.frame import Bools, Floats, Frame, Ints, Pairs
 from mdxai.serialization import as_json
+from mdxai.showing import ShowsItself
 from mdxai.statistics import RelevanceProfile
 
 _NO_TRIPLES = np.empty((0, 3), dtype=np.int64)
@@ -29,7 +30,7 @@ class AttributionUnavailable(AttributionError):
 
 
 @dataclass(frozen=True)  # no slots: the profile is kept once it is made
-class Attribution:
+class Attribution(ShowsItself):
     """Relevance of one frame; eV, or the unit of the property explained.
 
     Attributes:

@@ -25,6 +25,7 @@ from mdxai.forecast.weak_spot import WeakSpot, WeakSpots
 from mdxai.frame import Floats, Frame
 from mdxai.record.durable_files import write_file
 from mdxai.serialization import StateError, as_json, as_plain, from_plain
+from mdxai.showing import ShowsItself
 
 SCHEMA = 1
 COLDEST, HOTTEST, STEPS = 100.0, 2500.0, 30  # K, of temperatures that are called trustworthy
@@ -39,7 +40,7 @@ class ForecastError(MdxaiError, ValueError):
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Forecast(ShowsItself):
     """How long a run will last, and where it will break.
 
     Attributes:

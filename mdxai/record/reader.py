@@ -31,6 +31,7 @@ from mdxai.record.parts import (
     verify,
 )
 from mdxai.record.recorded_inputs import inputs_of
+from mdxai.showing import ShowsItself
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ System = tuple[Ints, Floats, Floats, Bools, int]
 INSTANT = ("time_fs", "potential_energy_eV")
 
 
-class Run:
+class Run(ShowsItself):
     """A run directory, read lazily. Made by `open_run`.
 
     The run may still be going on: nothing is locked, and every call sees what is written by then.

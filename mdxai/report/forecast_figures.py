@@ -29,20 +29,22 @@ HazardCurve = tuple[Floats, Floats, Floats, Floats]  # K; value, low and high en
 
 def survival_plot(found: Forecast) -> Markup:
     """Return the probability of no onset against the time, with its interval."""
+    label = f"survival against time at {found.temperature:g} K"
+    return inline_svg(lambda ax: draw_survival(found, ax), SIZE, label)
+
+
+def draw_survival(found: Forecast, ax: Axes) -> None:
+    """Draw the probability of no onset against the time, with its interval."""
     times = found.duration * np.logspace(-DECADES, DECADES, 121)
     value, low, high = found.survival_after(times)
-
-    def draw(ax: Axes) -> None:
-        ax.fill_between(times, low, high, color=PHYSICAL, alpha=0.18, lw=0)
-        ax.plot(times, value, color=PHYSICAL, lw=1.6)
-        ax.axvline(found.duration, color=ALARM, lw=0.9)
-        ax.axhline(found.at_least, color=INK, lw=0.6, ls="--")
-        _time_axis(ax, times)
-        ax.set_ylim(-0.02, 1.02)
-        ax.set_ylabel("survival", color=INK)
-        tidy(ax)
-
-    return inline_svg(draw, SIZE, f"survival against time at {found.temperature:g} K")
+    ax.fill_between(times, low, high, color=PHYSICAL, alpha=0.18, lw=0)
+    ax.plot(times, value, color=PHYSICAL, lw=1.6)
+    ax.axvline(found.duration, color=ALARM, lw=0.9)
+    ax.axhline(found.at_least, color=INK, lw=0.6, ls="--")
+    _time_axis(ax, times)
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_ylabel("survival", color=INK)
+    tidy(ax)
 
 
 def limit_plot(found: Forecast, curve: HazardCurve) -> Markup | None:

@@ -91,7 +91,7 @@ def forecast_view(found: Forecast, folder: Path) -> ForecastView:
     return ForecastView(
         found.model or "unnamed calculator",
         formula_pieces(found.formula),
-        str(folder), _mark(found),
+        str(folder), mark_of(found),
         share_interval_text(survival).partition(" ")[0] if known else "not known",
         f"probability that {run} survives "
         + (f"({share_interval_text(survival).partition('(')[2]}" if known
@@ -110,7 +110,8 @@ def forecast_view(found: Forecast, folder: Path) -> ForecastView:
     )  # fmt: skip
 
 
-def _mark(found: Forecast) -> str:
+def mark_of(found: Forecast) -> str:
+    """Return which verdict's colour a forecast has."""
     if not found.is_known:
         return "inconclusive"
     if found.survival.low >= found.at_least:

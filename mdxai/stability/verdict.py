@@ -15,6 +15,7 @@ from mdxai.frame import named_atoms
 from mdxai.principles import Deviation
 from mdxai.record import RecordError, Run
 from mdxai.serialization import as_json
+from mdxai.showing import ShowsItself
 from mdxai.stability.attendance import Coverage
 from mdxai.stability.outcomes import Stability
 from mdxai.stability.thresholds import THRESHOLDS, Threshold
@@ -70,7 +71,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(ShowsItself):
     """The judgement of a run. `onset_fs` is the start of the first finding that makes it unusable.
 
     Findings and onset carry the time of their frame; `start_fs` is the time of the first frame.
