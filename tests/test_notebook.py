@@ -85,21 +85,21 @@ def attribution():
 def test_a_run_and_its_verdict_show_their_findings(run):
     verdict = Verdict.from_dict(run.verdict)
     for value, atoms in ((verdict, "0, 2"), (run, "C0–O2")):
-        shown = Table(value._repr_html_())
+        shown = Table(html_of(value))
         assert len(shown.rows) == 2
         assert shown.rows[1] == ["principle1", "unstable", "20\xa0fs", "9\xa0eV",
                                  "9.5\xa0eV", "1", atoms, "stop <b>it</b>"]  # fmt: skip
         assert "unstable" in shown.text
         assert "from 20\xa0fs on" in shown.text
         assert "not checked: 1" in shown.text
-    assert str(run.path) in Table(run._repr_html_()).text
+    assert str(run.path) in Table(html_of(run)).text
 
 
 def test_a_run_that_goes_on_is_shown_without_reading_its_frames(tmp_path, monkeypatch):
     write_run(tmp_path / "run", steps=20, finish=False)
     run = mdxai.open_run(tmp_path / "run")
     monkeypatch.setattr(type(run), "frames_table", None)
-    assert "not finished; 20 frames" in Table(run._repr_html_()).text
+    assert "not finished; 20 frames" in Table(html_of(run)).text
 
 
 def test_a_run_plots_its_worst_principles_as_shares_of_their_thresholds(run):
@@ -134,7 +134,7 @@ def test_a_verdict_plots_when_each_finding_lasted(run):
 
 def test_an_attribution_shows_and_plots_its_strongest_pairs(attribution):
     order = np.argsort(-np.abs(attribution.strengths))[:10]
-    shown = Table(attribution._repr_html_())
+    shown = Table(html_of(attribution))
     assert len(shown.rows) == 11
     symbols = ethanol_with(None).get_chemical_symbols()
     bars = attribution.plot().patches
@@ -148,7 +148,7 @@ def test_an_attribution_shows_and_plots_its_strongest_pairs(attribution):
 
 
 def test_a_forecast_shows_its_weak_spots_and_plots_its_survival(found):
-    shown = Table(found._repr_html_())
+    shown = Table(html_of(found))
     assert found.sentence in shown.text
     spots = found.weak_spots.worst_first
     assert [row[0] for row in shown.rows[1:]] == [spot.label for spot in spots[:5]]
@@ -170,7 +170,7 @@ def test_a_notebook_finds_their_html(run, attribution, found):
     formatter = shell.DisplayFormatter()
     for value in (run, Verdict.from_dict(run.verdict), attribution, found):
         data, _ = formatter.format(value)
-        assert data["text/html"] == value._repr_html_()
+        assert data["text/html"] == html_of(value)
         assert "text/plain" in data
 
 
