@@ -20,7 +20,7 @@ from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.frame import Frame
 
 from .conftest import KINDS as ARCHITECTURES
-from .conftest import random_positions, random_potential
+from .conftest import langevin, random_positions, random_potential
 from .hand_made_network import filters, hand_made
 
 MOLECULES = ("CH3CH2OH", "C6H6", "C2H4", "HCOOH", "CH3OCH3", "H2CO", "CH3COOH", "C2H2", "H2O",
@@ -388,3 +388,18 @@ def test_a_part_of_the_data_is_spread_over_it(small_molecules):
     expected = [len(molecule(name)) for name in MOLECULES[::3]]
     assert sizes.count[0].sum() == 4
     assert sorted(np.repeat(np.arange(sizes.n_bins), sizes.count[0])) == sorted(expected)
+
+
+def test_a_run_is_a_data_set(tmp_path, ethanol):
+    run = tmp_path / "run"
+    dynamics = langevin(ethanol, 300.0, rng=1)
+    with mdxai.Monitor(dynamics, run) as monitor:
+        dynamics.attach(monitor, interval=1)
+        dynamics.run(5)
+    frames = list(mdxai.open_run(run).frames())
+    found = mdxai.analyse("painn-ethanol", run, options=QUICK)
+    data = written(tmp_path / "frames.xyz", [frame.to_atoms(results=False) for frame in frames])
+    again = mdxai.analyse("painn-ethanol", data, options=QUICK)
+    assert found.n_used == len(frames) == 6
+    ours, theirs = (one.tables()["bonds"] for one in (found, again))
+    np.testing.assert_allclose(ours["mean"], theirs["mean"], rtol=1e-4)

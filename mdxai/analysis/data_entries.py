@@ -17,6 +17,9 @@ from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from mdxai.calculators.reference_data import OVERLAPPING, ReferenceDataError, structures_of
 from mdxai.errors import MdxaiError
 from mdxai.frame import DENSE_LIMIT, Frame, find_pairs, upper_triangle
+from mdxai.record.durable_files import hash_of
+from mdxai.record.layout import HEADER
+from mdxai.record.reader import read_run
 
 LARGEST = 200  # atoms, up to which two-body relevance is exact and quick
 _XYZ, _DATABASES = (".xyz", ".extxyz"), (".db", ".json", ".aselmdb")
@@ -41,10 +44,11 @@ def entries_of(path: str | os.PathLike[str]) -> Iterator[Entry]:
 
     Takes what ASE reads (extxyz, traj, an ASE database …), an npz as those of MD17 (`z` and `R`
     (n_frames, n_atoms, 3)), and an npz of molecules of different sizes as of QM9 (`n_atoms`, and
-    `Z` and `R` one molecule after the other), all in Å.
+    `Z` and `R` one molecule after the other), all in Å; or a run directory of mdxai.
 
     Raises:
         AnalyseError: for a file that is not there, or of which nothing can be read.
+        RecordError: for a run that cannot be read.
     """
     file = existing(path)
     found = _reader(file)(file)
@@ -66,11 +70,24 @@ def entries_of(path: str | os.PathLike[str]) -> Iterator[Entry]:
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a data set; AnalyseError if it is no file."""
+    """Return the path of a data set; AnalyseError if it is neither a file nor a run."""
     file = Path(path).expanduser()
-    if not file.is_file():
-        raise AnalyseError(f"there is no data set {str(file)!r}; expected a file")
+    if not (file.is_file() or _is_run(file)):
+        raise AnalyseError(
+            f"there is no data set {str(file)!r}; expected a file or a run directory"
+        )
     return file
+
+
+def identity_of(file: Path) -> str:
+    """Return what tells the content of a data set: a hash, of a run with the number of frames."""
+    if _is_run(file):
+        return f"{hash_of(file / HEADER)}, {read_run(file).n_frames} frames"
+    return hash_of(file)
+
+
+def _is_run(file: Path) -> bool:
+    return (file / HEADER).is_file()
 
 
 def checked(index: int, atoms: Atoms) -> Entry:
@@ -112,12 +129,19 @@ Reader = Callable[[Path], Iterator[Any]]
 
 
 def _reader(file: Path) -> Reader:
+    if _is_run(file):
+        return _recorded
     if file.suffix == ".npz":
         with np.load(file, allow_pickle=False) as data:
             return _ragged if all(name in data for name in _RAGGED) else _frames
     if file.suffix in _XYZ:
         return _xyz
     return _database if file.suffix in _DATABASES else _ase
+
+
+def _recorded(folder: Path) -> Iterator[Atoms]:
+    for frame in read_run(folder).frames():
+        yield frame.to_atoms(results=False)
 
 
 def _ragged(file: Path) -> Iterator[Atoms]:
@@ -220,6 +244,8 @@ def formula(frame: Frame) -> str:
 def count_of(path: str | os.PathLike[str]) -> int | None:
     """Return how many entries a data set has, where that is known without reading them all."""
     file = Path(path).expanduser()
+    if _is_run(file):
+        return read_run(file).n_frames
     if file.suffix == ".npz":
         with np.load(file, allow_pickle=False) as data:
             if all(name in data for name in _RAGGED):

@@ -17,11 +17,18 @@ import numpy as np
 
 from mdxai.analysis.analysis_result import Analysis, LeftOut
 from mdxai.analysis.close_look import CloseLook, has_xtb
-from mdxai.analysis.data_entries import AnalyseError, Entry, count_of, entries_of, existing
+from mdxai.analysis.data_entries import (
+    AnalyseError,
+    Entry,
+    count_of,
+    entries_of,
+    existing,
+    identity_of,
+)
 from mdxai.analysis.explained_model import ExplainedModel, batches
 from mdxai.analysis.molecule_tally import MoleculeTally
 from mdxai.frame import Frame
-from mdxai.record.durable_files import hash_of, make_folder, write_file
+from mdxai.record.durable_files import make_folder, write_file
 
 SUMS = "sums.npz"  # in the folder of an analysis: what it has summed so far
 SCHEMA = "analysis 1"
@@ -76,7 +83,7 @@ def analyse(
     Args:
         calculators: one or several SchNets or PaiNNs: names, folders or files that
             `load_calculator` or `load_property` take, or what these return.
-        data: a file of molecules; see `mdxai.analysis.entries_of`.
+        data: a file of molecules, or a run directory; see `mdxai.analysis.entries_of`.
         path: folder for the sums, saved block by block: an analysis that was stopped goes on from
             there. None keeps nothing.
         options: how; the defaults suit most sets.
@@ -138,7 +145,7 @@ class _Work:
         options = {k: v for k, v in asdict(self.options).items() if k not in ("block", "device")}
         return {
             "schema": SCHEMA, "models": [model.as_dict() for model in self.models],
-            "data": str(self.data), "data_sha256": hash_of(self.data), "options": options,
+            "data": str(self.data), "data_sha256": identity_of(self.data), "options": options,
             "wiberg": has_xtb(),
         }  # fmt: skip
 

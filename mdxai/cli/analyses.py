@@ -52,7 +52,8 @@ def analyse(
         typer.Argument(
             metavar="CALCULATOR... DATA",
             help="Names, folders or files of networks, also of other properties; last, the data "
-            "set: what ASE reads (extxyz, db, traj …), or an npz as of MD17 or QM9.",
+            "set: what ASE reads (extxyz, db, traj …), an npz as of MD17 or QM9, or a run "
+            "directory.",
         ),
     ],
     *,
