@@ -8,13 +8,15 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from ase.build import molecule
-from ase.data import covalent_radii
+from ase.data import atomic_numbers, covalent_radii
+from scipy.optimize import isotonic_regression
 from scipy.stats import spearmanr
 
 import mdxai
 from mdxai.analysis import AnalysisOptions
 from mdxai.analysis.decay_laws import fit_laws
 from mdxai.analysis.histograms import Histograms
+from mdxai.analysis.molecule_tally import WIDTH
 from mdxai.principles.bond_enthalpies import SINGLE, bond_enthalpy
 
 from .test_analysis import MOLECULES, kinds_of, written
@@ -244,3 +246,24 @@ def test_enthalpies_of_multiple_bonds_exceed_those_of_single_ones():
     assert bond_enthalpy("C-C") < bond_enthalpy("C-C", "aromatic") < bond_enthalpy("C-C", "double")
     assert bond_enthalpy("C-C", "double") < bond_enthalpy("C-C", "triple")
     assert bond_enthalpy("C-Xe") is None
+
+
+def test_decay_principles_are_those_of_a_run(calculator, tmp_path):
+    """On the profile of the set as `StrengthProfile` makes it of frames, in the same bins."""
+    structures = []
+    for seed, name in itertools.product(range(5), NAMES):
+        structures.append(molecule(name))
+        structures[-1].rattle(0.05, seed=seed)
+    data = written(tmp_path / "molecules.xyz", structures)
+    (found,) = mdxai.analyse(calculator, data, options=AnalysisOptions(closely=0)).models
+    decay = found.tally.decay
+    assert {"C-H", "H-H"} <= set(found.decay_principles)
+    for name, measured in found.decay_principles.items():
+        k = decay.row(name)
+        r = WIDTH * (np.arange(decay.n_bins) + 0.5)
+        radii = sum(covalent_radii[atomic_numbers[s]] for s in name.split("-"))
+        use = (decay.count[k] >= 20) & (r > 1.25 * radii)
+        mean, count = decay.mean[k][use], decay.count[k][use].astype(float)
+        falling = isotonic_regression(mean, weights=count, increasing=False).x
+        moved = (count * np.abs(mean - falling)).sum() / (count * np.maximum(mean, 0.01)).sum()
+        assert measured.rise == pytest.approx(moved)

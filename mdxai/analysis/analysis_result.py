@@ -21,6 +21,14 @@ from mdxai.analysis.molecule_tally import WIDTH
 from mdxai.frame import Floats
 from mdxai.principles.bond_enthalpies import bond_enthalpy
 from mdxai.principles.explanation.decay import BONDED as SHELL
+from mdxai.principles.explanation.decay import (
+    ENVELOPE,
+    MIN_BINS,
+    MIN_SAMPLES,
+    NOTHING,
+    Decay,
+    fit_decay,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,6 +198,24 @@ class ModelFindings:
         return [decay for decay in found if decay.laws]
 
     @cached_property
+    def decay_principles(self) -> dict[str, Decay]:
+        """What the decay principles measure, of each element pair with enough bins over the set.
+
+        As `StrengthProfile` of a run does, in bins of 0.1 Å.
+        """
+        decay, found = self.tally.decay, {}
+        middles = centres(decay, WIDTH)
+        for k, name in enumerate(decay.names):
+            count, mean = decay.count[k], decay.mean[k]
+            with np.errstate(invalid="ignore"):
+                use = (count >= MIN_SAMPLES) & (middles > shell(name)) & (mean > 0)
+            near = use & (middles <= ENVELOPE * self.cutoff)
+            if np.count_nonzero(near) >= MIN_BINS and mean[use].max() > NOTHING:
+                counts = count[use].astype(np.float64)
+                found[name] = fit_decay(middles[use], mean[use], counts, self.cutoff)
+        return found
+
+    @cached_property
     def growth(self) -> dict[str, Estimate]:
         """How a sum over a molecule grows with its number of atoms: e of ∝ nᵉ.
 
@@ -301,6 +327,12 @@ def _rows(model: ModelFindings) -> Iterator[tuple[str, dict[str, Any]]]:
                 "fitted_from": decay.fitted[0], "fitted_to": decay.fitted[1],
                 "holds_from": law.holds[0], "holds_to": law.holds[1],
             }  # fmt: skip
+    for pair, found in model.decay_principles.items():
+        yield "decay_principles", {
+            "pair": pair, "rise": found.rise, "exponent_high": found.high,
+            "prefers_exponential": found.prefers_exponential, "tail": found.tail,
+            "worst_distance": found.worst,
+        }  # fmt: skip
     for name, estimate in model.growth.items():
         yield "growth", {"quantity": name, "exponent": estimate.value, "low": estimate.low,
                          "high": estimate.high, "sizes": estimate.n}  # fmt: skip

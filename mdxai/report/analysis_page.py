@@ -33,6 +33,7 @@ from mdxai.report.page import now_text, write_view
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PAIRS = 6  # element pairs of a model in the table of the decay principles
 LISTED = 24  # kinds of pairs in the table
 PICTURE = (2.6, 1.9)  # inches
 FIGURES = "figures"
@@ -111,7 +112,8 @@ def analysis_view(
         {
             "models": _models_table(models), "bonds": _bonds_table(models),
             "laws": _laws_table(models), "growth": _growth_table(models),
-            "principles": _principles_table(models), "left_out": _left_out_table(found),
+            "principles": _principles_table(models),
+            "decay_principles": _decay_principles_table(models), "left_out": _left_out_table(found),
         },
         tuple(_worst(models[0])), tuple(_notes(found)),
         f"Analysed by mdxai {version('mdxai')}, written {now_text()}.",
@@ -237,6 +239,21 @@ def _principles_table(models: tuple[ModelFindings, ...]) -> Table:
     return Table(headings, tuple(rows), 2)
 
 
+def _decay_principles_table(models: tuple[ModelFindings, ...]) -> Table:
+    rows = []
+    for model in models:
+        worst = sorted(model.decay_principles.items(), key=lambda item: -item[1].rise)
+        for pair, decay in worst[:PAIRS]:
+            rows.append((
+                pair, model.name, f"{decay.rise:.2f}", f"{decay.worst:.2f}",
+                f"{max(0.0, 1 - decay.high):.2f}", f"{max(0.0, decay.prefers_exponential):.2f}",
+                "–" if np.isnan(decay.tail) else f"{decay.tail:.3f}",
+            ))  # fmt: skip
+    headings = ("pair", "model", "decay_rise", "worst at / Å", "decay_exponent", "decay_form",
+                "decay_tail")  # fmt: skip
+    return Table(headings, tuple(rows), 2)
+
+
 def _left_out_table(found: Analysis) -> Table:
     rows = tuple(
         (one.reason, str(one.count), ", ".join(map(str, one.first))) for one in found.left_out
@@ -274,6 +291,12 @@ def _notes(found: Analysis) -> list[str]:
         "Kinds of bonds are read from the geometry alone.",
         f"{found.n_read - found.n_used} of {found.n_read} entries were left out.",
     ]
+    precise = found.models[0].close.precision
+    if precise.names:
+        notes.append(
+            "The largest change of a pair's relevance in float64 is, of the largest relevance, "
+            f"{precise.mean[0, 0]:.1e} on the mean ({found.models[0].name})."
+        )
     closely = int(sum(model.close.copies.count.max(initial=0) for model in found.models[:1]))
     if closely:
         notes.append(f"{closely} molecules, spread over the data, were looked at closely.")
