@@ -28,7 +28,7 @@ from mdxai.frame import Frame
 
 SOUND = ("schnet-ethanol", "painn-ethanol")
 ETHANOL = "CH3CH2OH"
-KINDS = ("SchNet", "PaiNN")
+KINDS = ("SchNet", "PaiNN", "SO3net")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -187,6 +187,7 @@ def lead_time_table(lead_time_rows):
 def random_network(kind: str, seed: int, **changes):
     """Return an untrained double-precision potential with biases that matter."""
     description = {"type": kind, "n_atom_basis": 12, "n_interactions": 3, "n_rbf": 8, "cutoff": 4.0}
+    description |= {"lmax": 2} if kind == "SO3net" else {}
     description |= changes
     torch.manual_seed(seed)
     network = build_network(description).double()

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mdxai.calculators.architectures import atom_energies_of
 from mdxai.calculators.card import CalculatorError
 from mdxai.calculators.compiled import compiled_or_eager, traced
 from mdxai.calculators.edges import Edges, NeighbourEdges, VerletList
-from mdxai.calculators.forward import atom_energies_of
 from mdxai.calculators.guard_term import GuardTerm
 from mdxai.calculators.potential import ALL_PAIRS_LIMIT, TRACE_AFTER, NetworkPotential
 from mdxai.calculators.replica_pairs import ReplicaPairs

@@ -60,6 +60,13 @@ class Edges(Protocol):
         """(E, F), (n_atoms, 3, F) → (n_atoms, 3, F): Σ_j filters_ij ∘ x_j."""
         ...
 
+    def convolve(self, filters: Tensor, maps: Tensor, x: Tensor) -> Tensor:
+        """(E, R, F), (E, R, S, S), (n_atoms, S, F) → (n_atoms, S, F): Σ_j Σ_r mapsᵀ (filters ∘ x_j).
+
+        filters_ijr weigh channels, maps_ijr [s2, s] take rows s2 of a sender to rows s.
+        """
+        ...
+
     def pull(self, slopes: Floats) -> Floats:
         """(n_half, 3) → (n_atoms, 3): forces from the gradient with respect to pair vectors."""
         ...
@@ -152,6 +159,12 @@ class AllPairs:
     def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
         return (self.square(filters)[:, :, None] * x).sum(1)
 
+    def convolve(self, filters: Tensor, maps: Tensor, x: Tensor) -> Tensor:
+        n, (_, n_maps, rows, _) = self.n_atoms, maps.shape
+        weighed = filters.view(n, n, n_maps, 1, -1) * x[:, None]
+        together = maps.reshape(n, -1, rows).transpose(1, 2)
+        return torch.bmm(together, weighed.view(n, n * n_maps * rows, -1))
+
     def pull(self, slopes: Floats) -> Floats:
         return self._incidence @ slopes
 
@@ -206,6 +219,10 @@ class NeighbourEdges:
 
     def sum_vectors(self, filters: Tensor, x: Tensor) -> Tensor:
         return self.collect(filters[:, None, :] * x.index_select(0, self.sender))
+
+    def convolve(self, filters: Tensor, maps: Tensor, x: Tensor) -> Tensor:
+        weighed = filters[:, :, None] * x.index_select(0, self.sender)[:, None]
+        return self.collect(torch.bmm(maps.flatten(1, 2).transpose(1, 2), weighed.flatten(1, 2)))
 
     def pull(self, slopes: Floats) -> Floats:
         forces = np.empty((self.n_atoms, 3))

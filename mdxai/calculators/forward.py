@@ -7,15 +7,13 @@ with schnetpack's own forward pass. Each also returns a `Tape` with what attribu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mdxai.calculators.edges import Edges
-from mdxai.calculators.zbl import zbl_energies, zbl_of
 
 
 class DenseState(NamedTuple):
@@ -52,7 +50,7 @@ class Tape(NamedTuple):
     """
 
     features: Tensor
-    blocks: list[SchNetBlock] | list[PaiNNBlock]
+    blocks: Sequence[Any]
     readout: list[DenseState]
     pair_energies: tuple[Tensor, ...] = ()
 
@@ -87,23 +85,25 @@ def schnet_energies(
     all_filters = _schnet_filters(net, edges, basis, envelope)
     for block, filters in zip(net.interactions, all_filters, strict=True):
         messages = edges.collect(edges.weigh(filters, block.in2f(x)))
-        outward = _through(block.f2out[0], messages)
+        outward = through_layer(block.f2out[0], messages)
         x = x + block.f2out[1](outward.y)
         blocks.append(SchNetBlock(filters, outward))
-    energies, through = _read_out(network, x)
+    energies, through = read_out(network, x)
     return energies, Tape(features, blocks, through)
 
 
-def _through(layer: Any, x: Tensor) -> DenseState:
+def through_layer(layer: Any, x: Tensor) -> DenseState:
+    """Return input and output of a dense layer."""
     z = nn.functional.linear(x, layer.weight, layer.bias)
     return DenseState(x, z, layer.activation(z))
 
 
-def _read_out(network: nn.Module, x: Tensor) -> tuple[Tensor, list[DenseState]]:
+def read_out(network: nn.Module, x: Tensor) -> tuple[Tensor, list[DenseState]]:
+    """Return per-atom energies of features (n_atoms, F), and the states of all layers but the last."""
     *hidden, last = readout(network)
     through = []
     for layer in hidden:
-        through.append(_through(layer, x))
+        through.append(through_layer(layer, x))
         x = through[-1].y
     return last(x).squeeze(-1), through
 
@@ -133,7 +133,7 @@ def painn_energies(
     mu, blocks = None, []
     parts = zip(net.interactions, net.mixing, filters, strict=True)
     for k, (interaction, mixing, (to_q, to_mu, from_mu)) in enumerate(parts, 1):
-        sender = _through(interaction.interatomic_context_net[0], q)
+        sender = through_layer(interaction.interatomic_context_net[0], q)
         x = interaction.interatomic_context_net[1](sender.y).split(width, -1)
         q = q + edges.collect(edges.weigh(to_q, x[0]))
         update = edges.collect_directed(edges.weigh(to_mu, x[1]), directions)
@@ -142,7 +142,7 @@ def painn_energies(
         is_last = k == net.n_interactions  # its vectors would not be used
         q, mu, mixer, products = _painn_mixing(mixing, q, update, vectors=not is_last)
         blocks.append(PaiNNBlock(to_q, sender, mixer, products))
-    energies, through = _read_out(network, q)
+    energies, through = read_out(network, q)
     return energies, Tape(features, blocks, through)
 
 
@@ -171,32 +171,8 @@ def _painn_mixing(
     width = q.shape[-1]
     v, w = mixing.mu_channel_mix(mu).split(width, -1)
     norms = ((v * v).sum(1) + mixing.epsilon).sqrt()
-    mixer = _through(mixing.intraatomic_context_net[0], torch.cat([q, norms], dim=-1))
+    mixer = through_layer(mixing.intraatomic_context_net[0], torch.cat([q, norms], dim=-1))
     dq, dmu, dqmu = mixing.intraatomic_context_net[1](mixer.y).split(width, -1)
     products = (v * w).sum(1)
     mixed = mu + dmu[:, None] * w if vectors else None
     return q + dq + dqmu * products, mixed, mixer, products
-
-
-def with_zbl(
-    plain: AtomEnergies, network: nn.Module, numbers: Tensor, edges: Edges, vectors: Tensor
-) -> tuple[Tensor, Tape]:
-    """Return per-atom energies and the tape, half of each pair's repulsion on both of its atoms."""
-    energies, tape = plain(network, numbers, edges, vectors)
-    pairs = zbl_energies(zbl_of(network), numbers, edges, vectors)
-    halves = edges.collect(edges.spread(0.5 * pairs[:, None]))
-    return energies + halves.squeeze(-1), tape._replace(pair_energies=(pairs,))
-
-
-def atom_energies_of(network: nn.Module) -> AtomEnergies:
-    """Return the energy function for a network's architecture.
-
-    Raises:
-        ValueError: for a representation that is neither SchNet nor PaiNN.
-    """
-    kind = type(network.representation).__name__
-    known: dict[str, AtomEnergies] = {"SchNet": schnet_energies, "PaiNN": painn_energies}
-    if kind not in known:
-        raise ValueError(f"representation {kind} is not supported; expected SchNet or PaiNN")
-    # A partial of named functions, so that potentials can be copied and pickled.
-    return known[kind] if zbl_of(network) is None else partial(with_zbl, known[kind])

@@ -14,6 +14,7 @@ import torch
 from ase import units
 from ase.data import chemical_symbols
 
+from mdxai.calculators.architectures import atom_energies_of
 from mdxai.calculators.card import CalculatorError, Card, sha256
 from mdxai.calculators.library import find_calculator
 from mdxai.calculators.network import build_network
@@ -21,7 +22,7 @@ from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.potential import NetworkPotential
 
 # Entries of a configuration that describe the network; the others are provenance.
-DESCRIPTION = ("type", "n_atom_basis", "n_interactions", "n_rbf", "cutoff", "n_filters",
+DESCRIPTION = ("type", "n_atom_basis", "n_interactions", "n_rbf", "cutoff", "n_filters", "lmax",
                "shared_interactions", "shared_filters", "radial", "decay", "repulsion",
                "output")  # fmt: skip
 
@@ -204,12 +205,13 @@ def _from_pickle(
     try:
         # weights_only=False: the caller asked for it by name (trust_pickle).
         network = torch.load(path, map_location="cpu", weights_only=False)
+        atom_energies_of(network)
         card = card_of_network(network, path.stem)
     except ModuleNotFoundError as error:
         raise CalculatorError(_what_to_do_about(path, str(error.name))) from error
     except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError, ValueError) as error:
         raise CalculatorError(
-            f"{path} is not a schnetpack SchNet or PaiNN potential: {first_line(error)}"
+            f"{path} is not a potential of schnetpack that mdxai can open: {first_line(error)}"
         ) from error
     unit = unit_value(ENERGY_UNITS, energy_unit, "energy")
     return network, replace(
@@ -268,10 +270,16 @@ def description_of(network: Any) -> dict[str, Any]:
     return {
         "type": type(representation).__name__,
         "n_atom_basis": representation.n_atom_basis,
-        "n_interactions": len(representation.interactions),
+        "n_interactions": _n_blocks(representation),
         "n_rbf": representation.radial_basis.n_rbf,
         "cutoff": float(representation.cutoff),
+        **({"lmax": int(representation.lmax)} if hasattr(representation, "lmax") else {}),
     }
+
+
+def _n_blocks(representation: Any) -> int:
+    blocks = getattr(representation, "so3convs", None)  # SO3net's
+    return len(representation.interactions if blocks is None else blocks)
 
 
 def refuse_unknown_inputs(network: Any) -> None:

@@ -15,10 +15,12 @@ from mdxai.calculators.radial import DECAY, MOST, InversePowers, PowerLawCutoff
 ARCHITECTURES = {
     "SchNet": schnetpack.SchNet,
     "PaiNN": schnetpack.PaiNN,
+    "SO3net": schnetpack.SO3net,
 }
 
 # Entries of a description that the representations take unchanged.
-_OPTIONAL = ("n_filters", "shared_interactions", "shared_filters")
+_OPTIONAL = ("n_filters", "shared_interactions", "shared_filters", "lmax")
+_NEEDED = {"SO3net": ("lmax",)}
 
 POOLINGS = ("sum", "mean", "dipole")
 RADIAL = ("gaussian", "inverse-power")
@@ -31,9 +33,9 @@ def build_network(
     """Return an untrained network: a representation with energy and forces, or another output.
 
     Args:
-        description: `type` ("SchNet" or "PaiNN"), `n_atom_basis`, `n_interactions`, `n_rbf`,
-            `cutoff` (in the network's length unit), and where they apply `n_filters`,
-            `shared_interactions`, `shared_filters`. `radial` is the radial basis: "gaussian", or
+        description: `type` ("SchNet", "PaiNN" or "SO3net"), `n_atom_basis`, `n_interactions`,
+            `n_rbf`, `cutoff` (in the network's length unit), for SO3net `lmax`, and where they
+            apply `n_filters`, `shared_interactions`, `shared_filters`. `radial` is the radial basis: "gaussian", or
             "inverse-power" for filters that fall at least as r to the power −`decay` (default 3).
             With `repulsion` "ZBL" the repulsion of nuclei is added to the energy, its parameters
             trained from the universal ones, as schnetpack does; the network is then in eV and Å.
@@ -50,7 +52,7 @@ def build_network(
         raise CalculatorError(
             f"network type {kind!r} is not known; expected one of {sorted(ARCHITECTURES)}"
         )
-    required = ("n_atom_basis", "n_interactions", "n_rbf", "cutoff")
+    required = ("n_atom_basis", "n_interactions", "n_rbf", "cutoff", *_NEEDED.get(kind, ()))
     missing = [key for key in required if key not in description]
     if missing:
         raise CalculatorError(f"the description of the network lacks {', '.join(missing)}")

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from mdxai.calculators.architectures import atom_energies_of
 from mdxai.calculators.card import CalculatorError, Card, sha256
-from mdxai.calculators.forward import atom_energies_of
 from mdxai.calculators.loading import (
     DESCRIPTION,
     LENGTH_UNITS,
@@ -50,7 +50,7 @@ class Offsets:
 
 
 class NetworkProperty(OwnNetwork):
-    """One output of a SchNet or PaiNN of schnetpack, to predict and to explain.
+    """One output of a SchNet, PaiNN or SO3net of schnetpack, to predict and to explain.
 
     Made by `load_property`; `mdxai.attributor` takes it in place of a calculator.
 
@@ -181,7 +181,8 @@ def _from_pickle(path: Path, output: str | None, unit: str | None, length: str |
         offsets = _offsets(network.postprocessors, _key(module))
     except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError, ValueError) as error:
         raise CalculatorError(
-            f"{path} is not a schnetpack SchNet or PaiNN with such an output: {first_line(error)}"
+            f"{path} is not a network of schnetpack with such an output that mdxai can open: "
+            f"{first_line(error)}"
         ) from error
     network.output_modules = torch.nn.ModuleList([module])
     return network, unit_value(LENGTH_UNITS, length, "length"), unit, offsets

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from mdxai.calculators.architectures import atom_energies_of
 from mdxai.calculators.card import CalculatorError, Card, check_structure
 from mdxai.calculators.compiled import compiled_or_eager, traced
 from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges, VerletList
-from mdxai.calculators.forward import Tape, atom_energies_of
+from mdxai.calculators.forward import Tape
 from mdxai.calculators.guard_term import GuardAction, GuardTerm
 from mdxai.calculators.own_networks import OwnNetwork
 from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs

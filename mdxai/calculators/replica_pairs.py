@@ -79,6 +79,13 @@ class ReplicaPairs:
         senders = x.view(self._shape[0], 1, self._shape[1], 3, -1)
         return (self.square(filters)[:, :, :, None] * senders).sum(2).flatten(0, 1)
 
+    def convolve(self, filters: Tensor, maps: Tensor, x: Tensor) -> Tensor:
+        (n_maps, rows), width = maps.shape[1:3], x.shape[-1]
+        by_pair = filters.view(*self._shape, n_maps, 1, width)
+        weighed = by_pair * x.view(self._shape[0], 1, self._shape[1], 1, rows, width)
+        together = maps.reshape(self.n_atoms, -1, rows).transpose(1, 2)
+        return torch.bmm(together, weighed.view(self.n_atoms, -1, width))
+
     def pull(self, slopes: Floats) -> Floats:
         by_molecule = slopes.reshape(self._shape[0], -1, 3)
         forces: Floats = (self._incidence @ by_molecule).reshape(-1, 3)

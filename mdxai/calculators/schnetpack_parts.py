@@ -58,7 +58,7 @@ from schnetpack.atomistic import (  # noqa: E402
 )
 from schnetpack.model import NeuralNetworkPotential  # noqa: E402
 from schnetpack.nn import CosineCutoff, GaussianRBF, cosine_cutoff  # noqa: E402
-from schnetpack.representation import PaiNN, SchNet  # noqa: E402
+from schnetpack.representation import PaiNN, SchNet, SO3net  # noqa: E402
 
 __all__ = [
     "Aggregation",
@@ -70,6 +70,7 @@ __all__ = [
     "NeuralNetworkPotential",
     "PaiNN",
     "PairwiseDistances",
+    "SO3net",
     "SchNet",
     "ZBLRepulsionEnergy",
     "cosine_cutoff",
