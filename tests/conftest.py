@@ -194,6 +194,8 @@ def random_network(kind: str, seed: int, **changes):
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
+        if "mixings" in name:  # else the atoms of an untrained SO3net hardly feel each other
+            parameter.data.mul_(3)
     return network, description
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from schnetpack import properties
+from schnetpack.nn import so3
 from schnetpack.interfaces.ase_interface import AtomsConverter
 from schnetpack.transform import ASENeighborList
 from torch import nn
@@ -40,7 +41,7 @@ def with_rules(network: nn.Module, gamma: float) -> nn.Module:
     """Return a copy of a schnetpack potential with the published layers in place."""
     network = copy.deepcopy(network).requires_grad_(False)
     rep = network.representation
-    for block in rep.interactions:
+    for block in getattr(rep, "interactions", []):
         net = block.f2out if hasattr(block, "f2out") else block.interatomic_context_net
         if not isinstance(net[0], PublishedGammaLayer):  # shared blocks are visited repeatedly
             net[0] = PublishedGammaLayer(net[0], gamma)
@@ -61,7 +62,7 @@ def masked_output(network, inputs, walk):
     x0 = rep.embedding(inputs[properties.Z]).detach().requires_grad_()
     r_ij = inputs[properties.Rij]
     d = r_ij.norm(dim=1)
-    forward = _schnet if hasattr(rep.interactions[0], "f2out") else _painn
+    forward = {"SchNet": _schnet, "PaiNN": _painn, "SO3net": _so3net}[type(rep).__name__]
     features = forward(rep, x0, d, r_ij, inputs, walk)
     return _pooled(network.output_modules[0], features, inputs), x0
 
@@ -90,6 +91,30 @@ def _schnet(rep, x, d, r_ij, inputs, walk):
     return x
 
 
+def _so3net(rep, x, d, r_ij, inputs, walk, scalars_only=False):
+    """Gates are constants; of the product each factor has half of the gradient."""
+    d = d[:, None]
+    harmonics, basis, envelope = rep.sphharm(r_ij / d), rep.radial_basis(d), rep.cutoff_fn(d)
+    i, j = inputs[properties.idx_i], inputs[properties.idx_j]
+    constant = _scalars if scalars_only else lambda x: x
+    x = so3.scalar2rsh(_mask(x, walk[0])[:, None], int(rep.lmax))
+    for step, conv in enumerate(rep.so3convs):
+        y = constant(conv(constant(x), basis, harmonics, envelope[..., None], i, j))
+        mixed = constant(rep.mixings1[step](y))
+        product = rep.so3product(y, mixed.detach()) + rep.so3product(y.detach(), mixed)
+        p = rep.mixings2[step](constant(y + 0.5 * product))
+        scaling = rep.gatings[step].scaling(p[:, 0]).detach().view(len(p), rep.lmax + 1, -1)
+        gates = torch.sigmoid(scaling)[:, rep.gatings[step].lidx]
+        x = x + rep.mixings3[step](constant(p * gates))
+        x = _mask(x.flatten(1), walk[step + 1]).view_as(x)
+    return x[:, 0]
+
+
+def _scalars(x):
+    """Features of l > 0 as constants."""
+    return torch.cat([x[:, :1], x[:, 1:].detach()], dim=1)
+
+
 def _painn(rep, q, d, r_ij, inputs, walk):
     d = d[:, None]
     i, j = inputs[properties.idx_i], inputs[properties.idx_j]
@@ -116,7 +141,8 @@ def _constant_norms(mixing, q, mu):
 def walk_relevance(network, inputs, gamma, atoms):
     """Return {walk: R_w} for every sequence of `atoms`; impossible walks get 0."""
     network = with_rules(network, gamma)
-    length = len(network.representation.interactions) + 1
+    net = network.representation
+    length = len(net.so3convs if hasattr(net, "so3convs") else net.interactions) + 1
     relevance = {}
     for walk in itertools.product(atoms, repeat=length):
         output, x0 = masked_output(network, inputs, walk)

@@ -2,9 +2,9 @@
 
 At a fixed configuration relevance passes an interaction block by
 
-    c_below[j] = keep(c[j]) + lower_j( Σ_i W_ij ∘ message(c[i]) )
+    c_below[j] = keep(c[j]) + lower_j( Σ_i W_ijᵀ message(c[i]) )
 
-with W_ij (F,) the filter of the edge j → i, a constant gate.
+with W_ij the filter of the edge j → i, a constant: for SchNet and PaiNN a gate, W_ij ∘ message.
 
              γ rule                                  plain gradient         constant gate
     SchNet   f2out[0]                                in2f, f2out[1]         filters
@@ -12,15 +12,18 @@ with W_ij (F,) the filter of the edge j → i, a constant gate.
              intraatomic_context_net[0]              these                  ⟨Vμ, Wμ⟩
     both     every readout layer but the last        the last layer
 
-PaiNN's vector features carry no relevance: all of it flows through the scalars.
+PaiNN's vector features carry no relevance: all of it flows through the scalars. SO3net is declared
+in `so3_blocks`. An architecture is declared by `Rules`: a forward pass with a tape in, linear maps
+out. Methods know nothing else of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from mdxai.attribution.lrp_rule import Rule
@@ -29,18 +32,34 @@ from mdxai.calculators.forward import PaiNNBlock, SchNetBlock, Tape, readout
 
 
 @dataclass(frozen=True, slots=True)
+class Filters:
+    """What an edge does to features and coefficients: a linear map, the same for every set.
+
+    rows: (E, K) of the directed edges, zero where nothing passes. forth: rows (..., K), features of
+    the sender (..., F) → (..., F). back: rows, coefficients at the receiver → those at the sender.
+    Both broadcast. summable: makes filters whose rows may be added, for images of one pair; None
+    where these may.
+    """
+
+    rows: Tensor
+    forth: Callable[[Tensor, Tensor], Tensor] = torch.mul
+    back: Callable[[Tensor, Tensor], Tensor] = torch.mul
+    summable: Callable[[], Filters] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LinearBlock:
     """One interaction block at a fixed configuration.
 
     Backwards, coefficients may have any shape (..., F) to which a `Place` broadcasts per-atom
-    tensors; forwards, features are (n_atoms, F).
+    tensors; forwards, features are (n_atoms, F). F counts all that an atom's features hold.
 
-    filters: (E, F) of the directed edges. keep_and_message: coefficients → what stays on the atom,
+    filters: of the directed edges. keep_and_message: coefficients → what stays on the atom,
     what it passes to its neighbours. lower: what stays, what arrives → coefficients below. raise_:
     the sender's side, forwards. absorb: own features, received sum → the block's output, forwards.
     """
 
-    filters: Tensor
+    filters: Filters
     keep_and_message: Callable[[Tensor, Place], tuple[Tensor, Tensor]]
     lower: Callable[[Tensor, Tensor, Place], Tensor]
     raise_: Callable[[Tensor], Tensor]
@@ -60,6 +79,14 @@ class LinearNetwork:
     features: Tensor
 
 
+class Rules(Protocol):
+    """What an architecture declares to be explained: its rules with the present weights."""
+
+    def at(self, tape: Tape) -> LinearNetwork:
+        """Return the network linearised at a forward pass."""
+        ...
+
+
 class SchNetRules:
     """The rules of a SchNet with its present weights."""
 
@@ -67,7 +94,7 @@ class SchNetRules:
         net: Any = network.representation
         self._modules = list(net.interactions)
         layers = [block.f2out[0] for block in self._modules]
-        self._top = _Top(network)
+        self._top = Readout(network)
         self._layers = RuledLayers(layers + self._top.ruled, rule)
 
     def at(self, tape: Tape) -> LinearNetwork:
@@ -82,7 +109,7 @@ class SchNetRules:
 def _schnet_block(module: Any, outward: RuledLayer, state: SchNetBlock) -> LinearBlock:
     to_filters, to_features = module.in2f.weight, module.f2out[1].weight
     return LinearBlock(
-        filters=state.filters,
+        filters=Filters(state.filters),
         keep_and_message=lambda c, place: (c, outward.pull(c @ to_features, place)),
         lower=lambda kept, received, place: (received @ to_filters).add_(kept),
         raise_=lambda h: h @ to_filters.t(),
@@ -98,7 +125,7 @@ class PaiNNRules:
         width = net.n_atom_basis
         inter = [module.interatomic_context_net for module in net.interactions]
         intra = [module.intraatomic_context_net for module in net.mixing]
-        self._top = _Top(network)
+        self._top = Readout(network)
         ruled = [layers[0] for layers in inter + intra] + self._top.ruled
         widths = [width] * (2 * len(inter)) + [layer.in_features for layer in self._top.ruled]
         self._layers = RuledLayers(ruled, rule, widths)  # the mixer's other inputs are constants
@@ -135,7 +162,7 @@ def _painn_block(
         return result
 
     return LinearBlock(
-        filters=state.filters,
+        filters=Filters(state.filters),
         keep_and_message=keep_and_message,
         lower=lambda kept, received, place: sender.pull(received @ to_scalars, place).add_(kept),
         raise_=lambda h: sender.push(h) @ to_scalars.t(),
@@ -143,8 +170,8 @@ def _painn_block(
     )
 
 
-class _Top:
-    """The readout. Its last layer, which is linear, keeps its plain gradient.
+class Readout:
+    """The readout of every architecture. Its last layer, which is linear, keeps its plain gradient.
 
     ruled: the layers before it, which follow the rule.
     """

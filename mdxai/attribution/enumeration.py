@@ -14,6 +14,7 @@ from ase import Atoms
 from torch import Tensor
 
 from mdxai.attribution.attribution import AttributionError, AttributionUnavailable, as_frame
+from mdxai.attribution.blocks import Filters
 from mdxai.attribution.network_attributors import WalkAttributor
 from mdxai.frame import Floats, Frame, Ints
 
@@ -73,7 +74,7 @@ def all_walks(attributor: WalkAttributor, frame: Frame | Atoms) -> Walks:
     return Walks(downwards[:, ::-1].copy(), attributor.in_ev(values.reshape(-1)))
 
 
-def _extend(blocks: list, gates: list[Tensor], top: Tensor, features: Tensor) -> Tensor:  # type: ignore[type-arg]
+def _extend(blocks: list, gates: list[Filters], top: Tensor, features: Tensor) -> Tensor:  # type: ignore[type-arg]
     """Return (n_atoms, …, n_atoms) relevance by atoms of the walk, readout first.
 
     c holds (n_prefixes, n_atoms, F): the coefficients of walks' upper parts, by lowest atom.
@@ -87,7 +88,8 @@ def _extend(blocks: list, gates: list[Tensor], top: Tensor, features: Tensor) ->
     c = top[None]
     for block, filters in zip(reversed(blocks), reversed(gates), strict=True):
         kept, message = block.keep_and_message(c, place)
-        sent = message[:, :, None] * filters.view(n, n, -1)  # from atom [1] to atom [2]
+        # from atom [1] to atom [2]
+        sent = filters.back(filters.rows.view(n, n, -1), message[:, :, None])
         stays = torch.where(everyone, kept[:, :, None], 0.0)
         c = block.lower(stays.reshape(-1, n, stays.shape[-1]), sent.flatten(0, 1), place)
     return (c * features).sum(-1)

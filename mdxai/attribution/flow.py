@@ -2,7 +2,7 @@
 
 One tangent pass x̃ forwards and one pass v of coefficients backwards give, for every edge and block,
 
-    flow_l(j → i) = (C x̃_l)[j] · ( W_ij ∘ message(v_{l+1})[i] ),
+    flow_l(j → i) = (C x̃_l)[j] · ( W_ijᵀ message(v_{l+1})[i] ),
 
 the sum of R_w over all walks that go from j to i at step l. Cost and memory grow as the number of
 edges, so flow suits large systems.
@@ -33,7 +33,7 @@ def pair_flow(
     c = top
     for block, x in zip(reversed(blocks), reversed(raised), strict=True):
         kept, message = block.keep_and_message(c, _per_atom)
-        sent = edges.send_back(block.filters, message)
+        sent = edges.send_back(block.filters.rows, message, block.filters.back)
         flows.append(edges.both_ways(edges.weigh(sent, x).sum(-1)))
         c = block.lower(kept, edges.collect_back(sent), _per_atom)
     return torch.stack(flows[::-1]), (c * features).sum(-1)
@@ -46,7 +46,8 @@ def _tangents(blocks: list[LinearBlock], edges: Edges, features: Tensor) -> list
     for block in blocks:
         raised.append(block.raise_(x))
         if block is not blocks[-1]:
-            x = block.absorb(x, edges.collect(edges.weigh(block.filters, raised[-1])))
+            filters = block.filters
+            x = block.absorb(x, edges.collect(edges.weigh(filters.rows, raised[-1], filters.forth)))
     return raised
 
 

@@ -16,7 +16,8 @@ class Rule:
 
     gamma: γ; 0 is LRP-0 with the quotient rule. max_bias: return the bias's share to the inputs
     (as published with Bonneau, Lederer et al., Nat. Commun. 16, 9898): the denominator leaves the
-    bias out and is the larger of the two that the γ rule chooses from.
+    bias out and is the larger of the two that the γ rule chooses from. scalars_only: take SO3net's
+    features of l > 0 as constants, as PaiNN's vectors always are.
 
     Raises:
         AttributionError: for a negative γ or one above 1000.
@@ -24,6 +25,7 @@ class Rule:
 
     gamma: float = 0.1  # the published default for potentials (Bonneau et al.)
     max_bias: bool = False
+    scalars_only: bool = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= LARGEST_GAMMA):

@@ -1,4 +1,4 @@
-"""Attributors for the networks SchNet and PaiNN: exact walks, and flow."""
+"""Attributors for networks: exact walks, and flow."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from mdxai.attribution.attribution import (
     as_frame,
     side_by_side,
 )
-from mdxai.attribution.blocks import LinearNetwork, PaiNNRules, SchNetRules
+from mdxai.attribution.blocks import Filters, LinearNetwork, PaiNNRules, Rules, SchNetRules
 from mdxai.attribution.flow import pair_flow
 from mdxai.attribution.guard_share import halves, with_guard, with_pair_energies
 from mdxai.attribution.lrp_rule import Rule
+from mdxai.attribution.so3_blocks import SO3Rules
 from mdxai.attribution.subsets import (
     DENSE_LIMIT,
     DensePairs,
@@ -54,6 +55,13 @@ DEFAULT_RULE = Rule()
 Split = Callable[[Ints, Ints], tuple[Floats, Floats, Floats]]  # pairs → single atoms, pairs, whole
 Inside = Callable[[Ints], Floats]  # sets of atoms → R_S
 
+# How each architecture that mdxai can open is explained.
+RULES: dict[str, Callable[[nn.Module, Rule], Rules]] = {
+    "SchNet": SchNetRules,
+    "PaiNN": PaiNNRules,
+    "SO3net": SO3Rules,
+}
+
 
 class NetworkRules:
     """The rules of a whole network, rebuilt when its weights change."""
@@ -69,13 +77,11 @@ class NetworkRules:
         if versions != self._versions:
             self._prepare()
             self._versions = versions
-        linear: LinearNetwork = self._architecture.at(tape)
-        return linear
+        return self._architecture.at(tape)
 
     def _prepare(self) -> None:
-        is_painn = type(self._network.representation).__name__ == "PaiNN"
-        rules: Any = PaiNNRules if is_painn else SchNetRules
-        self._architecture = rules(self._network, self._rule)
+        kind = type(self._network.representation).__name__
+        self._architecture: Rules = RULES[kind](self._network, self._rule)
 
 
 class _NetworkAttributor:
@@ -321,9 +327,9 @@ class WalkAttributor(_NetworkAttributor):
             linear, _ = self._at(activations)
             return self._of_tuples(linear, activations.edges, chosen)
 
-    def linearised(self, frame: Frame) -> tuple[LinearNetwork, list[Tensor]]:
+    def linearised(self, frame: Frame) -> tuple[LinearNetwork, list[Filters]]:
         """Return the network as linear maps, and each block's filters by receiver and sender,
-        (n_atoms·n_atoms, F): for small molecules.
+        (n_atoms·n_atoms, K): for small molecules.
         """
         with self._lock, torch.inference_mode():
             activations = self._activations(frame)
@@ -351,11 +357,6 @@ class WalkAttributor(_NetworkAttributor):
         self, activations: Activations, starts: Ints | None = None
     ) -> tuple[Attribution, Floats]:
         """Return the explanation, and each atom's output."""
-        if 2 * len(activations.vectors) * activations.tape.features.shape[1] > MAX_ROWS * 128:
-            raise AttributionUnavailable(
-                f"exact relevance of {len(activations.vectors)} pairs within reach would not fit "
-                'into memory; use method="flow", which takes any number of atoms'
-            )
         pairs, several = _pairs_of(activations, self._own.cutoff)
         outputs, split, inside = self._solved(activations, starts)
         one, both, atoms = split(pairs.i, pairs.j)
@@ -394,6 +395,7 @@ class WalkAttributor(_NetworkAttributor):
             rows, outputs = self._compiled_rows(activations), self.in_ev(activations.energies)
             return outputs, partial(self._layout(edges).split, self.in_ev(rows)), _no_sets
         linear, outputs = self._at(activations, starts)
+        _refuse_many(len(activations.vectors), linear.top.shape[1])
         if self.body_order >= 3 and edges.n_atoms <= DENSE_LIMIT and len(linear.blocks) in DEPTHS:
             links = Links(edges)
             gates = [links.square(block.filters) for block in linear.blocks]
@@ -492,6 +494,14 @@ class FlowAttributor(_NetworkAttributor):
 
 def _no_sets(sets: Ints) -> Floats:
     raise AssertionError("a compiled pass has no sets but pairs")
+
+
+def _refuse_many(n_pairs: int, width: int) -> None:
+    if 2 * n_pairs * width > MAX_ROWS * 128:
+        raise AttributionUnavailable(
+            f"exact relevance of {n_pairs} pairs within reach would not fit into memory; use "
+            'method="flow", which takes any number of atoms'
+        )
 
 
 def _checked_sets(sets: Any) -> Ints:

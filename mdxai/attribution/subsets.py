@@ -13,6 +13,7 @@ and how messages pass between the atoms of a set:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from typing import Protocol
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdxai.attribution.blocks import LinearBlock
+from mdxai.attribution.blocks import Filters, LinearBlock
 from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges
 from mdxai.frame import Floats, Ints
 
@@ -57,19 +58,22 @@ class Links:
             self._merge is not None
         )
 
-    def filters(self, per_edge: Tensor) -> Tensor:
-        """(E, F) → (n_links, F), images summed."""
+    def filters(self, of_edges: Filters) -> Filters:
+        """Return filters with rows of the links, (n_links, K), images summed."""
         if self._merge is None:
-            return per_edge
-        merged = per_edge.new_zeros(len(self.keys), per_edge.shape[1])
-        return merged.index_add_(0, self._merge, per_edge)
+            return of_edges
+        if of_edges.summable is not None and self.several.any():
+            of_edges = of_edges.summable()
+        rows = of_edges.rows
+        merged = rows.new_zeros(len(self.keys), rows.shape[1]).index_add_(0, self._merge, rows)
+        return replace(of_edges, rows=merged)
 
-    def square(self, per_edge: Tensor) -> Tensor:
-        """(E, F) → (n_atoms·n_atoms, F), zero for atoms beyond the cutoff."""
-        merged = self.filters(per_edge)
-        square = merged.new_zeros(self.n_atoms**2, merged.shape[1])
-        square[torch.from_numpy(self.keys).to(square.device)] = merged
-        return square
+    def square(self, of_edges: Filters) -> Filters:
+        """Return filters with rows (n_atoms·n_atoms, K), zero for atoms beyond the cutoff."""
+        merged = self.filters(of_edges)
+        square = merged.rows.new_zeros(self.n_atoms**2, merged.rows.shape[1])
+        square[torch.from_numpy(self.keys).to(square.device)] = merged.rows
+        return replace(merged, rows=square)
 
     def find(self, receiver: Ints, sender: Ints) -> Ints:
         """Return the rows of links, −1 for atoms beyond the cutoff."""
@@ -85,27 +89,31 @@ class Layout(Protocol):
         """(n_atoms, F) → a shape that broadcasts to the coefficients of (set, atom)."""
         ...
 
-    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
-        """Return what each (set, atom) receives from the set's atoms; filters are (n_links, F)."""
+    def receive(self, filters: Filters, messages: Tensor) -> Tensor:
+        """Return what each (set, atom) receives from the set's atoms; filters are of links."""
         ...
 
     def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
         """Return coefficients · per_atom for each (set, atom)."""
         ...
 
-    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+    def meet(self, filters: Filters, messages: Tensor, per_atom: Tensor) -> Tensor:
         """Return receive(filters, messages) · per_atom for each (set, atom)."""
         ...
 
 
 def restricted_relevance(
-    blocks: list[LinearBlock], filters: list[Tensor], top: Tensor, features: Tensor, layout: Layout
+    blocks: list[LinearBlock],
+    filters: list[Filters],
+    top: Tensor,
+    features: Tensor,
+    layout: Layout,
 ) -> Tensor:
     """Return the relevance arriving at each (set, atom); summed over its atoms it is R_S.
 
     Args:
         blocks: first to last.
-        filters: of each block, (n_links, F).
+        filters: of each block, of links.
         top: (n_atoms, F) coefficients of the readout.
         features: (n_atoms, F) embedding output h⁰.
         layout: the sets.
@@ -135,36 +143,38 @@ class DensePairs:
     def __init__(self, links: Links) -> None:
         self._links = links
 
-    def gates(self, blocks: list[LinearBlock]) -> list[Tensor]:
+    def gates(self, blocks: list[LinearBlock]) -> list[Filters]:
         """Return each block's filters as `receive` takes them."""
         return [self._links.filters(block.filters) for block in blocks]
 
     def place(self, per_atom: Tensor) -> Tensor:
         return per_atom.unsqueeze(1)
 
-    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
+    def receive(self, filters: Filters, messages: Tensor) -> Tensor:
         n = self._links.n_atoms
-        gates = filters.view(n, n, -1)
+        rows, back = filters.rows.view(n, n, -1), filters.back
         in_sets = messages if messages.shape[1] == 1 else messages[:, :n]
-        received = gates.new_empty(n, n + 1, gates.shape[2])
+        received = messages.new_empty(n, n + 1, messages.shape[2])
         inside = received[:, :n]
-        torch.mul(gates, in_sets, out=inside.transpose(0, 1))
+        if back is torch.mul:
+            torch.mul(rows, in_sets, out=inside.transpose(0, 1))
+        else:
+            inside.copy_(back(rows, in_sets).transpose(0, 1))
         if self._links.own:  # each atom of a pair also receives from its own images
-            apart = ~torch.eye(n, dtype=torch.bool, device=gates.device)[:, :, None]
-            inside += gates.diagonal().t()[:, None] * in_sets * apart
-        torch.sum(gates * messages[:, -1:], 0, out=received[:, n])
+            apart = ~torch.eye(n, dtype=torch.bool, device=rows.device)[:, :, None]
+            inside += back(rows.diagonal().t()[:, None], in_sets) * apart
+        torch.sum(back(rows, messages[:, -1:]), 0, out=received[:, n])
         return received
 
     def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
         return torch.bmm(coefficients, per_atom.unsqueeze(2)).squeeze(2)
 
-    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+    def meet(self, filters: Filters, messages: Tensor, per_atom: Tensor) -> Tensor:
         n = self._links.n_atoms
         if self._links.own or messages.shape[1] == 1:
             return self.dot(self.receive(filters, messages), per_atom)
-        gates = (
-            filters.view(n, n, -1) * per_atom
-        )  # [i, j]: filter of j → i, times the features of j
+        # [i, j]: filter of j → i, times the features of j
+        gates = filters.forth(filters.rows.view(n, n, -1), per_atom)
         met = gates.new_empty(n, n + 1)
         torch.sum(gates * messages[:, :n], -1, out=met[:, :n].t())
         torch.sum(torch.bmm(gates, messages[:, n, :, None])[:, :, 0], 0, out=met[:, n])
@@ -195,30 +205,31 @@ class LinkedPairs:
         self._atom = on_device(np.concatenate([i, everyone, everyone]))
         self._receiver, self._sender = on_device(links.receiver), on_device(links.sender)
 
-    def gates(self, blocks: list[LinearBlock]) -> list[Tensor]:
+    def gates(self, blocks: list[LinearBlock]) -> list[Filters]:
         """Return each block's filters as `receive` takes them."""
         return [self._links.filters(block.filters) for block in blocks]
 
     def place(self, per_atom: Tensor) -> Tensor:
         return per_atom.index_select(0, self._atom)
 
-    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
+    def receive(self, filters: Filters, messages: Tensor) -> Tensor:
         n, m = self._n_ordered, self._n_atoms
         received = torch.empty_like(messages)
-        gates = filters if len(filters) == n else filters.index_select(0, self._link)
-        torch.index_select(gates * messages[:n], 0, self._reverse, out=received[:n])
+        rows, back = filters.rows, filters.back
+        gates = rows if len(rows) == n else rows.index_select(0, self._link)
+        torch.index_select(back(gates, messages[:n]), 0, self._reverse, out=received[:n])
         received[n:] = 0
         if self._links.own:
-            own = filters[self._self_link] * (self._self_link >= 0)[:, None]
-            received[: n + m] += own.index_select(0, self._atom[: n + m]) * messages[: n + m]
-        sent = filters * messages[n + m :].index_select(0, self._receiver)
+            own = rows[self._self_link] * (self._self_link >= 0)[:, None]
+            received[: n + m] += back(own.index_select(0, self._atom[: n + m]), messages[: n + m])
+        sent = back(rows, messages[n + m :].index_select(0, self._receiver))
         received[n + m :].index_add_(0, self._sender, sent)
         return received
 
     def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
         return (coefficients * self.place(per_atom)).sum(-1)
 
-    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+    def meet(self, filters: Filters, messages: Tensor, per_atom: Tensor) -> Tensor:
         return self.dot(self.receive(filters, messages), per_atom)
 
     def split(self, relevance: Floats, i: Ints, j: Ints) -> tuple[Floats, Floats, Floats]:
@@ -242,20 +253,25 @@ class EdgePairs:
         self._n_half, self._n_atoms = len(edges.first), edges.n_atoms
         self._atom = torch.cat([edges.receiver, everyone, everyone])
 
-    def gates(self, blocks: list[LinearBlock]) -> list[Tensor]:
+    def gates(self, blocks: list[LinearBlock]) -> list[Filters]:
         """Return each block's filters as `receive` takes them."""
         return [block.filters for block in blocks]
 
     def place(self, per_atom: Tensor) -> Tensor:
         return per_atom.index_select(0, self._atom)
 
-    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
+    def receive(self, filters: Filters, messages: Tensor) -> Tensor:
+        rows, back = filters.rows, filters.back
         half, whole = self._n_half, 2 * self._n_half + self._n_atoms
         received = torch.empty_like(messages)
-        torch.mul(filters[:half], messages[:half], out=received[half : 2 * half])
-        torch.mul(filters[half:], messages[half : 2 * half], out=received[:half])
+        if back is torch.mul:
+            torch.mul(rows[:half], messages[:half], out=received[half : 2 * half])
+            torch.mul(rows[half:], messages[half : 2 * half], out=received[:half])
+        else:
+            received[half : 2 * half] = back(rows[:half], messages[:half])
+            received[:half] = back(rows[half:], messages[half : 2 * half])
         received[2 * half :] = 0
-        sent = messages[whole:].index_select(0, self._edges.receiver).mul_(filters)
+        sent = back(rows, messages[whole:].index_select(0, self._edges.receiver))
         received[whole:].index_add_(0, self._edges.sender, sent)
         return received
 
@@ -263,9 +279,9 @@ class EdgePairs:
         product: Tensor = torch.linalg.vecdot(coefficients, self.place(per_atom))
         return product
 
-    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+    def meet(self, filters: Filters, messages: Tensor, per_atom: Tensor) -> Tensor:
         half, whole = self._n_half, 2 * self._n_half + self._n_atoms
-        gates = filters * per_atom.index_select(0, self._edges.sender)
+        gates = filters.forth(filters.rows, per_atom.index_select(0, self._edges.sender))
         met = messages.new_zeros(len(messages))
         met[:half] = torch.linalg.vecdot(gates[half:], messages[half : 2 * half])
         met[half : 2 * half] = torch.linalg.vecdot(gates[:half], messages[:half])
@@ -293,14 +309,14 @@ class Tuples:
     def place(self, per_atom: Tensor) -> Tensor:
         return per_atom[self._atoms]
 
-    def receive(self, filters: Tensor, messages: Tensor) -> Tensor:
-        padded = torch.cat([filters, filters.new_zeros(1, filters.shape[1])])
-        return (padded[self._rows] * messages[:, :, None]).sum(1)
+    def receive(self, filters: Filters, messages: Tensor) -> Tensor:
+        padded = torch.cat([filters.rows, filters.rows.new_zeros(1, filters.rows.shape[1])])
+        return filters.back(padded[self._rows], messages[:, :, None]).sum(1)
 
     def dot(self, coefficients: Tensor, per_atom: Tensor) -> Tensor:
         return (coefficients * self.place(per_atom)).sum(-1)
 
-    def meet(self, filters: Tensor, messages: Tensor, per_atom: Tensor) -> Tensor:
+    def meet(self, filters: Filters, messages: Tensor, per_atom: Tensor) -> Tensor:
         return self.dot(self.receive(filters, messages), per_atom)
 
 

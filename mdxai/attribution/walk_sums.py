@@ -2,7 +2,7 @@
 
 The relevance of the walk i → j → l → k, from the readout down to the embedding, is
 
-    R_ijlk = message₂(C_ij)[j] ∘ W_jl · raise₂(H_kl)[l],
+    R_ijlk = W_jlᵀ message₂(C_ij)[j] · raise₂(H_kl)[l],
 
 with C_ij the coefficients that the top block passes from i to j, and H_kl what the first block
 passes upwards from k to l. Both are known for pairs, so that no dense layer is applied to more than
@@ -12,11 +12,13 @@ walks within it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from mdxai.attribution.blocks import LinearBlock, LinearNetwork
+from mdxai.attribution.blocks import Filters, LinearBlock, LinearNetwork
 from mdxai.frame import Floats, Ints
 
 DEPTHS = (2, 3)  # numbers of blocks
@@ -51,15 +53,15 @@ class WalkSums:
         return found
 
 
-def walk_relevance(linear: LinearNetwork, filters: list[Tensor]) -> tuple[Tensor, Tensor]:
+def walk_relevance(linear: LinearNetwork, filters: list[Filters]) -> tuple[Tensor, Tensor]:
     """Return the relevance of all walks, as `WalkSums` takes it.
 
     Args:
         linear: a network of two or three blocks.
-        filters: of each block, (n_atoms·n_atoms, F) by receiver and sender, zero beyond the cutoff.
+        filters: of each block, rows (n_atoms·n_atoms, K) by receiver and sender, zero beyond the cutoff.
     """
     n, blocks = len(linear.top), linear.blocks
-    gates = [each.view(n, n, -1) for each in filters]
+    gates = [replace(each, rows=each.rows.view(n, n, -1)) for each in filters]
     down = _downwards(blocks[-1], gates[-1], linear.top)
     up = _upwards(blocks[0], gates[0], linear.features)
     if len(blocks) == 2:
@@ -68,15 +70,16 @@ def walk_relevance(linear: LinearNetwork, filters: list[Tensor]) -> tuple[Tensor
     return _staying(kept, up), _moving(message, gates[1], blocks[1].raise_(up))
 
 
-def _downwards(block: LinearBlock, gates: Tensor, top: Tensor) -> Tensor:
+def _downwards(block: LinearBlock, gates: Filters, top: Tensor) -> Tensor:
     """Return [i, j], the coefficients (F,) that the block passes from i down to j."""
     kept, message = block.keep_and_message(top, _as_it_is)
-    return block.lower(_diagonal(kept), gates * message[:, None], _as_it_is)
+    return block.lower(_diagonal(kept), gates.back(gates.rows, message[:, None]), _as_it_is)
 
 
-def _upwards(block: LinearBlock, gates: Tensor, features: Tensor) -> Tensor:
+def _upwards(block: LinearBlock, gates: Filters, features: Tensor) -> Tensor:
     """Return [k, l], the features (F,) that the block passes from k up to l."""
-    return block.absorb(_diagonal(features), (gates * block.raise_(features)).transpose(0, 1))
+    received = gates.forth(gates.rows, block.raise_(features))
+    return block.absorb(_diagonal(features), received.transpose(0, 1))
 
 
 def _diagonal(per_atom: Tensor) -> Tensor:
@@ -89,10 +92,13 @@ def _staying(down: Tensor, up: Tensor) -> Tensor:
     return torch.bmm(down.transpose(0, 1), up.permute(1, 2, 0))
 
 
-def _moving(message: Tensor, gates: Tensor, raised: Tensor) -> Tensor:
-    """Return [j, l, i, k] = message[i, j] ∘ gates[j, l] · raised[k, l]."""
+def _moving(message: Tensor, gates: Filters, raised: Tensor) -> Tensor:
+    """Return [j, l, i, k] = gates[j, l]ᵀ message[i, j] · raised[k, l]."""
     to_l = raised.permute(1, 2, 0)
-    parts = [torch.bmm(message[:, j] * gates[j][:, None], to_l) for j in range(len(gates))]
+    parts = [
+        torch.bmm(gates.back(rows[:, None], message[:, j]), to_l)
+        for j, rows in enumerate(gates.rows)
+    ]
     return torch.stack(parts)
 
 

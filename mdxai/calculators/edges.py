@@ -8,7 +8,7 @@ of `Edges`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,9 @@ from torch import Tensor
 from vesin import NeighborList
 
 from mdxai.frame import Bools, Floats
+
+
+Product = Callable[[Tensor, Tensor], Tensor]  # of filters (..., K) and features (..., F)
 
 
 class Edges(Protocol):
@@ -32,8 +35,8 @@ class Edges(Protocol):
         """(n_half, K) → (E, K): the value of a pair on both of its directed edges."""
         ...
 
-    def weigh(self, filters: Tensor, x: Tensor) -> Tensor:
-        """(E, F), (n_atoms, F) → (E, F): messages filters_ij ∘ x_j."""
+    def weigh(self, filters: Tensor, x: Tensor, product: Product = torch.mul) -> Tensor:
+        """(E, F), (n_atoms, F) → (E, F): messages filters_ij ∘ x_j, or of another product."""
         ...
 
     def collect(self, messages: Tensor) -> Tensor:
@@ -44,7 +47,7 @@ class Edges(Protocol):
         """(E, F), (E, 3) → (n_atoms, 3, F): Σ_j directions_ij messages_ij."""
         ...
 
-    def send_back(self, filters: Tensor, x: Tensor) -> Tensor:
+    def send_back(self, filters: Tensor, x: Tensor, product: Product = torch.mul) -> Tensor:
         """(E, F), (n_atoms, F) → (E, F): filters_ij ∘ x_i, on the way from receiver to sender."""
         ...
 
@@ -137,8 +140,8 @@ class AllPairs:
         """(E, K) → (n_atoms, n_atoms, K), row i receives from column j."""
         return edges.view(self.n_atoms, self.n_atoms, -1)
 
-    def weigh(self, filters: Tensor, x: Tensor) -> Tensor:
-        return self.square(filters) * x
+    def weigh(self, filters: Tensor, x: Tensor, product: Product = torch.mul) -> Tensor:
+        return product(self.square(filters), x)
 
     def collect(self, messages: Tensor) -> Tensor:
         return self.square(messages).sum(1)
@@ -146,8 +149,8 @@ class AllPairs:
     def collect_directed(self, messages: Tensor, directions: Tensor) -> Tensor:
         return torch.bmm(self.square(directions).transpose(1, 2), self.square(messages))
 
-    def send_back(self, filters: Tensor, x: Tensor) -> Tensor:
-        return self.square(filters) * x[:, None]
+    def send_back(self, filters: Tensor, x: Tensor, product: Product = torch.mul) -> Tensor:
+        return product(self.square(filters), x[:, None])
 
     def collect_back(self, messages: Tensor) -> Tensor:
         return self.square(messages).sum(0)
@@ -196,8 +199,8 @@ class NeighbourEdges:
     def spread(self, half: Tensor) -> Tensor:
         return torch.cat([half, half])
 
-    def weigh(self, filters: Tensor, x: Tensor) -> Tensor:
-        return filters * x.index_select(0, self.sender)
+    def weigh(self, filters: Tensor, x: Tensor, product: Product = torch.mul) -> Tensor:
+        return product(filters, x.index_select(0, self.sender))
 
     def collect(self, messages: Tensor) -> Tensor:
         total = messages.new_zeros(self.n_atoms, *messages.shape[1:])
@@ -206,8 +209,8 @@ class NeighbourEdges:
     def collect_directed(self, messages: Tensor, directions: Tensor) -> Tensor:
         return self.collect(messages[:, None, :] * directions[:, :, None])
 
-    def send_back(self, filters: Tensor, x: Tensor) -> Tensor:
-        return filters * x.index_select(0, self.receiver)
+    def send_back(self, filters: Tensor, x: Tensor, product: Product = torch.mul) -> Tensor:
+        return product(filters, x.index_select(0, self.receiver))
 
     def collect_back(self, messages: Tensor) -> Tensor:
         total = messages.new_zeros(self.n_atoms, *messages.shape[1:])

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdxai.calculators.edges import SpreadBothWays
+from mdxai.calculators.edges import Product, SpreadBothWays
 from mdxai.frame import Floats
 
 
@@ -55,8 +55,8 @@ class ReplicaPairs:
     def spread(self, half: Tensor) -> Tensor:
         return SpreadBothWays.apply(half, self._row_of, self._upper, self._lower)  # type: ignore[no-any-return]
 
-    def weigh(self, filters: Tensor, x: Tensor) -> Tensor:
-        return self.square(filters) * x.view(self._shape[0], 1, self._shape[1], -1)
+    def weigh(self, filters: Tensor, x: Tensor, product: Product = torch.mul) -> Tensor:
+        return product(self.square(filters), x.view(self._shape[0], 1, self._shape[1], -1))
 
     def collect(self, messages: Tensor) -> Tensor:
         return self.square(messages).sum(2).flatten(0, 1)
@@ -65,8 +65,8 @@ class ReplicaPairs:
         receivers = (self.n_atoms, self._shape[1], -1)
         return torch.bmm(directions.view(*receivers).transpose(1, 2), messages.view(*receivers))
 
-    def send_back(self, filters: Tensor, x: Tensor) -> Tensor:
-        return self.square(filters) * x.view(self._shape[0], self._shape[1], 1, -1)
+    def send_back(self, filters: Tensor, x: Tensor, product: Product = torch.mul) -> Tensor:
+        return product(self.square(filters), x.view(self._shape[0], self._shape[1], 1, -1))
 
     def collect_back(self, messages: Tensor) -> Tensor:
         return self.square(messages).sum(1).flatten(0, 1)

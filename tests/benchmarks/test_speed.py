@@ -24,7 +24,7 @@ from mdxai.calculators.network import build_network
 from mdxai.calculators.potential import NetworkPotential
 from mdxai.frame import Frame
 
-from ..conftest import SOUND, ethanol_with, heated, langevin
+from ..conftest import KINDS, SOUND, ethanol_with, heated, langevin
 from ..walk_enumeration import masked_output, schnetpack_inputs, with_rules
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore")]
@@ -50,6 +50,7 @@ def wide_model(kind):
         "n_interactions": 3,
         "n_rbf": 20,
         "cutoff": 5.0,
+        **({"lmax": 2} if kind == "SO3net" else {}),
     }
     torch.manual_seed(0)
     return build_network(description), Card(kind, description)
@@ -86,7 +87,7 @@ def stepper(atoms, calculator):
 
 
 @pytest.mark.parametrize("name", MOLECULES)
-@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_calculator_against_schnetpack(name, kind):
     network, card = wide_model(kind)
     theirs = SpkCalculator(
@@ -122,7 +123,7 @@ def calculators_of(kind, number):
 
 
 @pytest.mark.parametrize("name", MOLECULES)
-@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_attribution_against_forces(name, kind):
     bare, *own = calculators_of(kind, 4)
     atoms = MOLECULES[name]
@@ -144,7 +145,7 @@ def test_attribution_against_forces(name, kind):
 
 
 @pytest.mark.parametrize("name", MOLECULES)
-@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_compiled_attribution(name, kind):
     network, card = wide_model(kind)
     calculators = [
@@ -175,7 +176,7 @@ def waters(n_side):
 
 
 @pytest.mark.parametrize("n_side", [4, 10])
-@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_flow_in_water(kind, n_side):
     bare, own = calculators_of(kind, 2)
     box = waters(n_side)
@@ -188,7 +189,7 @@ def test_flow_in_water(kind, n_side):
     )
 
 
-@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_body_against_size(kind):
     """Cost at fixed density in periodic boxes, from 27 to 343 atoms: slope in log–log."""
     sides = (3, 4, 5, 6, 7)
