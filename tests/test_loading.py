@@ -137,7 +137,9 @@ def test_pickles_that_compute_something_else_are_refused(tmp_path, change):
     network, _ = random_network("SchNet", 3)
     change(network)
     torch.save(network, tmp_path / "best_model")
-    with pytest.raises(CalculatorError, match="is not a potential of schnetpack that mdxai can open"):
+    with pytest.raises(
+        CalculatorError, match="is not a potential of schnetpack that mdxai can open"
+    ):
         mdxai.load_calculator(
             tmp_path / "best_model", trust_pickle=True, energy_unit="eV", length_unit="Ang"
         )

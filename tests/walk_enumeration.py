@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from schnetpack import properties
-from schnetpack.nn import so3
 from schnetpack.interfaces.ase_interface import AtomsConverter
+from schnetpack.nn import so3
 from schnetpack.transform import ASENeighborList
 from torch import nn
 
@@ -56,14 +56,14 @@ def with_rules(network: nn.Module, gamma: float) -> nn.Module:
     return network
 
 
-def masked_output(network, inputs, walk):
+def masked_output(network, inputs, walk, **options):
     """Return the summed output with relevance confined to one walk, and the embedding h⁰."""
     rep = network.representation
     x0 = rep.embedding(inputs[properties.Z]).detach().requires_grad_()
     r_ij = inputs[properties.Rij]
     d = r_ij.norm(dim=1)
     forward = {"SchNet": _schnet, "PaiNN": _painn, "SO3net": _so3net}[type(rep).__name__]
-    features = forward(rep, x0, d, r_ij, inputs, walk)
+    features = forward(rep, x0, d, r_ij, inputs, walk, **options)
     return _pooled(network.output_modules[0], features, inputs), x0
 
 
@@ -138,14 +138,14 @@ def _constant_norms(mixing, q, mu):
     return q, mu.detach()
 
 
-def walk_relevance(network, inputs, gamma, atoms):
+def walk_relevance(network, inputs, gamma, atoms, **options):
     """Return {walk: R_w} for every sequence of `atoms`; impossible walks get 0."""
     network = with_rules(network, gamma)
     net = network.representation
     length = len(net.so3convs if hasattr(net, "so3convs") else net.interactions) + 1
     relevance = {}
     for walk in itertools.product(atoms, repeat=length):
-        output, x0 = masked_output(network, inputs, walk)
+        output, x0 = masked_output(network, inputs, walk, **options)
         (gradient,) = torch.autograd.grad(output, x0)
         relevance[walk] = float((x0.detach() * gradient).sum())
     return relevance

@@ -129,7 +129,7 @@ class _Product:
 
     def push(self, y: Tensor) -> Tensor:
         """(n_atoms, S, F) → (n_atoms, S, F), from y to the product."""
-        s, width = y.shape[-2:]
+        s = y.shape[-2]
         own, mixed = (g.unflatten(1, (s, s)) for g in (self.by_mixed, self.by_own))
         through = y @ self.mixing.t()
         return y + (own * y[:, :, None]).sum(1) + (mixed * through[:, :, None]).sum(1)

@@ -26,6 +26,7 @@ _MAKERS: dict[str, Callable[[Any], AtomEnergies]] = {
     "SO3net": _so3net,
 }
 
+
 def with_zbl(
     plain: AtomEnergies, network: nn.Module, numbers: Tensor, edges: Edges, vectors: Tensor
 ) -> tuple[Tensor, Tape]:

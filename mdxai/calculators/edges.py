@@ -19,7 +19,6 @@ from vesin import NeighborList
 
 from mdxai.frame import Bools, Floats
 
-
 Product = Callable[[Tensor, Tensor], Tensor]  # of filters (..., K) and features (..., F)
 
 
@@ -64,7 +63,7 @@ class Edges(Protocol):
         ...
 
     def convolve(self, filters: Tensor, maps: Tensor, x: Tensor) -> Tensor:
-        """(E, R, F), (E, R, S, S), (n_atoms, S, F) → (n_atoms, S, F): Σ_j Σ_r mapsᵀ (filters ∘ x_j).
+        """(E, R, F), (E, R, S, S), (n_atoms, S, F) → (n_atoms, S, F): Σ_jr mapsᵀ (filters ∘ x_j).
 
         filters_ijr weigh channels, maps_ijr [s2, s] take rows s2 of a sender to rows s.
         """

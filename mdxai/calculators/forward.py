@@ -99,7 +99,7 @@ def through_layer(layer: Any, x: Tensor) -> DenseState:
 
 
 def read_out(network: nn.Module, x: Tensor) -> tuple[Tensor, list[DenseState]]:
-    """Return per-atom energies of features (n_atoms, F), and the states of all layers but the last."""
+    """Return per-atom energies of features (n_atoms, F), and the states of layers but the last."""
     *hidden, last = readout(network)
     through = []
     for layer in hidden:

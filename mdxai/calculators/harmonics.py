@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 ROOT = float(torch.tensor(math.sqrt(0.5), dtype=torch.float32))  # rounded as schnetpack has it
 
 
@@ -83,21 +82,22 @@ def _polynomials(module: Any) -> tuple[Tensor, Tensor]:
 
     Y_lm = √((2l + 1)/2π) Π_l|m|(z) · (A_m(x, y) for m > 0, √½ for m = 0, B_|m|(x, y) for m < 0).
     """
-    lmax, terms = int(module.lmax), {}
-    for row, (l, m) in enumerate(zip(module.lidx.tolist(), module.midx.tolist(), strict=True)):
-        scale = math.sqrt((2 * l + 1) / (2 * math.pi))
-        plane = [((0, 0), ROOT)]
+    terms: dict[tuple[tuple[int, int, int], int], float] = {}
+    degrees, orders = module.lidx.tolist(), module.midx.tolist()
+    for row, (degree, order) in enumerate(zip(degrees, orders, strict=True)):
+        scale, m = math.sqrt((2 * degree + 1) / (2 * math.pi)), abs(order)
+        plane = [(0, 0, ROOT)]
         if m:
-            table = (module.cAm if m > 0 else module.cBm)[abs(m) - 1].double().tolist()
-            plane = [((p, abs(m) - p), c) for p, c in enumerate(table[: abs(m) + 1])]
-        for (a, b), flat in plane:
-            for k, tall in enumerate(module.cPi[l, abs(m)].double().tolist()):
+            table = (module.cAm if order > 0 else module.cBm)[m - 1].double().tolist()
+            plane = [(p, m - p, c) for p, c in enumerate(table[: m + 1])]
+        for a, b, flat in plane:
+            for k, tall in enumerate(module.cPi[degree, m].double().tolist()):
                 if value := scale * flat * tall:
-                    key = (a, b, l - 2 * k - abs(m))
-                    terms[key, row] = terms.get((key, row), 0.0) + value
-    monomials = sorted({key for key, _ in terms})
-    coefficients = torch.zeros(len(monomials), (lmax + 1) ** 2, dtype=torch.float64)
-    for (key, row), value in terms.items():
-        coefficients[monomials.index(key), row] = value
+                    key = (a, b, degree - 2 * k - m), row
+                    terms[key] = terms.get(key, 0.0) + value
+    monomials = sorted({powers for powers, _ in terms})
+    coefficients = torch.zeros(len(monomials), len(degrees), dtype=torch.float64)
+    for (powers, row), value in terms.items():
+        coefficients[monomials.index(powers), row] = value
     device = module.cPi.device
     return torch.tensor(monomials, device=device).t(), coefficients.to(device, module.cPi.dtype)

@@ -35,8 +35,9 @@ def build_network(
     Args:
         description: `type` ("SchNet", "PaiNN" or "SO3net"), `n_atom_basis`, `n_interactions`,
             `n_rbf`, `cutoff` (in the network's length unit), for SO3net `lmax`, and where they
-            apply `n_filters`, `shared_interactions`, `shared_filters`. `radial` is the radial basis: "gaussian", or
-            "inverse-power" for filters that fall at least as r to the power −`decay` (default 3).
+            apply `n_filters`, `shared_interactions`, `shared_filters`. `radial` is the radial
+            basis: "gaussian", or "inverse-power" for filters that fall at least as r to the power
+            −`decay` (default 3).
             With `repulsion` "ZBL" the repulsion of nuclei is added to the energy, its parameters
             trained from the universal ones, as schnetpack does; the network is then in eV and Å.
             For a property other than the energy also `output`: its name as `property`, and as

@@ -47,21 +47,17 @@ def so3net_energies(
     filters, at_edges = _filters(net, harmonics, edges, vectors)
     maps = harmonics.maps_of(at_edges)
     features = net.embedding(numbers)
-    x, blocks = features, []
+    x, blocks = nn.functional.pad(features[:, None], (0, 0, 0, harmonics.n_rows - 1)), []
     for k, weights in enumerate(filters):
-        received = (
-            edges.convolve(weights, maps, x)
-            if blocks
-            else _from_scalars(harmonics, edges, weights, at_edges, x)
-        )
+        if k == 0:
+            received = _from_scalars(harmonics, edges, weights, at_edges, features)
+        else:
+            received = edges.convolve(weights, maps, x)
         is_last = k == len(filters) - 1  # only its scalars are used
         update, mixed, gates = _on_atoms(net, k, harmonics, received, scalars=is_last)
         blocks.append(SO3Block(weights, at_edges, maps, received, mixed, gates))
-        if is_last:
-            x = update[:, 0] + (x[:, 0] if k else x)
-        else:
-            x = update + (x if k else nn.functional.pad(x[:, None], (0, 0, 0, harmonics.n_rows - 1)))
-    energies, through = read_out(network, x)
+        x = x[:, : update.shape[1]] + update
+    energies, through = read_out(network, x[:, 0])
     return energies, Tape(features, blocks, through)
 
 
@@ -91,9 +87,10 @@ def _from_scalars(
 ) -> Tensor:
     """Return what atoms receive in the first block, where features (n_atoms, F) have l = 0."""
     carried = at_edges * harmonics.coupling[:, 0].diagonal()
+    rows = torch.split(carried, [2 * k + 1 for k in range(harmonics.lmax + 1)], dim=1)
     parts = [
-        edges.collect_directed(edges.weigh(filters[:, l], x), carried[:, l * l : (l + 1) ** 2])
-        for l in range(harmonics.lmax + 1)
+        edges.collect_directed(edges.weigh(weights, x), some)
+        for weights, some in zip(filters.unbind(1), rows, strict=True)
     ]
     return torch.cat(parts, dim=1)
 
