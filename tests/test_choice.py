@@ -22,7 +22,7 @@ from .conftest import ethanol_with, random_positions, random_potential
 
 
 def test_unknown_models_get_a_clear_error():
-    with pytest.raises(AttributionUnavailable, match="'emt' is not a SchNet or PaiNN"):
+    with pytest.raises(AttributionUnavailable, match="'emt' is not a SchNet, PaiNN or SO3net"):
         mdxai.attributor(EMT())
 
 

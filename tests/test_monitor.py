@@ -121,7 +121,7 @@ def test_foreign_calculators_are_monitored_and_say_what_is_missing(tmp_path):
         dynamics.attach(monitor, interval=1)
         dynamics.run(10)
     assert monitor.verdict.stability is Stability.STABLE
-    assert "'emt' is not a SchNet or PaiNN" in monitor.verdict.unavailable["attribution"]
+    assert "'emt' is not a SchNet, PaiNN or SO3net" in monitor.verdict.unavailable["attribution"]
     assert {"attribution", "beyond_training", "temperature"} <= set(monitor.verdict.unavailable)
     assert "not checked: attribution" in str(monitor.verdict)
     written = json.loads((tmp_path / "run" / "verdict.json").read_text())

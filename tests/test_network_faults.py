@@ -175,7 +175,7 @@ def test_a_shuffled_block_keeps_its_weights_in_another_order():
 @pytest.mark.parametrize(
     ("inject", "message"),
     [
-        (lambda c: flat_decay(EMT()), "needs a SchNet or PaiNN.*got EMT"),
+        (lambda c: flat_decay(EMT()), "needs one from mdxai.load_calculator, got EMT"),
         (lambda c: flat_decay(c, 7.0), "beyond must lie between 0 and 5 Å, got 7"),
         (lambda c: swapped_elements(c, ("C", "N")), "elements must be two of C, H, O, got"),
         (lambda c: rising_decay(c, 0.0), "power must be positive, got 0"),

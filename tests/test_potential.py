@@ -113,7 +113,7 @@ def test_compiled_forces_equal_eager(ethanol):
     assert cache in ({"fxgraph_cache_hit"}, {"fxgraph_cache_miss"})  # not bypassed
 
 
-@pytest.mark.parametrize("kind", ["SchNet", "PaiNN"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_recorded_operations_give_the_same_bits(kind, ethanol):
     """After some evaluations of a molecule a recorded graph replaces the operations."""
     atoms = ethanol.copy()

@@ -49,6 +49,7 @@ class Attribution(ShowsItself):
         unit: of everything but Hessian norms.
         max_bias: whether the rule handed the biases' share back.
         numbers: (n_atoms,) atomic numbers.
+        scalars_only: whether the rule took SO3net's features of l > 0 as constants.
     """
 
     method: str
@@ -66,6 +67,7 @@ class Attribution(ShowsItself):
     unit: str = "eV"
     max_bias: bool = False
     numbers: Ints = field(default_factory=_NO_ATOMS.copy)
+    scalars_only: bool = False
 
     _not_state: ClassVar = ("profile",)
 
@@ -112,6 +114,7 @@ class Attribution(ShowsItself):
             "method": self.method,
             "gamma": self.gamma,
             "max_bias": self.max_bias,
+            "scalars_only": self.scalars_only,
             "output": self.output,
             "relevance_total": self.relevance_total,
             "residual": self.residual,

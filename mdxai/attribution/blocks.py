@@ -99,7 +99,7 @@ class SchNetRules:
 
     def at(self, tape: Tape) -> LinearNetwork:
         """Return the network linearised at a forward pass."""
-        states: list[Any] = tape.blocks
+        states = tape.blocks
         fixed = self._layers.at([state.outward for state in states] + tape.readout)
         parts = zip(self._modules, fixed, states, strict=False)
         top = self._top.at(fixed[len(states) :], len(tape.features))
@@ -136,7 +136,7 @@ class PaiNNRules:
 
     def at(self, tape: Tape) -> LinearNetwork:
         """Return the network linearised at a forward pass."""
-        states: list[Any] = tape.blocks
+        states = tape.blocks
         n = len(states)
         inside = [state.sender for state in states] + [state.mixer for state in states]
         fixed = self._layers.at(inside + tape.readout)

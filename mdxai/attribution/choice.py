@@ -20,6 +20,7 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
     method: str = "auto",
     gamma: float = 0.1,
     max_bias: bool = False,
+    scalars_only: bool = False,
     body_order: int = 2,
     dtype: str | None = None,
     atom: int | None = None,
@@ -35,19 +36,20 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
             fragments (outside the training domain); both evaluate it many times.
         gamma: γ of the rule; 0 is LRP-0.
         max_bias: whether the rule returns the bias's share to the inputs.
+        scalars_only: of an SO3net, whether relevance passes through l = 0 alone.
         body_order: highest order that "walks" (1 to 3) or "expansion" (2 or 3) resolves.
         dtype: "float32" or "float64". By default that of the calculator, whose activations are
             then reused if it has just computed the forces of the frame.
         atom: explain only what this atom contributes to a sum or mean, such as its energy E_i.
 
     Raises:
-        AttributionUnavailable: for a calculator that is not a SchNet or PaiNN of schnetpack.
+        AttributionUnavailable: for a calculator that is no SchNet, PaiNN or SO3net of schnetpack.
         AttributionError: for an unknown method or dtype, a negative γ, another body order, or an
             atom where the method or output has no contributions of atoms.
     """
     if method not in METHODS:
         raise AttributionError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    rule = Rule(gamma, max_bias)
+    rule = Rule(gamma, max_bias, scalars_only)
     if atom is not None and method in ("hessian", "expansion"):
         raise AttributionError(f"method {method!r} explains the whole energy, not that of an atom")
     if dtype not in (None, "float32", "float64"):
@@ -76,8 +78,8 @@ def _no_network(calculator: Any) -> str:
     name = getattr(calculator, "name", None)
     name = name if isinstance(name, str) and name else kind.__name__
     return (
-        f"relevance needs access to the network, and {name!r} is not a SchNet or PaiNN "
-        'loaded with mdxai.load_calculator; method="hessian" needs only forces, '
+        f"relevance needs access to the network, and {name!r} is not a SchNet, PaiNN or "
+        'SO3net loaded with mdxai.load_calculator; method="hessian" needs only forces, '
         'method="expansion" only energies'
     )
 

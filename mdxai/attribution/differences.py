@@ -19,12 +19,13 @@ def difference(after: Attribution, before: Attribution) -> Attribution:
             by a method other than "walks".
     """
     mine, theirs = (
-        (a.method, a.gamma, a.max_bias, a.unit, len(a.by_body_order)) for a in (after, before)
+        (a.method, a.gamma, a.max_bias, a.scalars_only, a.unit, len(a.by_body_order))
+        for a in (after, before)
     )
     if after.method != "walks" or mine != theirs:
         raise AttributionError(
             "a difference needs two attributions by method 'walks' with the same rule, output and "
-            f"body order; got (method, γ, max_bias, unit, orders) {mine} and {theirs}"
+            f"body order; got (method, γ, max_bias, scalars_only, unit, orders) {mine} and {theirs}"
         )
     if not np.array_equal(after.numbers, before.numbers):
         raise AttributionError(
@@ -38,6 +39,7 @@ def difference(after: Attribution, before: Attribution) -> Attribution:
         gamma=after.gamma,
         unit=after.unit,
         max_bias=after.max_bias,
+        scalars_only=after.scalars_only,
         numbers=after.numbers,
         output=after.output - before.output,
         atoms=after.atoms - before.atoms,

@@ -61,24 +61,29 @@ class SO3Rules:
         return LinearNetwork(blocks, top, features)
 
 
+def _split(x: Tensor, *sizes: int) -> Tensor:
+    """(..., F) → (..., *sizes)."""
+    return x.view(*x.shape[:-1], *sizes)
+
+
 def _filters(harmonics: Harmonics, state: SO3Block) -> Filters:
     """Return the maps A of the edges, as filters beside the maps of their harmonics."""
     n_maps, width = state.filters.shape[1:]
     rows = torch.cat([state.filters.flatten(1), state.maps.flatten(1)], dim=1)
 
     def parts(rows: Tensor) -> tuple[Tensor, Tensor]:
-        weights, maps = rows.split([n_maps * width, rows.shape[-1] - n_maps * width], -1)
+        weights, maps = torch.split(rows, [n_maps * width, rows.shape[-1] - n_maps * width], -1)
         s = harmonics.n_rows
-        return weights.unflatten(-1, (n_maps, 1, width)), maps.unflatten(-1, (n_maps, s, s))
+        return _split(weights, n_maps, 1, width), _split(maps, n_maps, s, s)
 
     def forth(rows: Tensor, x: Tensor) -> Tensor:
         weights, maps = parts(rows)
-        weighed = weights * x.unflatten(-1, (1, -1, width))
+        weighed = weights * _split(x, 1, -1, width)
         return (maps.flatten(-3, -2).mT @ weighed.flatten(-3, -2)).flatten(-2)
 
     def back(rows: Tensor, c: Tensor) -> Tensor:
         weights, maps = parts(rows)
-        weighed = weights * c.unflatten(-1, (1, -1, width))
+        weighed = weights * _split(c, 1, -1, width)
         return (maps.mT.flatten(-3, -2).mT @ weighed.flatten(-3, -2)).flatten(-2)
 
     return Filters(rows, forth, back, partial(_summable, harmonics, state))
@@ -92,7 +97,7 @@ def _summable(harmonics: Harmonics, state: SO3Block) -> Filters:
     backwards = coupling.permute(1, 0, 2).flatten(1)  # [s2, (s1, s)]
 
     def times(map_: Tensor, rows: Tensor, x: Tensor) -> Tensor:
-        weighed = rows.unflatten(-1, (-1, 1, width)) * x.unflatten(-1, (1, -1, width))
+        weighed = _split(rows, -1, 1, width) * _split(x, 1, -1, width)
         return (map_ @ weighed.flatten(-3, -2)).flatten(-2)
 
     return Filters(per_row.flatten(1), partial(times, onwards), partial(times, backwards))
@@ -122,7 +127,7 @@ class _Product:
         """(..., S, F) → (..., S, F), from the product back to y."""
         s, width = u.shape[-2:]
         own, mixed = (
-            (place(gates.flatten(1)).unflatten(-1, (s, s, width)) * u[..., None, :, :]).sum(-2)
+            (_split(place(gates.flatten(1)), s, s, width) * u[..., None, :, :]).sum(-2)
             for gates in (self.by_mixed, self.by_own)
         )
         return own.add_(u).add_(mixed @ self.mixing)
@@ -130,7 +135,7 @@ class _Product:
     def push(self, y: Tensor) -> Tensor:
         """(n_atoms, S, F) → (n_atoms, S, F), from y to the product."""
         s = y.shape[-2]
-        own, mixed = (g.unflatten(1, (s, s)) for g in (self.by_mixed, self.by_own))
+        own, mixed = (g.view(-1, s, s, y.shape[-1]) for g in (self.by_mixed, self.by_own))
         through = y @ self.mixing.t()
         return y + (own * y[:, :, None]).sum(1) + (mixed * through[:, :, None]).sum(1)
 
@@ -147,11 +152,11 @@ def _block(
         gates = state.gates.flatten(1)
 
         def message(c: Tensor, place: Place) -> Tensor:
-            u = (c.unflatten(-1, (-1, width)) @ third).flatten(-2).mul_(place(gates))
-            return product.pull(u.unflatten(-1, (-1, width)) @ second, place).flatten(-2)
+            u = (_split(c, -1, width) @ third).flatten(-2).mul_(place(gates))
+            return product.pull(_split(u, -1, width) @ second, place).flatten(-2)
 
     def absorb(own: Tensor, received: Tensor) -> Tensor:
-        p = product.push(received.unflatten(-1, (-1, width))) @ second.t()
+        p = product.push(_split(received, -1, width)) @ second.t()
         return own + ((p * state.gates) @ third.t()).flatten(1)
 
     return LinearBlock(
@@ -176,8 +181,8 @@ def _from_scalars_alone(
     def message(c: Tensor, place: Place) -> Tensor:
         u = ((c[..., :width] @ third) * place(gates)) @ second
         each = u[..., None, :]
-        back = (place(mixed).unflatten(-1, (-1, width)) * each) @ first
-        back += place(own).unflatten(-1, (-1, width)) * each
+        back = (_split(place(mixed), -1, width) * each) @ first
+        back += _split(place(own), -1, width) * each
         back[..., 0, :] += u
         return back.flatten(-2)
 

@@ -17,7 +17,7 @@ from mdxai.calculators.potential import NetworkPotential
 
 
 class NetworkCalculator(Calculator, OwnNetwork):  # type: ignore[misc]
-    """ASE calculator for a SchNet or PaiNN potential of schnetpack.
+    """ASE calculator for a SchNet, PaiNN or SO3net potential of schnetpack.
 
     Gives energy (eV), forces (eV/Å), energies per atom (eV) and, where the cell is periodic in
     all three directions, stress (eV/Å³, ASE's sign and Voigt order). Made by `load_calculator`.

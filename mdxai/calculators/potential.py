@@ -73,7 +73,7 @@ class NetworkPotential(OwnNetwork):
     """A schnetpack network with its card and its own neighbour lists.
 
     Args:
-        network: SchNet or PaiNN potential; converted in place to `dtype` and `device`.
+        network: SchNet, PaiNN or SO3net potential; converted in place to `dtype` and `device`.
         card: units, offset, elements.
         compile: whether to compile the evaluation of small molecules with `torch.compile`.
 

@@ -47,7 +47,8 @@ def so3net_energies(
     filters, at_edges = _filters(net, harmonics, edges, vectors)
     maps = harmonics.maps_of(at_edges)
     features = net.embedding(numbers)
-    x, blocks = nn.functional.pad(features[:, None], (0, 0, 0, harmonics.n_rows - 1)), []
+    x = nn.functional.pad(features[:, None], (0, 0, 0, harmonics.n_rows - 1))
+    blocks: list[SO3Block] = []
     for k, weights in enumerate(filters):
         if k == 0:
             received = _from_scalars(harmonics, edges, weights, at_edges, features)

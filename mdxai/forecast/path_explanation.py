@@ -104,7 +104,7 @@ def explain_weak_spots(
 
     Args:
         found: by `mdxai.weak_spots` with this calculator.
-        calculator: a SchNet or PaiNN of mdxai. It is not changed.
+        calculator: one of `mdxai.load_calculator`. It is not changed.
         worst: how many are explained.
         gamma: γ of the rule.
 

@@ -239,7 +239,7 @@ def _copy(calculator: Any) -> tuple[NetworkPotential, Any]:
     """Return an independent potential and its network, which may be altered."""
     if not isinstance(calculator, NetworkCalculator):
         raise FaultError(
-            f"a fault in a network needs a SchNet or PaiNN from mdxai.load_calculator, got "
+            f"a fault in a network needs one from mdxai.load_calculator, got "
             f"{type(calculator).__name__}; for other calculators there is FaultyCalculator"
         )
     twin = calculator.potential

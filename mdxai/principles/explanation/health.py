@@ -113,7 +113,7 @@ class ExplanationPrecision:
         twin: the network in its working precision, not shared with the run.
 
     Raises:
-        PrincipleUnavailable: for calculators other than SchNet and PaiNN.
+        PrincipleUnavailable: for calculators other than those of `mdxai.load_calculator`.
     """
 
     name = "explanation_precision"
@@ -123,7 +123,7 @@ class ExplanationPrecision:
     def __init__(self, twin: Potential) -> None:
         network = network_potential(twin)
         if network is None:
-            raise PrincipleUnavailable("only the energy of a SchNet or PaiNN can be explained")
+            raise PrincipleUnavailable("only energies of SchNet, PaiNN and SO3net can be explained")
         import torch
 
         from mdxai.attribution import WalkAttributor
