@@ -17,6 +17,7 @@ through l = 0 alone, and what they contribute belongs to the residual.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -62,8 +63,9 @@ class SO3Rules:
 
 
 def _split(x: Tensor, *sizes: int) -> Tensor:
-    """(..., F) → (..., *sizes)."""
-    return x.view(*x.shape[:-1], *sizes)
+    """(..., F) → (..., *sizes), where one may be −1; also of no rows at all."""
+    known = -math.prod(sizes) if -1 in sizes else 1
+    return x.view(*x.shape[:-1], *(x.shape[-1] // known if n == -1 else n for n in sizes))
 
 
 def _filters(harmonics: Harmonics, state: SO3Block) -> Filters:

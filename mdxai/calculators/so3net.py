@@ -79,7 +79,7 @@ def _filters(
     both = edges.spread(half)
     *filters, at_edges = torch.split(both, [*(len(d.weight) for d in layers), ahead.shape[1]], 1)
     signs = edges.orientation.to(ahead.dtype) ** harmonics.degrees  # Y_lm(−r) = (−1)^l Y_lm(r)
-    by_degree = [w.view(len(w), harmonics.lmax + 1, -1) for w in filters]
+    by_degree = [w.view(-1, harmonics.lmax + 1, net.n_atom_basis) for w in filters]
     return by_degree, at_edges * signs
 
 
