@@ -135,11 +135,12 @@ class _Product:
         return own.add_(u).add_(mixed @ self.mixing)
 
     def push(self, y: Tensor) -> Tensor:
-        """(n_atoms, S, F) → (n_atoms, S, F), from y to the product."""
+        """(..., n_atoms, S, F) → (..., n_atoms, S, F), from y to the product."""
         s = y.shape[-2]
         own, mixed = (g.view(-1, s, s, y.shape[-1]) for g in (self.by_mixed, self.by_own))
         through = y @ self.mixing.t()
-        return y + (own * y[:, :, None]).sum(1) + (mixed * through[:, :, None]).sum(1)
+        own, mixed = ((g * x[..., None, :]).sum(-3) for g, x in ((own, y), (mixed, through)))
+        return y + own + mixed
 
 
 def _block(
@@ -159,7 +160,7 @@ def _block(
 
     def absorb(own: Tensor, received: Tensor) -> Tensor:
         p = product.push(_split(received, -1, width)) @ second.t()
-        return own + ((p * state.gates) @ third.t()).flatten(1)
+        return own + ((p * state.gates) @ third.t()).flatten(-2)
 
     return LinearBlock(
         filters=_filters(harmonics, state),

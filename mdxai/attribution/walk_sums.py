@@ -58,7 +58,8 @@ def walk_relevance(linear: LinearNetwork, filters: list[Filters]) -> tuple[Tenso
 
     Args:
         linear: a network of two or three blocks.
-        filters: of each block, rows (n_atoms·n_atoms, K) by receiver and sender, zero beyond the cutoff.
+        filters: of each block, rows (n_atoms·n_atoms, K) by receiver and sender, zero beyond the
+            cutoff.
     """
     n, blocks = len(linear.top), linear.blocks
     gates = [replace(each, rows=each.rows.view(n, n, -1)) for each in filters]
