@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import units
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
 
@@ -115,6 +116,29 @@ def test_a_molecule_in_the_film_is_no_mirror_image_and_does_not_turn(broken):
         assert handedness(here) == handedness(by_step[film["steps"][k]])
         if film["times"][k] < data["onset"]:
             assert np.abs(here - first)[[0, 1, 2]].max() < 1.0
+
+
+def test_molecules_that_the_border_cuts_are_whole(tmp_path):
+    one = molecule("CH3CH2OH")
+    one.set_cell([7, 7, 7])
+    one.pbc = True
+    box = one.repeat((2, 1, 1))
+    box.translate([3.2, 0.5, 0.0])
+    box.wrap()
+    box.calc = LennardJones(epsilon=1e-6)
+    dynamics = VelocityVerlet(box, 0.1 * units.fs)
+    with Monitor(dynamics, tmp_path / "run", report=False) as monitor:
+        dynamics.attach(monitor)
+        dynamics.run(3)
+    film = read_film(read_run_summary(mdxai.open_run(tmp_path / "run")))
+    for shot, frame in zip(film.shots, mdxai.open_run(tmp_path / "run").frames(), strict=True):
+        lengths = [np.linalg.norm(shot.positions[i] - shot.positions[j]) for i, j in film.bonds]
+        assert len(lengths) == 16
+        assert max(lengths) < 1.6
+        cut = [np.linalg.norm(frame.positions[i] - frame.positions[j]) for i, j in film.bonds]
+        assert max(cut) > 5  # as recorded, the border does cut them
+        moved = (shot.positions - frame.positions) @ np.linalg.inv(frame.cell)
+        np.testing.assert_allclose(moved, moved.round(), atol=1e-9)  # by whole cells
 
 
 def test_broken_bonds_and_relevances_are_those_of_the_record(broken):

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import ase.io
+import networkx as nx
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +21,7 @@ from ase.geometry import find_mic
 from mdxai.frame import Bools, Floats, Frame, Ints, find_pairs
 from mdxai.principles import bonds_of
 from mdxai.principles.motion.bond_changes import BROKEN, FORMED
-from mdxai.principles.motion.networks import METALS
+from mdxai.principles.motion.networks import METALS, covalent_network_of
 from mdxai.record.explanations import measure_of
 from mdxai.report.interactions import PairMeans
 from mdxai.report.run_summary import RunSummary
@@ -41,8 +42,8 @@ Valued = tuple[tuple[int, int, float], ...]
 @dataclass(frozen=True, slots=True)
 class Shot:
     """One frame to show. time: fs. positions: (n_atoms, 3) Å; a molecule is turned so that it moves
-    as little as possible. cell: (3, 3) Å. in_box: whether it is of the black box. broken,
-    stretched: bonds of the first frame. formed: other pairs within bonding distance.
+    as little as possible, in a cell it is whole. cell: (3, 3) Å. in_box: whether it is of the black
+    box. broken, stretched: bonds of the first frame. formed: other pairs within bonding distance.
     """
 
     step: int
@@ -105,7 +106,8 @@ def read_film(summary: RunSummary) -> Film | None:
     if not stills:
         return None
     watch = _BondWatch(first, summary)
-    placed = _held_still([still.positions for still in stills], first)
+    whole = _WholeMolecules(first, watch.pairs)
+    placed = _held_still([whole.of(still.positions, still.cell) for still in stills], first)
     shots = tuple(
         Shot(s.step, s.time, p, s.cell, s.in_box, *watch.states(s.positions, s.cell))
         for s, p in zip(stills, placed, strict=True)
@@ -160,6 +162,34 @@ def _held_still(positions: Sequence[Floats], first: Frame) -> list[Floats]:
         u[:, 2] *= np.linalg.det(u @ v)
         placed.append(centred @ u @ v)
     return placed
+
+
+class _WholeMolecules:
+    """Moves the atoms of molecules that the cell's border cuts to their neighbours' side.
+
+    Networks, which have no ends, stay as they are. Atoms follow their neighbour in a spanning tree
+    of the bonds, all of one depth at a time.
+    """
+
+    def __init__(self, first: Frame, bonds: PairList) -> None:
+        self._pbc = first.pbc
+        self._layers: list[tuple[Ints, Ints]] = []  # atoms, and whom each follows
+        if not first.pbc.any():
+            return
+        network = covalent_network_of(first)
+        graph = nx.Graph((i, j) for i, j in bonds if not (network[i] and network[j]))
+        roots = [min(part) for part in nx.connected_components(graph)]
+        parents = {child: parent for root in roots for parent, child in nx.bfs_edges(graph, root)}
+        for layer in list(nx.bfs_layers(graph, roots))[1:] if roots else ():
+            self._layers.append((np.array(layer), np.array([parents[atom] for atom in layer])))
+
+    def of(self, positions: Floats, cell: Floats) -> Floats:
+        """Return the positions with whole molecules."""
+        placed = np.array(positions)
+        for atoms, parents in self._layers:
+            steps = find_mic(placed[atoms] - placed[parents], cell, self._pbc)[0]
+            placed[atoms] = placed[parents] + steps
+        return placed
 
 
 class _BondWatch:
