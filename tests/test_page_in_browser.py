@@ -220,7 +220,7 @@ def test_zoom_is_shared_and_values_are_read_out(opened):
     page.mouse.down()
     page.mouse.move(box["x"] + 0.75 * box["width"], y, steps=4)
     page.mouse.up()
-    page.wait_for_timeout(100)
+    page.wait_for_timeout(300)
     ranges = page.evaluate(
         "[...mdxai.explorer.charts.all].map(c => [c.scales.x.min, c.scales.x.max])"
     )
@@ -232,7 +232,7 @@ def test_zoom_is_shared_and_values_are_read_out(opened):
     legend = page.locator("figure[data-principle=bond] .u-legend").inner_text()
     assert re.search(r"bond:?\s*\d", legend)
     over.dblclick(position={"x": 30, "y": 30})
-    page.wait_for_timeout(100)
+    page.wait_for_timeout(300)
     whole = page.evaluate("[...mdxai.explorer.charts.all].map(c => c.scales.x.max)")
     np.testing.assert_allclose(whole, length)
 
@@ -284,7 +284,7 @@ def test_in_print_and_without_scripts_the_still_figures_are_there(chromium, brok
             opened.is_ready()
             assert not page.locator("figure[data-principle=bond] > svg").is_visible()
             page.emulate_media(media="print")
-            page.wait_for_timeout(100)
+            page.wait_for_timeout(300)
         assert page.locator("figure[data-principle=bond] > svg").is_visible()
         assert not page.locator("#explorer").is_visible()
         assert not page.locator(".uplot >> visible=true").count()
