@@ -16,6 +16,7 @@ from mdxai.analysis import AnalyseError, AnalysisOptions, entries_of
 from mdxai.analysis.bond_kinds import KINDS, pair_kinds
 from mdxai.analysis.clustered_means import ClusteredMeans
 from mdxai.analysis.molecule_tally import WIDTH
+from mdxai.attribution.attribution import side_by_side
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.frame import Frame
 
@@ -53,6 +54,23 @@ def test_molecules_together_equal_one_by_one(kind):
         [one.pairs.j + start for one, start in zip(alone, together.starts, strict=False)]
     )
     np.testing.assert_array_equal(together.whole.pairs.j, shifted)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_single_explanations_side_by_side_are_those_of_a_batch(kind):
+    """As networks with a guard are explained."""
+    explain = mdxai.attributor(NetworkCalculator(random_potential(kind, 3)), method="walks")
+    frames = [Frame.from_atoms(molecule(name)) for name in MOLECULES]
+    together = explain.attribute_together(frames)
+    joined = side_by_side(explain.attribute_many(frames))
+    for name in ("strengths", "atoms", "one_body", "numbers", "by_body_order", "output"):
+        expected = getattr(together.whole, name)
+        np.testing.assert_allclose(getattr(joined.whole, name), expected, atol=1e-10)
+    for name in ("i", "j", "distances", "vectors"):
+        expected = getattr(together.whole.pairs, name)
+        np.testing.assert_array_equal(getattr(joined.whole.pairs, name), expected)
+    np.testing.assert_array_equal(joined.starts, together.starts)
+    np.testing.assert_allclose(joined.outputs, together.outputs, atol=1e-10)
 
 
 def brute_force(calculator, names):
@@ -403,3 +421,17 @@ def test_a_run_is_a_data_set(tmp_path, ethanol):
     assert found.n_used == len(frames) == 6
     ours, theirs = (one.tables()["bonds"] for one in (found, again))
     np.testing.assert_allclose(ours["mean"], theirs["mean"], rtol=1e-4)
+
+
+def test_sums_do_not_grow_with_the_data(tmp_path):
+    structures = [molecule(name) for name in MOLECULES]
+    sizes = []
+    for times in (1, 4):
+        data = written(tmp_path / f"{times}.xyz", structures * times)
+        found = mdxai.analyse("painn-ethanol", data, options=AnalysisOptions(closely=4))
+        parts = [part.state() for part in found.sums[0]]
+        sizes.append(sum(
+            array.nbytes for state in parts for name, array in state.items()
+            if not name.startswith("worst")  # at most ten molecules of each principle
+        ))  # fmt: skip
+    assert sizes[0] == sizes[1]

@@ -182,7 +182,7 @@ def _draw_enthalpies(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
         known = [b for b in model.bonds if b.reference is not None and is_bond(b.name)]
         x = np.array([b.reference for b in known], dtype=np.float64)
         y = np.array([b.mean for b in known])
-        half = np.array([1.96 * b.error for b in known])
+        half = np.minimum([1.96 * b.error for b in known], 0.9 * y)  # the axis is logarithmic
         ax.errorbar(x, y, np.nan_to_num(half), fmt=MARKERS[k % len(MARKERS)], ms=4, lw=0.9,
                     color=colour(k), label=model.name)  # fmt: skip
         if k == 0:
