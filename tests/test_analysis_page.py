@@ -97,7 +97,7 @@ def test_a_finished_analysis_is_not_repeated(folder):
 def test_arguments_that_cannot_be(tmp_path):
     nothing = invoke("analyse", "painn-ethanol", "--out", tmp_path / "out")
     assert nothing.exit_code == 2
-    assert "at least one calculator" in nothing.output
+    assert "Missing argument" in nothing.output
     lost = invoke("analyse", "painn-ethanol", tmp_path / "lost.xyz", "--out", tmp_path / "out")
     assert lost.exit_code == 2
     assert "no data set" in lost.output

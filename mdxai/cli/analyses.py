@@ -49,11 +49,13 @@ class AnalysisChoices:
 def analyse(
     calculators: Annotated[
         list[str],
+        typer.Argument(help="Names, folders or files of networks, also of other properties."),
+    ],
+    data: Annotated[
+        Path,
         typer.Argument(
-            metavar="CALCULATOR... DATA",
-            help="Names, folders or files of networks, also of other properties; last, the data "
-            "set: what ASE reads (extxyz, db, traj …), an npz as of MD17 or QM9, or a run "
-            "directory.",
+            help="Data set: what ASE reads (extxyz, db, traj …), an npz as of MD17 or QM9, or a "
+            "run directory.",
         ),
     ],
     *,
@@ -70,9 +72,6 @@ def analyse(
     shown: Shown,
 ) -> None:
     """Analyse what networks have learned, over all molecules of a data set."""
-    *names, data = calculators
-    if not names:
-        raise typer.BadParameter("expected at least one calculator, and last the data set")
     with loading(shown.silent):
         from dataclasses import asdict
 
@@ -86,7 +85,7 @@ def analyse(
         kept_if_stopped(out, "what was summed"), _workers(workers, scheduler) as client,
         _progress(shown.silent) as progress,
     ):  # fmt: skip
-        found = find(names, data, path=out, options=options, progress=progress, client=client)
+        found = find(calculators, data, path=out, options=options, progress=progress, client=client)
     write_tables(found, out)
     attempt_page(write_analysis_page, found, out, "holds the tables of the analysis")
     if shown.as_json:
