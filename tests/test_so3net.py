@@ -18,7 +18,7 @@ from mdxai.calculators.harmonics import Harmonics
 from mdxai.calculators.network import build_network
 from mdxai.frame import Frame
 
-from .conftest import random_network, random_positions, random_potential, shaken
+from .conftest import ethanol_dynamics, random_network, random_positions, random_potential, shaken
 from .test_potential import schnetpack_twin
 from .walk_enumeration import by_set, schnetpack_inputs, walk_relevance
 
@@ -205,3 +205,45 @@ def test_partial_forces_sum_to_the_forces():
     frame = Frame.from_atoms(atoms)
     partial = potential.partial_forces(frame)
     np.testing.assert_allclose(partial.sum(0), potential.evaluate(frame)[1], atol=1e-12)
+
+
+def test_the_shipped_model_says_how_good_it_is():
+    card = mdxai.load_calculator("so3net-ethanol").card
+    assert card.network["lmax"] == 2
+    assert 20 < card.errors["force_mae_mev_per_ang"] < 50  # from 200 frames
+
+
+def test_trained_network_equals_enumeration_on_ethanol():
+    calculator = mdxai.load_calculator("so3net-ethanol", dtype="float64")
+    atoms = shaken(amplitude=0.1, seed=2)
+    explained = mdxai.attributor(calculator).attribute(atoms)
+    inputs = schnetpack_inputs(atoms, calculator.card.cutoff)
+    scale = np.abs(explained.two_body).max()
+    for pair in [(0, 1), (2, 3), (4, 8)]:
+        sets = by_set(walk_relevance(calculator.model, inputs, 0.1, pair))
+        here = (explained.pairs.i == pair[0]) & (explained.pairs.j == pair[1])
+        assert explained.two_body[here].item() == pytest.approx(
+            sets[frozenset(pair)], abs=1e-10 * scale
+        )
+
+
+def test_a_monitored_run_is_explained_recorded_and_bit_identical(tmp_path):
+    """Explanation principles judge it, its record gives the explanations back, bonds come first."""
+    bare, watched = (ethanol_dynamics("so3net-ethanol", 300.0) for _ in range(2))
+    monitor = mdxai.Monitor(watched, tmp_path / "run", attribute_every=5)
+    watched.attach(monitor, interval=1)
+    with monitor:
+        watched.run(60)
+    bare.run(60)
+    np.testing.assert_array_equal(bare.atoms.positions, watched.atoms.positions)
+    run = mdxai.open_run(tmp_path / "run")
+    kept = run.attribution(60)
+    again = mdxai.attributor(watched.atoms.calc).attribute(watched.atoms)
+    np.testing.assert_allclose(kept.strengths, again.strengths, atol=1e-5)
+    assert "attribution" not in monitor.verdict.unavailable
+    judged = run.to_dataframe()
+    for principle in ("residual", "bond_order", "body_orders"):
+        assert np.isfinite(judged[principle].dropna()).any(), principle
+    bonded = again.pairs.distances < 1.6
+    strength = np.abs(again.two_body)
+    assert np.median(strength[bonded]) > 2 * np.median(strength[~bonded])
