@@ -16,7 +16,7 @@ from .conftest import ETHANOL, ethanol_with, invoke
 def test_calculators_lists_the_shipped_ones():
     listed = json.loads(invoke("calculators", "--json").stdout)
     assert listed.keys() == mdxai.list_calculators().keys()
-    assert {name.split("-")[0] for name in listed} == {"painn", "schnet"}
+    assert {name.split("-")[0] for name in listed} == {"painn", "schnet", "so3net"}
     assert listed["painn-ethanol"]["force_mae_mev_per_ang"] <= 15
     assert listed["schnet-ethanol"]["force_mae_mev_per_ang"] <= 25
     assert listed["painn-aspirin"]["force_mae_mev_per_ang"] <= 35
