@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+UV = os.environ.get("UV", "")  # set by `uv run`
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -39,6 +40,7 @@ def test_workflows_call_what_is_there():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not UV, reason="needs uv: python3 -m uv run pytest -m slow")
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
 def test_what_is_built_works_in_an_empty_environment(tmp_path, kind):
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -51,14 +53,11 @@ def test_what_is_built_works_in_an_empty_environment(tmp_path, kind):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    uv = [sys.executable, "-m", "uv"]
-    if subprocess.run([*uv, "--version"], capture_output=True, check=False).returncode:
-        uv = ["uv"]
-    run(*uv, "build", "--quiet", "--out-dir", "dist", ROOT)
+    run(UV, "build", "--quiet", "--out-dir", "dist", ROOT)
     (built,) = (tmp_path / "dist").glob(kind)
-    run(*uv, "venv", "--quiet", "--python", sys.executable, "empty")
+    run(UV, "venv", "--quiet", "--python", sys.executable, "empty")
     there = tmp_path / "empty" / "bin"
-    run(*uv, "pip", "install", "--quiet", "--python", there / "python", built)
+    run(UV, "pip", "install", "--quiet", "--python", there / "python", built)
     assert run(there / "mdxai", "--version").split()[-1] == PROJECT["version"]
     run(there / "mdxai", "run", "painn-ethanol", "CH3CH2OH", "--steps", "5", "--out", "first")
     assert (tmp_path / "first" / "report.html").exists()
