@@ -102,8 +102,9 @@ def test_a_resumed_run_goes_on_without_a_new_search(whole, tmp_path, monkeypatch
 def test_a_replay_tells_the_same(whole, tmp_path):
     again = replay(HoledPair(), mdxai.open_run(whole[2]), forecast=True, attribute_every=0)
     one, other = again.weak_spots, whole[1].weak_spots
-    assert one.closest.trace.highest == pytest.approx(other.closest.trace.highest)
-    assert one.per_ps.value == pytest.approx(other.per_ps.value, rel=0.3)  # another start
+    # The search begins from another structure, and its minimum is as exact as a relaxation is.
+    assert one.closest.trace.highest == pytest.approx(other.closest.trace.highest, rel=1e-4)
+    assert one.per_ps.value == pytest.approx(other.per_ps.value, rel=0.3)
 
 
 def test_a_fall_is_an_alarm():
