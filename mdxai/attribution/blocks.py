@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from mdxai.attribution.lrp_rule import Rule
-from mdxai.attribution.rules import Place, RuledLayer, RuledLayers
+from mdxai.attribution.rules import Place, RuledLayer, RuledLayers, per_atom_place
 from mdxai.calculators.forward import PaiNNBlock, SchNetBlock, Tape, readout
 
 
@@ -184,5 +184,5 @@ class Readout:
         """Return ∂(Σ atomwise output)/∂features, (n_atoms, F)."""
         c = self._start.repeat(n_atoms, 1)
         for layer in reversed(fixed):
-            c = layer.pull(c, lambda per_atom: per_atom)
+            c = layer.pull(c, per_atom_place)
         return c

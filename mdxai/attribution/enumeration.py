@@ -16,6 +16,7 @@ from torch import Tensor
 from mdxai.attribution.attribution import AttributionError, AttributionUnavailable, as_frame
 from mdxai.attribution.blocks import Filters
 from mdxai.attribution.network_attributors import WalkAttributor
+from mdxai.attribution.rules import per_atom_place
 from mdxai.frame import Floats, Frame, Ints
 
 MAX_WALKS = 5_000_000
@@ -82,14 +83,11 @@ def _extend(blocks: list, gates: list[Filters], top: Tensor, features: Tensor) -
     n = len(top)
     everyone = torch.eye(n, dtype=torch.bool, device=top.device)[:, :, None]
 
-    def place(per_atom: Tensor) -> Tensor:
-        return per_atom
-
     c = top[None]
     for block, filters in zip(reversed(blocks), reversed(gates), strict=True):
-        kept, message = block.keep_and_message(c, place)
+        kept, message = block.keep_and_message(c, per_atom_place)
         # from atom [1] to atom [2]
         sent = filters.back(filters.rows.view(n, n, -1), message[:, :, None])
         stays = torch.where(everyone, kept[:, :, None], 0.0)
-        c = block.lower(stays.reshape(-1, n, stays.shape[-1]), sent.flatten(0, 1), place)
+        c = block.lower(stays.reshape(-1, n, stays.shape[-1]), sent.flatten(0, 1), per_atom_place)
     return (c * features).sum(-1)

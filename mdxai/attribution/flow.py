@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mdxai.attribution.blocks import LinearBlock
+from mdxai.attribution.rules import per_atom_place
 from mdxai.calculators.edges import Edges
 
 
@@ -32,10 +33,10 @@ def pair_flow(
     flows = []
     c = top
     for block, x in zip(reversed(blocks), reversed(raised), strict=True):
-        kept, message = block.keep_and_message(c, _per_atom)
+        kept, message = block.keep_and_message(c, per_atom_place)
         sent = edges.send_back(block.filters.rows, message, block.filters.back)
         flows.append(edges.both_ways(edges.weigh(sent, x).sum(-1)))
-        c = block.lower(kept, edges.collect_back(sent), _per_atom)
+        c = block.lower(kept, edges.collect_back(sent), per_atom_place)
     return torch.stack(flows[::-1]), (c * features).sum(-1)
 
 
@@ -49,7 +50,3 @@ def _tangents(blocks: list[LinearBlock], edges: Edges, features: Tensor) -> list
             filters = block.filters
             x = block.absorb(x, edges.collect(edges.weigh(filters.rows, raised[-1], filters.forth)))
     return raised
-
-
-def _per_atom(per_atom: Tensor) -> Tensor:
-    return per_atom

@@ -22,6 +22,11 @@ TINY = 1e-6  # outputs smaller than this pass no relevance, as in the published 
 Place = Callable[[Tensor], Tensor]  # (n_atoms, F) → the shape that coefficients of atom sets have
 
 
+def per_atom_place(per_atom: Tensor) -> Tensor:
+    """Leave per-atom tensors as they are: the `Place` of coefficients (..., n_atoms, F)."""
+    return per_atom
+
+
 @dataclass(frozen=True, slots=True)
 class RuledLayer:
     """A dense layer under the rule at a fixed input, as a linear map.

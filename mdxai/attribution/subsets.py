@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from mdxai.attribution.blocks import Filters, LinearBlock
+from mdxai.attribution.rules import per_atom_place
 from mdxai.calculators.edges import AllPairs, Edges, NeighbourEdges
 from mdxai.frame import Floats, Ints
 
@@ -119,7 +120,7 @@ def restricted_relevance(
         layout: the sets.
     """
     # The topmost block's own side is the same for every set, so n_atoms rows are enough.
-    kept, message = blocks[-1].keep_and_message(top, _per_atom)
+    kept, message = blocks[-1].keep_and_message(top, per_atom_place)
     kept, message = layout.place(kept), layout.place(message)
     for k in range(len(blocks) - 1, 0, -1):
         received = layout.receive(filters[k], message)
@@ -129,10 +130,6 @@ def restricted_relevance(
     # h⁰ once per atom instead of to every set.
     moves = layout.meet(filters[0], message, blocks[0].raise_(features))
     return layout.dot(kept, features) + moves
-
-
-def _per_atom(per_atom: Tensor) -> Tensor:
-    return per_atom
 
 
 class DensePairs:

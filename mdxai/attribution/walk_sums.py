@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mdxai.attribution.blocks import Filters, LinearBlock, LinearNetwork
+from mdxai.attribution.rules import per_atom_place
 from mdxai.frame import Floats, Ints
 
 DEPTHS = (2, 3)  # numbers of blocks
@@ -67,14 +68,14 @@ def walk_relevance(linear: LinearNetwork, filters: list[Filters]) -> tuple[Tenso
     up = _upwards(blocks[0], gates[0], linear.features)
     if len(blocks) == 2:
         return _staying(down, up), down.new_empty(0)
-    kept, message = blocks[1].keep_and_message(down, _as_it_is)
+    kept, message = blocks[1].keep_and_message(down, per_atom_place)
     return _staying(kept, up), _moving(message, gates[1], blocks[1].raise_(up))
 
 
 def _downwards(block: LinearBlock, gates: Filters, top: Tensor) -> Tensor:
     """Return [i, j], the coefficients (F,) that the block passes from i down to j."""
-    kept, message = block.keep_and_message(top, _as_it_is)
-    return block.lower(_diagonal(kept), gates.back(gates.rows, message[:, None]), _as_it_is)
+    kept, message = block.keep_and_message(top, per_atom_place)
+    return block.lower(_diagonal(kept), gates.back(gates.rows, message[:, None]), per_atom_place)
 
 
 def _upwards(block: LinearBlock, gates: Filters, features: Tensor) -> Tensor:
@@ -101,7 +102,3 @@ def _moving(message: Tensor, gates: Filters, raised: Tensor) -> Tensor:
         for j, rows in enumerate(gates.rows)
     ]
     return torch.stack(parts)
-
-
-def _as_it_is(per_atom: Tensor) -> Tensor:
-    return per_atom

@@ -8,7 +8,6 @@ analyse` take, `recipe.toml` and `errors.toml`.
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from schnetpack.data import AtomsLoader
 
 from mdxai.calculators.card import CalculatorError, sha256
 from mdxai.calculators.network import build_network
-from mdxai.calculators.training import Batch, run_training, versions_used, write_recipe
+from mdxai.calculators.training import Batch, recipe_from, run_training, versions_used, write_recipe
 from mdxai.frame import find_pairs
 
 ARRAYS = ("n_atoms", "Z", "R")
@@ -67,17 +66,8 @@ class PropertyRecipe:
         Raises:
             CalculatorError: when the file is missing or its entries are not those of a recipe.
         """
-        try:
-            recipe = cls(**tomllib.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise CalculatorError(f"there is no recipe at {path}") from error
-        except (tomllib.TOMLDecodeError, TypeError) as error:
-            raise CalculatorError(f"{path} is no recipe of a property: {error}") from error
         counts = ("n_train", "n_validation", "n_test", "batch_size", "max_epochs", "patience")
-        for name in counts:
-            value = getattr(recipe, name)
-            if not (isinstance(value, int) and value > 0):
-                raise CalculatorError(f"{path}: {name} must be a positive number, got {value!r}")
+        recipe = recipe_from(cls, path, counts, "is no recipe of a property")
         if not isinstance(recipe.network.get("output"), Mapping):
             raise CalculatorError(f"{path}: network.output must name a property and a pooling")
         return recipe

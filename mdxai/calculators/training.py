@@ -35,6 +35,25 @@ from mdxai.calculators.network import all_pairs, build_network
 Batch = dict[str, torch.Tensor]
 
 
+def recipe_from[Kind](kind: type[Kind], path: Path, counts: Sequence[str], complaint: str) -> Kind:
+    """Read a recipe of a kind from TOML; `counts` name its entries that are positive numbers.
+
+    Raises:
+        CalculatorError: when the file is missing or its entries are not those of a recipe.
+    """
+    try:
+        recipe = kind(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise CalculatorError(f"there is no recipe at {path}") from error
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise CalculatorError(f"{path} {complaint}: {error}") from error
+    for name in counts:
+        value = getattr(recipe, name)
+        if not (isinstance(value, int) and value > 0):
+            raise CalculatorError(f"{path}: {name} must be a positive number, got {value!r}")
+    return recipe
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How one calculator is trained. `network` is what `build_network` takes.
@@ -71,17 +90,8 @@ class Recipe:
         Raises:
             CalculatorError: when the file is missing or its entries are not those of a recipe.
         """
-        try:
-            recipe = cls(**tomllib.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise CalculatorError(f"there is no recipe at {path}") from error
-        except (tomllib.TOMLDecodeError, TypeError) as error:
-            raise CalculatorError(f"{path} is not a training recipe: {error}") from error
-        for name in ("n_train", "n_validation", "batch_size", "max_epochs", "patience"):
-            value = getattr(recipe, name)
-            if not (isinstance(value, int) and value > 0):
-                raise CalculatorError(f"{path}: {name} must be a positive number, got {value!r}")
-        return recipe
+        counts = ("n_train", "n_validation", "batch_size", "max_epochs", "patience")
+        return recipe_from(cls, path, counts, "is not a training recipe")
 
 
 @dataclass(frozen=True, slots=True)
