@@ -8,13 +8,14 @@ from mdxai.first_use import names_at_first_use
 
 if TYPE_CHECKING:
     from mdxai.analysis.analysis_result import Analysis, ModelFindings
-    from mdxai.analysis.data_entries import AnalyseError, Entry, entries_of
+    from mdxai.analysis.data_entries import AnalyseError, DataSet, Entry, entries_of
     from mdxai.analysis.make_analysis import AnalysisOptions, analyse
 
 _HOME = {
     "AnalyseError": "mdxai.analysis.data_entries",
     "Analysis": "mdxai.analysis.analysis_result",
     "AnalysisOptions": "mdxai.analysis.make_analysis",
+    "DataSet": "mdxai.analysis.data_entries",
     "Entry": "mdxai.analysis.data_entries",
     "ModelFindings": "mdxai.analysis.analysis_result",
     "analyse": "mdxai.analysis.make_analysis",
@@ -25,6 +26,7 @@ __all__ = [
     "AnalyseError",
     "Analysis",
     "AnalysisOptions",
+    "DataSet",
     "Entry",
     "ModelFindings",
     "analyse",

@@ -165,8 +165,9 @@ class ModelFindings:
 
     @cached_property
     def against_wiberg(self) -> Estimate:
-        """Spearman's ρ of the strengths of single bonds with GFN2-xTB's Wiberg orders; interval by
-        drawing molecules with replacement. Unknown without tblite.
+        """Spearman's ρ of the strengths of individual bonds with GFN2-xTB's Wiberg orders.
+
+        The interval is by drawing molecules with replacement. Unknown without tblite.
         """
         rows = self.close.order_rows
         if len(rows) < 4:

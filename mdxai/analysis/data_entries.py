@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
 from mdxai.calculators.reference_data import OVERLAPPING, ReferenceDataError, structures_of
-from mdxai.errors import MdxaiError
-from mdxai.frame import DENSE_LIMIT, Frame, find_pairs, upper_triangle
+from mdxai.engines import Selection, TrajectoryError
+from mdxai.engines.trajectories import Trajectory, read_ase
+from mdxai.errors import MdxaiError, one_line
+from mdxai.frame import DENSE_LIMIT, QUANTITIES, Frame, find_pairs, upper_triangle
 from mdxai.record.durable_files import hash_of
 from mdxai.record.layout import HEADER
 from mdxai.record.reader import read_run
 
 LARGEST = 200  # atoms, up to which two-body relevance is exact and quick
 _XYZ, _DATABASES = (".xyz", ".extxyz"), (".db", ".json", ".aselmdb")
+DUMP = b"ITEM: TIMESTEP"  # a dump of LAMMPS begins with it
 _RAGGED = ("n_atoms", "Z", "R")  # arrays of an npz with molecules of different sizes
+
+
+Place = str | os.PathLike[str]
 
 
 class AnalyseError(MdxaiError, ValueError):
@@ -39,19 +45,110 @@ class Entry:
     reason: str = ""
 
 
-def entries_of(path: str | os.PathLike[str]) -> Iterator[Entry]:
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Where entries come from.
+
+    Attributes:
+        path: a file, or a run directory of mdxai.
+        topology: what MDAnalysis takes the elements from, for a trajectory without (DCD, XTC …).
+        selection: what is stated about a trajectory: elements, which atoms, units; None for
+            nothing.
+
+    Raises:
+        AnalyseError: for a file that is not there.
+    """
+
+    path: Path
+    topology: Path | None = None
+    selection: Selection | None = None
+
+    @classmethod
+    def of(
+        cls, path: Place, topology: Place | None = None, selection: Selection | None = None
+    ) -> Self:
+        """Return the data set that paths name."""
+        top = None if topology is None else Path(topology).expanduser()
+        return cls(Path(path).expanduser(), top, selection)
+
+    def __post_init__(self) -> None:
+        if not (self.path.is_file() or _is_run(self.path)):
+            raise AnalyseError(
+                f"there is no data set {str(self.path)!r}; expected a file or a run directory"
+            )
+        if self.topology is not None and not self.topology.is_file():
+            raise AnalyseError(f"there is no topology {str(self.topology)!r}; expected a file")
+        if self.is_trajectory and (_is_run(self.path) or self.path.suffix == ".npz"):
+            raise AnalyseError(
+                f"{self.path} needs no topology and nothing stated about it: it holds elements and "
+                "positions in Å"
+            )
+
+    @property
+    def is_trajectory(self) -> bool:
+        """Whether it is read as `mdxai replay` reads trajectories: what is stated is needed, or it
+        is a dump of LAMMPS, whose types are no elements.
+        """
+        stated = self.topology is not None or self.selection is not None
+        return stated or _is_dump(self.path)
+
+    def trajectory(self) -> Trajectory:
+        """Return the frames of a trajectory, whose times do not matter here.
+
+        Raises:
+            TrajectoryError: where it cannot be read, or lacks what must be stated.
+        """
+        stated = self.selection or Selection()
+        without = tuple({*stated.without, *QUANTITIES})
+        wanted = replace(stated, timestep=1.0, without=without)
+        if self.topology is None:
+            return read_ase(self.path, wanted)
+        from mdxai.engines.mdanalysis_frames import read_universe
+
+        return read_universe(str(self.path), str(self.topology), wanted)
+
+    def count(self) -> int | None:
+        """Return how many entries it has, where that is known without reading them all."""
+        if self.is_trajectory:
+            with closing(self.trajectory()) as trajectory:
+                return trajectory.n_frames
+        return _count_of(self.path)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells it apart: its content by a hash, and how it is read."""
+        reading: dict[str, Any] = {}
+        if self.topology is not None:
+            reading |= {"topology": str(self.topology), "sha256": hash_of(self.topology)}
+        if self.selection is not None:
+            plain = {k: list(v) if isinstance(v, tuple) else v
+                     for k, v in asdict(self.selection).items()}  # fmt: skip
+            reading |= {k: v for k, v in plain.items() if v not in (None, [])}
+        content = hash_of(self.path / HEADER if _is_run(self.path) else self.path)
+        if _is_run(self.path):
+            content = f"{content}, {read_run(self.path).n_frames} frames"
+        return {"data": str(self.path), "data_sha256": content, "reading": reading}
+
+
+def entries_of(
+    path: Place, topology: Place | None = None, selection: Selection | None = None
+) -> Iterator[Entry]:
     """Yield the entries of a data set in its order; those that cannot be used with the reason.
 
     Takes what ASE reads (extxyz, traj, an ASE database …), an npz as those of MD17 (`z` and `R`
     (n_frames, n_atoms, 3)), and an npz of molecules of different sizes as of QM9 (`n_atoms`, and
-    `Z` and `R` one molecule after the other), all in Å; or a run directory of mdxai.
+    `Z` and `R` one molecule after the other), all in Å; a run directory of mdxai; or, with a
+    topology, what MDAnalysis reads. `selection` states what a trajectory does not say.
 
     Raises:
         AnalyseError: for a file that is not there, or of which nothing can be read.
         RecordError: for a run that cannot be read.
     """
-    file = existing(path)
-    found = _reader(file)(file)
+    return entries_in(DataSet.of(path, topology, selection))
+
+
+def entries_in(data: DataSet) -> Iterator[Entry]:
+    """Yield the entries of a data set; see `entries_of`."""
+    found = _read(data)
     index = 0
     while True:
         try:
@@ -60,34 +157,32 @@ def entries_of(path: str | os.PathLike[str]) -> Iterator[Entry]:
             return
         except Exception as error:  # ASE's readers raise whatever their formats make them raise
             if index == 0:
-                raise AnalyseError(
-                    f"{file} cannot be read as a data set: {_line(error)}"
-                ) from error
+                raise AnalyseError(_unreadable(data, error)) from error
             yield Entry(index, None, f"cannot be read, nor what follows: {_line(error)}")
             return
         yield given if isinstance(given, Entry) else checked(index, given)
         index += 1
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a data set; AnalyseError if it is neither a file nor a run."""
-    file = Path(path).expanduser()
-    if not (file.is_file() or _is_run(file)):
-        raise AnalyseError(
-            f"there is no data set {str(file)!r}; expected a file or a run directory"
-        )
-    return file
-
-
-def identity_of(file: Path) -> str:
-    """Return what tells the content of a data set: a hash, of a run with the number of frames."""
-    if _is_run(file):
-        return f"{hash_of(file / HEADER)}, {read_run(file).n_frames} frames"
-    return hash_of(file)
+def _unreadable(data: DataSet, error: Exception) -> str:
+    if isinstance(error, TrajectoryError):
+        return one_line(error)
+    hint = "" if data.topology else (
+        "; formats without elements, such as XTC, TRR and DCD, need a topology (topology=, "
+        "--topology)"
+    )  # fmt: skip
+    return f"{data.path} cannot be read as a data set: {_line(error)}{hint}"
 
 
 def _is_run(file: Path) -> bool:
     return (file / HEADER).is_file()
+
+
+def _is_dump(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as content:
+        return content.read(len(DUMP)) == DUMP
 
 
 def checked(index: int, atoms: Atoms) -> Entry:
@@ -125,18 +220,30 @@ def _overlap(atoms: Atoms) -> str:
     return f"overlapping atoms (less than {OVERLAPPING:g} of the sum of their covalent radii)"
 
 
-Reader = Callable[[Path], Iterator[Any]]
-
-
-def _reader(file: Path) -> Reader:
+def _read(data: DataSet) -> Iterator[Any]:
+    """Yield atoms, or entries that are left out."""
+    file = data.path
+    if data.is_trajectory:
+        return _simulated(data)
     if _is_run(file):
-        return _recorded
+        return _recorded(file)
     if file.suffix == ".npz":
-        with np.load(file, allow_pickle=False) as data:
-            return _ragged if all(name in data for name in _RAGGED) else _frames
+        return _arrays(file)
     if file.suffix in _XYZ:
-        return _xyz
-    return _database if file.suffix in _DATABASES else _ase
+        return _xyz(file)
+    return _database(file) if file.suffix in _DATABASES else _ase(file)
+
+
+def _simulated(data: DataSet) -> Iterator[Atoms]:
+    with closing(data.trajectory()) as trajectory:
+        for frame in trajectory.frames:
+            yield Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+
+
+def _arrays(file: Path) -> Iterator[Atoms]:
+    with np.load(file, allow_pickle=False) as held:
+        ragged = all(name in held for name in _RAGGED)
+    yield from _ragged(file) if ragged else _frames(file)
 
 
 def _recorded(folder: Path) -> Iterator[Atoms]:
@@ -241,9 +348,7 @@ def formula(frame: Frame) -> str:
     return found
 
 
-def count_of(path: str | os.PathLike[str]) -> int | None:
-    """Return how many entries a data set has, where that is known without reading them all."""
-    file = Path(path).expanduser()
+def _count_of(file: Path) -> int | None:
     if _is_run(file):
         return read_run(file).n_frames
     if file.suffix == ".npz":

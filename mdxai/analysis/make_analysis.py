@@ -17,21 +17,14 @@ import numpy as np
 
 from mdxai.analysis.analysis_result import Analysis, LeftOut
 from mdxai.analysis.close_look import CloseLook, has_xtb
-from mdxai.analysis.data_entries import (
-    AnalyseError,
-    Entry,
-    count_of,
-    entries_of,
-    existing,
-    identity_of,
-)
+from mdxai.analysis.data_entries import AnalyseError, DataSet, Entry, Place, entries_in
 from mdxai.analysis.explained_model import ExplainedModel, batches
 from mdxai.analysis.molecule_tally import MoleculeTally
 from mdxai.frame import Frame
 from mdxai.record.durable_files import make_folder, write_file
 
 SUMS = "sums.npz"  # in the folder of an analysis: what it has summed so far
-SCHEMA = "analysis 1"
+SCHEMA = "analysis 2"
 STRIDE = 10  # of molecules looked at closely where the data do not say how many there are
 
 
@@ -68,9 +61,9 @@ Progress = Callable[[int, int | None], None]
 
 def analyse(
     calculators: Any,
-    data: str | os.PathLike[str],
+    data: Place | DataSet,
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: Place | None = None,
     options: AnalysisOptions | None = None,
     progress: Progress | None = None,
     client: Any = None,
@@ -83,7 +76,8 @@ def analyse(
     Args:
         calculators: one or several SchNets or PaiNNs: names, folders or files that
             `load_calculator` or `load_property` take, or what these return.
-        data: a file of molecules, or a run directory; see `mdxai.analysis.entries_of`.
+        data: a file of molecules, or a run directory; see `mdxai.analysis.entries_of`. A trajectory
+            that needs a topology: `mdxai.analysis.DataSet.of("md.xtc", "top.pdb")`.
         path: folder for the sums, saved block by block: an analysis that was stopped goes on from
             there. None keeps nothing.
         options: how; the defaults suit most sets.
@@ -100,16 +94,16 @@ def analyse(
     given = [calculators] if not isinstance(calculators, list | tuple) else list(calculators)
     if not given:
         raise AnalyseError("there is no model to analyse")
-    file = existing(data)
+    source = data if isinstance(data, DataSet) else DataSet.of(data)
     models = [_model(one, options) for one in given]
-    count = count_of(file)
+    count = source.count()
     step = 1
     if options.most is not None:
         step = max(1, (count or 0) // options.most)
         count = options.most if count is None else min(count, options.most)
-    work = _Work(given, models, file, options, count, step)
+    work = _Work(given, models, source, options, count, step)
     sums = _Sums.start(work, path)
-    entries = (entry for entry in entries_of(file) if entry.index % step == 0)
+    entries = (entry for entry in entries_in(source) if entry.index % step == 0)
     wanted = islice(entries, sums.n_read, options.most)
     for block, found in _explained(work, batched(wanted, options.block), client):
         sums.take(block, found)
@@ -127,7 +121,7 @@ class _Work:
 
     given: list[Any]
     models: list[ExplainedModel]
-    data: Path
+    data: DataSet
     options: AnalysisOptions
     count: int | None
     step: int
@@ -145,8 +139,7 @@ class _Work:
         options = {k: v for k, v in asdict(self.options).items() if k not in ("block", "device")}
         return {
             "schema": SCHEMA, "models": [model.as_dict() for model in self.models],
-            "data": str(self.data), "data_sha256": identity_of(self.data), "options": options,
-            "wiberg": has_xtb(),
+            **self.data.identity(), "options": options, "wiberg": has_xtb(),
         }  # fmt: skip
 
 
@@ -315,7 +308,8 @@ class _Sums:
         if not self._n_used:
             reasons = "; ".join(f"{o.count} {o.reason}" for o in self._left_out.values())
             raise AnalyseError(
-                f"{self._work.data} holds no molecule that can be analysed: {reasons or 'no entry'}"
+                f"{self._work.data.path} holds no molecule that can be analysed: "
+                f"{reasons or 'no entry'}"
             )
         return Analysis(
             self._identity, self.n_read, self._n_used, tuple(self._left_out.values()),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdxai.cli.arguments import Shown
+from mdxai.cli.arguments import Shown, Stated
 from mdxai.cli.console import (
     attempt_page,
     errors,
@@ -54,8 +54,8 @@ def analyse(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Data set: what ASE reads (extxyz, db, traj …), an npz as of MD17 or QM9, or a "
-            "run directory.",
+            help="Data set: what ASE reads (extxyz, db, traj …), an npz as of MD17 or QM9, a run "
+            "directory, or with --topology what MDAnalysis reads.",
         ),
     ],
     *,
@@ -63,6 +63,7 @@ def analyse(
         Path, typer.Option(help="Folder of the page, tables and figures; continued if it is there.")
     ],
     choices: AnalysisChoices,
+    stated: Stated,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Dask workers that explain, on this machine.")
     ] = None,
@@ -75,17 +76,21 @@ def analyse(
     with loading(shown.silent):
         from dataclasses import asdict
 
-        from mdxai.analysis import AnalysisOptions
+        from mdxai.analysis import AnalysisOptions, DataSet
         from mdxai.analysis import analyse as find
         from mdxai.analysis.analysis_files import write_tables
+        from mdxai.engines import Selection
         from mdxai.report import write_analysis_page
 
-    options = AnalysisOptions(**asdict(choices))
+    options, selection = AnalysisOptions(**asdict(choices)), stated.selection()
+    source = DataSet.of(data, stated.topology, None if selection == Selection() else selection)
     with (
         kept_if_stopped(out, "what was summed"), _workers(workers, scheduler) as client,
         _progress(shown.silent) as progress,
     ):  # fmt: skip
-        found = find(calculators, data, path=out, options=options, progress=progress, client=client)
+        found = find(
+            calculators, source, path=out, options=options, progress=progress, client=client
+        )
     write_tables(found, out)
     attempt_page(write_analysis_page, found, out, "holds the tables of the analysis")
     if shown.as_json:

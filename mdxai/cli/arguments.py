@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -296,20 +296,13 @@ class MonitoredLive(Monitored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How a trajectory is read."""
+class Stated:
+    """What a file of frames does not say."""
 
     topology: Annotated[
         Path | None,
         _read(help="File that MDAnalysis reads, with elements or masses."),
     ] = None
-    timestep: Annotated[
-        float | None,
-        _read(help="Time between frames of the file, fs. Default: what the file says."),
-    ] = None
-    start: Annotated[int, _read(help="First frame, from 0.")] = 0
-    stop: Annotated[int | None, _read(help="Frame to stop before.")] = None
-    step: Annotated[int, _read(help="Keep every N-th frame.")] = 1
     without: Annotated[
         list[str] | None,
         _read(help="Ignore velocities, forces, energy or cell of the file. Repeatable."),
@@ -335,6 +328,33 @@ class Reading:
             help="Atoms to read: 0-8,12 or C,H,O; with --topology also as MDAnalysis selects them."
         ),
     ] = None
+
+    def selection(self) -> Selection:
+        """Return which frames and atoms to read, and what is stated about them.
+
+        Raises:
+            TrajectoryError: for what cannot be.
+        """
+        from mdxai.engines import Selection
+
+        elements = () if self.elements is None else tuple(self.elements.replace(",", " ").split())
+        return Selection(
+            without=tuple(self.without or ()), format=self.format, units=self.units,
+            elements=elements, atoms=self.select,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Stated):
+    """How a trajectory is read."""
+
+    timestep: Annotated[
+        float | None,
+        _read(help="Time between frames of the file, fs. Default: what the file says."),
+    ] = None
+    start: Annotated[int, _read(help="First frame, from 0.")] = 0
+    stop: Annotated[int | None, _read(help="Frame to stop before.")] = None
+    step: Annotated[int, _read(help="Keep every N-th frame.")] = 1
     ensemble: Annotated[
         str | None,
         _read(help="nve, nvt or langevin, where the file does not say."),
@@ -350,17 +370,10 @@ class Reading:
     workers: Annotated[int, _read(help="Processes that compute and explain.")] = 1
 
     def selection(self) -> Selection:
-        """Return which frames and atoms to read, and what is stated about them.
-
-        Raises:
-            TrajectoryError: for what cannot be.
-        """
-        from mdxai.engines import Selection
-
-        elements = () if self.elements is None else tuple(self.elements.replace(",", " ").split())
-        return Selection(
-            self.start, self.stop, self.step, self.timestep, tuple(self.without or ()),
-            self.format, self.units, elements, self.select,
+        """Return which frames and atoms to read, and what is stated about them; see `Stated`."""
+        return replace(
+            super().selection(), start=self.start, stop=self.stop, step=self.step,
+            timestep=self.timestep,
         )  # fmt: skip
 
 
