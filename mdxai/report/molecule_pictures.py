@@ -149,7 +149,7 @@ def draw_body_orders(attribution: Attribution, *, ax: Axes | None = None) -> Axe
     ax.bar_label(bars, [*labels, f" {values[-1]:.2f} {unit} "], fontsize=8, color=INK)
     ax.invert_yaxis()
     ax.axvline(0, color=INK, lw=0.8)
-    ax.margins(x=0.35)
+    ax.margins(x=0.5)
     ax.set_xlabel(f"relevance / {unit}   (shares of the sum of absolute values)", color=INK)
     tidy(ax)
     return ax
