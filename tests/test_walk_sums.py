@@ -59,6 +59,30 @@ def test_walks_of_any_depth_equal_passes_restricted_to_each_set(kind, blocks, ru
         assert three == pytest.approx(expected, abs=1e-10 * scale)
 
 
+@pytest.mark.parametrize(("kind", "blocks"), [*((kind, 3) for kind in KINDS), ("SchNet", 2)])
+def test_three_atoms_of_molecules_side_by_side_equal_enumeration(kind, blocks, monkeypatch):
+    potential = random_potential(kind, 24 + blocks, n_interactions=blocks)
+    some = [
+        Atoms("COH2", random_positions(4, 25, 0.9)), Atoms("C", [[0, 0, 0]]),
+        Atoms("CO2", random_positions(3, 26, 0.9)), Atoms("H2", [[0, 0, 0], [0, 0, 0.8]]),
+    ]  # fmt: skip
+    explain = WalkAttributor(potential, Rule(0.1), body_order=3)
+    together = explain.attribute_many(some)
+    network = potential.network.double()
+    assert [len(found.triples) > 0 for found in together] == [True, False, True, False]
+    for atoms, found in zip(some, together, strict=True):
+        inputs = schnetpack_inputs(atoms, potential.cutoff)
+        sets = by_set(walk_relevance(network, inputs, 0.1, range(len(atoms))))
+        scale = max(map(abs, sets.values()))
+        expected = [sets[frozenset(trio)] for trio in found.triples.tolist()]
+        np.testing.assert_allclose(found.three_body, expected, atol=1e-10 * scale, rtol=0)
+    monkeypatch.setattr(attributors, "DEPTHS", ())
+    for one, other in zip(together, explain.attribute_many(some), strict=True):
+        np.testing.assert_array_equal(one.triples, other.triples)
+        for part in ("one_body", "two_body", "three_body", "atoms", "by_body_order"):
+            np.testing.assert_allclose(getattr(one, part), getattr(other, part), atol=1e-11)
+
+
 @pytest.mark.parametrize("name", SOUND)
 def test_both_ways_agree_for_trained_networks(name, monkeypatch):
     calculator = mdxai.load_calculator(name, dtype="float64")

@@ -51,8 +51,8 @@ class Filters:
 class LinearBlock:
     """One interaction block at a fixed configuration.
 
-    Backwards, coefficients may have any shape (..., F) to which a `Place` broadcasts per-atom
-    tensors; forwards, features are (n_atoms, F). F counts all that an atom's features hold.
+    Coefficients, backwards, and features, forwards, may have any shape (..., F) to which a `Place`
+    broadcasts per-atom tensors. F counts all that an atom's features hold.
 
     filters: of the directed edges. keep_and_message: coefficients → what stays on the atom,
     what it passes to its neighbours. lower: what stays, what arrives → coefficients below. raise_:
@@ -62,8 +62,8 @@ class LinearBlock:
     filters: Filters
     keep_and_message: Callable[[Tensor, Place], tuple[Tensor, Tensor]]
     lower: Callable[[Tensor, Tensor, Place], Tensor]
-    raise_: Callable[[Tensor], Tensor]
-    absorb: Callable[[Tensor, Tensor], Tensor]
+    raise_: Callable[[Tensor, Place], Tensor]
+    absorb: Callable[[Tensor, Tensor, Place], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,8 @@ def _schnet_block(module: Any, outward: RuledLayer, state: SchNetBlock) -> Linea
         filters=Filters(state.filters),
         keep_and_message=lambda c, place: (c, outward.pull(c @ to_features, place)),
         lower=lambda kept, received, place: (received @ to_filters).add_(kept),
-        raise_=lambda h: h @ to_filters.t(),
-        absorb=lambda own, received: own + outward.push(received) @ to_features.t(),
+        raise_=lambda h, place: h @ to_filters.t(),
+        absorb=lambda own, received, place: own + outward.push(received, place) @ to_features.t(),
     )
 
 
@@ -155,17 +155,17 @@ def _painn_block(
         mixed = c + mixer.pull(hidden, place)
         return mixed, mixed
 
-    def absorb(own: Tensor, received: Tensor) -> Tensor:
+    def absorb(own: Tensor, received: Tensor, place: Place) -> Tensor:
         q = own + received
-        hidden = mixer.push(q)
-        result: Tensor = q + hidden @ plain.t() + state.products * (hidden @ gated.t())
+        hidden = mixer.push(q, place)
+        result: Tensor = q + hidden @ plain.t() + place(state.products) * (hidden @ gated.t())
         return result
 
     return LinearBlock(
         filters=Filters(state.filters),
         keep_and_message=keep_and_message,
         lower=lambda kept, received, place: sender.pull(received @ to_scalars, place).add_(kept),
-        raise_=lambda h: sender.push(h) @ to_scalars.t(),
+        raise_=lambda h, place: sender.push(h, place) @ to_scalars.t(),
         absorb=absorb,
     )
 

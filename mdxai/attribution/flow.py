@@ -45,8 +45,9 @@ def _tangents(blocks: list[LinearBlock], edges: Edges, features: Tensor) -> list
     raised = []
     x = features
     for block in blocks:
-        raised.append(block.raise_(x))
+        raised.append(block.raise_(x, per_atom_place))
         if block is not blocks[-1]:
             filters = block.filters
-            x = block.absorb(x, edges.collect(edges.weigh(filters.rows, raised[-1], filters.forth)))
+            received = edges.collect(edges.weigh(filters.rows, raised[-1], filters.forth))
+            x = block.absorb(x, received, per_atom_place)
     return raised

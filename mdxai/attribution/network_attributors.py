@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,8 +51,8 @@ from mdxai.frame import Bools, Floats, Frame, Ints, Pairs, merge_images
 MAX_ROWS = 4_000_000  # ordered pairs · features · 4 B · several temporaries: about 10 GB
 BODY_ORDERS = (1, 2, 3)
 DEFAULT_RULE = Rule()
-Split = Callable[[Ints, Ints], tuple[Floats, Floats, Floats]]  # pairs → single atoms, pairs, whole
-Inside = Callable[[Ints], Floats]  # sets of atoms → R_S
+_NO_TRIPLES = np.empty((0, 3), dtype=np.int64)
+_NONE = np.empty(0)
 
 # How each architecture that mdxai can open is explained.
 RULES: dict[str, Callable[[nn.Module, Rule], Rules]] = {
@@ -211,6 +210,21 @@ class _NetworkAttributor:
         return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """Relevance of the walks inside sets of atoms, R_S.
+
+    one: (n_atoms,) of single atoms. pairs: (n_pairs,). atoms: (n_atoms,) of all walks, by the atom
+    where they end. triples: (n, 3) within reach, trios: (n,) of these.
+    """
+
+    one: Floats
+    pairs: Floats
+    atoms: Floats
+    triples: Ints = field(default_factory=_NO_TRIPLES.copy)
+    trios: Floats = field(default_factory=_NONE.copy)
+
+
 class WalkAttributor(_NetworkAttributor):
     """Exact relevance by body order, from passes restricted to sets of atoms.
 
@@ -335,7 +349,7 @@ class WalkAttributor(_NetworkAttributor):
             activations = self._activations(frame)
             linear, _ = self._at(activations)
             links = Links(activations.edges)
-            return linear, [links.square(block.filters) for block in linear.blocks]
+            return linear, [links.square(links.filters(b.filters)) for b in linear.blocks]
 
     def inclusive_strength(self, frame: Frame | Atoms) -> Floats:
         """Return (n_atoms, n_atoms), eV: relevance of all walks that visit both i and j.
@@ -358,14 +372,13 @@ class WalkAttributor(_NetworkAttributor):
     ) -> tuple[Attribution, Floats]:
         """Return the explanation, and each atom's output."""
         pairs, several = _pairs_of(activations, self._own.cutoff)
-        outputs, split, inside = self._solved(activations, starts)
-        one, both, atoms = split(pairs.i, pairs.j)
-        two = both - one[pairs.i] - one[pairs.j]
+        outputs, inside = self._solved(activations, pairs, starts)
+        one, atoms, triples = inside.one, inside.atoms, inside.triples
+        two = inside.pairs - one[pairs.i] - one[pairs.j]
         orders = [one.sum(), two.sum()][: self.body_order]
-        triples, three = np.empty((0, 3), dtype=np.int64), np.empty(0)
+        three = inside.trios
         if self.body_order >= 3:
-            triples = triples_within_reach(pairs.i, pairs.j)
-            three = inside(triples) - _lower_orders(triples, pairs, one, two)
+            three = three - _lower_orders(triples, pairs, one, two)
             orders.append(three.sum())
         orders.append(atoms.sum() - sum(orders))
         attribution = Attribution(
@@ -388,26 +401,45 @@ class WalkAttributor(_NetworkAttributor):
         return self._with_pairs(attribution, activations, starts), outputs
 
     def _solved(
-        self, activations: Activations, starts: Ints | None
-    ) -> tuple[Floats, Split, Inside]:
-        """Return each atom's output, what tells R of atoms and pairs, and what tells it of sets."""
+        self, activations: Activations, pairs: Pairs, starts: Ints | None
+    ) -> tuple[Floats, _Inside]:
+        """Return each atom's output, and the relevance of walks inside sets of atoms."""
         edges = activations.edges
         if self._compiles and self._fixed(activations):
             rows, outputs = self._compiled_rows(activations), self.in_ev(activations.energies)
-            return outputs, partial(self._layout(edges).split, self.in_ev(rows)), _no_sets
+            return outputs, _Inside(*self._layout(edges).split(self.in_ev(rows), pairs.i, pairs.j))
         linear, outputs = self._at(activations, starts)
         _refuse_many(len(activations.vectors), linear.top.shape[1])
-        if self.body_order >= 3 and edges.n_atoms <= DENSE_LIMIT and len(linear.blocks) in DEPTHS:
-            links = Links(edges)
-            gates = [links.square(block.filters) for block in linear.blocks]
-            walks = WalkSums(*map(self.in_ev, walk_relevance(linear, gates)))
-            return outputs, walks.split, walks.of_sets
+        if self.body_order >= 3 and len(linear.blocks) in DEPTHS:
+            firsts = np.array([0, edges.n_atoms]) if starts is None else starts
+            if np.diff(firsts).max() <= DENSE_LIMIT:
+                return outputs, self._met(linear, edges, pairs, firsts)
         layout = self._layout(edges)
         rows = restricted_relevance(
             linear.blocks, layout.gates(linear.blocks), linear.top, linear.features, layout
         )
-        inside = partial(self._of_tuples, linear, edges)
-        return outputs, partial(layout.split, self.in_ev(rows)), inside
+        inside = _Inside(*layout.split(self.in_ev(rows), pairs.i, pairs.j))
+        if self.body_order >= 3:
+            triples = triples_within_reach(pairs.i, pairs.j)
+            trios = self._of_tuples(linear, edges, triples)
+            inside = replace(inside, triples=triples, trios=trios)
+        return outputs, inside
+
+    def _met(self, linear: LinearNetwork, edges: Edges, pairs: Pairs, starts: Ints) -> _Inside:
+        """Return what `_solved` does, from walks that meet in the middle, molecule by molecule."""
+        links = Links(edges)
+        filters = [links.filters(block.filters) for block in linear.blocks]
+        ends = np.searchsorted(pairs.i, starts)  # pairs are sorted
+        parts = []
+        for (start, stop), (first, last) in zip(
+            itertools.pairwise(starts), itertools.pairwise(ends), strict=True
+        ):
+            i, j = pairs.i[first:last] - start, pairs.j[first:last] - start
+            gates = [links.square(each, start, stop) for each in filters]
+            relevance = walk_relevance(linear, gates, slice(start, stop))
+            walks, triples = WalkSums(*map(self.in_ev, relevance)), triples_within_reach(i, j)
+            parts.append((*walks.split(i, j), triples + start, walks.of_sets(triples)))
+        return _Inside(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _fixed(self, activations: Activations) -> bool:
         """Return whether the next activations will have the same edges."""
@@ -492,10 +524,6 @@ class FlowAttributor(_NetworkAttributor):
     def attribute_many(self, frames: Sequence[Frame | Atoms]) -> list[Attribution]:
         """Explain frames one after the other. Raises what `attribute` raises."""
         return [self.attribute(frame) for frame in frames]
-
-
-def _no_sets(sets: Ints) -> Floats:
-    raise AssertionError("a compiled pass has no sets but pairs")
 
 
 def _refuse_many(n_pairs: int, width: int) -> None:

@@ -19,11 +19,11 @@ from mdxai.calculators.forward import DenseState
 
 TINY = 1e-6  # outputs smaller than this pass no relevance, as in the published rule
 
-Place = Callable[[Tensor], Tensor]  # (n_atoms, F) → the shape that coefficients of atom sets have
+Place = Callable[[Tensor], Tensor]  # (n_atoms, F) → the shape that features or coefficients have
 
 
 def per_atom_place(per_atom: Tensor) -> Tensor:
-    """Leave per-atom tensors as they are: the `Place` of coefficients (..., n_atoms, F)."""
+    """Leave per-atom tensors as they are: the `Place` of features (..., n_atoms, F)."""
     return per_atom
 
 
@@ -48,12 +48,12 @@ class RuledLayer:
             return below
         return below.addcmul_(c.mul_(place(self.signs)) @ self.strength, place(self.inputs))
 
-    def push(self, x: Tensor) -> Tensor:
-        """Apply the same map forwards: (n_atoms, n_in) → (n_atoms, n_out)."""
+    def push(self, x: Tensor, place: Place) -> Tensor:
+        """Apply the same map forwards: (..., n_in) → (..., n_out)."""
         above = x @ self.weight.t()
         if self.strength is not None:
-            above.addcmul_(self.signs, (x * self.inputs) @ self.strength.t())
-        return above.mul_(self.ratio)
+            above.addcmul_(place(self.signs), (x * place(self.inputs)) @ self.strength.t())
+        return above.mul_(place(self.ratio))
 
 
 class RuledLayers:

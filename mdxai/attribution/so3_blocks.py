@@ -134,10 +134,12 @@ class _Product:
         )
         return own.add_(u).add_(mixed @ self.mixing)
 
-    def push(self, y: Tensor) -> Tensor:
-        """(..., n_atoms, S, F) → (..., n_atoms, S, F), from y to the product."""
-        s = y.shape[-2]
-        own, mixed = (g.view(-1, s, s, y.shape[-1]) for g in (self.by_mixed, self.by_own))
+    def push(self, y: Tensor, place: Place) -> Tensor:
+        """(..., S, F) → (..., S, F), from y to the product."""
+        s, width = y.shape[-2:]
+        own, mixed = (
+            _split(place(g.flatten(1)), s, s, width) for g in (self.by_mixed, self.by_own)
+        )
         through = y @ self.mixing.t()
         own, mixed = ((g * x[..., None, :]).sum(-3) for g, x in ((own, y), (mixed, through)))
         return y + own + mixed
@@ -158,15 +160,15 @@ def _block(
             u = (_split(c, -1, width) @ third).flatten(-2).mul_(place(gates))
             return product.pull(_split(u, -1, width) @ second, place).flatten(-2)
 
-    def absorb(own: Tensor, received: Tensor) -> Tensor:
-        p = product.push(_split(received, -1, width)) @ second.t()
-        return own + ((p * state.gates) @ third.t()).flatten(-2)
+    def absorb(own: Tensor, received: Tensor, place: Place) -> Tensor:
+        p = product.push(_split(received, -1, width), place) @ second.t()
+        return own + ((p * _split(place(gates), -1, width)) @ third.t()).flatten(-2)
 
     return LinearBlock(
         filters=_filters(harmonics, state),
         keep_and_message=lambda c, place: (c, message(c, place)),
         lower=lambda kept, received, place: received.add_(kept),
-        raise_=lambda h: h,
+        raise_=lambda h, place: h,
         absorb=absorb,
     )
 
@@ -205,15 +207,15 @@ def _scalar_block(
         u = ((c @ third) * place(gates)) @ second
         return u * place(own) + (u * place(mixed)) @ first
 
-    def absorb(kept: Tensor, y: Tensor) -> Tensor:
-        p = own * y + mixed * (y @ first.t())
-        return kept + (gates * (p @ second.t())) @ third.t()
+    def absorb(kept: Tensor, y: Tensor, place: Place) -> Tensor:
+        p = place(own) * y + place(mixed) * (y @ first.t())
+        return kept + (place(gates) * (p @ second.t())) @ third.t()
 
     carried = state.harmonics[:, :1] * harmonics.coupling[0, 0, 0]
     return LinearBlock(
         filters=Filters(state.filters[:, 0] * carried),
         keep_and_message=lambda c, place: (c, message(c, place)),
         lower=lambda kept, received, place: received.add_(kept),
-        raise_=lambda h: h,
+        raise_=lambda h, place: h,
         absorb=absorb,
     )

@@ -69,12 +69,25 @@ class Links:
         merged = rows.new_zeros(len(self.keys), rows.shape[1]).index_add_(0, self._merge, rows)
         return replace(of_edges, rows=merged)
 
-    def square(self, of_edges: Filters) -> Filters:
-        """Return filters with rows (n_atoms·n_atoms, K), zero for atoms beyond the cutoff."""
-        merged = self.filters(of_edges)
-        square = merged.rows.new_zeros(self.n_atoms**2, merged.rows.shape[1])
-        square[torch.from_numpy(self.keys).to(square.device)] = merged.rows
-        return replace(merged, rows=square)
+    def square(self, of_links: Filters, start: int = 0, stop: int | None = None) -> Filters:
+        """Return filters of links among some atoms as rows (n·n, K) by receiver and sender.
+
+        Args:
+            of_links: from `filters`.
+            start: first atom.
+            stop: atom to stop before; default all atoms.
+        """
+        n = (self.n_atoms if stop is None else stop) - start
+        if n == self.n_atoms and len(self.keys) == n * n:
+            return of_links
+        atoms = np.arange(start, start + n)
+        found = self.find(np.repeat(atoms, n), np.tile(atoms, n))
+        there = np.flatnonzero(found >= 0)
+        rows = of_links.rows
+        square = rows.new_zeros(n * n, rows.shape[1])
+        to, of = (torch.from_numpy(x).to(rows.device) for x in (there, found[there]))
+        square[to] = rows.index_select(0, of)
+        return replace(of_links, rows=square)
 
     def find(self, receiver: Ints, sender: Ints) -> Ints:
         """Return the rows of links, −1 for atoms beyond the cutoff."""
@@ -128,7 +141,7 @@ def restricted_relevance(
         kept, message = blocks[k - 1].keep_and_message(c, layout.place)
     # Below the first block there is only a dot product with h⁰, so its sender's side is applied to
     # h⁰ once per atom instead of to every set.
-    moves = layout.meet(filters[0], message, blocks[0].raise_(features))
+    moves = layout.meet(filters[0], message, blocks[0].raise_(features, per_atom_place))
     return layout.dot(kept, features) + moves
 
 

@@ -7,7 +7,7 @@ The relevance of the walk i → j → l → k, from the readout down to the embe
 with C_ij the coefficients that the top block passes from i to j, and H_kl what the first block
 passes upwards from k to l. Both are known for pairs, so that no dense layer is applied to more than
 n² rows, whatever the order: what is left are scalar products. A set's relevance is the sum over the
-walks within it.
+walks within it. Of molecules side by side each is met by itself: there are no walks between them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from mdxai.attribution.blocks import Filters, LinearBlock, LinearNetwork
-from mdxai.attribution.rules import per_atom_place
+from mdxai.attribution.rules import Place
 from mdxai.frame import Floats, Ints
 
 DEPTHS = (2, 3)  # numbers of blocks
+AT_ONCE = 250_000  # numbers of an intermediate result, which stay in a processor's cache
 
 
 class WalkSums:
@@ -31,7 +32,7 @@ class WalkSums:
     Args:
         staying: (n_atoms, n_atoms, n_atoms) eV, [j, i, k] of walks i → j → k; of three blocks those
             that stay on j in the middle one.
-        moving: (n_atoms, n_atoms, n_atoms, n_atoms) eV, [j, l, i, k] of walks i → j → l → k that
+        moving: (n_atoms, n_atoms, n_atoms, n_atoms) eV, [l, j, i, k] of walks i → j → l → k that
             move in the middle one; empty for two blocks.
     """
 
@@ -54,34 +55,42 @@ class WalkSums:
         return found
 
 
-def walk_relevance(linear: LinearNetwork, filters: list[Filters]) -> tuple[Tensor, Tensor]:
-    """Return the relevance of all walks, as `WalkSums` takes it.
+def walk_relevance(
+    linear: LinearNetwork, filters: list[Filters], atoms: slice
+) -> tuple[Tensor, Tensor]:
+    """Return the relevance of all walks of a molecule, as `WalkSums` takes it.
 
     Args:
         linear: a network of two or three blocks.
         filters: of each block, rows (n_atoms·n_atoms, K) by receiver and sender, zero beyond the
             cutoff.
+        atoms: those of the molecule, among all that the network was linearised for.
     """
-    n, blocks = len(linear.top), linear.blocks
+
+    def place(per_atom: Tensor) -> Tensor:
+        return per_atom[atoms]
+
+    blocks, top, features = linear.blocks, linear.top[atoms], linear.features[atoms]
+    n = len(top)
     gates = [replace(each, rows=each.rows.view(n, n, -1)) for each in filters]
-    down = _downwards(blocks[-1], gates[-1], linear.top)
-    up = _upwards(blocks[0], gates[0], linear.features)
+    down = _downwards(blocks[-1], gates[-1], top, place)
+    up = _upwards(blocks[0], gates[0], features, place)
     if len(blocks) == 2:
         return _staying(down, up), down.new_empty(0)
-    kept, message = blocks[1].keep_and_message(down, per_atom_place)
-    return _staying(kept, up), _moving(message, gates[1], blocks[1].raise_(up))
+    kept, message = blocks[1].keep_and_message(down, place)
+    return _staying(kept, up), _moving(message, gates[1], blocks[1].raise_(up, place))
 
 
-def _downwards(block: LinearBlock, gates: Filters, top: Tensor) -> Tensor:
+def _downwards(block: LinearBlock, gates: Filters, top: Tensor, place: Place) -> Tensor:
     """Return [i, j], the coefficients (F,) that the block passes from i down to j."""
-    kept, message = block.keep_and_message(top, per_atom_place)
-    return block.lower(_diagonal(kept), gates.back(gates.rows, message[:, None]), per_atom_place)
+    kept, message = block.keep_and_message(top, place)
+    return block.lower(_diagonal(kept), gates.back(gates.rows, message[:, None]), place)
 
 
-def _upwards(block: LinearBlock, gates: Filters, features: Tensor) -> Tensor:
+def _upwards(block: LinearBlock, gates: Filters, features: Tensor, place: Place) -> Tensor:
     """Return [k, l], the features (F,) that the block passes from k up to l."""
-    received = gates.forth(gates.rows, block.raise_(features))
-    return block.absorb(_diagonal(features), received.transpose(0, 1))
+    received = gates.forth(gates.rows, block.raise_(features, place))
+    return block.absorb(_diagonal(features), received.transpose(0, 1), place)
 
 
 def _diagonal(per_atom: Tensor) -> Tensor:
@@ -95,10 +104,14 @@ def _staying(down: Tensor, up: Tensor) -> Tensor:
 
 
 def _moving(message: Tensor, gates: Filters, raised: Tensor) -> Tensor:
-    """Return [j, l, i, k] = gates[j, l]ᵀ message[i, j] · raised[k, l]."""
-    to_l = raised.permute(1, 2, 0)
-    parts = [
-        torch.bmm(gates.back(rows[:, None], message[:, j]), to_l)
-        for j, rows in enumerate(gates.rows)
-    ]
-    return torch.stack(parts)
+    """Return [l, j, i, k] = gates[j, l]ᵀ message[i, j] · raised[k, l]."""
+    n, width = len(message), message.shape[2]
+    found = message.new_empty(n, n, n, n)
+    to_l, by_j = raised.permute(1, 2, 0), message.transpose(0, 1)
+    some = max(1, AT_ONCE // max(n * n * width, 1))
+    for start in range(0, n, some):
+        rows = gates.rows[start : start + some].transpose(0, 1)  # [l, j]
+        sent = gates.back(rows[:, :, None], by_j[start : start + some])
+        met = torch.bmm(sent.flatten(1, 2), to_l)
+        found[:, start : start + some] = met.view(n, -1, n, n)
+    return found
