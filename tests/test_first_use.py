@@ -8,8 +8,9 @@ import sys
 import pytest
 
 TRAINING = ("pytorch_lightning", "lightning_fabric", "torchmetrics", "matplotlib", "torch._dynamo")
+UNUSED = (*TRAINING, "pandas", "networkx", "sympy", "scipy.stats")
 
-WATCH = """
+SIMULATE = """
 import sys, warnings
 warnings.simplefilter("ignore")
 import mdxai
@@ -17,15 +18,37 @@ from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.md.verlet import VelocityVerlet
+"""
+
+WATCH = (
+    SIMULATE
+    + """
+from mdxai.record import RecordSettings
 atoms = bulk("Cu", cubic=True)
 atoms.calc = EMT()
 dynamics = VelocityVerlet(atoms, 2 * units.fs)
-with mdxai.Monitor(dynamics, sys.argv[1], report=False) as monitor:
+often = RecordSettings(rows_per_part=5, retain=20)  # so that parts are merged and cut, too
+with mdxai.Monitor(dynamics, sys.argv[1], report=False, record=often) as monitor:
     dynamics.attach(monitor)
-    dynamics.run(3)
+    dynamics.run(60)
 assert str(monitor.verdict).startswith("stable")
 print(*sys.modules)
 """
+)
+
+NETWORK = (
+    SIMULATE
+    + """
+atoms = molecule("CH3CH2OH")
+atoms.calc = mdxai.load_calculator("schnet-ethanol")
+dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+with mdxai.Monitor(dynamics, sys.argv[1], report=False) as monitor:
+    dynamics.attach(monitor)
+    dynamics.run(60)
+assert atoms.calc.running_potential.runs_recorded
+print(*sys.modules)
+"""
+)
 
 LOAD = """
 import sys, warnings
@@ -62,13 +85,20 @@ def modules_of(script, *arguments):
 def test_watching_other_calculators_loads_no_torch(tmp_path):
     loaded = modules_of(WATCH, tmp_path / "run")
     assert {"numba", "pyarrow"} <= loaded
-    assert not loaded & {"torch", "schnetpack", *TRAINING}
+    assert not loaded & {"torch", "schnetpack", *UNUSED}
+
+
+def test_watching_a_network_loads_only_what_it_uses(tmp_path):
+    """Past the step at which its operations are recorded."""
+    loaded = modules_of(NETWORK, tmp_path / "run")
+    assert {"numba", "pyarrow", "torch"} <= loaded
+    assert not loaded & set(UNUSED)
 
 
 def test_loading_a_network_loads_nothing_of_its_training_and_hides_nothing():
     loaded = modules_of(LOAD)
     assert {"torch", "schnetpack.representation"} <= loaded
-    assert not loaded & set(TRAINING)
+    assert not loaded & set(UNUSED)
 
 
 IN_ANY_ORDER = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from mdxai.principles import (
     Residual,
 )
 from mdxai.principles.explanation.health import equivalent_atoms
+from mdxai.principles.motion.structure import bonds_of
 
 from .conftest import SOUND, ethanol_with
 from .explained_frames import explained, shaken
@@ -28,6 +30,18 @@ def test_equivalent_atoms_of_ethanol_and_benzene():
     assert sorted(np.bincount(ethanol)) == [1, 1, 1, 1, 2, 3]
     benzene = equivalent_atoms(Frame.from_atoms(molecule("C6H6")))
     assert sorted(np.bincount(benzene)) == [6, 6]
+
+
+@pytest.mark.parametrize("name", ["CH3CH2OH", "C6H6", "isobutane", "H2", "C60", "Si2H6"])
+def test_equivalent_atoms_are_those_of_networkx(name):
+    frame = Frame.from_atoms(molecule(name))
+    graph = nx.Graph()
+    graph.add_nodes_from((a, {"z": str(z)}) for a, z in enumerate(frame.numbers))
+    graph.add_edges_from(zip(*map(np.ndarray.tolist, bonds_of(frame)), strict=True))
+    hashes = nx.weisfeiler_lehman_subgraph_hashes(graph, node_attr="z", iterations=len(graph))
+    theirs = np.array([hashes[a][-1] for a in range(len(graph))])
+    ours = equivalent_atoms(frame)
+    assert np.array_equal(ours[:, None] == ours, theirs[:, None] == theirs)
 
 
 def test_an_atom_treated_unlike_its_equivalents_is_found():

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from threading import RLock
+from types import ModuleType
 from typing import Any
 
 _PACKAGE = "schnetpack"
+_WIGNER = "sympy.physics.wigner"
 _lock = RLock()
 
 
@@ -45,20 +49,54 @@ def spare_training() -> None:
     sys.modules[_PACKAGE] = package
 
 
-spare_training()
+@contextmanager
+def _sympy_when_called() -> Iterator[None]:
+    """Let schnetpack import sympy when it first asks it for a Clebsch–Gordan coefficient.
 
-from schnetpack import properties  # noqa: E402
-from schnetpack.atomistic import (  # noqa: E402
-    Aggregation,
-    Atomwise,
-    DipoleMoment,
-    Forces,
-    PairwiseDistances,
-    ZBLRepulsionEnergy,
-)
-from schnetpack.model import NeuralNetworkPotential  # noqa: E402
-from schnetpack.nn import CosineCutoff, GaussianRBF, cosine_cutoff  # noqa: E402
-from schnetpack.representation import PaiNN, SchNet, SO3net  # noqa: E402
+    SO3net needs them when it is built, the other networks never: half a second. Whoever imports
+    that module of sympy meanwhile gets what it holds.
+    """
+    if _WIGNER in sys.modules:
+        yield
+        return
+    stand_in = ModuleType(_WIGNER)
+
+    def find(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        remove()
+        return getattr(import_module(_WIGNER), name)
+
+    def remove() -> None:
+        if sys.modules.get(_WIGNER) is stand_in:
+            del sys.modules[_WIGNER]
+
+    def clebsch_gordan(*numbers: Any) -> Any:
+        return find("clebsch_gordan")(*numbers)
+
+    vars(stand_in)["clebsch_gordan"] = clebsch_gordan
+    vars(stand_in)["__getattr__"] = find
+    sys.modules[_WIGNER] = stand_in
+    try:
+        yield
+    finally:
+        remove()
+
+
+spare_training()
+with _sympy_when_called():
+    from schnetpack import properties
+    from schnetpack.atomistic import (
+        Aggregation,
+        Atomwise,
+        DipoleMoment,
+        Forces,
+        PairwiseDistances,
+        ZBLRepulsionEnergy,
+    )
+    from schnetpack.model import NeuralNetworkPotential
+    from schnetpack.nn import CosineCutoff, GaussianRBF, cosine_cutoff
+    from schnetpack.representation import PaiNN, SchNet, SO3net
 
 __all__ = [
     "Aggregation",

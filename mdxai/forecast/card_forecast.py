@@ -148,8 +148,8 @@ class CardForecast:
             raise ForecastError("weak spots need a barrier, prefactor and multiplicity above 0")
         if not all(0 < w.temperature < math.inf and w.time >= 0 <= w.onsets for w in self.watched):
             raise ForecastError("replicas need a temperature above 0, time and onsets of 0 or more")
-        named = {*self._graph, *(a for spot in self.weak_spots for a in spot.indices)}
-        if named != set(range(len(Atoms(self.symbols)))):
+        parts = [*self._bonded, *(spot.indices for spot in self.weak_spots)]
+        if not {atom for part in parts for atom in part} <= set(range(self._n_atoms)):
             raise ForecastError(f"bonds and weak spots need atoms of {self.symbols}")
 
     @classmethod
@@ -228,15 +228,22 @@ class CardForecast:
         return asdict(self)
 
     @cached_property
-    def _graph(self) -> Any:
-        bonds = [_indices(bond) for bond in self.bonds.split()]
-        return bond_graph(Atoms(self.symbols).numbers.tolist(), bonds)
+    def _n_atoms(self) -> int:
+        return len(Atoms(self.symbols))
+
+    @property
+    def _bonded(self) -> list[tuple[int, ...]]:
+        return [_indices(bond) for bond in self.bonds.split()]
 
     def about(self, frame: Frame) -> CardForecast | None:
         """Return the forecast with the atoms numbered as in a frame; None for another molecule."""
-        if frame.pbc.any() or frame.n_atoms != len(self._graph):
+        if frame.pbc.any() or frame.n_atoms != self._n_atoms:
             return None
-        mapping = renumbering(self._graph, graph_of(frame))
+        numbered = formula_in_order(frame.numbers), _bonds_text(frame)
+        if (self.symbols, self.bonds) == numbered:
+            return self
+        graph = bond_graph(Atoms(self.symbols).numbers.tolist(), self._bonded)
+        mapping = renumbering(graph, graph_of(frame))
         if mapping is None:
             return None
         if all(a == b for a, b in mapping.items()):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import networkx as nx
 import numpy as np
-from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
 
 from mdxai.frame import Frame
 from mdxai.principles.motion.structure import bonds_of
@@ -20,6 +18,8 @@ def list_bonds(frame: Frame) -> list[tuple[int, int]]:
 
 def bond_graph(numbers: Iterable[int], bonds: Iterable[Any]) -> Any:
     """Return the graph of a molecule: its atoms with their elements, and its bonds."""
+    import networkx as nx  # half a second, and seldom needed
+
     graph = nx.Graph()
     graph.add_nodes_from((k, {"z": z}) for k, z in enumerate(numbers))
     graph.add_edges_from(bonds)
@@ -36,6 +36,9 @@ def renumbering(one: Any, other: Any) -> Mapping[int, int] | None:
 
     The same molecule has the same elements and bonds. Atoms keep their numbers where they can.
     """
+    import networkx as nx
+    from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
+
     if nx.utils.graphs_equal(one, other):
         return {atom: atom for atom in one}
     match = GraphMatcher(one, other, categorical_node_match("z", 0))

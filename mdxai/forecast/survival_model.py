@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.optimize import brentq, minimize, minimize_scalar
-from scipy.stats import chi2
+from scipy.special import chdtrc, gammaincinv
 
 from mdxai.errors import MdxaiError
 from mdxai.frame import BOLTZMANN, Floats
@@ -64,8 +64,8 @@ def mean_time_of(hazard: Interval) -> Interval:
 def rate_of(onsets: int, time: float, confidence: float) -> Interval:
     """Return onsets per time, with Garwood's interval of a Poisson count."""
     tail = 0.5 * (1 - confidence)
-    low = 0.5 * chi2.ppf(tail, 2 * onsets) if onsets else 0.0
-    high = 0.5 * chi2.ppf(1 - tail, 2 * onsets + 2)
+    low = float(gammaincinv(onsets, tail)) if onsets else 0.0
+    high = float(gammaincinv(onsets + 1, 1 - tail))
     return Interval(*(count / time for count in (onsets, low, high)))
 
 
@@ -206,7 +206,8 @@ class ArrheniusExponential:
         expected = self.times * np.exp(profile.best - barrier * (self.colds - reference))
         seen = self.counts
         logs = np.log(np.where(seen > 0, seen / np.maximum(expected, 1e-300), 1.0))
-        return float(chi2.sf(2 * (seen @ logs - (seen - expected).sum()), n - 2))
+        deviance = 2 * (seen @ logs - (seen - expected).sum())
+        return float(chdtrc(n - 2, max(deviance, 0.0)))
 
 
 class _Profile:
@@ -214,7 +215,7 @@ class _Profile:
 
     def __init__(self, law: ArrheniusExponential, cold: float, *, penalised: bool) -> None:
         self._law, self._cold, self._penalised = law, cold, penalised
-        self._allowed = chi2.ppf(law.confidence, 1) / 2
+        self._allowed = float(gammaincinv(0.5, law.confidence))
         start = self._first_guess()
         found = minimize_scalar(
             lambda log: -self.height(log),
@@ -326,7 +327,7 @@ def memory_of(lifetimes: Sequence[Lifetime]) -> Memory:
     without = minimize(unlikely, start, method="Nelder-Mead", options=_PRECISE)
     with_shape = minimize(unlikely, [*without.x, 0.0], method="Nelder-Mead", options=_PRECISE)
     ratio = max(2 * (without.fun - with_shape.fun), 0.0)
-    return Memory(float(np.exp(with_shape.x[2])), float(chi2.sf(ratio, 1)))
+    return Memory(float(np.exp(with_shape.x[2])), float(chdtrc(1, ratio)))
 
 
 _PRECISE = {"xatol": 1e-6, "fatol": 1e-8, "maxiter": 4000}

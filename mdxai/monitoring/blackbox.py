@@ -20,6 +20,7 @@ from mdxai.frame import Frame
 from mdxai.monitoring.options import OptionError
 from mdxai.principles import Deviation
 from mdxai.record import durable_files
+from mdxai.record.arrow_arrays import arrow_array
 from mdxai.serialization import restore, snapshot
 
 MAX_BYTES = 64_000_000  # of frames in memory; for larger systems fewer frames are kept
@@ -209,7 +210,7 @@ def _pair_table(held: Sequence[_Held]) -> bytes:
             "distance_ang": attribution.pairs.distances,
             f"{measure}_eV": np.asarray(attribution.strengths, dtype=np.float64),
         }
-        parts.append(pa.table(columns))
+        parts.append(pa.table({name: arrow_array(c) for name, c in columns.items()}))
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(parts), sink, compression="zstd")
     content: bytes = sink.getvalue().to_pybytes()

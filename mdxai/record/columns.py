@@ -18,6 +18,7 @@ from mdxai.attribution import Attribution
 from mdxai.frame import NO_INPUTS, CalculatorInputs, Floats, Frame, Ints
 from mdxai.principles import Deviation
 from mdxai.principles.frame_quantities import frame_quantities
+from mdxai.record.arrow_arrays import arrow_array, arrow_texts
 from mdxai.record.explanations import Explained, ExplanationColumns, stored
 from mdxai.record.layout import EXPLAINED
 from mdxai.record.record_settings import RecordSettings
@@ -85,22 +86,22 @@ class FrameColumns:
         atoms = np.asarray(self._atoms)
         lengths = np.maximum(counts, 0)
         starts = (np.cumsum(lengths) - lengths.ravel()).reshape(lengths.shape)
-        columns = {"step": pa.array(np.asarray(self._steps))}
-        columns["absent"] = pa.array(self._absent, pa.string())
+        columns = {"step": arrow_array(np.asarray(self._steps))}
+        columns["absent"] = arrow_texts(self._absent)
         nothing = self._nothing()
         columns |= {
-            name: pa.array(row, mask=nothing.get(name))
+            name: arrow_array(row, nothing.get(name))
             for name, row in zip(SCALARS, numbers, strict=False)
         }
         for k, (name, values) in enumerate(zip(self.names, numbers[len(SCALARS) :], strict=True)):
             missing = counts[:, k] == NOT_MEASURED
-            columns[name] = pa.array(values, mask=missing)
+            columns[name] = arrow_array(values, missing)
             offsets = np.concatenate([[0], np.cumsum(lengths[:, k])]).astype(np.int32)
             origin = np.repeat(starts[:, k] - offsets[:-1], lengths[:, k])
             columns[f"{name}_atoms"] = pa.ListArray.from_arrays(
-                pa.array(offsets),
-                pa.array(atoms[origin + np.arange(len(origin))]),
-                mask=pa.array(missing),
+                arrow_array(offsets),
+                arrow_array(atoms[origin + np.arange(len(origin))]),
+                mask=arrow_array(missing),
             )
         return pa.table(columns)
 
@@ -174,12 +175,10 @@ class TrajectoryColumns:
         """Return the rows as a table."""
         n = self.n_rows
         columns = {
-            "step": pa.array(self._steps[:n]),
-            "time_fs": pa.array(np.ascontiguousarray(self._scalars[:n, 0])),
-            "potential_energy_eV": pa.array(
-                np.ascontiguousarray(self._scalars[:n, 1]), mask=self._lack("energy")
-            ),
-            "inputs": pa.array(self._inputs, pa.string()),
+            "step": arrow_array(self._steps[:n]),
+            "time_fs": arrow_array(self._scalars[:n, 0]),
+            "potential_energy_eV": arrow_array(self._scalars[:n, 1], self._lack("energy")),
+            "inputs": arrow_texts(self._inputs),
         }
         columns |= {
             name: _fixed_lists(stored(column[:n], self._dtype), self._lack(name))
@@ -189,7 +188,7 @@ class TrajectoryColumns:
             columns["cell"] = _fixed_lists(self._cells[:n])
         if self._outside is not None:
             energies, forces = zip(*self._outside, strict=True)
-            columns["restraint_energy_eV"] = pa.array(np.array(energies))
+            columns["restraint_energy_eV"] = arrow_array(np.array(energies))
             columns["restraint_forces"] = _fixed_lists(stored(np.stack(forces), self._dtype))
         return pa.table(columns)
 
@@ -202,8 +201,8 @@ class TrajectoryColumns:
 def _fixed_lists(
     values: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None = None
 ) -> pa.FixedSizeListArray:
-    flat = pa.array(values.reshape(-1))
-    nulls = None if mask is None else pa.array(mask)
+    flat = arrow_array(values.reshape(-1))
+    nulls = None if mask is None else arrow_array(mask)
     return pa.FixedSizeListArray.from_arrays(flat, values[0].size, mask=nulls)
 
 
@@ -262,7 +261,13 @@ class EventColumns:
 
     def table(self) -> pa.Table:
         """Return the rows as a table."""
-        return pa.Table.from_pylist(self._rows, schema=EVENTS)
+        columns = [[row[name] for row in self._rows] for name in EVENTS.names]
+        arrays = [
+            arrow_texts(values) if pa.types.is_string(field.type)
+            else arrow_array(np.array(values, dtype=field.type.to_pandas_dtype()))
+            for field, values in zip(EVENTS, columns, strict=True)
+        ]  # fmt: skip
+        return pa.Table.from_arrays(arrays, schema=EVENTS)
 
 
 def event_text(content: Mapping[str, Any]) -> str:
@@ -273,19 +278,19 @@ def event_text(content: Mapping[str, Any]) -> str:
 def profile_table(profile: BinnedMoments, step: int) -> pa.Table:
     """Return relevance against distance up to a step, as `Run.profile_table` does."""
     channel, column = np.nonzero(profile.count)
-    return pa.table(
-        {
-            "step": np.full(len(channel), step, dtype=np.int64),
-            "channel": pa.array([profile.channels[c] for c in channel], pa.string()),
-            "bin_left_ang": profile.bin_edges[column],
-            "bin_right_ang": profile.bin_edges[column + 1],
-            "count": profile.count[channel, column],
-            "mean_eV": profile.mean[channel, column],
-            "std_eV": np.sqrt(profile.variance[channel, column]),
-            "min_eV": profile.minimum[channel, column],
-            "max_eV": profile.maximum[channel, column],
-        }
-    )
+    numbers = {
+        "step": np.full(len(channel), step, dtype=np.int64),
+        "bin_left_ang": profile.bin_edges[column],
+        "bin_right_ang": profile.bin_edges[column + 1],
+        "count": profile.count[channel, column],
+        "mean_eV": profile.mean[channel, column],
+        "std_eV": np.sqrt(profile.variance[channel, column]),
+        "min_eV": profile.minimum[channel, column],
+        "max_eV": profile.maximum[channel, column],
+    }
+    columns = {name: arrow_array(values) for name, values in numbers.items()}
+    channels = arrow_texts([profile.channels[c] for c in channel])
+    return pa.table({"step": columns.pop("step"), "channel": channels, **columns})
 
 
 class Columns(Protocol):

@@ -184,7 +184,7 @@ def retain_last(
         remove(part.path)
     kept = parts[at:]
     if until is None and found > n_frames:
-        steps = [int(s) for t in read_groups(kept[0], ["step"]) for s in t["step"].to_numpy()]
+        steps = [s for t in read_groups(kept[0], ["step"]) for s in t["step"].to_pylist()]
         first = steps[found - n_frames]
         verify(kept[0])
         kept[0] = rewrite(folder, kept[:1], lambda rows: select_rows(rows, first, kept[0].last))

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from mdxai.attribution import Attribution
 from mdxai.frame import Floats, Frame, Ints, Pairs
+from mdxai.record.arrow_arrays import arrow_array, arrow_texts
 from mdxai.record.durable_files import RecordError
 from mdxai.record.record_settings import RecordSettings
 from mdxai.record.step_rows import StepRows, TableSource
@@ -96,16 +97,16 @@ def stored(values: Floats, dtype: str) -> np.ndarray[Any, Any]:
 def _explanation_table(rows: Sequence[Explained], settings: RecordSettings) -> pa.Table:
     dtype, every = settings.relevance_dtype, [row.attribution for row in rows]
     columns = {
-        "step": pa.array(np.array([row.step for row in rows], dtype=np.int64)),
-        "time_fs": pa.array(np.array([row.time for row in rows])),
-        "method": pa.array([a.method for a in every]),
-        "unit": pa.array([a.unit for a in every]),
-        "gamma": pa.array(np.array([a.gamma for a in every], dtype=np.float64)),
-        "max_bias": pa.array([bool(a.max_bias) for a in every]),
-        "output_eV": pa.array(np.array([a.output for a in every], dtype=np.float64)),
-        "residual_eV": pa.array(np.array([a.residual for a in every], dtype=np.float64)),
-        "n_pairs": pa.array(_n_pairs(rows)),
-        "n_triples": pa.array(
+        "step": arrow_array(np.array([row.step for row in rows], dtype=np.int64)),
+        "time_fs": arrow_array(np.array([row.time for row in rows])),
+        "method": arrow_texts([a.method for a in every]),
+        "unit": arrow_texts([a.unit for a in every]),
+        "gamma": arrow_array(np.array([a.gamma for a in every], dtype=np.float64)),
+        "max_bias": arrow_array(np.array([bool(a.max_bias) for a in every])),
+        "output_eV": arrow_array(np.array([a.output for a in every], dtype=np.float64)),
+        "residual_eV": arrow_array(np.array([a.residual for a in every], dtype=np.float64)),
+        "n_pairs": arrow_array(_n_pairs(rows)),
+        "n_triples": arrow_array(
             np.array([len(a.triples) * settings.keep_triples for a in every], dtype=np.int32)
         ),
         "by_body_order_eV": _lists([a.by_body_order for a in every], dtype),
@@ -124,16 +125,16 @@ def _pair_table(rows: Sequence[Explained], settings: RecordSettings) -> pa.Table
         return np.concatenate([v if kept is None else v[kept] for v, kept in found])
 
     columns = _instants(rows, _n_pairs(rows)) | {
-        "i": pa.array(column(lambda a: a.pairs.i).astype(np.int32)),
-        "j": pa.array(column(lambda a: a.pairs.j).astype(np.int32)),
-        "distance_ang": pa.array(stored(column(lambda a: a.pairs.distances), dtype)),
-        f"{first.measure}_eV": pa.array(stored(column(lambda a: a.strengths), dtype)),
+        "i": arrow_array(column(lambda a: a.pairs.i).astype(np.int32)),
+        "j": arrow_array(column(lambda a: a.pairs.j).astype(np.int32)),
+        "distance_ang": arrow_array(stored(column(lambda a: a.pairs.distances), dtype)),
+        f"{first.measure}_eV": arrow_array(stored(column(lambda a: a.strengths), dtype)),
     }
     if settings.keep_vectors:
         columns["vector_ang"] = _fixed_lists(stored(column(lambda a: a.pairs.vectors), dtype), 3)
     known = column(lambda a: np.full(len(a.pairs), a.several_images is not None))
     several = column(_several_images)
-    columns["several_images"] = pa.array(several, mask=~known)
+    columns["several_images"] = arrow_array(several, ~known)
     if first.by_layer is not None:
         layers = stored(column(lambda a: a.by_layer.T), dtype)  # type: ignore[union-attr]
         columns["by_layer_eV"] = _fixed_lists(layers, layers.shape[1])
@@ -146,8 +147,8 @@ def _triple_table(rows: Sequence[Explained], settings: RecordSettings) -> pa.Tab
     counts = np.array([len(row.attribution.triples) for row in rows])
     return pa.table(
         _instants(rows, counts)
-        | {name: pa.array(atoms[:, k].copy()) for k, name in enumerate("ijk")}
-        | {"three_body_eV": pa.array(stored(relevance, settings.relevance_dtype))}
+        | {name: arrow_array(atoms[:, k]) for k, name in enumerate("ijk")}
+        | {"three_body_eV": arrow_array(stored(relevance, settings.relevance_dtype))}
     )
 
 
@@ -168,8 +169,8 @@ def _instants(rows: Sequence[Explained], counts: np.ndarray[Any, Any]) -> dict[s
     steps = np.array([row.step for row in rows], dtype=np.int64)
     times = np.array([row.time for row in rows])
     return {
-        "step": pa.array(np.repeat(steps, counts)),
-        "time_fs": pa.array(np.repeat(times, counts)),
+        "step": arrow_array(np.repeat(steps, counts)),
+        "time_fs": arrow_array(np.repeat(times, counts)),
     }
 
 
@@ -181,12 +182,12 @@ def _several_images(attribution: Attribution) -> np.ndarray[Any, Any]:
 def _lists(arrays: Sequence[Floats], dtype: str) -> pa.ListArray:
     offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays])])
     return pa.ListArray.from_arrays(
-        pa.array(offsets.astype(np.int32)), pa.array(stored(np.concatenate(arrays), dtype))
+        arrow_array(offsets.astype(np.int32)), arrow_array(stored(np.concatenate(arrays), dtype))
     )
 
 
 def _fixed_lists(values: np.ndarray[Any, Any], size: int) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), size)
+    return pa.FixedSizeListArray.from_arrays(arrow_array(values.reshape(-1)), size)
 
 
 class ExplanationReader:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mdxai.record.arrow_arrays import arrow_array, integers_in
 from mdxai.record.durable_files import DurableFile, RecordError, cannot_write, hash_of
 from mdxai.record.layout import KINDS, ORPHAN
 
@@ -266,8 +267,8 @@ def grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def select_rows(tables: Iterable[pa.Table], first: int, last: int) -> Iterator[pa.Table]:
     """Yield the rows whose step is in first … last, both included."""
     for table in tables:
-        steps = table["step"].to_numpy()
-        kept = table.filter((steps >= first) & (steps <= last))
+        steps = integers_in(table["step"])
+        kept = table.filter(arrow_array((steps >= first) & (steps <= last)))
         if kept.num_rows:
             yield kept
 
@@ -275,5 +276,5 @@ def select_rows(tables: Iterable[pa.Table], first: int, last: int) -> Iterator[p
 def unique_events(tables: Sequence[pa.Table], below: int | None = None) -> pa.Table:
     """Return each event once, in order; with `below`, only those with a smaller number."""
     table = pa.concat_tables(tables)
-    numbers, index = np.unique(table["number"].to_numpy(), return_index=True)
-    return table.take(index if below is None else index[numbers < below])
+    numbers, index = np.unique(integers_in(table["number"]), return_index=True)
+    return table.take(arrow_array(index if below is None else index[numbers < below]))

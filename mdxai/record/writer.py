@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from mdxai.attribution import Attribution
@@ -155,9 +154,6 @@ class RunWriter:
             return
         # Arrow's own allocator would keep tens of MB once used for a run's parts.
         pa.set_memory_pool(pa.system_memory_pool())
-        # The first array makes pyarrow import pandas, which blocks the interpreter for half a
-        # second: better here than during an MD step.
-        pa.array(np.empty(0))
         self._thread = BackgroundThread(THREAD)
         self.open = True
 

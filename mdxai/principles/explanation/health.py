@@ -18,7 +18,7 @@ class Equivalence:
 
     Largest |⟨R_a⟩ − ⟨R⟩_class| beyond three standard errors, from the means of at least 8 blocks
     of 20 explained frames. Atoms are equivalent if Weisfeiler–Lehman refinement of the bond graph
-    cannot tell them apart (networkx); in molecules this is nearly always a symmetry. A network
+    cannot tell them apart; in molecules this is nearly always a symmetry. A network
     treats such atoms alike by construction, and only their positions differ. A lasting value means
     that the run samples too little, or that the model has broken the molecule's symmetry.
 
@@ -73,15 +73,19 @@ class Equivalence:
 
 def equivalent_atoms(frame: Frame) -> Ints:
     """Return the class of each atom, (n_atoms,), by refinement of the coloured bond graph."""
-    import networkx as nx
-
-    graph = nx.Graph()
-    graph.add_nodes_from((a, {"z": str(z)}) for a, z in enumerate(frame.numbers))
-    graph.add_edges_from(zip(*map(np.ndarray.tolist, bonds_of(frame)), strict=True))
-    rounds = max(len(graph) - 1, 1) if len(graph) < 50 else 50
-    hashes = nx.weisfeiler_lehman_subgraph_hashes(graph, node_attr="z", iterations=rounds)
-    classes: Ints = np.unique([hashes[a][-1] for a in range(len(graph))], return_inverse=True)[1]
-    return classes
+    first, second = bonds_of(frame)
+    finer: Ints = np.unique(frame.numbers, return_inverse=True)[1]
+    rng = np.random.default_rng(0)
+    known = 0
+    while known < (known := int(finer.max()) + 1):
+        # The sum of random 64-bit words tells which classes an atom's neighbours have.
+        words = rng.integers(2**63, size=known, dtype=np.uint64)[finer]
+        around = np.zeros(frame.n_atoms, dtype=np.uint64)
+        np.add.at(around, first, words[second])
+        np.add.at(around, second, words[first])
+        described = np.stack([finer.astype(np.uint64), around], axis=1)
+        finer = np.unique(described, axis=0, return_inverse=True)[1]
+    return finer
 
 
 class Residual:
