@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 import pytest
 from typer.main import get_command
 
+import mdxai
 from mdxai.cli.main import app
 from mdxai.monitoring.options import MonitorOptions
 from mdxai.principles.probes.probe_registry import PROBES
@@ -137,6 +138,22 @@ def test_named_modules_and_names_exist(page):
         except (ImportError, AttributeError):
             missing.append(name)
     assert not missing
+
+
+def test_everything_public_is_in_the_api_reference():
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md")]
+    names = re.findall(r"^::: (\S+)$", "\n".join(pages), re.MULTILINE)
+    assert len(names) == len(set(names))
+    shown = [resolve_name(name) for name in names]
+    missing = [name for name in mdxai.__all__ if getattr(mdxai, name) not in shown]
+    assert not missing
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r"^      - (?:.*: )?([\w/]+\.md)$", text, re.MULTILINE)
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert pages <= set(listed)
 
 
 def test_every_option_of_a_monitor_is_in_the_guide():

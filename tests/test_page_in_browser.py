@@ -292,6 +292,19 @@ def test_in_print_and_without_scripts_the_still_figures_are_there(chromium, brok
 
 
 @pytest.mark.slow
+def test_paper_takes_the_frame_and_the_map_as_they_are_seen(chromium, broken, tmp_path):
+    opened = OpenPage(chromium, broken / "report.html").is_ready()
+    assert not opened.page.locator("#stills img").count()
+    opened.page.pdf(path=tmp_path / "page.pdf")
+    stills = opened.page.locator("#stills img")
+    assert stills.evaluate_all("all => all.map((one) => one.naturalWidth > 200)") == [True, True]
+    assert not stills.first.is_visible()
+    opened.page.emulate_media(media="print")
+    assert stills.first.is_visible()
+    assert opened.complaints == []
+
+
+@pytest.mark.slow
 def test_without_webgl_the_rest_works(chromium, broken):
     context = chromium.new_context()
     context.add_init_script(

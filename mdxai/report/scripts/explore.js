@@ -30,6 +30,7 @@ mdxai.Explorer = class {
     if (data.film) this.makeMolecule();
     this.makeFigures();
     this.makeFindings();
+    this.makeStills();
     document.addEventListener("keydown", (event) => this.key(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
     const cause = data.onset === null ? -1 : data.findings.findIndex((finding) => finding.cause);
@@ -117,6 +118,23 @@ mdxai.Explorer = class {
     if (!this.molecule) return;
     this.molecule.show(this.k);
     this.$("scene").textContent = this.molecule.text(this.k);
+  }
+
+  // Paper takes the frame and the map as they are seen.
+  makeStills() {
+    const still = (uri, text) => {
+      const figure = document.createElement("figure"), image = new Image(), caption = document.createElement("figcaption");
+      image.src = uri;
+      image.alt = caption.textContent = text;
+      figure.append(image, caption);
+      return figure;
+    };
+    window.addEventListener("beforeprint", () => {
+      const stills = [];
+      if (this.molecule) stills.push(still(this.molecule.picture(), `the molecule at ${this.$("when").textContent}`));
+      if (this.map) stills.push(still(this.map.ctx.canvas.toDataURL(), "all principles over time"));
+      this.$("stills").replaceChildren(...stills);
+    });
   }
 
   // Plays what the charts show: all, or what was zoomed into.
