@@ -167,12 +167,15 @@ def draw_page(name: str, cases: list[str], found: dict[str, tuple[Seen, Seen]]) 
     plt.close(figure)
 
 
+FAULTS = (
+    ScaledForces, Curl, PreferredDirection, OrderDependence, HalfPrecision, CutoffJump, SlowDecay,
+    Hole,
+)  # fmt: skip
 PROBED = {
     "sound": lambda calculator: calculator,
     **{
         fault.__name__: lambda calculator, fault=fault: FaultyCalculator(calculator, fault())
-        for fault in (ScaledForces, Curl, PreferredDirection, OrderDependence, HalfPrecision)
-        + (CutoffJump, SlowDecay, Hole)
+        for fault in FAULTS
     },
 }
 VERDICTS = {"not checked": "#e2e8f0", "pass": "#c6e0c9", "warn": "#f2c078", "fail": "#e07a73"}
