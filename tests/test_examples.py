@@ -49,8 +49,11 @@ def test_an_example_runs_and_says_what_its_page_says(name, tmp_path):
 @pytest.mark.slow
 def test_the_ci_of_a_model_developer_passes_what_got_better_and_fails_what_got_worse(tmp_path):
     sound = (EXAMPLES / "model_ci" / "test_my_potential.py").read_text(encoding="utf-8")
-    weak = sound.replace('"schnet-ethanol"', '"schnet-ethanol-weak"')
-    assert weak != sound
+    scaled = "FaultyCalculator(mdxai.load_calculator('schnet-ethanol'), ScaledForces(1.04))"
+    worse = sound.replace('mdxai.load_calculator("schnet-ethanol")', scaled).replace(
+        "import assert_stable", "import FaultyCalculator, ScaledForces, assert_stable"
+    )
+    assert scaled in worse
     file = tmp_path / "test_my_potential.py"
 
     def tested(text, *options):
@@ -58,12 +61,14 @@ def test_the_ci_of_a_model_developer_passes_what_got_better_and_fails_what_got_w
         return run(["-m", "pytest", "-q", "-p", "no:cacheprovider", *options], tmp_path)
 
     assert tested(sound, "--mdxai-update").returncode == 0
-    baseline = (tmp_path / "baselines" / "my-potential.toml").read_text(encoding="utf-8")
+    baseline = tmp_path / "baselines" / "my-potential.toml"
+    first = baseline.read_text(encoding="utf-8")
     assert tested(sound).returncode == 0
-    worse = tested(weak)
-    assert worse.returncode == 1
-    assert "contact" in worse.stdout or "bond" in worse.stdout
+    failed = tested(worse)
+    assert failed.returncode == 1
+    assert "worse than" in failed.stdout
+    assert "work: " in failed.stdout
 
-    assert tested(weak, "--mdxai-update").returncode == 0
-    assert (tmp_path / "baselines" / "my-potential.toml").read_text(encoding="utf-8") != baseline
+    assert tested(worse, "--mdxai-update").returncode == 0
+    assert baseline.read_text(encoding="utf-8") != first
     assert tested(sound).returncode == 0

@@ -53,6 +53,7 @@ print(*sys.modules)
 LOAD = """
 import sys, warnings
 warnings.simplefilter("ignore")
+warnings.simplefilter("error", FutureWarning)  # users see none either
 import mdxai
 from ase.build import molecule
 atoms = molecule("CH3CH2OH")

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from threading import RLock
 from types import ModuleType
 from typing import Any
+from warnings import catch_warnings
 
 _PACKAGE = "schnetpack"
 _WIGNER = "sympy.physics.wigner"
@@ -84,7 +85,8 @@ def _sympy_when_called() -> Iterator[None]:
 
 
 spare_training()
-with _sympy_when_called():
+# torch says of schnetpack's use of torch.jit what no user of mdxai can mend.
+with _sympy_when_called(), catch_warnings(action="ignore", category=FutureWarning):
     from schnetpack import properties
     from schnetpack.atomistic import (
         Aggregation,
