@@ -17,7 +17,7 @@ from mdxai.analysis.close_look import WIDTH as CLOSE_WIDTH
 from mdxai.analysis.clustered_means import ClusteredMeans
 from mdxai.analysis.decay_laws import PairDecay, fit_laws, straight_line
 from mdxai.analysis.histograms import Histograms, Offender
-from mdxai.analysis.molecule_tally import WIDTH
+from mdxai.analysis.molecule_tally import HEAVIEST, WIDTH
 from mdxai.frame import Floats
 from mdxai.principles.bond_enthalpies import bond_enthalpy
 from mdxai.principles.explanation.decay import BONDED as SHELL
@@ -91,6 +91,23 @@ class BondStrength:
     reference: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class GroupShare:
+    """What functional groups of one kind carry, in the molecules that have some.
+
+    relevance, error: mean share of Σ|R_a|, and its standard error over molecules. atoms: mean share
+    of the atoms. heaviest: share of these molecules whose heaviest fragment is such a group; NaN
+    for the heaviest fragments themselves.
+    """
+
+    name: str
+    molecules: int
+    relevance: float
+    error: float
+    atoms: float
+    heaviest: float
+
+
 @dataclass(frozen=True)  # no slots: decays are kept once they are fitted
 class ModelFindings:
     """What was found of one model. model: what identifies it, as in analysis.toml."""
@@ -140,6 +157,26 @@ class ModelFindings:
         """
         most = max((b.molecules for b in self.bonds), default=0)
         return [b for b in self.bonds if b.molecules >= min(max(SURE, COMMON * most), most)]
+
+    @cached_property
+    def groups(self) -> list[GroupShare]:
+        """The heaviest fragment of every molecule, then all kinds of functional groups, those in
+        most molecules first.
+        """
+        relevance, atoms, won = (
+            getattr(self.tally, f"group_{name}") for name in ("relevance", "atoms", "heaviest")
+        )
+        found = []
+        for k, name in enumerate(relevance.names):
+            row = won.row(name)
+            found.append(
+                GroupShare(
+                    name, int(relevance.molecules[k, 0]), float(relevance.mean[k, 0]),
+                    float(relevance.error[k, 0]), float(atoms.mean[k, 0]),
+                    np.nan if row is None else float(won.mean[row, 0]),
+                )
+            )  # fmt: skip
+        return sorted(found, key=lambda one: (one.name != HEAVIEST, -one.molecules, one.name))
 
     @cached_property
     def against_enthalpies(self) -> Estimate:
@@ -320,6 +357,8 @@ def _rows(model: ModelFindings) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from ((name, row) for row in _mean_rows(means, labels))
     for bond in model.bonds:
         yield "bonds", {field: getattr(bond, field) for field in BondStrength.__slots__}
+    for group in model.groups:
+        yield "groups", {field: getattr(group, field) for field in GroupShare.__slots__}
     for decay in model.decays:
         for law in decay.laws:
             yield "laws", {

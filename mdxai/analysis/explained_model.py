@@ -20,7 +20,7 @@ BATCH_ATOMS = 250  # of molecules explained together: what they take fits into a
 
 
 class ExplainedModel:
-    """A SchNet or PaiNN with the attributors that an analysis needs.
+    """A SchNet, PaiNN or SO3net with the attributors that an analysis needs.
 
     Args:
         given: a calculator's name, folder or file, or the file of a property network; or an object
@@ -43,7 +43,8 @@ class ExplainedModel:
         calculator, prop = network_calculator(given), network_property(given)
         if calculator is None and prop is None:
             raise AnalyseError(
-                f"expected a SchNet or PaiNN from load_calculator or load_property, got {given!r}"
+                "expected a SchNet, PaiNN or SO3net from load_calculator or load_property, got "
+                f"{given!r}"
             )
         self.name = str(given.name)
         self.unit = "eV" if prop is None else prop.unit
@@ -56,7 +57,7 @@ class ExplainedModel:
 
     @property
     def kind(self) -> str:
-        """The architecture, "SchNet" or "PaiNN"."""
+        """The architecture: "SchNet", "PaiNN" or "SO3net"."""
         return type(self._potential.network.representation).__name__
 
     @property

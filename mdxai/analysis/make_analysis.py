@@ -74,7 +74,7 @@ def analyse(
     they involve, how they grow with the molecule, and whether they obey the explanation principles.
 
     Args:
-        calculators: one or several SchNets or PaiNNs: names, folders or files that
+        calculators: one or several SchNets, PaiNNs or SO3nets: names, folders or files that
             `load_calculator` or `load_property` take, or what these return.
         data: a file of molecules, or a run directory; see `mdxai.analysis.entries_of`. A trajectory
             that needs a topology: `mdxai.analysis.DataSet.of("md.xtc", "top.pdb")`.

@@ -21,6 +21,7 @@ from mdxai.analysis.bond_kinds import (
 )
 from mdxai.analysis.clustered_means import ClusteredMeans, State
 from mdxai.analysis.data_entries import LARGEST, Entry, formula
+from mdxai.analysis.functional_groups import GROUPS, Groups, functional_groups
 from mdxai.analysis.histograms import Histograms, Offender, WorstMolecules
 from mdxai.attribution import Together
 from mdxai.frame import Floats, Frame, Ints
@@ -31,6 +32,7 @@ WIDTH = 0.1  # Å, of the bins of distances
 STRENGTHS = np.linspace(-6, 2, 81)  # log10 of strengths
 SHARES = np.linspace(0, 1, 51)
 ORDERS = ("one-body", "two-body", "higher")
+HEAVIEST = "heaviest fragment"
 APART = 1.1  # enthalpies that differ by less are not compared, as in SpeciesRanking
 _CLASS = np.zeros(len(KINDS))
 _CLASS[[SINGLE, AROMATIC, DOUBLE, TRIPLE]] = (1.0, 1.5, 2.0, 3.0)
@@ -45,6 +47,9 @@ class MoleculeTally:
             an atom per element ("C self").
         strengths: log10 of the same strengths, counted.
         atoms: relevance of atoms by element and number of neighbours ("C, 4 neighbours").
+        group_relevance, group_atoms: per molecule, the share of Σ|R_a|, and of the atoms, in each
+            functional group that it has, and in its heaviest fragment.
+        group_heaviest: 1 where the heaviest fragment of a molecule is one of this group, else 0.
         orders: per molecule, relevance by body order and its shares.
         sizes: per molecule, in bins of the number of atoms: the output, the sum of the strengths of
             atoms, of pairs, the atoms that take part, and pairs per atom.
@@ -54,6 +59,8 @@ class MoleculeTally:
     def __init__(self, reach: float) -> None:
         self.decay = ClusteredMeans(max(int(np.ceil(reach / WIDTH)), 1))
         self.bonds, self.atoms, self.orders = (ClusteredMeans(1) for _ in range(3))
+        self.group_relevance, self.group_atoms = ClusteredMeans(1), ClusteredMeans(1)
+        self.group_heaviest = ClusteredMeans(1)
         self.sizes = ClusteredMeans(LARGEST + 1)
         self.strengths, self.principles = Histograms(STRENGTHS), Histograms(SHARES)
         self.worst = WorstMolecules()
@@ -70,6 +77,7 @@ class MoleculeTally:
         self.decay.add(names, elements, bins, whole.strengths, molecules)
         self._add_bonds(together, names, elements, kinds)
         self._add_atoms(together, kinds)
+        self._add_groups(together, functional_groups(numbers, pairs.i, pairs.j, kinds))
         self._add_molecules(together)
         self._judge(together, entries, _Kinds(names, elements, kinds, molecules))
 
@@ -101,6 +109,29 @@ class MoleculeTally:
         labels = [_kind_of_atom(int(k)) for k in keys]
         molecules = together.molecule_of(np.arange(len(channel)))
         self.atoms.add(labels, channel, np.zeros(len(channel), int), whole.atoms, molecules)
+
+    def _add_groups(self, together: Together, groups: Groups) -> None:
+        whose = together.molecule_of(np.arange(len(groups.kinds)))
+        shares = np.stack([
+            np.abs(together.whole.atoms) / per_molecule(together)["atoms"][whose],
+            1 / np.diff(together.starts)[whose],
+        ])  # fmt: skip
+        some, place = np.unique(whose * len(GROUPS) + groups.kinds, return_inverse=True)
+        by_group = [np.bincount(place, share) for share in shares]
+        molecule, kind = np.divmod(some, len(GROUPS))
+        present, channel = np.unique(kind, return_inverse=True)
+        names = [GROUPS[k] for k in present]
+        heaviest = _heaviest(groups.fragments, shares[0], whose)
+        by_fragment = [np.bincount(groups.fragments, share)[heaviest] for share in shares]
+        n, none = len(heaviest), np.zeros(len(some), dtype=np.int64)
+        for means, of_groups, of_heaviest in zip(
+            (self.group_relevance, self.group_atoms), by_group, by_fragment, strict=True
+        ):
+            means.add(names, channel, none, of_groups, molecule)
+            means.add([HEAVIEST], none[:n], none[:n], of_heaviest, np.arange(n))
+        first = np.unique(groups.fragments, return_index=True)[1]
+        won = kind == groups.kinds[first[heaviest]][molecule]
+        self.group_heaviest.add(names, channel, none, won.astype(np.float64), molecule)
 
     def _add_molecules(self, together: Together) -> None:
         rows = per_molecule(together)
@@ -159,9 +190,20 @@ class MoleculeTally:
 
 _PARTS: dict[str, Any] = {
     "decay": ClusteredMeans, "bonds": ClusteredMeans, "atoms": ClusteredMeans,
-    "orders": ClusteredMeans, "sizes": ClusteredMeans, "strengths": Histograms,
-    "principles": Histograms, "worst": WorstMolecules,
+    "group_relevance": ClusteredMeans, "group_atoms": ClusteredMeans,
+    "group_heaviest": ClusteredMeans, "orders": ClusteredMeans, "sizes": ClusteredMeans,
+    "strengths": Histograms, "principles": Histograms, "worst": WorstMolecules,
 }  # fmt: skip
+
+
+def _heaviest(fragments: Ints, shares: Floats, whose: Ints) -> Ints:
+    """Return the fragment with the largest share, of each molecule, (n_molecules,)."""
+    total = np.bincount(fragments, shares)
+    first = np.unique(fragments, return_index=True)[1]
+    order = np.lexsort((total, whose[first]))  # the last of each molecule has most
+    molecules = whose[first][order]
+    found: Ints = order[np.flatnonzero(np.diff(molecules, append=molecules[-1] + 1))]
+    return found
 
 
 def per_molecule(together: Together) -> dict[str, Floats]:

@@ -85,6 +85,11 @@ def analysis_figures(found: Analysis) -> dict[str, list[AnalysisFigure]]:
             AnalysisFigure("atoms", "Mean strength of an atom by its kind and number of "
                            f"neighbours. {bands}", partial(_draw_atoms, models=models), TALL),
         ],
+        "groups": [
+            AnalysisFigure("groups", "Share of the relevance of a molecule's atoms, Σ|R|, in its "
+                           "functional groups, where it has some; marks: their share of its "
+                           f"atoms. {bands}", partial(_draw_groups, models=models), TALL),
+        ],
         "principles": [
             AnalysisFigure(f"principle_{name.replace(' ', '_')}", f"{name[0].upper()}{name[1:]}: "
                            "share of molecules by their deviation.",
@@ -376,6 +381,29 @@ def _draw_atoms(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlabel(f"mean strength of an atom / {unit_of(models)}", color=INK, labelpad=1)
+    _legend(ax, models)
+    _finish(ax)
+    _inside(ax, 0.3)
+
+
+def _draw_groups(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
+    most = models[0].groups[0].molecules
+    names = [g.name for g in models[0].groups if g.molecules >= COMMON * most][:ATOMS_SHOWN]
+    step = 0.8 / len(models)
+    for k, model in enumerate(models):
+        known = {group.name: group for group in model.groups}
+        for row, one in ((row, known[name]) for row, name in enumerate(names) if name in known):
+            y = row + (k - (len(models) - 1) / 2) * step
+            ax.barh(y, one.relevance, height=step * 0.9, xerr=np.nan_to_num(1.96 * one.error),
+                    color=colour(k), error_kw={"lw": 0.8, "ecolor": INK},
+                    label=model.name if row == 0 else None)  # fmt: skip
+    for row, name in enumerate(names):
+        atoms = next(group.atoms for group in models[0].groups if group.name == name)
+        ax.plot([atoms, atoms], [row - 0.44, row + 0.44], color=INK, lw=1.4)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("share of Σ|R|", color=INK, labelpad=1)
     _legend(ax, models)
     _finish(ax)
     _inside(ax, 0.3)

@@ -112,6 +112,7 @@ def analysis_view(
         {
             "models": _models_table(models), "bonds": _bonds_table(models),
             "laws": _laws_table(models), "growth": _growth_table(models),
+            "groups": _groups_table(models),
             "principles": _principles_table(models),
             "decay_principles": _decay_principles_table(models), "left_out": _left_out_table(found),
         },
@@ -226,6 +227,29 @@ def _growth_table(models: tuple[ModelFindings, ...]) -> Table:
     headings = ("model", "|output|", "Σ|R atoms|", "Σ|R pairs|", "atoms that take part",
                 "two copies: output", "two copies: Σ|R|")  # fmt: skip
     return Table(headings, rows)
+
+
+def _groups_table(models: tuple[ModelFindings, ...]) -> Table:
+    rows = []
+    for name in [group.name for group in models[0].groups]:
+        for model in models:
+            one = next((group for group in model.groups if group.name == name), None)
+            if one is not None:
+                share = plus_minus(one.relevance, 1.96 * one.error)
+                rows.append((
+                    name, model.name, str(one.molecules), share,
+                    f"{one.atoms:.1%}", f"{one.relevance / one.atoms:.2f}",
+                    "" if np.isnan(one.heaviest) else f"{one.heaviest:.0%}",
+                ))  # fmt: skip
+    headings = ("group", "model", "molecules", "share of Σ|R|", "share of atoms", "ratio",
+                "heaviest in")  # fmt: skip
+    return Table(headings, tuple(rows), 2)
+
+
+def plus_minus(share: float, half: float) -> str:
+    """Return a share with half its interval as text, in per cent."""
+    known = f" ± {100 * half:.1f}" if np.isfinite(half) else ""
+    return f"{100 * share:.1f}{known} %"
 
 
 def _principles_table(models: tuple[ModelFindings, ...]) -> Table:
