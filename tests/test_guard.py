@@ -17,6 +17,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 import mdxai
+from mdxai.analysis import AnalysisOptions
 from mdxai.attribution import attributor
 from mdxai.calculators import CalculatorError, Guard, GuardError, guard_of, guarded, twin_of
 from mdxai.calculators.batch import BatchPotential, Systems
@@ -28,6 +29,7 @@ from mdxai.calculators.reference_data import ReferenceData
 from mdxai.frame import Frame
 from mdxai.mending import strengthen, write_guarded
 from mdxai.principles.motion.guard_work import GuardWork
+from mdxai.report import write_analysis_page
 from mdxai.serialization import restore, snapshot
 from mdxai.stability.verdict import Stability
 
@@ -505,3 +507,45 @@ def test_reference_data_of_other_elements_and_no_calculator_are_refused(tmp_path
         mdxai.guard(network, ethanol(), reference=tmp_path / "copper.extxyz")
     with pytest.raises(GuardError, match="expected an ASE calculator to guard, got 'schnet"):
         mdxai.guard("schnet-ethanol", ethanol())
+
+
+def test_a_guard_is_kept_apart_from_the_network(tmp_path):
+    """End to end, from a folder that `mdxai guard` writes; where it acts and where it does not."""
+    plain = mdxai.load_calculator("schnet-ethanol")
+    rng = np.random.default_rng(2)
+    images = [ethanol() for _ in range(6)]
+    for atoms in images[:3]:
+        atoms.positions += rng.normal(0, 0.02, atoms.positions.shape)
+    images[3:] = [outside() for _ in range(3)]
+    for k, atoms in enumerate(images[3:]):
+        atoms.positions[4] += 0.05 * k * (atoms.positions[4] - atoms.positions[1])
+    swapped = ethanol()[[2, 0, 1, *range(3, 9)]]
+    write(tmp_path / "frames.xyz", [*images, swapped])
+    kept = mdxai.guard(plain, ethanol())
+    folder = tmp_path / "schnet-guarded"
+    write_guarded(kept, folder)
+    options = AnalysisOptions(closely=2, block=4)
+    data = tmp_path / "frames.xyz"
+    both = mdxai.analyse([plain, str(folder)], data, options=options, path=tmp_path / "out")
+    assert both.n_used == 6
+    assert "guard of" in both.left_out[0].reason  # its atoms are in another order
+    tables = both.tables()
+    for name in ("bonds", "decay", "atoms", "groups", "body_orders", "copies", "laws"):
+        mine, theirs = (
+            group.drop(columns="model").reset_index(drop=True)
+            for _, group in tables[name].groupby("model", sort=False)
+        )
+        assert mine.equals(theirs), name  # the network is the same, to the last bit
+    actions = [term_of(guard_of(kept), a).act(a.positions, CELL, FREE) for a in images]
+    held = {row.channel: row.mean for row in tables["guarded_molecules"].itertuples()}
+    assert held["acts"] == 0.5 == np.mean([action is not None for action in actions])
+    energies = [action.energy for action in actions if action is not None]
+    assert held["energy"] == pytest.approx(sum(energies) / 6, rel=1e-4)
+    guard = tables["guard"]
+    assert guard["count"].sum() == sum(len(a.i) for a in actions if a is not None)
+    assert (guard["count"] * guard["mean"]).sum() == pytest.approx(sum(energies), rel=1e-4)
+    page = write_analysis_page(both, tmp_path / "out").read_text()
+    assert "acts in 50.0% of the molecules" in page
+    assert "Where guards act" in page
+    again = mdxai.analyse([plain, str(folder)], data, options=options, path=tmp_path / "out")
+    assert again.tables()["guard"].equals(guard)

@@ -346,6 +346,8 @@ def _rows(model: ModelFindings) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, means, labels in (
         ("decay", tally.decay, {"distance": centres(tally.decay, WIDTH)}),
         ("atoms", tally.atoms, {}), ("body_orders", tally.orders, {}),
+        ("guard", tally.guard, {"distance": centres(tally.guard, WIDTH)}),
+        ("guarded_molecules", tally.guarded, {}),
         ("sizes", tally.sizes, {"n_atoms": np.arange(tally.sizes.n_bins, dtype=np.float64)}),
         ("three_body_perimeter", close.perimeters,
          {"perimeter": centres(close.perimeters, CLOSE_WIDTH)}),

@@ -11,7 +11,9 @@ import numpy as np
 
 from mdxai.analysis.data_entries import AnalyseError
 from mdxai.attribution import Together, WalkAttributor, attributor
-from mdxai.calculators import CalculatorError, load_calculator, load_property
+from mdxai.calculators import CalculatorError, GuardError, guard_of, load_calculator, load_property
+from mdxai.calculators.guard_term import GuardAction, GuardTerm
+from mdxai.calculators.guarded_calculator import without_guard
 from mdxai.calculators.own_networks import network_calculator, network_property
 from mdxai.calculators.potential import NetworkPotential
 from mdxai.frame import Frame
@@ -30,6 +32,7 @@ class ExplainedModel:
 
     Attributes:
         name, unit, pooling ("sum", "mean", "dipole"), cutoff (Å), n_layers.
+        guard: pair potentials that are added to the network's energy; None without.
 
     Raises:
         AnalyseError: for anything else.
@@ -39,7 +42,6 @@ class ExplainedModel:
     def __init__(self, given: Any, gamma: float = 0.1, device: str = "cpu") -> None:
         if isinstance(given, str | os.PathLike):
             given = _loaded(given, device)
-        self._given, self._gamma = given, gamma
         calculator, prop = network_calculator(given), network_property(given)
         if calculator is None and prop is None:
             raise AnalyseError(
@@ -47,6 +49,9 @@ class ExplainedModel:
                 f"{given!r}"
             )
         self.name = str(given.name)
+        self.guard = guard_of(given) if prop is None else None
+        self._given, self._gamma = (given if self.guard is None else without_guard(given)), gamma
+        self._guard_terms: dict[bytes, GuardTerm] = {}
         self.unit = "eV" if prop is None else prop.unit
         self.output = "energy" if prop is None else prop.output
         self.pooling = "sum" if prop is None else _pooling_name(prop.pooling)
@@ -73,8 +78,21 @@ class ExplainedModel:
         return found  # type: ignore[no-any-return]
 
     def explain(self, frames: Sequence[Frame]) -> Together:
-        """Explain molecules in one batch."""
+        """Explain the network, without its guard, for molecules in one batch."""
         return self._walks.attribute_together(frames)
+
+    def guard_action(self, frame: Frame) -> GuardAction | None:
+        """Return what the guard adds to the network's energy; None where it does nothing."""
+        term = self._guard_term(frame)
+        return None if term is None else term.act(frame.positions, frame.cell, frame.pbc)
+
+    def _guard_term(self, frame: Frame) -> GuardTerm | None:
+        if self.guard is None:
+            return None
+        key = frame.numbers.tobytes()
+        if key not in self._guard_terms:
+            self._guard_terms = {key: GuardTerm(self.guard, frame.numbers)}  # of the last molecule
+        return self._guard_terms[key]
 
     def refuses(self, frame: Frame) -> str:
         """Return why the network cannot take a structure; "" if it can."""
@@ -85,6 +103,17 @@ class ExplainedModel:
         embedding: Any = self._potential.network.representation.embedding  # type: ignore[union-attr]
         if frame.numbers.max() >= embedding.num_embeddings:
             return f"an element beyond those of {self.name}"
+        return self._unguarded(frame)
+
+    def _unguarded(self, frame: Frame) -> str:
+        term = self._guard_term(frame)
+        try:
+            if term is not None:
+                term.check(frame.positions, frame.cell, frame.pbc)
+        except GuardError:
+            return (
+                f"atoms in another order, or bonded otherwise, than the guard of {self.name} is for"
+            )
         return ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,6 +123,7 @@ class ExplainedModel:
             "name": self.name, "kind": self.kind, "output": self.output, "pooling": self.pooling,
             "unit": self.unit, "cutoff": self.cutoff, "n_layers": self.n_layers,
             "weights_sha256": card.weights_sha256 or "", "gamma": self._gamma,
+            "guard": "" if self.guard is None else str(self.guard),
         }  # fmt: skip
 
 

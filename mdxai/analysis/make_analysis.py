@@ -213,6 +213,8 @@ def _tally(
     frames = [entry.frame for entry in entries if entry.frame is not None]
     for part in batches(frames):
         tally.add(model.explain(frames[part]), entries[part])
+        if model.guard is not None:
+            tally.add_guard([model.guard_action(frame) for frame in frames[part]], frames[part])
     wiberg = has_xtb()
     for entry in entries:
         if stride and entry.index % stride == 0 and entry.frame is not None:

@@ -24,12 +24,14 @@ from mdxai.analysis.data_entries import LARGEST, Entry, formula
 from mdxai.analysis.functional_groups import GROUPS, Groups, functional_groups
 from mdxai.analysis.histograms import Histograms, Offender, WorstMolecules
 from mdxai.attribution import Together
+from mdxai.calculators.guard_term import GuardAction
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles.bond_enthalpies import bond_enthalpy
 from mdxai.principles.explanation.ranking import TIE, WEAK, discordance
 
 WIDTH = 0.1  # Å, of the bins of distances
 STRENGTHS = np.linspace(-6, 2, 81)  # log10 of strengths
+GUARD_BINS = 60  # of 0.1 Å, up to which a guard's pairs are told apart by distance
 SHARES = np.linspace(0, 1, 51)
 ORDERS = ("one-body", "two-body", "higher")
 HEAVIEST = "heaviest fragment"
@@ -50,6 +52,9 @@ class MoleculeTally:
         group_relevance, group_atoms: per molecule, the share of Σ|R_a|, and of the atoms, in each
             functional group that it has, and in its heaviest fragment.
         group_heaviest: 1 where the heaviest fragment of a molecule is one of this group, else 0.
+        guard: energies (eV) of a guard's pairs where it acts, per element pair in bins of 0.1 Å;
+            they are no relevance of the network, and are in nothing else.
+        guarded: per molecule, "energy" of the guard (eV), and "acts", 1 where it does, else 0.
         orders: per molecule, relevance by body order and its shares.
         sizes: per molecule, in bins of the number of atoms: the output, the sum of the strengths of
             atoms, of pairs, the atoms that take part, and pairs per atom.
@@ -61,6 +66,7 @@ class MoleculeTally:
         self.bonds, self.atoms, self.orders = (ClusteredMeans(1) for _ in range(3))
         self.group_relevance, self.group_atoms = ClusteredMeans(1), ClusteredMeans(1)
         self.group_heaviest = ClusteredMeans(1)
+        self.guard, self.guarded = ClusteredMeans(GUARD_BINS), ClusteredMeans(1)
         self.sizes = ClusteredMeans(LARGEST + 1)
         self.strengths, self.principles = Histograms(STRENGTHS), Histograms(SHARES)
         self.worst = WorstMolecules()
@@ -80,6 +86,19 @@ class MoleculeTally:
         self._add_groups(together, functional_groups(numbers, pairs.i, pairs.j, kinds))
         self._add_molecules(together)
         self._judge(together, entries, _Kinds(names, elements, kinds, molecules))
+
+    def add_guard(self, actions: Sequence[GuardAction | None], frames: Sequence[Frame]) -> None:
+        """Take in what a guard adds to the energies of molecules; None where it does nothing."""
+        one = np.zeros(len(actions), dtype=np.int64)
+        acts = np.array([float(action is not None) for action in actions])
+        energies = np.array([0.0 if action is None else action.energy for action in actions])
+        for name, values in (("acts", acts), ("energy", energies)):
+            self.guarded.add([name], one, one, values, np.arange(len(actions)))
+        for action, frame in zip(actions, frames, strict=True):
+            if action is not None:
+                names, pair = _element_pairs(frame.numbers, action.i, action.j)
+                bins = (np.linalg.norm(action.vectors, axis=1) / WIDTH).astype(np.int64)
+                self.guard.add(names, pair, bins, action.energies, np.zeros_like(bins))
 
     def _add_bonds(self, together: Together, names: list[str], elements: Ints, kinds: Ints) -> None:
         whole = together.whole
@@ -191,7 +210,8 @@ class MoleculeTally:
 _PARTS: dict[str, Any] = {
     "decay": ClusteredMeans, "bonds": ClusteredMeans, "atoms": ClusteredMeans,
     "group_relevance": ClusteredMeans, "group_atoms": ClusteredMeans,
-    "group_heaviest": ClusteredMeans, "orders": ClusteredMeans, "sizes": ClusteredMeans,
+    "group_heaviest": ClusteredMeans, "guard": ClusteredMeans, "guarded": ClusteredMeans,
+    "orders": ClusteredMeans, "sizes": ClusteredMeans,
     "strengths": Histograms, "principles": Histograms, "worst": WorstMolecules,
 }  # fmt: skip
 

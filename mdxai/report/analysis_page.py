@@ -14,8 +14,9 @@ from ase import Atoms
 from markupsafe import Markup
 
 from mdxai.analysis import Analysis, ModelFindings
-from mdxai.analysis.analysis_result import Estimate
+from mdxai.analysis.analysis_result import Estimate, centres
 from mdxai.analysis.histograms import Offender
+from mdxai.analysis.molecule_tally import WIDTH
 from mdxai.frame import Frame
 from mdxai.principles import bonds_of
 from mdxai.report.analysis_figures import (
@@ -112,7 +113,7 @@ def analysis_view(
         {
             "models": _models_table(models), "bonds": _bonds_table(models),
             "laws": _laws_table(models), "growth": _growth_table(models),
-            "groups": _groups_table(models),
+            "groups": _groups_table(models), "guard": _guard_table(models),
             "principles": _principles_table(models),
             "decay_principles": _decay_principles_table(models), "left_out": _left_out_table(found),
         },
@@ -252,6 +253,34 @@ def plus_minus(share: float, half: float) -> str:
     return f"{100 * share:.1f}{known} %"
 
 
+def _guard_table(models: tuple[ModelFindings, ...]) -> Table:
+    rows = []
+    for model in models:
+        guard = model.tally.guard
+        middles = centres(guard, WIDTH)
+        for k, pair in enumerate(guard.names):
+            held = np.flatnonzero(guard.count[k])
+            count = guard.count[k][held]
+            mean = float((guard.mean[k][held] * count).sum() / count.sum())
+            span = middles[held[0]] - WIDTH / 2, middles[held[-1]] + WIDTH / 2
+            rows.append((pair, model.name, str(count.sum()), _range(span), f"{mean:.3g}"))
+    return Table(("pair", "model", "pairs", "at / Å", "mean energy / eV"), tuple(rows), 2)
+
+
+def _guard_notes(models: tuple[ModelFindings, ...]) -> list[str]:
+    notes = []
+    for model in models:
+        means = model.tally.guarded
+        acts, energy = means.row("acts"), means.row("energy")
+        if acts is not None and energy is not None:
+            notes.append(
+                f"The guard of {model.name} acts in {means.mean[acts, 0]:.1%} of the molecules and "
+                f"adds {means.signed[energy, 0]:.3g} eV to each on the mean. Its energies are kept "
+                "apart: every strength on this page is the network's own."
+            )
+    return notes
+
+
 def _principles_table(models: tuple[ModelFindings, ...]) -> Table:
     rows = []
     for model in models:
@@ -314,6 +343,7 @@ def _notes(found: Analysis) -> list[str]:
         "molecule count as molecules; then the intervals say nothing about other molecules.",
         "Kinds of bonds are read from the geometry alone.",
         f"{found.n_read - found.n_used} of {found.n_read} entries were left out.",
+        *_guard_notes(found.models),
     ]
     precise = found.models[0].close.precision
     if precise.names:
