@@ -24,7 +24,8 @@ class ShowsItself:
         """Plot what is most telling and return the axes.
 
         A run: its worst principles as shares of their thresholds over time. A verdict: its findings
-        over time. An attribution: its strongest pairs. A forecast: the survival over time.
+        over time. An attribution: its strongest pairs. A forecast: the survival over time. An
+        analysis: the mean strengths of the strongest kinds of pairs.
 
         Args:
             ax: where to draw; a new figure of pyplot's by default, which notebooks show.

@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 import mdxai
+from mdxai.analysis import AnalysisOptions
 from mdxai.frame import Frame
 from mdxai.record import RecordError
 from mdxai.report.notebook import html_of, plot_of
@@ -179,3 +180,29 @@ def test_an_unknown_value_is_refused():
         html_of(3)
     with pytest.raises(TypeError, match="int cannot be plotted"):
         plot_of(3, None)
+
+
+def test_an_analysis_shows_and_plots_its_strongest_kinds_of_pairs(tmp_path):
+    rng = np.random.default_rng(1)
+    atoms = ethanol_with(None)
+    images = [atoms.positions + rng.normal(0, 0.03, atoms.positions.shape) for _ in range(4)]
+    images.append(np.zeros_like(images[0]))
+    np.savez(tmp_path / "frames.npz", z=atoms.numbers, R=images)
+    names = ["schnet-ethanol", "painn-ethanol"]
+    found = mdxai.analyse(names, tmp_path / "frames.npz", options=AnalysisOptions(closely=0))
+    shown = Table(html_of(found))
+    first, second = found.models
+    strongest = first.common_bonds[0]
+    other = {bond.name: bond for bond in second.bonds}[strongest.name]
+    assert len(shown.rows) == 11
+    assert shown.rows[1][:2] == [strongest.name, str(strongest.count)]
+    assert shown.rows[1][2].startswith(f"{strongest.mean:.3g} ± ")
+    assert shown.rows[1][3].startswith(f"{other.mean:.3g} ± ")
+    assert "4 of 5 entries" in shown.text
+    assert "left out: 1, overlapping" in shown.text
+    ax = found.plot()
+    assert ax.get_yticklabels()[0].get_text() == strongest.name
+    dots = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "o"]
+    assert dots[0] == strongest.mean
+    other_axes = plt.subplots()[1]
+    assert found.plot(other_axes) is other_axes

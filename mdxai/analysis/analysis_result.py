@@ -29,6 +29,7 @@ from mdxai.principles.explanation.decay import (
     Decay,
     fit_decay,
 )
+from mdxai.showing import ShowsItself
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -264,7 +265,7 @@ class ModelFindings:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Analysis(ShowsItself):
     """An analysis of models over a data set; from `mdxai.analyse`.
 
     Attributes:

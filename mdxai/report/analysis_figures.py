@@ -154,7 +154,8 @@ def _line(ax: Axes, x: Floats, row: tuple[Floats, Floats, Any], shade: str, labe
     ax.plot(x, y, color=shade, lw=1.3, label=label)
 
 
-def _draw_bonds(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
+def draw_bonds(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
+    """Draw the mean strengths of the strongest kinds of pairs, as the first model ranks them."""
     names = [b.name for b in models[0].common_bonds][:KINDS_SHOWN]
     step = 0.7 / len(models)
     for k, model in enumerate(models):
@@ -173,6 +174,10 @@ def _draw_bonds(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     ax.grid(axis="y", color="#e3e6ea", lw=0.6)
     _legend(ax, models, loc="lower right")
     _finish(ax)
+
+
+def _draw_bonds(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
+    draw_bonds(ax, models)
     _inside(ax, 0.3)
 
 
@@ -444,6 +449,7 @@ __all__ = [
     "analysis_figures",
     "colour",
     "copied",
+    "draw_bonds",
     "law_curve",
     "save_figures",
     "shares_text",

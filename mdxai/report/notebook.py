@@ -1,18 +1,20 @@
-"""How runs, verdicts, attributions and forecasts show and plot themselves in a notebook."""
+"""How runs, verdicts, attributions, forecasts and analyses show themselves in a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import chemical_symbols
 
+from mdxai.analysis import Analysis
 from mdxai.attribution import Attribution
 from mdxai.forecast.forecast_result import Forecast
 from mdxai.frame import named_atoms
 from mdxai.record import RecordError, Run
+from mdxai.report.analysis_figures import draw_bonds
 from mdxai.report.envelopes import read_series
 from mdxai.report.figures import ALARM, CAUTION, ELEMENT_PAIR_COLOURS, INK, PHYSICAL, tidy
 from mdxai.report.forecast_figures import draw_survival
@@ -26,6 +28,8 @@ from mdxai.stability.verdict import Finding, Verdict, recorded_thresholds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from mdxai.analysis.analysis_result import BondStrength
 
 PAIRS, CURVES, SPOTS = 10, 5, 5  # that are shown
 TOP = 3.0  # shares of thresholds above this are cut off
@@ -148,6 +152,26 @@ def _forecast_html(forecast: Forecast) -> str:
     return _html(mark_of(forecast), heading, lead, headings if rows else (), rows, forecast.notes())
 
 
+@html_of.register(Analysis)
+def _analysis_html(found: Analysis) -> str:
+    models = found.models
+    lead = f"{found.n_used:,} of {found.n_read:,} entries of {found.data}"
+    known = [{bond.name: bond for bond in model.bonds} for model in models]
+    rows = [
+        (bond.name, f"{bond.count:,}", *(_strength(some, bond.name) for some in known))
+        for bond in models[0].common_bonds[:PAIRS]
+    ]
+    headings = ("strongest kinds", "pairs", *(f"{m.name} / {m.unit}" for m in models))
+    notes = [f"left out: {one.count:,}, {one.reason}" for one in found.left_out]
+    return _html("inconclusive", f"Analysis of {len(models)} "
+                 f"{'model' if len(models) == 1 else 'models'}", (lead,),
+                 headings if rows else (), rows, notes)  # fmt: skip
+
+
+def _strength(known: Mapping[str, BondStrength], name: str) -> str:
+    return f"{known[name].mean:.3g} ± {1.96 * known[name].error:.1g}" if name in known else "–"
+
+
 def _html(
     mark: str, heading: str, lead: Sequence[str], headings: Sequence[str], rows: Rows,
     notes: Sequence[str],
@@ -250,4 +274,11 @@ def _plot_attribution(attribution: Attribution, ax: Axes | None) -> Axes:
 def _plot_forecast(forecast: Forecast, ax: Axes | None) -> Axes:
     ax = _axes(ax)
     draw_survival(forecast, ax)
+    return ax
+
+
+@plot_of.register(Analysis)
+def _plot_analysis(found: Analysis, ax: Axes | None) -> Axes:
+    ax = _axes(ax)
+    draw_bonds(ax, found.models)
     return ax
