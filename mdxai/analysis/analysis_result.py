@@ -264,7 +264,7 @@ class ModelFindings:
         return {name: _growth(self.tally.sizes, name) for name in GROWING}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis(ShowsItself):
     """An analysis of models over a data set; from `mdxai.analyse`.
 
@@ -280,6 +280,10 @@ class Analysis(ShowsItself):
     n_used: int
     left_out: tuple[LeftOut, ...]
     sums: tuple[tuple[MoleculeTally, CloseLook], ...]
+
+    def __repr__(self) -> str:
+        names = ", ".join(model.name for model in self.models)
+        return f"<Analysis of {names}: {self.n_used} of {self.n_read} entries of {self.data}>"
 
     @cached_property
     def models(self) -> tuple[ModelFindings, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from io import BytesIO
@@ -20,6 +21,7 @@ from mdxai.analysis.close_look import CloseLook, has_xtb
 from mdxai.analysis.data_entries import AnalyseError, DataSet, Entry, Place, entries_in
 from mdxai.analysis.explained_model import ExplainedModel, batches
 from mdxai.analysis.molecule_tally import MoleculeTally
+from mdxai.analysis.progress_bar import Progress, progress_bar
 from mdxai.frame import Frame
 from mdxai.record.durable_files import make_folder, write_file
 
@@ -56,16 +58,13 @@ class AnalysisOptions:
             )
 
 
-Progress = Callable[[int, int | None], None]
-
-
 def analyse(
     calculators: Any,
     data: Place | DataSet,
     *,
     path: Place | None = None,
     options: AnalysisOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
     client: Any = None,
 ) -> Analysis:
     """Analyse what networks have learned, over all molecules of a data set.
@@ -81,7 +80,8 @@ def analyse(
         path: folder for the sums, saved block by block: an analysis that was stopped goes on from
             there. None keeps nothing.
         options: how; the defaults suit most sets.
-        progress: called with the number of entries done, and of all where known.
+        progress: True shows a bar, in a notebook too; or what is called with the number of entries
+            done, and of all where known.
         client: a `dask.distributed.Client` whose workers explain the blocks; models must then be
             given by name or file.
 
@@ -105,12 +105,18 @@ def analyse(
     sums = _Sums.start(work, path)
     entries = (entry for entry in entries_in(source) if entry.index % step == 0)
     wanted = islice(entries, sums.n_read, options.most)
-    for block, found in _explained(work, batched(wanted, options.block), client):
-        sums.take(block, found)
-        sums.save()
-        if progress is not None:
-            progress(sums.n_read, count)
+    with _shown(progress) as show:
+        for block, found in _explained(work, batched(wanted, options.block), client):
+            sums.take(block, found)
+            sums.save()
+            show(sums.n_read, count)
     return sums.result()
+
+
+def _shown(progress: Progress | bool) -> AbstractContextManager[Progress]:
+    if progress is True:
+        return progress_bar()
+    return nullcontext(progress or (lambda done, count: None))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,6 +78,7 @@ def analyse(
         from mdxai.analysis import AnalysisOptions, DataSet
         from mdxai.analysis import analyse as find
         from mdxai.analysis.analysis_files import write_tables
+        from mdxai.analysis.progress_bar import progress_bar
         from mdxai.engines import Selection
         from mdxai.report import write_analysis_page
 
@@ -86,7 +86,7 @@ def analyse(
     source = DataSet.of(data, stated.topology, None if selection == Selection() else selection)
     with (
         kept_if_stopped(out, "what was summed"), _workers(workers, scheduler) as client,
-        _progress(shown.silent) as progress,
+        nullcontext(False) if shown.silent else progress_bar(errors) as progress,
     ):  # fmt: skip
         found = find(
             calculators, source, path=out, options=options, progress=progress, client=client
@@ -108,19 +108,6 @@ def _workers(n: int | None, scheduler: str | None) -> AbstractContextManager[Any
     from mdxai.study.scheduler import workers
 
     return workers(scheduler, n)
-
-
-@contextmanager
-def _progress(silent: bool) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Show a bar with the time left."""
-    if silent:
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=errors) as bar:
-        task = bar.add_task("explaining", total=None)
-        yield lambda done, count: bar.update(task, completed=done, total=count)
 
 
 def _print(found: Analysis, out: Path) -> None:
