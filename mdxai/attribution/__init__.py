@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         partial_forces,
     )
     from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
+    from mdxai.attribution.opened import Openable, Opened
 
 _HOME = {
     "Anticipating": "mdxai.attribution.attribution",
@@ -39,6 +40,8 @@ _HOME = {
     "ExpansionAttributor": "mdxai.attribution.model_agnostic",
     "FlowAttributor": "mdxai.attribution.network_attributors",
     "HessianAttributor": "mdxai.attribution.model_agnostic",
+    "Openable": "mdxai.attribution.opened",
+    "Opened": "mdxai.attribution.opened",
     "Rule": "mdxai.attribution.lrp_rule",
     "Stateful": "mdxai.attribution.attribution",
     "Together": "mdxai.attribution.attribution",
@@ -59,6 +62,8 @@ __all__ = [
     "ExpansionAttributor",
     "FlowAttributor",
     "HessianAttributor",
+    "Openable",
+    "Opened",
     "Rule",
     "Stateful",
     "Together",

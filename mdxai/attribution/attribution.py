@@ -186,6 +186,13 @@ class Attributor(Protocol):
 
 
 @runtime_checkable
+class Reaching(Protocol):
+    """An attributor that knows how far interactions reach."""
+
+    cutoff: float  # Å
+
+
+@runtime_checkable
 class Anticipating(Protocol):
     """An attributor that reuses what the force call computed, where it knows of it beforehand."""
 

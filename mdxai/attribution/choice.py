@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from typing import Any
 
 from mdxai.attribution.attribution import AttributionError, AttributionUnavailable, Attributor
 from mdxai.attribution.lrp_rule import Rule
 from mdxai.attribution.model_agnostic import ExpansionAttributor, HessianAttributor
+from mdxai.attribution.opened import Openable
 from mdxai.calculators.card import Card
 from mdxai.calculators.own_networks import network_calculator, network_property
 
 METHODS = ("auto", "walks", "flow", "hessian", "expansion")
+
+# What opens calculators of others. By name, because few users have installed them.
+OPENERS = {"mace.calculators.mace.MACECalculator": ("mdxai.attribution.mace_layers", "OpenedMACE")}
 
 
 def attributor(  # noqa: PLR0913 (one argument per choice)
@@ -28,8 +33,9 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
     """Return an attributor for a calculator's energy, or for another property of a network.
 
     Args:
-        calculator: from `mdxai.load_calculator`, or a property from `mdxai.load_property`. It is
-            never changed; methods that must evaluate it use a copy.
+        calculator: from `mdxai.load_calculator`, or a property from `mdxai.load_property`; mace's
+            `MACECalculator`; or what you have made `mdxai.attribution.Openable`. It is never
+            changed; methods that must evaluate it use a copy.
         method: "walks": exact relevance by body order. "flow": relevance passing between pairs,
             for large systems. "auto": walks for up to 200 atoms, flow beyond. For any ASE
             calculator: "hessian", norms of its blocks, and "expansion", the n-body expansion over
@@ -43,7 +49,8 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
         atom: explain only what this atom contributes to a sum or mean, such as its energy E_i.
 
     Raises:
-        AttributionUnavailable: for a calculator that is no SchNet, PaiNN or SO3net of schnetpack.
+        AttributionUnavailable: for a calculator that is no SchNet, PaiNN or SO3net of schnetpack,
+            no MACE and not `Openable`.
         AttributionError: for an unknown method or dtype, a negative γ, another body order, or an
             atom where the method or output has no contributions of atoms.
     """
@@ -64,6 +71,11 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
             atom_energies=card.atom_energies,
         )  # fmt: skip
     explained = network_calculator(calculator) or network_property(calculator)
+    network = opened(calculator, dtype) if explained is None else None
+    if network is not None:
+        from mdxai.attribution.network_choice import opened_attributor
+
+        return opened_attributor(network, method, rule, body_order=body_order, atom=atom)
     if explained is None:
         raise AttributionUnavailable(_no_network(calculator))
     from mdxai.attribution.network_choice import network_attributor
@@ -73,14 +85,39 @@ def attributor(  # noqa: PLR0913 (one argument per choice)
     )
 
 
+def opened(calculator: Any, dtype: str | None = None) -> Openable | None:
+    """Return what opens a calculator's network for explanations; None where nothing does.
+
+    Args:
+        calculator: any.
+        dtype: in which to explain; default: the calculator's own.
+
+    Raises:
+        AttributionUnavailable: for a model of a known calculator that cannot be opened.
+        AttributionError: for a dtype where the calculator itself is `Openable`, and sets its own.
+    """
+    if isinstance(calculator, type):
+        return None
+    if isinstance(calculator, Openable):
+        if dtype is not None:
+            raise AttributionError(f"{type(calculator).__name__} is explained in its own dtype")
+        return calculator
+    for kind in type(calculator).__mro__:
+        home = OPENERS.get(f"{kind.__module__}.{kind.__qualname__}")
+        if home is not None:
+            opener: Openable = getattr(importlib.import_module(home[0]), home[1])(calculator, dtype)
+            return opener
+    return None
+
+
 def _no_network(calculator: Any) -> str:
     kind = calculator if isinstance(calculator, type) else type(calculator)
     name = getattr(calculator, "name", None)
     name = name if isinstance(name, str) and name else kind.__name__
     return (
         f"relevance needs access to the network, and {name!r} is not a SchNet, PaiNN or "
-        'SO3net loaded with mdxai.load_calculator; method="hessian" needs only forces, '
-        'method="expansion" only energies'
+        "SO3net loaded with mdxai.load_calculator, nor a MACE; "
+        'method="hessian" needs only forces, method="expansion" only energies'
     )
 
 

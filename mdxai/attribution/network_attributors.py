@@ -26,6 +26,7 @@ from mdxai.attribution.blocks import Filters, LinearNetwork, PaiNNRules, Rules, 
 from mdxai.attribution.flow import pair_flow
 from mdxai.attribution.guard_share import halves, with_guard, with_pair_energies
 from mdxai.attribution.lrp_rule import Rule
+from mdxai.attribution.set_relevance import checked_sets, lower_orders, relevance_of_both
 from mdxai.attribution.so3_blocks import SO3Rules
 from mdxai.attribution.subsets import (
     DENSE_LIMIT,
@@ -118,6 +119,11 @@ class _NetworkAttributor:
     def gamma(self) -> float:
         """γ of the rule."""
         return self.rule.gamma
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff of the network, Å."""
+        return self._own.cutoff
 
     @property
     def _unit(self) -> float:
@@ -328,14 +334,7 @@ class WalkAttributor(_NetworkAttributor):
             AttributionError: for an atom that does not exist, or one that a set names twice.
         """
         frame = as_frame(frame)
-        chosen = _checked_sets(sets)
-        if chosen.size and not 0 <= chosen.min() <= chosen.max() < frame.n_atoms:
-            raise AttributionError(
-                f"sets name atoms {chosen.min()} to {chosen.max()}, but the structure has atoms 0 "
-                f"to {frame.n_atoms - 1}"
-            )
-        if (np.diff(chosen, axis=1) == 0).any():
-            raise AttributionError("a set names an atom twice")
+        chosen = checked_sets(sets, frame.n_atoms)
         with self._lock, torch.inference_mode():
             activations = self._activations(frame)
             linear, _ = self._at(activations)
@@ -357,15 +356,7 @@ class WalkAttributor(_NetworkAttributor):
         It is R_N − R_{N∖i} − R_{N∖j} + R_{N∖{i,j}}; the diagonal holds that of walks that visit i.
         """
         frame = as_frame(frame)
-        n = frame.n_atoms
-        everyone = np.arange(n)
-        whole = self.relevance_of_sets(frame, everyone[None])[0]
-        without = self.relevance_of_sets(frame, _all_but(n, everyone[:, None]))
-        i, j = np.triu_indices(n, k=1)
-        neither = self.relevance_of_sets(frame, _all_but(n, np.stack([i, j], axis=1)))
-        strength = np.diag(whole - without)
-        strength[i, j] = strength[j, i] = whole - without[i] - without[j] + neither
-        return strength
+        return relevance_of_both(partial(self.relevance_of_sets, frame), frame.n_atoms)
 
     def _explain(
         self, activations: Activations, starts: Ints | None = None
@@ -378,7 +369,7 @@ class WalkAttributor(_NetworkAttributor):
         orders = [one.sum(), two.sum()][: self.body_order]
         three = inside.trios
         if self.body_order >= 3:
-            three = three - _lower_orders(triples, pairs, one, two)
+            three = three - lower_orders(triples, pairs, one, two)
             orders.append(three.sum())
         orders.append(atoms.sum() - sum(orders))
         attribution = Attribution(
@@ -534,16 +525,6 @@ def _refuse_many(n_pairs: int, width: int) -> None:
         )
 
 
-def _checked_sets(sets: Any) -> Ints:
-    try:
-        given = np.atleast_2d(np.asarray(sets))
-    except ValueError as error:  # ragged
-        raise AttributionError("sets must be of one size; make one call per size") from error
-    if given.size and not np.issubdtype(given.dtype, np.integer):
-        raise AttributionError(f"sets are made of atom indices, got {given.dtype} values")
-    return np.sort(given.astype(np.int64), axis=1)
-
-
 def _pairs_of(activations: Activations, cutoff: float) -> tuple[Pairs, Bools]:
     edges, vectors = activations.edges, activations.vectors
     if activations.pbc.any():
@@ -555,25 +536,6 @@ def _pairs_of(activations: Activations, cutoff: float) -> tuple[Pairs, Bools]:
     if not isinstance(edges, AllPairs) and not each_pair_once(edges):
         return merge_images(pairs.i, pairs.j, pairs.vectors)
     return pairs, np.zeros(len(pairs), dtype=bool)
-
-
-def _lower_orders(triples: Ints, pairs: Pairs, one: Floats, two: Floats) -> Floats:
-    """Return (n,) the one- and two-body relevance inside each triple."""
-    n = len(one)
-    keys = pairs.i * n + pairs.j  # ascending, as pairs are sorted
-    inside = one[triples].sum(1)
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        wanted = triples[:, a] * n + triples[:, b]
-        rows = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-        inside += np.where(keys[rows] == wanted, two[rows], 0.0)
-    return inside
-
-
-def _all_but(n_atoms: int, left_out: Ints) -> Ints:
-    """Return (n_sets, n_atoms − k) all atoms except those of each row of `left_out` (n_sets, k)."""
-    keep = np.ones((len(left_out), n_atoms), dtype=bool)
-    np.put_along_axis(keep, left_out, False, axis=1)
-    return np.nonzero(keep)[1].reshape(len(left_out), -1)
 
 
 def _apart(together: Attribution, outputs: Floats, starts: Ints) -> list[Attribution]:

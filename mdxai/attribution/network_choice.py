@@ -11,6 +11,8 @@ from ase import Atoms
 from mdxai.attribution.attribution import Attribution, AttributionError, Attributor, as_frame
 from mdxai.attribution.lrp_rule import Rule
 from mdxai.attribution.network_attributors import FlowAttributor, WalkAttributor
+from mdxai.attribution.opened import Openable
+from mdxai.attribution.opened_attributors import OpenedFlowAttributor, OpenedSetAttributor
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.network_property import NetworkProperty
 from mdxai.calculators.pooling import SUM, DipoleMagnitude, OneAtom, Pooling
@@ -29,8 +31,13 @@ class AutomaticAttributor:
 
     method = "auto"
 
-    def __init__(self, walks: WalkAttributor, flow: FlowAttributor) -> None:
+    def __init__(
+        self,
+        walks: WalkAttributor | OpenedSetAttributor,
+        flow: FlowAttributor | OpenedFlowAttributor,
+    ) -> None:
         self._walks, self._flow = walks, flow
+        self.cutoff = walks.cutoff
 
     def attribute(self, frame: Frame | Atoms) -> Attribution:
         """Explain one frame. Raises what the chosen method raises."""
@@ -76,6 +83,17 @@ def network_attributor(
         return walks
     flow = FlowAttributor(potential, rule, pooling=pooling, unit=unit)
     return flow if method == "flow" else AutomaticAttributor(walks, flow)
+
+
+def opened_attributor(
+    network: Openable, method: str, rule: Rule, *, body_order: int, atom: int | None
+) -> Attributor:
+    """Return an attributor of a network that can be opened; the rest as `network_attributor`."""
+    sets = OpenedSetAttributor(network, rule, atom=atom, body_order=body_order)
+    if method == "walks":
+        return sets
+    flow = OpenedFlowAttributor(network, rule, atom=atom)
+    return flow if method == "flow" else AutomaticAttributor(sets, flow)
 
 
 def twin_calculator(calculator: NetworkCalculator, dtype: str | None) -> NetworkCalculator:

@@ -36,7 +36,7 @@ class AseTwin:
     """
 
     def __init__(self, calculator: Any, *, cutoff: float = np.nan, n_layers: int = 1) -> None:
-        self._calculator = calculator
+        self.calculator = calculator
         self.name = type(calculator).__name__
         self.cutoff = cutoff
         self.n_layers = n_layers
@@ -49,7 +49,7 @@ class AseTwin:
             CalculatorError: with the calculator's message, when it fails on this structure.
         """
         atoms = frame.to_atoms(results=False)
-        atoms.calc = self._calculator
+        atoms.calc = self.calculator
         try:
             energy = float(atoms.get_potential_energy())
             forces = np.array(atoms.get_forces(), dtype=np.float64)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mdxai.attribution import Attribution, AttributionUnavailable, Attributor, attributor
+from mdxai.attribution.attribution import Reaching
 from mdxai.calculators import CalculatorError, Card, card_of, guard_of, twin_of
 from mdxai.calculators.reference_data import ReferenceData
 from mdxai.early_warning import EarlyWarnings
@@ -116,9 +117,10 @@ def set_up(
     explainer, reasons = _explainer(calculator, first, options)
     unavailable |= reasons
     profile = None
-    if explainer is not None:
-        more, reasons = explanation_principles(first, calculator.card.cutoff)
-        profile = profile_moments(first.numbers, calculator.card.cutoff)
+    cutoff = explainer.cutoff if isinstance(explainer, Reaching) else None
+    if cutoff is not None:
+        more, reasons = explanation_principles(first, cutoff)
+        profile = profile_moments(first.numbers, cutoff)
         principles, unavailable = principles + more, unavailable | reasons
     thresholds = options.judged_by
     if options.probe_every:
@@ -127,9 +129,9 @@ def set_up(
     unavailable |= _not_judged(principles, thresholds)
     early = None
     if options.calibration is not None:
-        cutoff = None if profile is None else calculator.card.cutoff
         costs = {principle.name: principle.cost for principle in principles}
-        early = EarlyWarnings(options.calibration, first, costs, cutoff)
+        reach = None if profile is None else cutoff
+        early = EarlyWarnings(options.calibration, first, costs, reach)
         unavailable |= {f"early warning by {n}": why for n, why in early.unavailable.items()}
     return MonitorSetup(
         first, tuple(principles), thresholds, unavailable, explainer, profile, early,

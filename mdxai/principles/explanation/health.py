@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdxai.attribution import Attribution, AttributionUnavailable
+from mdxai.attribution import (
+    Attribution,
+    AttributionError,
+    AttributionUnavailable,
+    Attributor,
+    attributor,
+)
 from mdxai.calculators import Potential
 from mdxai.calculators.own_networks import network_potential
+from mdxai.calculators.twin import AseTwin
 from mdxai.frame import Floats, Frame, Ints
 from mdxai.principles.explanation.ranking import WEAK
 from mdxai.principles.motion.structure import bonds_of
@@ -117,7 +124,7 @@ class ExplanationPrecision:
         twin: the network in its working precision, not shared with the run.
 
     Raises:
-        PrincipleUnavailable: for calculators other than those of `mdxai.load_calculator`.
+        PrincipleUnavailable: for calculators whose network cannot be explained.
     """
 
     name = "explanation_precision"
@@ -125,15 +132,7 @@ class ExplanationPrecision:
     cost: Cost = "probe"
 
     def __init__(self, twin: Potential) -> None:
-        network = network_potential(twin)
-        if network is None:
-            raise PrincipleUnavailable("only energies of SchNet, PaiNN and SO3net can be explained")
-        import torch
-
-        from mdxai.attribution import WalkAttributor
-
-        self._used = WalkAttributor(network)
-        self._exact = WalkAttributor(network.twin(torch.float64))
+        self._used, self._exact = _explainers(twin)
 
     def deviate(self, frame: Frame, attribution: Attribution | None = None) -> Deviation | None:
         try:
@@ -147,3 +146,22 @@ class ExplanationPrecision:
         atoms = (int(exact.pairs.i[worst]), int(exact.pairs.j[worst]))
         share = float(change[worst] / np.abs(exact.strengths).max())
         return Deviation(self.name, self.unit, share, atoms)
+
+
+def _explainers(twin: Potential) -> tuple[Attributor, Attributor]:
+    """Return what explains a potential in its working precision, and in float64."""
+    network = network_potential(twin)
+    if network is None:
+        try:
+            calculator = twin.calculator if isinstance(twin, AseTwin) else twin
+            used, exact = (
+                attributor(calculator, method="walks", dtype=dtype) for dtype in (None, "float64")
+            )
+        except AttributionError as unknown:
+            raise PrincipleUnavailable(str(unknown)) from unknown
+        return used, exact
+    import torch
+
+    from mdxai.attribution import WalkAttributor
+
+    return WalkAttributor(network), WalkAttributor(network.twin(torch.float64))
