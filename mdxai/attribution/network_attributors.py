@@ -356,7 +356,7 @@ class WalkAttributor(_NetworkAttributor):
         It is R_N − R_{N∖i} − R_{N∖j} + R_{N∖{i,j}}; the diagonal holds that of walks that visit i.
         """
         frame = as_frame(frame)
-        return relevance_of_both(partial(self.relevance_of_sets, frame), frame.n_atoms)
+        return relevance_of_both(lambda sets: self.relevance_of_sets(frame, sets), frame.n_atoms)
 
     def _explain(
         self, activations: Activations, starts: Ints | None = None
