@@ -106,6 +106,9 @@ def test_what_a_trajectory_lacks_is_said(tmp_path):
         mdxai.analyse("painn-ethanol", path, options=QUICK)
     with pytest.raises(AnalyseError, match="there is no topology"):
         DataSet.of(path, tmp_path / "none.pdb")
+    np.savez(tmp_path / "odd.npz", n_atoms=[3, 9], Z=[8, 1, 1], R=np.zeros((3, 3)))
+    with pytest.raises(AnalyseError, match=r"odd.npz cannot be read .* 3\)$"):
+        mdxai.analyse("painn-ethanol", tmp_path / "odd.npz", options=QUICK)
     np.savez(tmp_path / "md.npz", z=ETHANOL.numbers, R=frames())
     with pytest.raises(AnalyseError, match="needs no topology"):
         DataSet.of(tmp_path / "md.npz", top)
@@ -198,3 +201,36 @@ def test_what_follows_a_damage_is_left_out(tmp_path):
     found = mdxai.analyse(hand_made(3.0), DataSet.of(path, top), options=QUICK)
     assert found.n_used == N_FRAMES - 1
     assert "nor what follows" in found.left_out[0].reason
+
+
+def test_folders_that_cannot_hold_an_analysis(tmp_path):
+    network = hand_made(3.0)
+    data = tmp_path / "one.xyz"
+    ase.io.write(data, ETHANOL)
+    for name, why in (("run.toml", "something else"), ("report.html", "something else")):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        (folder / name).write_text("of a run")
+        with pytest.raises(AnalyseError, match=why):
+            mdxai.analyse(network, data, path=folder, options=QUICK)
+        assert (folder / name).read_text() == "of a run"
+    with pytest.raises(
+        AnalyseError, match=r"one.xyz cannot be written to as a folder: File exists"
+    ):
+        mdxai.analyse(network, data, path=data, options=QUICK)
+    with pytest.raises(AnalyseError, match="cannot be written to as a folder: Not a directory"):
+        mdxai.analyse(network, data, path=data / "below", options=QUICK)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")  # other files do no harm
+    assert mdxai.analyse(network, data, path=tmp_path / "out", options=QUICK).n_used == 1
+    (tmp_path / "out" / "sums.npz").write_bytes(b"cut")
+    with pytest.raises(AnalyseError, match="is damaged, or is no sums of an analysis"):
+        mdxai.analyse(network, data, path=tmp_path / "out", options=QUICK)
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
+    data = tmp_path / "one.xyz"
+    ase.io.write(data, ETHANOL)
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(AnalyseError, match="Permission denied"):
+        mdxai.analyse(hand_made(3.0), data, path=tmp_path / "out", options=QUICK)

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
 from mdxai.calculators.reference_data import OVERLAPPING, ReferenceDataError, structures_of
-from mdxai.engines import Selection, TrajectoryError
+from mdxai.engines import Selection
 from mdxai.engines.trajectories import Trajectory, read_ase
 from mdxai.errors import MdxaiError, one_line
 from mdxai.frame import DENSE_LIMIT, QUANTITIES, Frame, find_pairs, upper_triangle
@@ -165,13 +165,15 @@ def entries_in(data: DataSet) -> Iterator[Entry]:
 
 
 def _unreadable(data: DataSet, error: Exception) -> str:
-    if isinstance(error, TrajectoryError):
-        return one_line(error)
-    hint = "" if data.topology else (
+    said = one_line(error) if isinstance(error, MdxaiError) else _line(error)
+    if str(data.path) in said:
+        return said
+    known = data.topology or data.path.suffix in (".npz", *_XYZ, *_DATABASES)
+    hint = "" if known else (
         "; formats without elements, such as XTC, TRR and DCD, need a topology (topology=, "
         "--topology)"
     )  # fmt: skip
-    return f"{data.path} cannot be read as a data set: {_line(error)}{hint}"
+    return f"{data.path} cannot be read as a data set: {said}{hint}"
 
 
 def _is_run(file: Path) -> bool:

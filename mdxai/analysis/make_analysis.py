@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections import deque
@@ -16,16 +17,20 @@ from typing import Any
 
 import numpy as np
 
+from mdxai.analysis.analysis_files import TOML
 from mdxai.analysis.analysis_result import Analysis, LeftOut
 from mdxai.analysis.close_look import CloseLook, has_xtb
 from mdxai.analysis.data_entries import AnalyseError, DataSet, Entry, Place, entries_in
 from mdxai.analysis.explained_model import ExplainedModel, batches
 from mdxai.analysis.molecule_tally import MoleculeTally
 from mdxai.analysis.progress_bar import Progress, progress_bar
+from mdxai.errors import one_line
 from mdxai.frame import Frame
 from mdxai.record.durable_files import make_folder, write_file
+from mdxai.record.layout import HEADER
 
 SUMS = "sums.npz"  # in the folder of an analysis: what it has summed so far
+REPORT = "report.html"  # of any page of mdxai
 SCHEMA = "analysis 2"
 STRIDE = 10  # of molecules looked at closely where the data do not say how many there are
 
@@ -233,6 +238,24 @@ def _size(entry: Entry) -> int:
     return 0 if frame is None else frame.n_atoms
 
 
+def _make(folder: Path) -> None:
+    """Make the folder of an analysis; AnalyseError where it cannot be, or holds something else."""
+    page, ours = folder / REPORT, (folder / SUMS, folder / TOML)
+    if (folder / HEADER).is_file() or (page.is_file() and not any(f.is_file() for f in ours)):
+        raise AnalyseError(
+            f"{folder} holds the page of something else, which that of the analysis would replace; "
+            "choose another folder"
+        )
+    try:
+        make_folder(folder)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise AnalyseError(
+            f"{folder} cannot be written to as a folder: {error.strerror}; choose another one"
+        ) from error
+
+
 class _Sums:
     """What an analysis has summed so far, in memory and in its folder."""
 
@@ -250,8 +273,8 @@ class _Sums:
         """Return empty sums, or those that a folder holds."""
         if path is None:
             return cls(work, None)
-        folder = Path(path)
-        make_folder(folder)
+        folder = Path(path).expanduser()
+        _make(folder)
         self = cls(work, folder)
         if (folder / SUMS).is_file():
             self._restore()
@@ -288,9 +311,15 @@ class _Sums:
     def _restore(self) -> None:
         assert self._folder is not None
         file = self._folder / SUMS
-        with np.load(file, allow_pickle=False) as held:
-            arrays = dict(held)
-        meta = json.loads(str(arrays["meta"]))
+        try:
+            with np.load(file, allow_pickle=False) as held:
+                arrays = dict(held)
+            meta = json.loads(str(arrays["meta"]))
+        except Exception as error:  # a file that is no npz can raise any
+            raise AnalyseError(
+                f"{file} is damaged, or is no sums of an analysis: {one_line(error)}; remove it to "
+                "begin anew"
+            ) from error
         changed = [key for key, value in self._identity.items() if meta.get(key) != value]
         if changed:
             raise AnalyseError(

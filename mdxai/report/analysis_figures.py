@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SIZE, TALL = (4.5, 2.8), (4.5, 4.2)  # inches
 KINDS_SHOWN, PAIRS_SHOWN, ATOMS_SHOWN = 16, 6, 12
 DPI = 300
+ABREAST, LINE = 3, 0.16  # names of models above axes: in a row; height of a row, inches
+NAMED = 0.12  # share of a bar that is wide enough for a name
 MARKERS = "osD^vP"
 SHORT = {"beyond three": "higher"}
 
@@ -133,8 +135,25 @@ def _pairs(models: tuple[ModelFindings, ...]) -> list[str]:
 
 
 def _legend(ax: Axes, models: tuple[ModelFindings, ...], **where: Any) -> None:
-    if len(models) > 1:
+    """Name the models; of more than two above the axes, where no data are hidden."""
+    if len(models) > 2:
+        _name_above(ax)
+        _make_room(ax, models)
+    elif len(models) > 1:
         ax.legend(frameon=False, fontsize=7, **where)
+
+
+def _name_above(ax: Axes) -> None:
+    ax.legend(frameon=False, fontsize=7, ncols=ABREAST, loc="lower left",
+              bbox_to_anchor=(0, 1.0), borderaxespad=0.1, columnspacing=1.2)  # fmt: skip
+
+
+def _make_room(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
+    """Lower the upper end of axes by the rows of names above them."""
+    if len(models) > 2:
+        rows, box = -(-len(models) // ABREAST), ax.get_position()
+        taken = LINE * rows / float(ax.figure.get_window_extent().height / ax.figure.dpi)
+        ax.set_position((box.x0, box.y0, box.width, box.height - taken))
 
 
 def _row(means: ClusteredMeans, name: str) -> tuple[Floats, Floats, Any]:
@@ -172,12 +191,16 @@ def draw_bonds(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     _log_scale(ax, "x")
     ax.set_xlabel(f"mean strength / {unit_of(models)}", color=INK, labelpad=1)
     ax.grid(axis="y", color="#e3e6ea", lw=0.6)
-    _legend(ax, models, loc="lower right")
+    if len(models) > 2:
+        _name_above(ax)
+    elif len(models) > 1:
+        ax.legend(frameon=False, fontsize=7, loc="lower right")
     _finish(ax)
 
 
 def _draw_bonds(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     draw_bonds(ax, models)
+    _make_room(ax, models)
     _inside(ax, 0.3)
 
 
@@ -189,7 +212,7 @@ def _inside(ax: Axes, left: float) -> None:
 
 def _draw_enthalpies(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
     for k, model in enumerate(models):
-        known = [b for b in model.bonds if b.reference is not None and is_bond(b.name)]
+        known = [b for b in model.common_bonds if b.reference is not None and is_bond(b.name)]
         x = np.array([b.reference for b in known], dtype=np.float64)
         y = np.array([b.mean for b in known])
         half = np.minimum([1.96 * b.error for b in known], 0.9 * y)  # the axis is logarithmic
@@ -301,7 +324,7 @@ def _draw_orders(ax: Axes, models: tuple[ModelFindings, ...]) -> None:
             width = share / sum(shares.values())
             c = wanted.index(name if name != "beyond three" else "higher")
             ax.barh(k, width, left=left, color=ELEMENT_PAIR_COLOURS[c], height=0.6)
-            if width > 0.07:
+            if width > NAMED:
                 ax.text(left + width / 2, k, f"{SHORT.get(name, name)}\n{width:.0%}", fontsize=6,
                         ha="center", va="center", color="#ffffff")  # fmt: skip
             left += width

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from mdxai.analysis import Analysis, ModelFindings
 from mdxai.analysis.analysis_result import Estimate, centres
+from mdxai.analysis.decay_laws import Law
 from mdxai.analysis.histograms import Offender
 from mdxai.analysis.molecule_tally import WIDTH
 from mdxai.frame import Frame
@@ -39,6 +40,11 @@ LISTED = 24  # kinds of pairs in the table
 PICTURE = (2.6, 1.9)  # inches
 FIGURES = "figures"
 LAW_WORDS = {"power": "r⁻ⁿ, n =", "exponential": "exp(−r/λ), λ / Å =", "cutoff": "f(r)ᵖ, p ="}
+
+GROWTH_WORDS = {
+    "output": "|output|", "atoms": "Σ|R atoms|", "pairs": "Σ|R pairs|",
+    "atoms that take part": "atoms that take part",
+}  # fmt: skip
 
 Rows = tuple[tuple[str, ...], ...]
 
@@ -105,7 +111,7 @@ def analysis_view(
     models = found.models
     return AnalysisView(
         (Path(found.data).name,), _names(models), str(folder), "plain",
-        f"{found.n_used:,} molecules".replace(",", " "),
+        f"{found.n_used:,} structure{'' if found.n_used == 1 else 's'}".replace(",", " "),
         f"explained as {_names(models)} "
         f"{'sees' if len(models) == 1 else 'see'} them",
         tuple(_facts(found)),
@@ -159,7 +165,11 @@ def estimate(found: Estimate) -> str:
     """Return a number with its 95 % interval as text."""
     if not found.is_known:
         return "–"
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+    return f"{_number(found.value)} ({_number(found.low)} to {_number(found.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−").replace("inf", "∞")
 
 
 def _ranked(found: Estimate, what: str) -> str:
@@ -203,10 +213,8 @@ def _laws_table(models: tuple[ModelFindings, ...]) -> Table:
             holds = "nowhere" if np.isnan(best.holds[0]) else _range(best.holds)
             rows.append((
                 decay.pair, model.name,
-                f"{LAW_WORDS[best.kind]} {best.value:.2f} ({best.low:.2f} to {best.high:.2f})",
-                f"{decay.preference:.1f}", holds,
-                "–" if power is None
-                else f"{power.value:.2f} ({power.low:.2f} to {power.high:.2f})",
+                _law_text(best), f"{decay.preference:.1f}", holds,
+                "–" if power is None else _interval(power),
                 _range(decay.fitted),
             ))  # fmt: skip
     headings = ("pair", "model", "best law", "½ΔAIC", "holds within 10 % / Å", "n of r⁻ⁿ",
@@ -214,19 +222,29 @@ def _laws_table(models: tuple[ModelFindings, ...]) -> Table:
     return Table(headings, tuple(rows), 3)
 
 
+def _law_text(law: Law) -> str:
+    if law.kind == "exponential" and not law.low <= law.value <= law.high:
+        return "exp(−r/λ) that does not fall"
+    return f"{LAW_WORDS[law.kind]} {_interval(law)}"
+
+
+def _interval(law: Law) -> str:
+    return f"{_number(law.value)} ({_number(law.low)} to {_number(law.high)})"
+
+
 def _range(span: tuple[float, float]) -> str:
     return f"{span[0]:.2f} to {span[1]:.2f}"
 
 
 def _growth_table(models: tuple[ModelFindings, ...]) -> Table:
+    names = [n for n in GROWTH_WORDS if any(m.growth[n].is_known for m in models)]
     rows = tuple(
-        (m.name, *(estimate(m.growth[name]) for name in
-                   ("output", "atoms", "pairs", "atoms that take part")),
+        (m.name, *(estimate(m.growth[name]) for name in names),
          *(copied(m, name) for name in COPIED))
         for m in models
     )  # fmt: skip
-    headings = ("model", "|output|", "Σ|R atoms|", "Σ|R pairs|", "atoms that take part",
-                "two copies: output", "two copies: Σ|R|")  # fmt: skip
+    headings = ("model", *(GROWTH_WORDS[name] for name in names), "two copies: output",
+                "two copies: Σ|R|")  # fmt: skip
     return Table(headings, rows)
 
 
