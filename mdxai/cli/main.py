@@ -11,6 +11,7 @@ import typer
 
 from mdxai.cli.analyses import analyse
 from mdxai.cli.arguments import spread
+from mdxai.cli.bench import bench
 from mdxai.cli.console import EXIT_CODES, clean_exit, debugging
 from mdxai.cli.demo import demo
 from mdxai.cli.explain import attribute, calculators, check
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "More on runs": (watch, replay, export, repair, label),
     "Models": (calculators, train, card, analyse, forecast, guard, mend),
     "Many runs": (study, associate, lead_times),
+    "This machine": (bench,),
 }
 
 app = typer.Typer(

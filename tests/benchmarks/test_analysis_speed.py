@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,15 +15,10 @@ from mdxai.calculators.card import Card
 from mdxai.calculators.network import build_network
 from mdxai.calculators.network_calculator import NetworkCalculator
 from mdxai.calculators.potential import NetworkPotential
+from mdxai.testing.speed_table import machine
 
 pytestmark = pytest.mark.benchmark
 MOLECULES = 1000
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
 
 
 def best(work, repeats=3) -> float:
@@ -81,8 +74,8 @@ def test_two_body_relevance_of_qm9(kind, width, shared_data):
     times = [best(work) for work in (energies_and_forces, together, analysed, one_by_one)]
     forces, batched, whole, single = times
     print(
-        f"\n{kind}, {width} features, {len(frames)} molecules of QM9, {processor()}, one thread: "
-        f"energies and forces {1e3 * forces / len(frames):.2f} ms a molecule; two-body relevance "
-        f"{batched / forces:.2f} times that, with all sums {whole / forces:.2f} times; one by one "
-        f"takes {single / batched:.1f} times as long as together"
+        f"\n{kind}, {width} features, {len(frames)} molecules of QM9, {machine()['processor']}, "
+        f"one thread: energies and forces {1e3 * forces / len(frames):.2f} ms a molecule; "
+        f"two-body relevance {batched / forces:.2f} times that, with all sums "
+        f"{whole / forces:.2f} times; one by one takes {single / batched:.1f} times as long as together"
     )

@@ -13,13 +13,9 @@ from schnetpack.md.integrators import VelocityVerlet
 from schnetpack.md.simulation_hooks import LangevinThermostat
 
 import mdxai
-from mdxai.calculators import NetworkCalculator
-from mdxai.calculators.card import Card
-from mdxai.calculators.network import build_network
-from mdxai.calculators.potential import NetworkPotential
+from mdxai.testing.timing import shortest, untrained
 
 from ..conftest import ethanol_with, heated, langevin
-from .test_speed import interleaved
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore")]
 
@@ -27,12 +23,7 @@ N_REPLICAS, STEPS = 32, 10  # steps of one timing: as many as from one explanati
 
 
 def calculator(kind):
-    description = {
-        "type": kind, "n_atom_basis": 64, "n_interactions": 3, "n_rbf": 20, "cutoff": 5.0,
-    }  # fmt: skip
-    torch.manual_seed(0)
-    card = Card(kind, description)
-    return NetworkCalculator(NetworkPotential(build_network(description), card))
+    return untrained(kind, width=64)
 
 
 def single_run(kind, folder, *, monitored):
@@ -71,7 +62,7 @@ def test_replicas_against_single_runs(kind, n_threads, tmp_path):
         for way in ways:
             for _ in range(6):  # until the operations are recorded
                 way()
-        one, one_watched, many, many_watched = interleaved(ways, repeats=4, burst=2)
+        one, one_watched, many, many_watched = shortest(ways, repeats=4, burst=2)
     finally:
         torch.set_num_threads(1)
     print(
