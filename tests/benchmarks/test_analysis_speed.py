@@ -77,5 +77,5 @@ def test_two_body_relevance_of_qm9(kind, width, shared_data):
         f"\n{kind}, {width} features, {len(frames)} molecules of QM9, {machine()['processor']}, "
         f"one thread: energies and forces {1e3 * forces / len(frames):.2f} ms a molecule; "
         f"two-body relevance {batched / forces:.2f} times that, with all sums "
-        f"{whole / forces:.2f} times; one by one takes {single / batched:.1f} times as long as together"
+        f"{whole / forces:.2f} times; one by one takes {single / batched:.1f} times as long"
     )
