@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SIZE, TALL = (4.5, 2.8), (4.5, 4.2)  # inches
 KINDS_SHOWN, PAIRS_SHOWN, ATOMS_SHOWN = 16, 6, 12
 DPI = 300
-ABREAST, LINE = 3, 0.16  # names of models above axes: in a row; height of a row, inches
+ABREAST, LINE = 2, 0.16  # names of models above axes: in a row; height of a row, inches
 NAMED = 0.12  # share of a bar that is wide enough for a name
 MARKERS = "osD^vP"
 SHORT = {"beyond three": "higher"}
