@@ -88,7 +88,7 @@ def motion() -> dict[str, tuple[Seen, Seen]]:
     faults = {case: fault for case, fault in INTENDED.items() if fault in RUNS}
     faulty = {fault: seen_in(RUNS[fault]) for fault in sorted(set(faults.values()))}
     same = {"alter": lambda calculator: calculator, "timestep": 1.0, "explain": 20}
-    warm = seen_in(lambda: living("schnet-ethanol", steps=2000, **same))
+    warm = seen_in(lambda: living("schnet-ethanol", steps=3700, **same))
     free = seen_in(lambda: living("schnet-ethanol", steps=1500, **same, **NVE))
     solid = seen_in(lambda: argon(lennard_jones()))
 
@@ -132,6 +132,14 @@ def curve(seen: Seen, case: str) -> tuple[np.ndarray, np.ndarray]:
     return times, values
 
 
+def top_of(values: np.ndarray, bounds: list[float]) -> float:
+    """Return the end of an axis: not far beyond the thresholds, unless all values are."""
+    highest, bound = np.max(values, initial=0.0), max(bounds, default=0.0)
+    if bound <= 0 or not len(values) or np.median(values) > 3 * bound:
+        return max(highest, bound) or 1.0
+    return min(max(highest, bound), 3 * bound)
+
+
 def draw(ax: plt.Axes, case: str, faulty: Seen, sound: Seen) -> None:
     """Draw one principle: sound and faulty, and its thresholds."""
     (limit,) = (threshold for threshold in THRESHOLDS if threshold.principle == case)
@@ -143,9 +151,7 @@ def draw(ax: plt.Axes, case: str, faulty: Seen, sound: Seen) -> None:
     bounds = [b for b in (limit.warn, limit.unstable) if np.isfinite(b)]
     for bound in bounds:
         ax.axhline(bound, color="#4a5568", ls="--", lw=0.7)
-    finite = values[np.isfinite(values)]
-    top = max([*(finite[-1:]), np.max(finite, initial=0), limit.warn])
-    ax.set_ylim(0, 1.15 * min(top, 3 * max([*bounds, 1e-12])) or 1)
+    ax.set_ylim(0, 1.15 * top_of(values[np.isfinite(values)], bounds))
     ax.set_title(f"{case}\n{INTENDED[case]}", fontsize=8)
     unit = next((given[case].unit for _, given in faulty if case in given), "")
     ax.set_ylabel(unit, fontsize=7)

@@ -49,7 +49,7 @@ def test_an_example_runs_and_says_what_its_page_says(name, tmp_path):
 @pytest.mark.slow
 def test_the_ci_of_a_model_developer_passes_what_got_better_and_fails_what_got_worse(tmp_path):
     sound = (EXAMPLES / "model_ci" / "test_my_potential.py").read_text(encoding="utf-8")
-    scaled = "FaultyCalculator(mdxai.load_calculator('schnet-ethanol'), ScaledForces(1.04))"
+    scaled = "FaultyCalculator(mdxai.load_calculator('schnet-ethanol'), ScaledForces(1.1))"
     worse = sound.replace('mdxai.load_calculator("schnet-ethanol")', scaled).replace(
         "import assert_stable", "import FaultyCalculator, ScaledForces, assert_stable"
     )
@@ -68,6 +68,11 @@ def test_the_ci_of_a_model_developer_passes_what_got_better_and_fails_what_got_w
     assert failed.returncode == 1
     assert "worse than" in failed.stdout
     assert "work: " in failed.stdout
+
+    weak = tested(sound.replace('"schnet-ethanol"', '"schnet-ethanol-weak"'))
+    assert weak.returncode == 1
+    assert "1 failed, 1 passed" in weak.stdout  # only its weak spots tell it apart
+    assert "barrier" in weak.stdout or "E‡/eV" in weak.stdout
 
     assert tested(worse, "--mdxai-update").returncode == 0
     assert baseline.read_text(encoding="utf-8") != first

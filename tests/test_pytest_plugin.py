@@ -26,16 +26,6 @@ class Pushed(EMT):
 """
 WORSE = SUITE.replace("def test", PUSHED + "def test").replace("= EMT()", "= Pushed()")
 WORSE = WORSE.replace("    assert_stable(runs[0])\n", "")  # which would see it first
-ETHANOL = """
-import mdxai
-from mdxai.testing import assert_stable
-
-def test_ethanol(monitored_md, assert_not_worse):
-    calculator = mdxai.load_calculator("schnet-ethanol")
-    runs = monitored_md(calculator, "CH3CH2OH", temperature=500, steps=800)
-    assert_stable(runs[0], warnings_allowed=True)
-    assert_not_worse(runs, "schnet-ethanol.toml")
-"""
 
 
 def run(pytester, *arguments):
@@ -83,14 +73,3 @@ def test_workers_of_xdist_send_the_summary(pytester):
     result = run(pytester, "-n", "2", "--mdxai-update")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*baseline copper.toml written from 4 runs"])
-
-
-@pytest.mark.slow
-def test_a_network_that_got_worse_fails_and_one_that_got_better_passes(pytester):
-    pytester.makepyfile(ETHANOL)
-    run(pytester, "--mdxai-update").assert_outcomes(passed=1)
-    pytester.makepyfile(ETHANOL.replace('"schnet-ethanol")', '"schnet-ethanol-weak")'))
-    run(pytester).assert_outcomes(failed=1)
-    run(pytester, "--mdxai-update")
-    pytester.makepyfile(ETHANOL)
-    run(pytester).assert_outcomes(passed=1)
