@@ -48,6 +48,7 @@ def random_mace(
     scaled=True,
     cutoff=4.0,
     max_ell=2,
+    radial=(16, 16),
     dtype=torch.float64,
 ):
     """Return a model whose weights are larger than at the start of a training."""
@@ -76,7 +77,7 @@ def random_mace(
         "atomic_numbers": list(ATOM_ENERGIES),
         "correlation": correlation if isinstance(correlation, int) else list(correlation),
         "gate": torch.nn.functional.silu,
-        "radial_MLP": [16, 16],
+        "radial_MLP": list(radial),
         "pair_repulsion": zbl,
     }
     try:
