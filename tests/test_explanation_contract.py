@@ -22,7 +22,8 @@ from mdxai.attribution.choice import opened
 from mdxai.calculators import NetworkCalculator
 from mdxai.frame import Frame
 
-from .conftest import KINDS, random_potential, shaken
+from .conftest import KINDS, random_network, random_potential, shaken
+from .opened_so3net import OpenedSO3net
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of what mace and e3nn import and compile
 METHODS = ("walks", "flow")
@@ -41,6 +42,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
         kind: lambda kind=kind: NetworkCalculator(random_potential(kind, 3, n_interactions=2))
         for kind in KINDS
     },
+    "SO3net, opened": lambda: OpenedSO3net(random_network("SO3net", 3, n_interactions=2)[0]),
     **{f"MACE, {name}": lambda name=name: mace(name) for name in ("standard", "density")},
 }
 OPENED = [name for name in MAKERS if name not in KINDS]
@@ -224,3 +226,13 @@ def test_flow_is_the_derivative_where_every_product_has_one_factor(name):
         shares += torch.autograd.grad(energy, mask)[0] * w / t
     found = explained(name, "flow", frame.to_atoms()).by_layer[-1] / network.unit
     assert found.sum() == pytest.approx(float(shares.sum()), rel=1e-9)
+
+
+def test_flow_of_an_opened_network_equals_that_of_our_own_rules():
+    """SO3net declared twice: by its modules and degree, and as linear maps."""
+    atoms = formic_acid()
+    ours, theirs = (explained(name, "flow", atoms) for name in ("SO3net", "SO3net, opened"))
+    np.testing.assert_allclose(theirs.by_layer, ours.by_layer, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(theirs.atoms, ours.atoms, rtol=1e-6, atol=1e-8)
+    assert theirs.output == pytest.approx(ours.output, rel=1e-7)
+    assert theirs.residual == pytest.approx(ours.residual, rel=1e-6)
