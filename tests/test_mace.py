@@ -11,8 +11,10 @@ from ase import Atoms
 
 import mdxai
 from mdxai.attribution import AttributionError, AttributionUnavailable
+from mdxai.attribution.mace_layers import OpenedMACE
 from mdxai.attribution.message_terms import radau_nodes
 from mdxai.frame import Frame
+from mdxai.principles.probes.partial_forces import PartialForces
 
 from .conftest import heated, langevin, shaken
 
@@ -265,8 +267,6 @@ def test_weights_changed_in_place_are_followed():
 
 
 def test_partial_forces_sum_to_forces():
-    from mdxai.attribution.mace_layers import OpenedMACE
-
     calculator = mace_calculator(**VARIANTS["density"])
     atoms = formaldehyde(calculator)
     partial = OpenedMACE(calculator).partial_forces(Frame.from_atoms(atoms))
@@ -274,6 +274,17 @@ def test_partial_forces_sum_to_forces():
     np.testing.assert_allclose(partial.sum((0, 1)), 0, atol=1e-10)
     one = OpenedMACE(calculator).partial_forces(Frame.from_atoms(atoms), atom=2)
     np.testing.assert_array_equal(one, partial[2])
+
+
+def test_partial_forces_are_probed():
+    calculator = mace_calculator(**VARIANTS["density"])
+    frame = Frame.from_atoms(formaldehyde(calculator))
+    partial = OpenedMACE(calculator).partial_forces(frame)
+    probe = PartialForces(mdxai.calculators.twin_of(calculator), "reciprocity", frame)
+    i, j = np.triu_indices(4, k=1)
+    norms = [np.linalg.norm(x, axis=1).sum() for x in (partial[i, j], partial[j, i])]
+    broken = np.linalg.norm(partial[i, j] + partial[j, i], axis=1).sum()
+    assert probe.deviate(frame).value == pytest.approx(broken / sum(norms), rel=1e-9)
 
 
 def test_one_atoms_energy_is_explained():

@@ -10,7 +10,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from mdxai.calculators import Potential
+from mdxai.attribution import AttributionError
+from mdxai.attribution.choice import opened
+from mdxai.calculators import AseTwin, Potential
 from mdxai.frame import Floats, Frame
 from mdxai.principles.principle import Cost, Deviation, PrincipleUnavailable
 
@@ -47,13 +49,14 @@ class PartialForces:
     cost: Cost = "probe"
 
     def __init__(self, twin: Potential, quantity: str, first: Frame) -> None:
-        if not isinstance(twin, AtomResolved):
+        resolved = _resolved(twin)
+        if resolved is None:
             raise PrincipleUnavailable("the calculator gives no partial forces −∂E_i/∂r_j")
         if first.pbc.any():
             raise PrincipleUnavailable("in a periodic cell partial forces mix several images")
         if not 1 < first.n_atoms <= LARGEST:
             raise PrincipleUnavailable(f"needs 2 to {LARGEST} atoms, as each takes a backward pass")
-        self._twin, self.name = twin, quantity
+        self._twin, self.name = resolved, quantity
 
     def deviate(self, frame: Frame, attribution: object = None) -> Deviation:
         partial = self._twin.partial_forces(frame)
@@ -70,6 +73,17 @@ class PartialForces:
         total = whole.sum()
         value = 0.0 if total == 0 else float(np.sum(broken) / total)
         return Deviation(self.name, self.unit, value, (int(i[worst]), int(j[worst])))
+
+
+def _resolved(twin: Potential) -> AtomResolved | None:
+    """Return what gives partial forces: the twin, or the network in a calculator of others."""
+    if isinstance(twin, AtomResolved):
+        return twin
+    try:
+        network = opened(twin.calculator) if isinstance(twin, AseTwin) else None
+    except AttributionError:  # a model of a kind that is not known
+        return None
+    return network if isinstance(network, AtomResolved) else None
 
 
 def _across(forces: Floats, axis: Floats) -> Floats:
