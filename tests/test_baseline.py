@@ -37,6 +37,15 @@ def test_a_sure_rise_that_matters_is_worse_and_no_other():
     assert not any(c.worse for c in noisy)
 
 
+def test_a_slope_that_becomes_right_is_not_worse():
+    """Forces 1.1 times too large before, right now: their slope rises, and is no deviation."""
+    before, now = (
+        replace(baseline(0.1, 0.01), principles={"work_slope": Figure(slope, 3e-4, "eV/eV")})
+        for slope in (0.909, 1.0)
+    )
+    assert changes(now, before) == []
+
+
 def test_runs_of_one_potential_are_seldom_worse_than_each_other():
     rng = np.random.default_rng(3)
     alarms = 0

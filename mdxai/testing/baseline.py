@@ -146,7 +146,9 @@ class Change:
 
 
 def changes(now: Baseline, before: Baseline) -> list[Change]:
-    """Compare each principle that both have measured, the most certain rises first.
+    """Compare each principle with a limit that both have measured, the most certain rises first.
+
+    What has none, such as `work_slope`, is no deviation from 0: neither of its directions is worse.
 
     One is worse where its mean has risen beyond chance (Welch's one-sided t test at 0.01, divided
     by the number of principles) and by more than a twentieth of its limit.
@@ -160,11 +162,8 @@ def changes(now: Baseline, before: Baseline) -> list[Change]:
             "`pytest --mdxai-update` renews it"
         )
     limits = {t.principle: min(t.warn, t.unstable) for t in THRESHOLDS}
-    common = sorted(set(now.principles) & set(before.principles))
-    found = [
-        _change(name, before, now, limits.get(name, math.nan), SURE / len(common))
-        for name in common
-    ]
+    common = sorted(set(now.principles) & set(before.principles) & set(limits))
+    found = [_change(name, before, now, limits[name], SURE / len(common)) for name in common]
     return sorted(found, key=lambda change: (not change.worse, change.p))
 
 
@@ -182,8 +181,7 @@ def _change(name: str, before: Baseline, now: Baseline, limit: float, sure: floa
     parts = [max(f.spread, 1e-9 * abs(f.mean)) ** 2 / n
              for f, n in ((a, before.runs), (b, now.runs))]  # fmt: skip
     p = _welch(rise, parts, (before.runs, now.runs))
-    matters = rise > MATTERS * limit if math.isfinite(limit) else rise > MATTERS * abs(a.mean)
-    return Change(name, a, b, limit, p, bool(p < sure and matters))
+    return Change(name, a, b, limit, p, bool(p < sure and rise > MATTERS * limit))
 
 
 def _welch(rise: float, parts: Sequence[float], runs: Sequence[int]) -> float:
