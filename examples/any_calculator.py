@@ -1,7 +1,4 @@
-"""Watch a calculator that mdxai knows nothing of: here CHGNet, whose weights come with its package.
-
-pip install chgnet mdxai
-"""
+"""Watch a calculator that mdxai knows nothing of: CHGNet, whose weights come with its package."""
 
 import numpy as np
 from ase import units

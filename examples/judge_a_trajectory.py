@@ -40,6 +40,6 @@ if verdict.onset_fs is not None:
     run = mdxai.open_run("runs/judged")
     table = run.to_dataframe().set_index("time_fs")
     before = table.loc[: verdict.onset_fs].tail(5)
-    print("the last frames before the onset:")
+    print("the last frames up to the onset:")
     print(before[["temperature_K", "potential_energy_eV", verdict.cause.principle]].round(3))
 print("open runs/judged/report.html to see the molecule break")

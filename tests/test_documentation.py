@@ -149,6 +149,13 @@ def test_everything_public_is_in_the_api_reference():
     assert not missing
 
 
+def test_every_task_page_includes_its_script():
+    for page in (ROOT / "docs" / "tasks").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        linked = [f"examples/{name}" for name in re.findall(r"\]\(../../examples/([^)]+)\)", text)]
+        assert re.findall(r'^--8<-- "(.+)"$', text, re.MULTILINE) == linked != []
+
+
 def test_every_page_is_in_the_navigation_of_the_site():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = re.findall(r"^      - (?:.*: )?([\w/]+\.md)$", text, re.MULTILINE)

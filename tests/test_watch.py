@@ -178,6 +178,22 @@ def test_runs_in_trouble_come_first_and_new_ones_are_found(tmp_path):
     assert list(runs_below([tmp_path / "nothing"])) == [tmp_path / "nothing"]
 
 
+def test_a_folder_without_runs_is_waited_for(tmp_path):
+    (tmp_path / "study").mkdir()
+    watch = Watch([tmp_path / "study"])
+    (state,) = watch.look()
+    assert (state.activity, state.complaint) == ("awaited", "no run here yet")
+    assert not state.activity.is_over
+    done = invoke("watch", tmp_path / "study", "--once")
+    assert done.exit_code == 4
+    assert "no run here yet" in done.output
+    with going_on(tmp_path / "study" / "first") as (add, writer):
+        add(range(5), lambda step: 0.1)
+        (state,) = watch.look()
+        assert state.activity == "running"
+        writer.finish(judge(mdxai.open_run(tmp_path / "study" / "first")).as_dict(), None)
+
+
 def test_what_is_foretold_of_the_rest_is_the_cards_hazard(tmp_path):
     atoms = ethanol_with("painn-ethanol", amplitude=0.02)
     dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=1000, friction=0.01 / units.fs,

@@ -62,14 +62,22 @@ def watch(
         _print(states)
     else:
         states = _follow(found, every)
-    failed = any(state.verdict_fails or state.complaint for state in states)
-    raise typer.Exit(ExitCode.UNSTABLE if failed else ExitCode.DONE)
+    raise typer.Exit(_exit_code(states))
+
+
+def _exit_code(states: list[RunState]) -> ExitCode:
+    there = [state for state in states if state.activity != "awaited"]
+    if any(state.verdict_fails or state.complaint for state in there):
+        return ExitCode.UNSTABLE
+    return ExitCode.DONE if there else ExitCode.INCONCLUSIVE
 
 
 def _refuse_missing(runs: list[Path]) -> None:
     missing = [run for run in runs if not run.is_dir()]
     if missing:
-        raise typer.BadParameter(f"{missing[0]} is no directory; expected those of runs")
+        raise typer.BadParameter(
+            f"{missing[0]} is no directory; expected those of runs, or one in which runs will begin"
+        )
 
 
 def _serve(found: Watch, every: float, port: int) -> None:

@@ -54,8 +54,11 @@ ROLLED_BACK = "rolled-back-"  # what a rollback replaced is no run that goes on
 
 
 class Activity(StrEnum):
-    """Whether a run goes on. silent: on another machine, and nothing was committed for long."""
+    """Whether a run goes on. awaited: the folder holds none yet. silent: on another machine, and
+    nothing was committed for long.
+    """
 
+    AWAITED = "awaited"
     RUNNING = "running"
     FINISHED = "finished"
     SILENT = "silent"
@@ -66,7 +69,7 @@ class Activity(StrEnum):
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to be expected."""
-        return self not in (Activity.RUNNING, Activity.SILENT)
+        return self not in (Activity.AWAITED, Activity.RUNNING, Activity.SILENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class Disk:
 @dataclass(frozen=True, slots=True)
 class RunState:
     """A run as it is now. foretold: of the whole run, by its calculator's card; left: of what
-    remains of it; both in words, or empty. complaint: why it cannot be read, or empty.
+    remains of it; both in words, or empty. complaint: why there is nothing to read, or empty.
     """
 
     path: str
@@ -223,16 +226,20 @@ class WatchedRun:
         """Return the run as it is now. A run that cannot be read is a state, not an error."""
         if self._done is not None and (self.path / VERDICT).exists():
             return self._done
+        if not (self.path / HEADER).exists():
+            return self._without(Activity.AWAITED, "no run here yet")
         try:
             state = self._look()
         except (MdxaiError, OSError) as error:
-            self._forget()
-            return RunState(
-                str(self.path), "", "", Activity.UNREADABLE, Progress(), None, (), "", "", (),
-                Disk(), one_line(error),
-            )  # fmt: skip
+            return self._without(Activity.UNREADABLE, one_line(error))
         self._done = state if state.activity is Activity.FINISHED else None
         return state
+
+    def _without(self, activity: Activity, reason: str) -> RunState:
+        self._forget()
+        return RunState(
+            str(self.path), "", "", activity, Progress(), None, (), "", "", (), Disk(), reason
+        )
 
     def _look(self) -> RunState:
         began = (self.path / HEADER).stat().st_mtime

@@ -61,11 +61,16 @@ def assert_not_worse(request: pytest.FixtureRequest) -> Callable[[Any, str | Pat
 
     def compare(runs: Any, baseline: str | Path) -> None:
         __tracebackhide__ = True
+        from mdxai.testing import BaselineError
         from mdxai.testing import assert_not_worse as compared
 
         path = request.path.parent / baseline
         renew = bool(request.config.getoption("--mdxai-update"))
-        _note(request, compared(runs, path, update=renew))
+        try:
+            text = compared(runs, path, update=renew)
+        except BaselineError as error:
+            pytest.fail(str(error), pytrace=False)
+        _note(request, text)
 
     return compare
 
