@@ -8,9 +8,9 @@ import torch
 from ase import Atoms
 
 import mdxai
+from mdxai.testing.timing import shortest, stepper
 
 from ..conftest import ethanol_with
-from .test_speed import interleaved, stepper
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("mace", reason="the extra `mace` is not installed")
@@ -40,7 +40,7 @@ def ratios(atoms, size, methods, repeats, burst):
     for method in methods:
         explain = mdxai.attributor(calculator, method=method)
         functions.append(lambda explain=explain: explain.attribute(atoms))
-    times = interleaved(functions, repeats, burst)
+    times = shortest(functions, repeats, burst)
     return times[0], [time / times[0] for time in times[1:]]
 
 
