@@ -17,7 +17,11 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
     "watch_your_script": ("stable over 1000 fs", "C0–C1: -"),
     "any_calculator": ("stable over 400 fs", "eV/Å²"),
-    "judge_a_trajectory": ("unstable over 1500 fs, onset at", "the last frames up to the onset"),
+    "judge_a_trajectory": (
+        "unstable over 1500 fs",
+        "onset at 11",
+        "the last frames up to the onset",
+    ),
     "forecast_and_mend": ("barrier 0.6", "weak spots before, 0 with the guard", "over 2000 fs"),
     "analyse_a_data_set": ("C-C single: 1.", "open analysis/report.html"),
 }
