@@ -160,10 +160,10 @@ def draw(ax: plt.Axes, case: str, faulty: Seen, sound: Seen) -> None:
 
 
 def draw_page(name: str, cases: list[str], found: dict[str, tuple[Seen, Seen]]) -> None:
-    rows = -(-len(cases) // 3)
-    figure, axes = plt.subplots(
-        rows, 3, figsize=(9, 2.1 * rows + 0.3), layout="constrained", squeeze=False
-    )
+    columns = min(3, len(cases))
+    rows = -(-len(cases) // columns)
+    size = 3 * columns, 2.1 * rows + 0.3
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for ax, case in zip(axes.flat, cases, strict=False):
         draw(ax, case, *found[case])
     for ax in axes.flat[len(cases) :]:
